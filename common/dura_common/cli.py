@@ -1,0 +1,80 @@
+"""The ``dura`` command: a root that loads the groups which the installed packages contribute.
+
+A group whose package lacks its dependencies (a hospital does not install the coordinator's) stays visible and
+says what to install.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from typing import Annotated, NoReturn
+
+import click
+import typer
+from typer.main import get_command
+
+from dura_common import __version__
+
+GROUP = "dura.commands"
+EXTRAS = {"site": "site", "study": "coordinator", "coordinator": "coordinator", "demo": "demo"}
+
+root = typer.Typer(
+    name="dura",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Federated learning on brain recordings that never leave their hospital.",
+    pretty_exceptions_show_locals=False,  # a traceback must not print patient data or keys
+)
+
+
+def _show_version(value: bool) -> None:  # noqa: FBT001  # Typer calls it with one positional value
+    if value:
+        typer.echo(f"dura {__version__}")
+        raise typer.Exit
+
+
+@root.callback()
+def _root(
+    version: Annotated[  # noqa: ARG001  # handled by its eager callback
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _missing(point: EntryPoint, error: ImportError) -> click.Command:
+    extra = EXTRAS.get(point.name, point.name)
+
+    def explain(_arguments: tuple[str, ...]) -> NoReturn:
+        click.echo(f"error: `dura {point.name}` needs {error.name or error}, which is not installed", err=True)
+        click.echo(f"  Install it with: pip install 'dura[{extra}]'", err=True)
+        raise SystemExit(14)
+
+    return click.Command(
+        point.name,
+        callback=lambda arguments: explain(arguments),
+        params=[click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)],
+        short_help=f"(not installed: pip install 'dura[{extra}]')",
+        context_settings={"ignore_unknown_options": True},
+        add_help_option=False,
+    )
+
+
+def build() -> click.Group:
+    """Assemble the root command from the entry points of the group ``dura.commands``."""
+    command = get_command(root)
+    if not isinstance(command, click.Group):
+        raise TypeError("the root command must be a group")
+    for point in sorted(entry_points(group=GROUP), key=lambda item: item.name):
+        try:
+            contributed = get_command(point.load())
+        except ImportError as error:
+            contributed = _missing(point, error)
+        contributed.name = point.name
+        command.add_command(contributed, point.name)
+    return command
+
+
+def main() -> None:
+    """Run the ``dura`` command."""
+    build()(prog_name="dura")

@@ -1,0 +1,64 @@
+"""The errors of dura: one root, one family per cause.
+
+A message says what was expected, what came, and never contains a value of a recording, a patient identifier
+or a secret. ``hint`` says what the operator can do next. Only the command line prints errors and turns them
+into exit codes; wrong use of a Python interface is a ``ValueError`` or ``RuntimeError`` as everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class DuraError(Exception):
+    """Root of all errors that an operator, not a programmer, can act on. Raised only through its families."""
+
+    exit_code: ClassVar[int] = 1
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class InputError(DuraError):
+    """A file, configuration, recording or argument is not what it should be."""
+
+    exit_code = 10
+    code = "input"
+
+
+class TrustError(DuraError):
+    """A signature, certificate, fingerprint or digest does not hold, or has expired."""
+
+    exit_code = 11
+    code = "trust"
+
+
+class PolicyError(DuraError):
+    """The site's policy or the missing approval of its privacy officer forbids it."""
+
+    exit_code = 12
+    code = "policy"
+
+
+class BudgetError(DuraError):
+    """The privacy ledger cannot pay for it."""
+
+    exit_code = 13
+    code = "budget"
+
+
+class StateError(DuraError):
+    """The step comes in the wrong order: something is missing, is already there, or is running."""
+
+    exit_code = 14
+    code = "state"
+
+
+class HostError(DuraError):
+    """The machine stands in the way: a port in use, a full disk, a process that dies, a peer out of reach."""
+
+    exit_code = 15
+    code = "host"

@@ -1,0 +1,133 @@
+"""What coordinator and site say to each other: the only shapes that cross the boundary.
+
+A message is a small JSON body (one of the models below) and at most one flat float32 vector. Anything else,
+too large or with unknown keys, is refused before it is looked at. Replies carry no text that a site did not
+mean to release: a refusal is one word of :class:`RefusalReason`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from dura_common.errors import InputError
+from dura_common.study import Digest, Frozen
+
+MAX_BODY_BYTES = 4_194_304
+"""Largest JSON body: a roster of 500 sites is about 0.5 MB."""
+
+T = TypeVar("T")
+
+
+class RefusalReason(StrEnum):
+    """Why a site said no. A closed list: free text could carry data out of the hospital."""
+
+    NOT_UNDERSTOOD = "not-understood"
+    UNKNOWN_STUDY = "unknown-study"
+    NOT_APPROVED = "not-approved"
+    NOT_AUTHENTIC = "not-authentic"
+    EXPIRED = "expired"
+    OTHER_ROSTER = "other-roster"
+    REPEATED_ROUND = "repeated-round"
+    POLICY = "policy"
+    BUDGET = "budget"
+    DATA = "data"
+    SITE_FAULT = "site-fault"
+
+
+class Offer(Frozen):
+    """Coordinator to site: here is a signed study and the roster it names."""
+
+    kind: Literal["offer"] = "offer"
+    study: str
+    """DSSE envelope, JSON text."""
+    roster: str
+    """DSSE envelope, JSON text."""
+
+
+class AskApproval(Frozen):
+    """Coordinator to site: has your privacy officer decided on this study?"""
+
+    kind: Literal["ask-approval"] = "ask-approval"
+    study: Digest
+
+
+class TrainRound(Frozen):
+    """Coordinator to site: make the steps of one round from the parameters in the vector."""
+
+    kind: Literal["train-round"] = "train-round"
+    study: Digest
+    round: Annotated[int, Field(ge=1, le=10_000)]
+
+
+class EvaluateRound(Frozen):
+    """Coordinator to site: score the parameters in the vector on held-out patients."""
+
+    kind: Literal["evaluate-round"] = "evaluate-round"
+    study: Digest
+    round: Annotated[int, Field(ge=1, le=10_000)]
+
+
+class Standing(Frozen):
+    """Site to coordinator: where a study stands at this site."""
+
+    kind: Literal["standing"] = "standing"
+    state: Literal["offered", "approved", "declined"]
+    approval: str | None = None
+    """DSSE envelope of the site's approval, JSON text, if approved."""
+
+
+class RoundDone(Frozen):
+    """Site to coordinator: the vector holds this round's release (parameters, or noisy evaluation sums)."""
+
+    kind: Literal["round-done"] = "round-done"
+    study: Digest
+    round: Annotated[int, Field(ge=1, le=10_000)]
+
+
+class Refusal(Frozen):
+    """Site to coordinator: no, and why in one word."""
+
+    kind: Literal["refusal"] = "refusal"
+    reason: RefusalReason
+
+
+Request = Annotated[Offer | AskApproval | TrainRound | EvaluateRound, Field(discriminator="kind")]
+Reply = Annotated[Standing | RoundDone | Refusal, Field(discriminator="kind")]
+
+_REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
+_REPLY: TypeAdapter[Reply] = TypeAdapter(Reply)
+
+
+def encode(message: Request | Reply) -> bytes:
+    """Return the JSON body of a message."""
+    return message.model_dump_json().encode()
+
+
+def decode_request(body: bytes) -> Request:
+    """Parse what came from a coordinator.
+
+    Raises:
+        InputError: too large, not JSON, unknown kind, unknown or missing keys.
+    """
+    return _decode(_REQUEST, body, what="a request")
+
+
+def decode_reply(body: bytes) -> Reply:
+    """Parse what came from a site.
+
+    Raises:
+        InputError: too large, not JSON, unknown kind, unknown or missing keys.
+    """
+    return _decode(_REPLY, body, what="a reply")
+
+
+def _decode(adapter: TypeAdapter[T], body: bytes, *, what: str) -> T:
+    if len(body) > MAX_BODY_BYTES:
+        raise InputError(f"{what} is larger than {MAX_BODY_BYTES} bytes")
+    try:
+        return adapter.validate_json(body)
+    except ValidationError as error:
+        raise InputError(f"{what} has not the expected form ({error.error_count()} faults)") from error

@@ -1,0 +1,121 @@
+"""Console output: people read tables, scripts read one JSON object on standard output, errors go to stderr.
+
+Every command body runs inside :func:`command`, the only place that turns a :class:`DuraError` into an exit
+code::
+
+    @app.command()
+    def status(as_json: JsonOption = False) -> None:
+        with command(as_json) as out:
+            out.result({"running": True}, text="running")
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from dura_common.errors import DuraError
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; the fingerprint was compared before.")]
+
+
+class Output:
+    """Where a command says what it did. Text and progress go to people only; JSON goes to scripts only."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.stdout = Console(highlight=False, soft_wrap=True)
+        self.stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._warnings: list[str] = []
+
+    def say(self, text: RenderableType) -> None:
+        """Print for people; silent with ``--json``."""
+        if not self.as_json:
+            self.stdout.print(text)
+
+    def warn(self, text: str) -> None:
+        """Print a warning to stderr and carry it in the JSON result under ``warnings``."""
+        self._warnings.append(text)
+        self.stderr.print("warning:", text, style="yellow", markup=False)
+
+    def result(self, data: Mapping[str, Any], text: RenderableType | None = None) -> None:
+        """End a command with its result: ``data`` for scripts, ``text`` for people."""
+        if self.as_json:
+            document = dict(data)
+            if self._warnings:
+                document["warnings"] = self._warnings
+            sys.stdout.write(json.dumps(document, indent=2, default=str) + "\n")
+            sys.stdout.flush()
+        elif text is not None:
+            self.stdout.print(text)
+
+    def progress(self) -> Progress:
+        """Return a progress display on stderr; it is silent with ``--json`` and where stderr is no terminal."""
+        return Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self.stderr,
+            disable=self.as_json or not self.stderr.is_terminal,
+        )
+
+
+@contextmanager
+def command(as_json: bool) -> Iterator[Output]:  # noqa: FBT001  # mirrors the --json option one to one
+    """Run a command body; a DuraError is printed once and becomes the exit code of its family."""
+    out = Output(as_json=as_json)
+    try:
+        yield out
+    except DuraError as error:
+        if os.environ.get("DURA_TRACEBACK") == "1":
+            raise
+        if as_json:
+            document = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
+            sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        else:
+            out.stderr.print("error:", error.message, style="bold red", markup=False)
+            if error.hint:
+                out.stderr.print("  " + error.hint, markup=False)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        out.stderr.print("interrupted")
+        raise typer.Exit(130) from None
+
+
+def confirm_fingerprint(out: Output, *, whose: str, fingerprint: str, expected: str | None, yes: bool) -> None:
+    """Make a person compare a fingerprint by telephone, unless it was given on the command line.
+
+    Raises:
+        TrustError: the given fingerprint differs, nobody confirmed, or there is nobody to ask.
+    """
+    from dura_common.errors import TrustError  # noqa: PLC0415  # keeps the import list of commands short
+
+    out.say(f"Fingerprint of {whose}: [bold]{fingerprint}[/bold]")
+    if expected is not None:
+        if expected.replace(" ", "").lower() != fingerprint.replace(" ", "").lower():
+            raise TrustError(
+                f"the fingerprint of {whose} is not the expected one",
+                hint="Somebody may have altered the file on its way. Ask for it again and compare by telephone.",
+            )
+        return
+    if yes:
+        out.warn(f"the fingerprint of {whose} was accepted without comparison (--yes)")
+        return
+    if not sys.stdin.isatty():
+        raise TrustError(
+            f"nobody confirmed the fingerprint of {whose}",
+            hint="Compare it by telephone, then give it with --fingerprint.",
+        )
+    if not typer.confirm("Does it match what the other side reads to you by telephone?", err=True):
+        raise TrustError(f"the fingerprint of {whose} was not confirmed")
