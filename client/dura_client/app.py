@@ -1,0 +1,42 @@
+"""The ClientApp that the runner serves. It is imported from the installed package, never from a bundle."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from dura_client.home import SiteHome
+from dura_client.service import SiteService
+from dura_common.errors import InputError
+from dura_common.messages import Refusal, RefusalReason, encode
+from dura_common.transport import from_records, to_records
+
+app = ClientApp()
+
+MAX_PARAMETERS = 50_000_000
+"""Largest vector that is unpacked at all (200 MB); the approved study then demands its exact length."""
+
+
+@cache
+def _service() -> SiteService:
+    return SiteService(SiteHome(Path(os.environ["DURA_SITE_HOME"])))
+
+
+def _handle(message: Message, _context: Context) -> Message:
+    try:
+        body, vector = from_records(message.content, max_parameters=MAX_PARAMETERS)
+    except InputError:
+        return Message(
+            to_records(encode(Refusal(reason=RefusalReason.NOT_UNDERSTOOD)), None), reply_to=message
+        )
+    reply, release = _service().answer(body, vector)
+    return Message(to_records(encode(reply), release), reply_to=message)
+
+
+app.query()(_handle)
+app.train()(_handle)
+app.evaluate()(_handle)

@@ -1,0 +1,100 @@
+"""The patients of a study at this site: prepared, and split for ever into those who train and those held out.
+
+The split is a threshold on a keyed hash of the pseudonym, so it needs no list, survives new patients and is the
+same in every study: a patient who was held out once never trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dura_client.data.prepare import PatientData, prepare
+from dura_client.data.registry import load_dataset
+from dura_client.home import SiteHome
+from dura_client.keys import SiteKeys
+from dura_client.training.engine import TrainingPatient
+from dura_client.training.split import held_out
+from dura_common.errors import InputError
+from dura_common.study import Study
+
+MINIMUM_PER_SIDE = 2
+"""A side of the split with fewer patients would make one patient's score the released average."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """Who trains and who is held out, with the ledger keys of each side (hex, 64 characters each)."""
+
+    training: tuple[TrainingPatient, ...]
+    training_keys: tuple[str, ...]
+    held_out: tuple[TrainingPatient, ...]
+    held_out_keys: tuple[str, ...]
+    public: bool
+
+
+def load_cohort(
+    home: SiteHome, study: Study, dataset: str, *, progress: Callable[[int, int], None] | None = None
+) -> Cohort:
+    """Prepare the data set for the study's contract (cached on disk) and split it.
+
+    Raises:
+        InputError: the data set is unknown, unreadable or does not fulfil the contract.
+    """
+    registered = load_dataset(home, dataset)
+    prepared = prepare(
+        registered,
+        study.data,
+        cache=home.cache,
+        pseudonym_key=SiteKeys(home).pseudonym_key(),
+        progress=progress,
+    )
+    if study.evaluation.split == "recordings":
+        cohort = _split_by_recording(prepared.patients, public=registered.public)
+    else:
+        cohort = _split_by_patient(prepared.patients, study.evaluation.held_out, public=registered.public)
+    for side, patients in (("training", cohort.training), ("held-out", cohort.held_out)):
+        if len(patients) < MINIMUM_PER_SIDE:
+            raise InputError(
+                f"the {side} side of the data set has fewer than {MINIMUM_PER_SIDE} patients",
+                hint="Register more patients; the split by keyed hash cannot be chosen by hand.",
+            )
+    return cohort
+
+
+def _split_by_patient(patients: Sequence[PatientData], fraction: float, *, public: bool) -> Cohort:
+    apart = [held_out(patient.key, fraction) for patient in patients]
+    training = [patient for patient, out in zip(patients, apart, strict=True) if not out]
+    testing = [patient for patient, out in zip(patients, apart, strict=True) if out]
+    return Cohort(
+        training=tuple(TrainingPatient(p.windows, p.labels) for p in training),
+        training_keys=tuple(p.key for p in training),
+        held_out=tuple(TrainingPatient(p.windows, p.labels) for p in testing),
+        held_out_keys=tuple(p.key for p in testing),
+        public=public,
+    )
+
+
+def _split_by_recording(patients: Sequence[PatientData], *, public: bool) -> Cohort:
+    """Hold out each patient's last recording; only studies without noise on public data may ask for it."""
+    if any(np.unique(patient.recordings).size < 2 for patient in patients):  # noqa: PLR2004  # one to train, one to test
+        raise InputError(
+            'evaluation.split = "recordings" needs at least two recordings of every patient',
+            hint='Leave out patients with one recording, or use split = "patients".',
+        )
+    keys = tuple(patient.key for patient in patients)
+    sides: dict[bool, list[TrainingPatient]] = {False: [], True: []}
+    for patient in patients:
+        last = patient.recordings == patient.recordings.max()
+        for testing in (False, True):
+            chosen = last == testing
+            sides[testing].append(TrainingPatient(patient.windows[chosen], patient.labels[chosen]))
+    return Cohort(
+        training=tuple(sides[False]),
+        training_keys=keys,
+        held_out=tuple(sides[True]),
+        held_out_keys=keys,
+        public=public,
+    )

@@ -1,0 +1,1 @@
+"""The commands of `dura coordinator` and `dura study`, one module per task."""
