@@ -77,9 +77,7 @@ class Gate:
         """
         admitted = self._admit(digest, round_number, "train", parameters)
         study = admitted.approved.study
-        declared = study.sites[load_settings(self._home).name] * (1 - study.evaluation.held_out)
-        if study.evaluation.split == "recordings":
-            declared = float(study.sites[load_settings(self._home).name])
+        declared = study.training_patients(load_settings(self._home).name)
 
         def steps() -> NDArray[np.float32]:
             train_round(

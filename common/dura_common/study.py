@@ -175,6 +175,11 @@ class Study(Frozen):
     evaluation: Evaluation = Evaluation()
     aggregation: Aggregation
 
+    def training_patients(self, site: str) -> float:
+        """Return the declared, public number of a site's training patients: the divisor of its sums over q."""
+        declared = float(self.sites[site])
+        return declared if self.evaluation.split == "recordings" else declared * (1 - self.evaluation.held_out)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.aggregation.minimum_sites > len(self.sites):

@@ -10,7 +10,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from dura_common.errors import DuraError, InputError
+from dura_common.errors import DuraError, InputError, PolicyError
 from dura_common.messages import EvaluateRound, Reply, Request, TrainRound, decode_reply, encode
 from dura_common.transport import from_records, to_records
 from dura_server.exchange import exchange, nodes_by_key
@@ -72,6 +72,8 @@ def main(grid: Grid, context: Context) -> None:
             rounds.offer()
         else:
             rounds.train()
+    except PolicyError:
+        raise  # the sites have not approved: the state says so, and the study may be run again
     except DuraError as error:
         stored.update(phase="failed", message=error.message)
         raise

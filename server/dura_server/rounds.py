@@ -81,7 +81,7 @@ class Rounds:
         request = Offer(study=self._stored.study_envelope, roster=self._stored.roster_envelope)
         replies = self._sites.exchange(self._names, request, None)
         standing = {name: self._standing(name, replies.get(name)) for name in self._names}
-        self._stored.update(phase="waiting", sites=standing, message=_advice(standing))
+        self._stored.update(phase="offered", sites=standing, message=_advice(standing))
 
     def train(self) -> None:
         """Run the whole study.
@@ -108,10 +108,12 @@ class Rounds:
         replies = self._sites.exchange(self._names, AskApproval(study=self._stored.digest), None)
         standing = {name: self._standing(name, replies.get(name)) for name in self._names}
         approved = tuple(name for name in self._names if standing[name] == "approved")
-        self._stored.update(phase="waiting", sites=standing, message=_advice(standing))
+        self._stored.update(phase="asking", sites=standing, message=_advice(standing))
         needed = self._study.aggregation.minimum_sites
         if len(approved) < needed:
-            raise PolicyError(f"{len(approved)} of the {needed} needed sites have approved; {_advice(standing)}")
+            message = f"{len(approved)} of the {needed} needed sites have approved; {_advice(standing)}"
+            self._stored.update(phase="unapproved", message=message)
+            raise PolicyError(message)
         return approved
 
     def _standing(self, name: str, answer: tuple[Reply, Vector | None] | None) -> str:

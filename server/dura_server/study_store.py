@@ -26,7 +26,8 @@ from dura_server.home import CoordinatorHome
 from dura_server.researcher import STUDY_TYPE
 
 MAX_MODEL_BYTES = 1 << 30
-Phase = Literal["submitted", "offering", "waiting", "running", "finished", "failed"]
+Phase = Literal["submitted", "offering", "offered", "asking", "unapproved", "running", "finished", "failed"]
+"""offered: every site was asked to review; unapproved: too few approvals to begin, nothing was computed."""
 
 
 class CurvePoint(Frozen):
@@ -48,7 +49,6 @@ class StudyState(Frozen):
     curve: tuple[CurvePoint, ...] = ()
     message: str = ""
     """What to do next or what went wrong, for the operator."""
-    run_id: str = ""
     updated: datetime
 
 

@@ -1,0 +1,65 @@
+"""`dura site policy`: the privacy officer's rules."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dura_client.commands.options import DEFAULT_HOME, HomeOption
+from dura_client.home import SiteHome
+from dura_client.policy import explain, load_policy, write_policy
+from dura_client.settings import load_settings
+from dura_common.errors import InputError
+from dura_common.policy import Policy
+from dura_common.runtime.console import JsonOption, command
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command()
+def init(
+    epsilon_per_study: Annotated[float, typer.Option(help="Most that one study may cost a patient.")] = 3.0,
+    epsilon_total: Annotated[float, typer.Option(help="Most that all studies may cost a patient.")] = 10.0,
+    delta: Annotated[float, typer.Option(help="The delta at which both caps hold.")] = 1e-4,
+    minimum_patients: Annotated[int, typer.Option(help="A study must demand as many of every site.")] = 10,
+    minimum_sites: Annotated[int, typer.Option(help="A study must have as many sites.")] = 3,
+    allow_public_data_without_noise: Annotated[bool, typer.Option(help="For data registered as public.")] = False,
+    unsafe_plain_updates: Annotated[
+        bool, typer.Option(help="UNSAFE: let the coordinator see this site's noised updates one by one.")
+    ] = False,
+    replace: Annotated[bool, typer.Option(help="Replace the policy that is there.")] = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the site's policy; without one, nothing leaves the site."""
+    with command(as_json) as out:
+        site = SiteHome(home.expanduser())
+        load_settings(site)
+        try:
+            policy = Policy(
+                epsilon_per_study=epsilon_per_study,
+                epsilon_total=epsilon_total,
+                delta=delta,
+                minimum_patients=minimum_patients,
+                minimum_sites=minimum_sites,
+                public_data_without_noise=allow_public_data_without_noise,
+                unsafe_plain_updates=unsafe_plain_updates,
+            )
+        except ValueError as error:
+            raise InputError("a value of the policy is out of range; see --help") from error
+        if policy.epsilon_per_study > policy.epsilon_total:
+            raise InputError("--epsilon-per-study must not be larger than --epsilon-total")
+        write_policy(site, policy, replace=replace)
+        if unsafe_plain_updates:
+            out.warn("unsafe_plain_updates: the coordinator may see this site's updates one by one")
+        out.result({"policy": policy.model_dump(), "path": str(site.policy)}, "\n".join(explain(policy)))
+
+
+@app.command("explain")
+def explain_(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Say the policy in sentences."""
+    with command(as_json) as out:
+        policy = load_policy(SiteHome(home.expanduser()))
+        sentences = explain(policy)
+        out.result({"policy": policy.model_dump(), "sentences": sentences}, "\n".join(sentences))

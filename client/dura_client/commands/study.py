@@ -1,0 +1,196 @@
+"""`dura site review | approve | decline | evaluate | baseline`: studies from the hospital's side."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from dura_client.commands.options import DEFAULT_HOME, HomeOption
+from dura_common.runtime.console import JsonOption, Output, command
+
+if TYPE_CHECKING:
+    from dura_client.review import Review
+
+DataOption = Annotated[str, typer.Option("--data", help="The registered data set that would take part.")]
+StudyArgument = Annotated[str, typer.Argument(help="Digest of the study, or its unique beginning.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `dura site`."""
+    app.command("offers")(offers)
+    app.command("review")(review_command)
+    app.command("approve")(approve_command)
+    app.command("decline")(decline_command)
+    app.command("evaluate")(evaluate_command)
+    app.command("baseline")(baseline_command)
+
+
+def offers(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """List the studies that the coordinator has offered."""
+    with command(as_json) as out:
+        from dura_client.approvals import list_offers
+        from dura_client.home import SiteHome
+
+        rows = list_offers(SiteHome(home.expanduser()))
+        table = Table("digest", "study", "state")
+        for row in rows:
+            table.add_row(row.digest[:12], row.study.name, row.state)
+        out.result(
+            {"offers": [{"digest": r.digest, "name": r.study.name, "state": r.state} for r in rows]}, table
+        )
+
+
+def review_command(
+    study: StudyArgument, data: DataOption, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False
+) -> None:
+    """Show what would leave, what it costs each patient, and every rule of the policy with pass or fail."""
+    with command(as_json) as out:
+        digest, name, result = _review(out, home, study, data)
+        out.result(_as_data(digest, name, result))
+
+
+def approve_command(
+    study: StudyArgument,
+    data: DataOption,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; the review was read before.")] = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Sign this hospital's yes to one study, and to the roster that it names."""
+    with command(as_json) as out:
+        from datetime import UTC, datetime
+
+        from dura_client.approvals import approve
+        from dura_client.home import SiteHome
+        from dura_common.errors import PolicyError
+
+        digest, name, result = _review(out, home, study, data)
+        failed = [finding.sentence for finding in result.findings if not finding.passed]
+        if failed:
+            raise PolicyError(f"the policy forbids this study: {'; '.join(failed)}")
+        if not yes and not typer.confirm("Approve this study?", err=True):
+            raise PolicyError("the study was not approved")
+        approve(SiteHome(home.expanduser()), digest, data, datetime.now(UTC))
+        out.result({**_as_data(digest, name, result), "approved": True}, f"approved {name} ({digest[:12]})")
+
+
+def decline_command(
+    study: StudyArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False
+) -> None:
+    """Say no to one study; the coordinator learns that, and no reason."""
+    with command(as_json) as out:
+        from dura_client.approvals import decline, find_offer
+        from dura_client.home import SiteHome
+
+        site = SiteHome(home.expanduser())
+        offer = find_offer(site, study)
+        decline(site, offer.digest)
+        out.result({"study": offer.digest, "declined": True}, f"declined {offer.study.name}")
+
+
+def evaluate_command(
+    study: StudyArgument,
+    model: Annotated[Path, typer.Argument(help="The trained model (safetensors).")],
+    data: DataOption,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a model on this site's held-out patients, for the hospital's own eyes."""
+    with command(as_json) as out:
+        from dura_client.approvals import find_offer
+        from dura_client.home import SiteHome
+        from dura_client.local import read_parameters, score_here
+
+        site = SiteHome(home.expanduser())
+        offer = find_offer(site, study)
+        result = score_here(site, offer.study, data, read_parameters(model))
+        _warn_unprotected(out)
+        out.result(
+            {"study": offer.digest, "accuracy": result.accuracy, "spread": result.spread, "scores": result.scores},
+            f"accuracy {result.accuracy:.3f}, spread over patients {result.spread:.3f}",
+        )
+
+
+def baseline_command(
+    study: StudyArgument,
+    data: DataOption,
+    pool: Annotated[
+        list[Path] | None,
+        typer.Option("--pool", help="Home of another site to pool with: simulated or public data only."),
+    ] = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the study's model here alone, with the study's noise: what federation has to beat."""
+    with command(as_json) as out:
+        from dura_client.approvals import find_offer
+        from dura_client.home import SiteHome
+        from dura_client.local import train_alone
+
+        homes = [SiteHome(path.expanduser()) for path in (home, *(pool or ()))]
+        offer = find_offer(homes[0], study)
+        with out.progress() as bar:
+            task = bar.add_task("training", total=offer.study.training.rounds)
+            result = train_alone(
+                homes, offer.study, data, progress=lambda done, total: bar.update(task, completed=done, total=total)
+            )
+        _warn_unprotected(out)
+        out.result(
+            {"study": offer.digest, "accuracy": result.accuracy, "spread": result.spread, "scores": result.scores},
+            f"accuracy {result.accuracy:.3f}, spread over patients {result.spread:.3f}",
+        )
+
+
+def _warn_unprotected(out: Output) -> None:
+    out.warn("these figures are exact and for this hospital's own eyes; passing them on is an unprotected release")
+
+
+def _review(out: Output, home: Path, reference: str, data: str) -> tuple[str, str, Review]:
+    from dura_client.approvals import find_offer
+    from dura_client.cohort import load_cohort
+    from dura_client.home import SiteHome
+    from dura_client.review import review
+
+    site = SiteHome(home.expanduser())
+    offer = find_offer(site, reference)
+    with out.progress() as bar:
+        task = bar.add_task("preparing recordings", total=None)
+        cohort = load_cohort(
+            site, offer.study, data, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    result = review(site, offer.digest, offer.study, cohort)
+    if offer.study.aggregation.unsafe_plain_updates:
+        out.warn("unsafe_plain_updates: the coordinator will see this site's updates one by one")
+    if offer.study.privacy.noise == "none":
+        out.warn('noise = "none": this study has no differential privacy; only public data may take part')
+    _show(out, offer.study.name, offer.digest, result)
+    return offer.digest, offer.study.name, result
+
+
+def _show(out: Output, name: str, digest: str, result: Review) -> None:
+    table = Table("", "rule", "what the policy says", title=f"{name} ({digest[:12]})")
+    for finding in result.findings:
+        mark = "[green]pass[/green]" if finding.passed else "[red]FAIL[/red]"
+        table.add_row(mark, finding.rule, finding.sentence)
+    out.say(table)
+    out.say("What would leave this hospital:")
+    for sentence in result.leaves:
+        out.say(f"  - {sentence}")
+    cost = "none is accounted (no noise)" if result.cost is None else f"epsilon {result.cost:.2f} at most"
+    out.say(f"Cost to a patient: {cost}; spent so far by the patient who spent most: {result.spent:.2f}")
+
+
+def _as_data(digest: str, name: str, result: Review) -> dict[str, object]:
+    return {
+        "study": digest,
+        "name": name,
+        "passed": result.passed,
+        "findings": [asdict(finding) for finding in result.findings],
+        "leaves": result.leaves,
+        "epsilon": result.cost,
+        "spent": result.spent,
+    }

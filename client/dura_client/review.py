@@ -1,0 +1,94 @@
+"""What a privacy officer sees before saying yes: every rule with pass or fail, the cost, and what would leave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dura_client.cohort import Cohort
+from dura_client.home import SiteHome
+from dura_client.ledger import Ledger
+from dura_client.policy import load_policy
+from dura_client.settings import load_settings
+from dura_common.policy import Finding, judge
+from dura_common.privacy.plan import PrivacyPlan, plan_of
+from dura_common.study import LocalNoise, Study
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """The site's view of one study."""
+
+    findings: tuple[Finding, ...]
+    leaves: tuple[str, ...]
+    """What would leave the site, in sentences."""
+    cost: float | None
+    """Epsilon of the study for the patient who pays most; None without noise."""
+    spent: float
+    """Epsilon that the patient who spent most has spent so far, at the policy's delta."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether every rule holds."""
+        return all(finding.passed for finding in self.findings)
+
+
+def review(home: SiteHome, digest: str, study: Study, cohort: Cohort) -> Review:
+    """Judge a study against policy, data and ledger.
+
+    Raises:
+        PolicyError: the site has no policy.
+    """
+    name = load_settings(home).name
+    policy = load_policy(home)
+    plan = plan_of(study)
+    ledger = Ledger(home.ledger)
+    findings = list(judge(policy, study, site=name, public_data=cohort.public))
+    patients = len(cohort.training_keys) + (
+        len(cohort.held_out_keys) if study.evaluation.split == "patients" else 0
+    )
+    findings.append(
+        Finding(
+            "patients-here",
+            patients >= study.data.minimum_patients,
+            f"this data set has {patients} patients; the study demands {study.data.minimum_patients}",
+        )
+    )
+    private = isinstance(study.privacy, LocalNoise)
+    if private:
+        left = ledger.fits(
+            study=digest,
+            charges=_charges(plan, cohort),
+            epsilon_total=policy.epsilon_total,
+            delta=policy.delta,
+        )
+        findings.append(
+            Finding(
+                "epsilon-total",
+                left,
+                f"all studies together stay below epsilon {policy.epsilon_total:g} for every patient",
+            )
+        )
+    return Review(
+        findings=tuple(findings),
+        leaves=_leaves(study),
+        cost=max(plan.training_epsilon, plan.evaluation_epsilon) if private else None,
+        spent=ledger.spent(policy.delta),
+    )
+
+
+def _charges(plan: PrivacyPlan, cohort: Cohort) -> list[tuple[tuple[str, ...], list[object]]]:
+    return [
+        (cohort.training_keys, [plan.training_event]),
+        (cohort.held_out_keys, list(plan.evaluation_events.values())),
+    ]
+
+
+def _leaves(study: Study) -> tuple[str, ...]:
+    rounds = study.training.rounds
+    evaluations = len(study.evaluation.rounds(rounds))
+    how = "with noise of its own" if isinstance(study.privacy, LocalNoise) else "WITHOUT NOISE"
+    return (
+        f"{rounds} times the model's parameters after training here, {how}",
+        f"{evaluations} times two sums over held-out patients (correct answers, patients), {how}",
+        "nothing else: no recording, no count, no loss, no error text",
+    )

@@ -1,0 +1,126 @@
+"""`dura study new | check | sign`: from a question to a signed study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from dura_common.errors import InputError
+from dura_common.runtime.console import JsonOption, Output, command
+from dura_common.runtime.files import SHARED_FILE, read_limited, write_atomic
+from dura_server.commands.options import DEFAULT_RESEARCHER, ResearcherOption
+
+if TYPE_CHECKING:
+    from dura_common.study import Study
+
+FileArgument = Annotated[Path, typer.Argument(help="The study.toml.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `dura study`."""
+    app.command("new")(new)
+    app.command("check")(check)
+    app.command("sign")(sign)
+
+
+def new(
+    path: Annotated[Path, typer.Argument(help="The file to write.")],
+    site: Annotated[list[str], typer.Option("--site", help="NAME=PATIENTS, once for each site.")],
+    name: Annotated[str, typer.Option(help="One word that names the study.")] = "left-or-right",
+    question: Annotated[
+        str, typer.Option(help="What the study asks.")
+    ] = "Which hand does a patient imagine to move?",
+    epsilon: Annotated[float, typer.Option(help="Of training, and of evaluation for held-out patients.")] = 8.0,
+    delta: Annotated[float, typer.Option(help="Below 1 / patients of every site.")] = 1e-3,
+    seed: Annotated[int, typer.Option(help="Of the first parameters.")] = 1,
+    unsafe_plain_updates: Annotated[
+        bool, typer.Option(help="UNSAFE: the coordinator sees the noised updates one by one.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a complete, commented study.toml to start from."""
+    with command(as_json) as out:
+        from dura_common.study import parse_study
+        from dura_server.template import study_toml
+
+        text = study_toml(
+            name=name,
+            question=question,
+            sites=dict(_site(item) for item in site),
+            epsilon=epsilon,
+            delta=delta,
+            seed=seed,
+            unsafe=unsafe_plain_updates,
+        )
+        study = parse_study(text.encode())
+        write_atomic(path, text.encode(), mode=SHARED_FILE, replace=False)
+        _warn(out, study)
+        out.result({"path": str(path), "study": study.name}, f"wrote {path}")
+
+
+def check(path: FileArgument, as_json: JsonOption = False) -> None:
+    """Validate a study.toml and show what it costs a patient."""
+    with command(as_json) as out:
+        from dura_common.privacy.plan import plan_of
+        from dura_common.study import parse_study
+
+        study = parse_study(read_limited(path, what="the study file"))
+        plan = plan_of(study)
+        private = study.privacy.noise != "none"
+        data = {
+            "study": study.name,
+            "sites": study.sites,
+            "steps": study.training.steps,
+            "noise": study.privacy.noise,
+            "noise_multiplier": plan.noise_multiplier if private else None,
+            "epsilon": {"training": plan.training_epsilon, "evaluation": plan.evaluation_epsilon} if private else None,
+            "delta": study.privacy.delta if study.privacy.noise == "local" else None,
+            "relation": "add/remove one patient",
+        }
+        table = Table("", "", show_header=False, title=f"{study.name}: valid")
+        table.add_row("sites", ", ".join(f"{name} ({patients})" for name, patients in study.sites.items()))
+        table.add_row("steps", f"{study.training.rounds} rounds of {study.training.steps_per_round}")
+        if private:
+            table.add_row("epsilon, training patient", f"{plan.training_epsilon:.3f}")
+            table.add_row("epsilon, held-out patient", f"{plan.evaluation_epsilon:.3f}")
+            table.add_row("noise multiplier", f"{plan.noise_multiplier:.3f}")
+        _warn(out, study)
+        out.result(data, table)
+
+
+def sign(
+    path: FileArgument,
+    roster: Annotated[Path, typer.Option(help="The roster that the study is meant for.")],
+    output: Annotated[Path | None, typer.Option("--out", help="The signed study to write.")] = None,
+    researcher: ResearcherOption = DEFAULT_RESEARCHER,
+    as_json: JsonOption = False,
+) -> None:
+    """Sign a study for one roster; its digest names it from now on."""
+    with command(as_json) as out:
+        from dura_common.study import parse_study
+        from dura_server.researcher import ResearcherHome, sign_study
+
+        study = parse_study(read_limited(path, what="the study file"))
+        roster_text = read_limited(roster, what="the roster").decode("utf-8", errors="replace")
+        envelope, digest = sign_study(ResearcherHome(researcher.expanduser()), study, roster_text)
+        target = output or path.with_suffix(".signed.json")
+        write_atomic(target, envelope.encode(), mode=SHARED_FILE)
+        _warn(out, study)
+        out.result({"digest": digest, "path": str(target)}, f"signed {study.name}: {digest}\nwrote {target}")
+
+
+def _site(item: str) -> tuple[str, int]:
+    name, _, patients = item.partition("=")
+    if not patients.isdigit():
+        raise InputError(f"--site expects NAME=PATIENTS, got {item!r}")
+    return name, int(patients)
+
+
+def _warn(out: Output, study: Study) -> None:
+    from dura_server.warnings import warnings_of
+
+    for sentence in warnings_of(study):
+        out.warn(sentence)

@@ -1,0 +1,12 @@
+"""`dura study`: what a researcher does."""
+
+from __future__ import annotations
+
+import typer
+
+from dura_server.commands import identity, run, write
+
+app = typer.Typer(no_args_is_help=True, help="Describe, sign, submit, run and report a study.")
+identity.register(app)
+write.register(app)
+run.register(app)

@@ -1,0 +1,15 @@
+"""What every output about a study must say aloud."""
+
+from __future__ import annotations
+
+from dura_common.study import NoNoise, Study
+
+
+def warnings_of(study: Study) -> tuple[str, ...]:
+    """Return the study's warnings, most serious first; empty if there is nothing to warn of."""
+    found = []
+    if isinstance(study.privacy, NoNoise):
+        found.append('noise = "none": no differential privacy; only data registered as public may take part')
+    if study.aggregation.unsafe_plain_updates:
+        found.append("unsafe_plain_updates: the coordinator sees every site's update by itself")
+    return tuple(found)
