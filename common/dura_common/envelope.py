@@ -1,0 +1,93 @@
+"""Signed documents: DSSE envelopes (github.com/secure-systems-lab/dsse) with Ed25519.
+
+The payload type is part of what is signed, so a card can never pass as a roster. A key's id is the SHA-256 of
+its 32 raw bytes. Nothing in an envelope is used before :func:`verify` has returned its payload.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from pydantic import BaseModel
+from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import VerificationError
+from securesystemslib.signer import CryptoSigner, SSlibKey
+
+from dura_common.errors import InputError, TrustError
+
+MAX_ENVELOPE_BYTES = 4_194_304
+"""Largest signed document: a roster of 500 sites is below 1 MB."""
+
+
+def digest(content: bytes) -> str:
+    """Return the SHA-256 of ``content`` as 64 hex digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def canonical_json(model: BaseModel) -> bytes:
+    """Return a model as JSON with sorted keys and no spaces: equal models give equal bytes."""
+    return json.dumps(model.model_dump(mode="json"), sort_keys=True, separators=(",", ":")).encode()
+
+
+def key_id(key: Ed25519PublicKey) -> str:
+    """Return the id of a public key: the SHA-256 of its raw bytes."""
+    return digest(key.public_bytes_raw())
+
+
+def sign(payload: bytes, payload_type: str, key: Ed25519PrivateKey) -> str:
+    """Return the envelope (JSON text) of ``payload`` signed by ``key``."""
+    public = SSlibKey.from_crypto(key.public_key(), keyid=key_id(key.public_key()))
+    envelope = Envelope(payload, payload_type, {})
+    envelope.sign(CryptoSigner(key, public))
+    return json.dumps(envelope.to_dict(), indent=1) + "\n"
+
+
+def verify(text: str | bytes, payload_type: str, keys: Sequence[Ed25519PublicKey]) -> bytes:
+    """Return the payload of an envelope that one of ``keys`` has signed.
+
+    Raises:
+        InputError: not an envelope, or too large.
+        TrustError: another payload type, or no signature of any of the keys.
+    """
+    envelope = _parse(text)
+    if envelope.payload_type != payload_type:
+        raise TrustError(f"expected a signed document of type {payload_type}, got another type")
+    known = [SSlibKey.from_crypto(key, keyid=key_id(key)) for key in keys]
+    if not known:
+        raise TrustError("there is no key that could have signed this document")
+    try:
+        envelope.verify(known, threshold=1)
+    except (VerificationError, ValueError) as error:
+        raise TrustError(
+            "the signature does not hold",
+            hint="The file was altered, or was signed by somebody else. Ask its sender for it again.",
+        ) from error
+    return bytes(envelope.payload)
+
+
+def payload_of(text: str | bytes) -> bytes:
+    """Return the payload WITHOUT verifying it, for documents that carry the key to verify them with.
+
+    Raises:
+        InputError: not an envelope, or too large.
+    """
+    return bytes(_parse(text).payload)
+
+
+def _parse(text: str | bytes) -> Envelope:
+    if len(text) > MAX_ENVELOPE_BYTES:
+        raise InputError(f"the signed document is larger than {MAX_ENVELOPE_BYTES} bytes")
+    try:
+        data = json.loads(text)
+        if set(data) != {"payload", "payloadType", "signatures"}:
+            raise InputError("the signed document has other parts than payload, payloadType and signatures")
+        if not isinstance(data["payloadType"], str) or not isinstance(data["payload"], str):
+            raise InputError("the signed document is not a DSSE envelope")
+        return Envelope.from_dict(data)
+    except InputError:
+        raise
+    except Exception as error:  # the library raises many kinds for malformed input; all mean the same here
+        raise InputError("the file is not a signed document of dura") from error

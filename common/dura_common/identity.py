@@ -1,0 +1,273 @@
+"""Keys and certificates as values: made, written and read here, stored elsewhere.
+
+Ed25519 identifies a site, a researcher and the consortium. TLS uses ECDSA P-256, since gRPC's TLS accepts no
+Ed25519 certificates; Flower's node authentication wants an EC P-384 key in OpenSSH form. A site's certificate
+carries exactly one URI SAN, ``urn:dura:site:NAME``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_ssh_public_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from dura_common.errors import InputError, TrustError
+
+CA_DAYS = 3650
+LEAF_DAYS = 825
+"""Longest life of a leaf certificate that TLS stacks accept without complaint."""
+CLOCK_SKEW = timedelta(minutes=10)
+"""How far two honest clocks may be apart."""
+FINGERPRINT_GROUPS = 10
+"""Groups of four hex digits that people compare by telephone: 160 bits."""
+
+PrivateKey = Ed25519PrivateKey | ec.EllipticCurvePrivateKey
+
+
+def fingerprint(*parts: bytes) -> str:
+    """Return a fingerprint of the parts, in groups of four hex digits, for reading aloud."""
+    hasher = hashlib.sha256()
+    for part in parts:
+        hasher.update(len(part).to_bytes(8, "big") + part)
+    text = hasher.hexdigest()
+    return " ".join(text[4 * group : 4 * group + 4] for group in range(FINGERPRINT_GROUPS))
+
+
+def private_pem(key: PrivateKey, passphrase: bytes | None = None) -> bytes:
+    """Return a private key as PKCS#8 PEM, encrypted if there is a passphrase."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, _encryption(passphrase))
+
+
+def load_private(pem: bytes, passphrase: bytes | None = None) -> PrivateKey:
+    """Read a private key from PEM.
+
+    Raises:
+        TrustError: encrypted and no or a wrong passphrase was given.
+        InputError: not a private key of a kind that dura uses.
+    """
+    try:
+        key = load_pem_private_key(pem, passphrase)
+    except TypeError as error:
+        raise TrustError(
+            "the private key needs a passphrase, or one was given for a key without",
+            hint="Set DURA_PASSPHRASE_FILE to a file that holds the passphrase.",
+        ) from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        if b"ENCRYPTED" in pem:
+            raise TrustError("the passphrase does not open the private key") from error
+        raise InputError("a key file does not hold a private key") from error
+    if not isinstance(key, Ed25519PrivateKey | ec.EllipticCurvePrivateKey):
+        raise InputError("a key file holds a kind of key that dura does not use")
+    return key
+
+
+def node_public_text(key: ec.EllipticCurvePrivateKey) -> str:
+    """Return the public half of a node key in OpenSSH form, without a comment."""
+    return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+
+
+def node_private_text(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Return a node key in the OpenSSH form that Flower reads (not encrypted: Flower knows no passphrase)."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+
+
+def check_node_public(text: str) -> None:
+    """Refuse anything but an EC P-384 public key in OpenSSH form.
+
+    Raises:
+        InputError: another kind of key, or none.
+    """
+    try:
+        key = load_ssh_public_key(text.encode())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise InputError("the node key is not an OpenSSH public key") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp384r1":
+        raise InputError("the node key must be on the curve P-384")
+
+
+def identity_from_raw(raw: bytes) -> Ed25519PublicKey:
+    """Return an Ed25519 public key from its 32 raw bytes.
+
+    Raises:
+        InputError: not 32 bytes of a key.
+    """
+    try:
+        return Ed25519PublicKey.from_public_bytes(raw)
+    except ValueError as error:
+        raise InputError("an identity key must be 32 bytes of an Ed25519 public key") from error
+
+
+def site_uri(name: str) -> str:
+    """Return the one URI by which a site's certificate names it."""
+    return f"urn:dura:site:{name}"
+
+
+def make_request(key: ec.EllipticCurvePrivateKey, name: str) -> bytes:
+    """Return a certificate signing request (PEM) of a site."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(_subject(name))
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+def load_request(pem: bytes) -> x509.CertificateSigningRequest:
+    """Read a signing request and check that its sender holds the key.
+
+    Raises:
+        InputError: not a request, or not for a P-256 key.
+        TrustError: its signature does not hold.
+    """
+    try:
+        request = x509.load_pem_x509_csr(pem)
+    except ValueError as error:
+        raise InputError("the card holds no certificate signing request") from error
+    if not request.is_signature_valid:
+        raise TrustError("the certificate signing request was not signed by its own key")
+    key = request.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
+        raise InputError("the TLS key must be on the curve P-256")
+    return request
+
+
+def make_authority(key: ec.EllipticCurvePrivateKey, consortium: str, now: datetime) -> x509.Certificate:
+    """Return the self-signed certificate of a consortium's authority."""
+    name = _subject(f"dura consortium {consortium}"[:64])
+    usage = x509.KeyUsage(
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=True,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    builder = _builder(name, name, key.public_key(), now, days=CA_DAYS)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = builder.add_extension(usage, critical=True)
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    return builder.sign(key, hashes.SHA256())
+
+
+def make_server_certificate(
+    authority: x509.Certificate,
+    authority_key: ec.EllipticCurvePrivateKey,
+    key: ec.EllipticCurvePublicKey,
+    hosts: tuple[str, ...],
+    now: datetime,
+) -> x509.Certificate:
+    """Return the coordinator's TLS certificate for all names and addresses under which sites reach it."""
+    names = [_general_name(host) for host in dict.fromkeys(hosts)]
+    builder = _builder(_subject(hosts[0][:64]), authority.subject, key, now, days=LEAF_DAYS)
+    builder = _leaf(builder, authority, ExtendedKeyUsageOID.SERVER_AUTH)
+    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    return builder.sign(authority_key, hashes.SHA256())
+
+
+def make_site_certificate(
+    authority: x509.Certificate,
+    authority_key: ec.EllipticCurvePrivateKey,
+    request: x509.CertificateSigningRequest,
+    name: str,
+    now: datetime,
+) -> x509.Certificate:
+    """Return a site's TLS client certificate; the name comes from the roster, never from the request."""
+    key = request.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise TypeError("load_request admits P-256 keys only")
+    builder = _builder(_subject(name), authority.subject, key, now, days=LEAF_DAYS)
+    builder = _leaf(builder, authority, ExtendedKeyUsageOID.CLIENT_AUTH)
+    uri = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(site_uri(name))])
+    return builder.add_extension(uri, critical=True).sign(authority_key, hashes.SHA256())
+
+
+def check_issued(certificate: x509.Certificate, authority: x509.Certificate, now: datetime) -> None:
+    """Check that the authority issued a certificate and that both are valid now.
+
+    Raises:
+        TrustError: another issuer, expired, or not valid yet (a wrong clock, perhaps).
+    """
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (InvalidSignature, ValueError, TypeError) as error:
+        raise TrustError("the certificate was not issued by this consortium's authority") from error
+    for what, item in (("certificate", certificate), ("consortium's authority", authority)):
+        if now > item.not_valid_after_utc:
+            raise TrustError(f"the {what} has expired", hint="Ask the coordinator to admit the site again.")
+        if now + CLOCK_SKEW < item.not_valid_before_utc:
+            raise TrustError(f"the {what} is not valid yet", hint="Check this machine's clock.")
+
+
+def certificate_pem(certificate: x509.Certificate) -> bytes:
+    """Return a certificate as PEM."""
+    return certificate.public_bytes(Encoding.PEM)
+
+
+def load_certificate(pem: bytes) -> x509.Certificate:
+    """Read a certificate from PEM.
+
+    Raises:
+        InputError: not a certificate.
+    """
+    try:
+        return x509.load_pem_x509_certificate(pem)
+    except ValueError as error:
+        raise InputError("a file does not hold a certificate") from error
+
+
+def _encryption(passphrase: bytes | None) -> KeySerializationEncryption:
+    return BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
+
+
+def _subject(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime, *, days: int
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCK_SKEW)
+        .not_valid_after(now + timedelta(days=days))
+    )
+
+
+def _leaf(
+    builder: x509.CertificateBuilder, authority: x509.Certificate, usage: x509.ObjectIdentifier
+) -> x509.CertificateBuilder:
+    identifier = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return (
+        builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False
+        )
+    )
