@@ -6,6 +6,7 @@ A researcher writes TOML, :func:`parse_study` validates it, and signing binds it
 
 from __future__ import annotations
 
+import re
 import tomllib
 from datetime import date
 from typing import Annotated, Any, Literal, Self
@@ -21,6 +22,9 @@ WORD = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 SiteName = Annotated[str, Field(pattern=SITE_NAME)]
 Digest = Annotated[str, Field(pattern=DIGEST)]
 Word = Annotated[str, Field(pattern=WORD)]
+
+STUDY_TYPE = "application/vnd.dura.study+json"
+"""Payload type of a signed study."""
 
 MAX_STEPS = 1_000_000
 """Most optimiser steps of a study; a bound for accounting time, far above any real training."""
@@ -247,3 +251,16 @@ def parse_study(content: bytes) -> Study:
         return Study.model_validate(data)
     except ValidationError as error:
         raise explain_validation(error, what="the study file") from error
+
+
+def check_site_name(name: str) -> str:
+    """Return the name if it may stand on a roster.
+
+    Raises:
+        InputError: other letters than a-z, digits and hyphens, or a wrong length.
+    """
+    if re.fullmatch(SITE_NAME, name) is None:
+        raise InputError(
+            f"a name must be 2 to 31 lower-case letters, digits or hyphens and begin with a letter, got {name[:40]!r}"
+        )
+    return name

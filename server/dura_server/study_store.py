@@ -17,13 +17,12 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from dura_common.envelope import digest as digest_of
-from dura_common.envelope import verify
+from dura_common.envelope import payload_of, verify
 from dura_common.errors import InputError, StateError, TrustError
 from dura_common.roster import Roster
 from dura_common.runtime.files import private_folder, read_limited, write_atomic
-from dura_common.study import Frozen, Study, StudyDocument, explain_validation
+from dura_common.study import STUDY_TYPE, Frozen, Study, StudyDocument, explain_validation
 from dura_server.home import CoordinatorHome
-from dura_server.researcher import STUDY_TYPE
 
 MAX_MODEL_BYTES = 1 << 30
 Phase = Literal["submitted", "offering", "offered", "asking", "unapproved", "running", "finished", "failed"]
@@ -165,17 +164,11 @@ class StudyStore:
         folder = self._home.studies / digest
         study_envelope = read_limited(folder / "study.json", what="the submitted study").decode()
         roster_envelope = read_limited(folder / "roster.json", what="the study's roster").decode()
-        roster = Roster.model_validate_json(_payload(roster_envelope))
+        roster = Roster.model_validate_json(payload_of(roster_envelope))
         found, study = _verify(study_envelope, roster_envelope, roster)
         if found != digest:
             raise TrustError("the stored study was altered: its digest is not the name of its folder")
         return StoredStudy(folder, digest, study, roster, study_envelope, roster_envelope)
-
-
-def _payload(envelope: str) -> bytes:
-    from dura_common.envelope import payload_of  # noqa: PLC0415  # only this reader needs an unverified payload
-
-    return payload_of(envelope)
 
 
 def _verify(study_envelope: str, roster_envelope: str, roster: Roster) -> tuple[str, Study]:
@@ -190,7 +183,7 @@ def _verify(study_envelope: str, roster_envelope: str, roster: Roster) -> tuple[
         document = StudyDocument.model_validate_json(payload)
     except ValidationError as error:
         raise explain_validation(error, what="the signed study") from error
-    if document.roster != digest_of(_payload(roster_envelope)):
+    if document.roster != digest_of(payload_of(roster_envelope)):
         raise TrustError("the study was signed for another roster", hint="Sign it again for the present roster.")
     unknown = sorted(set(document.study.sites) - {site.name for site in roster.sites})
     if unknown:

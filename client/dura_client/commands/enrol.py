@@ -1,0 +1,82 @@
+"""`dura site init | join | fingerprint`: how a hospital becomes a site."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dura_client.commands.options import DEFAULT_HOME, HomeOption
+from dura_common.runtime.console import JsonOption, YesOption, command, confirm_fingerprint
+from dura_common.runtime.files import read_limited
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `dura site`."""
+    app.command("init")(init_command)
+    app.command("join")(join_command)
+    app.command("fingerprint")(fingerprint_command)
+
+
+def init_command(
+    name: Annotated[str, typer.Option(help="The site's name on the roster: lower-case letters, digits, hyphens.")],
+    passphrase_file: Annotated[
+        Path | None, typer.Option(help="Encrypt the private keys with the passphrase in this file.")
+    ] = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the site's keys, here and only here, and the card for the coordinator."""
+    with command(as_json) as out:
+        from datetime import UTC, datetime
+
+        from dura_client.enrolment import card_path, init
+        from dura_client.home import SiteHome
+        from dura_client.keys import read_passphrase
+        from dura_common.study import check_site_name
+
+        site = SiteHome(home.expanduser())
+        passphrase = read_passphrase(passphrase_file) if passphrase_file else None
+        card = init(site, check_site_name(name), passphrase, datetime.now(UTC))
+        path, mark = card_path(site, name), card.fingerprint()
+        out.result(
+            {"card": str(path), "fingerprint": mark},
+            f"Hand this card to the coordinator: {path}\nfingerprint: [bold]{mark}[/bold]\n"
+            "Read it to the coordinator by telephone.",
+        )
+
+
+def join_command(
+    admission: Annotated[Path, typer.Argument(help="The file that the coordinator handed back.")],
+    fingerprint: Annotated[str | None, typer.Option(help="The consortium's fingerprint, told by telephone.")] = None,
+    yes: YesOption = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Join the consortium that admitted this site."""
+    with command(as_json) as out:
+        from datetime import UTC, datetime
+
+        from dura_client.enrolment import check_admission, join
+        from dura_client.home import SiteHome
+
+        site = SiteHome(home.expanduser())
+        checked = check_admission(site, read_limited(admission, what="the admission"), datetime.now(UTC))
+        mark = checked.fingerprint()
+        confirm_fingerprint(out, whose="the consortium", fingerprint=mark, expected=fingerprint, yes=yes)
+        join(site, checked)
+        out.result({"joined": checked.name, "fingerprint": mark}, f"{checked.name} has joined")
+
+
+def fingerprint_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Show this site's fingerprint, for reading aloud."""
+    with command(as_json) as out:
+        from dura_client.enrolment import card_path, load_card
+        from dura_client.home import SiteHome
+
+        site = SiteHome(home.expanduser())
+        card = load_card(site)
+        out.result(
+            {"fingerprint": card.fingerprint(), "card": str(card_path(site, card.name))}, card.fingerprint()
+        )

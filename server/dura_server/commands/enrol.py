@@ -1,0 +1,136 @@
+"""`dura coordinator init | admit | remove | roster | fingerprint`: who belongs to the consortium."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from dura_common.runtime.console import JsonOption, YesOption, command, confirm_fingerprint
+from dura_common.runtime.files import read_limited
+from dura_server.commands.options import DEFAULT_HOME, HomeOption
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `dura coordinator`."""
+    app.command("init")(init_command)
+    app.command("admit")(admit_command)
+    app.command("remove")(remove_command)
+    app.command("roster")(roster_command)
+    app.command("fingerprint")(fingerprint_command)
+
+
+def init_command(
+    consortium: Annotated[str, typer.Option(help="One word that names the consortium.")],
+    host: Annotated[str, typer.Option(help="Name or address under which sites reach this machine.")],
+    port: Annotated[int, typer.Option(help="Public port of the gateway.")] = 8443,
+    internal_port: Annotated[int, typer.Option(help="Loopback port of the SuperLink.")] = 8000,
+    bind: Annotated[str, typer.Option(help="Address on which the gateway listens.")] = "0.0.0.0",  # noqa: S104
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a consortium: certificate authority, signing key, empty roster."""
+    with command(as_json) as out:
+        from datetime import UTC, datetime
+
+        from pydantic import ValidationError
+
+        from dura_common.study import explain_validation
+        from dura_server.enrolment import CoordinatorSettings, init
+        from dura_server.home import CoordinatorHome
+
+        try:
+            settings = CoordinatorSettings(
+                consortium=consortium, host=host, bind=bind, port=port, internal_port=internal_port
+            )
+        except ValidationError as error:
+            raise explain_validation(error, what="the arguments") from error
+        coordinator = CoordinatorHome(home.expanduser())
+        mark = init(coordinator, settings, datetime.now(UTC))
+        out.result(
+            {"fingerprint": mark, "home": str(coordinator.path)},
+            f"consortium {consortium} at {coordinator.path}\nfingerprint: [bold]{mark}[/bold]\n"
+            "Read it to every site by telephone.",
+        )
+
+
+def admit_command(
+    cards: Annotated[list[Path], typer.Argument(help="Cards of sites and researchers.")],
+    output: Annotated[Path, typer.Option("--out", help="Folder for the admissions.")],
+    fingerprint: Annotated[
+        list[str] | None, typer.Option(help="The fingerprint told by telephone, once for each card, in order.")
+    ] = None,
+    yes: YesOption = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Admit sites and researchers; the files written go back to the sites."""
+    with command(as_json) as out:
+        from datetime import UTC, datetime
+
+        from dura_common.errors import InputError
+        from dura_server.enrolment import admit, check_card
+        from dura_server.home import CoordinatorHome
+
+        told = list(fingerprint or ())
+        if told and len(told) != len(cards):
+            raise InputError(f"{len(cards)} cards need {len(cards)} fingerprints, got {len(told)}")
+        coordinator, now = CoordinatorHome(home.expanduser()), datetime.now(UTC)
+        checked = [check_card(coordinator, read_limited(path, what="the card"), now) for path in cards]
+        for index, card in enumerate(checked):
+            confirm_fingerprint(
+                out,
+                whose=f"the {card.kind} {card.name}",
+                fingerprint=card.fingerprint(),
+                expected=told[index] if told else None,
+                yes=yes,
+            )
+        admitted = admit(coordinator, checked, output, now)
+        out.result(
+            {"admitted": [{"name": a.name, "admission": str(a.path) if a.path else None} for a in admitted]},
+            "\n".join(f"admitted {a.name}" + (f", hand back {a.path}" if a.path else "") for a in admitted),
+        )
+
+
+def remove_command(
+    name: Annotated[str, typer.Argument(help="A site or researcher on the roster.")],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a site or researcher off the roster."""
+    with command(as_json) as out:
+        from datetime import UTC, datetime
+
+        from dura_server.enrolment import remove
+        from dura_server.home import CoordinatorHome
+
+        remove(CoordinatorHome(home.expanduser()), name, datetime.now(UTC))
+        out.result({"removed": name}, f"removed {name}")
+
+
+def roster_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Show the roster."""
+    with command(as_json) as out:
+        from dura_server.enrolment import read_roster
+        from dura_server.home import CoordinatorHome
+
+        coordinator = CoordinatorHome(home.expanduser())
+        roster, _ = read_roster(coordinator)
+        table = Table("kind", "name", title=f"{roster.consortium}, serial {roster.serial}")
+        for site in roster.sites:
+            table.add_row("site", site.name)
+        for researcher in roster.researchers:
+            table.add_row("researcher", researcher.name)
+        out.result({"roster": roster.model_dump(mode="json"), "path": str(coordinator.roster)}, table)
+
+
+def fingerprint_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Show the consortium's fingerprint, for reading aloud."""
+    with command(as_json) as out:
+        from dura_server.enrolment import fingerprint
+        from dura_server.home import CoordinatorHome
+
+        mark = fingerprint(CoordinatorHome(home.expanduser()))
+        out.result({"fingerprint": mark}, mark)
