@@ -1,0 +1,76 @@
+"""EEGNet (Lawhern et al. 2018, J. Neural Eng. 15:056013) in a form that patient-level privacy can train.
+
+Three things differ from the paper, each for a reason: GroupNorm with one group instead of BatchNorm (a running
+batch statistic is a release that nobody paid for, and it mixes patients), ELU not in place, and the max-norm
+constraints as a projection after the optimiser's step (post-processing, hence free). GroupNorm has a weight and
+a bias per channel like BatchNorm, so the number of trained parameters is exactly the paper's.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+SEPARABLE_KERNEL = 16
+FIRST_POOL = 4
+SECOND_POOL = 8
+
+
+class EEGNet(nn.Module):
+    """Input (windows, channels, samples) float32; output (windows, classes) logits."""
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        samples: int,
+        classes: int,
+        temporal_filters: int,
+        depth_multiplier: int,
+        separable_filters: int,
+        kernel: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        spatial = temporal_filters * depth_multiplier
+        self.features = nn.Sequential(
+            nn.Conv2d(1, temporal_filters, (1, kernel), padding="same", bias=False),
+            nn.GroupNorm(1, temporal_filters),
+            nn.Conv2d(temporal_filters, spatial, (channels, 1), groups=temporal_filters, bias=False),
+            nn.GroupNorm(1, spatial),
+            nn.ELU(),
+            nn.AvgPool2d((1, FIRST_POOL)),
+            nn.Dropout(dropout),
+            nn.Conv2d(spatial, spatial, (1, SEPARABLE_KERNEL), padding="same", groups=spatial, bias=False),
+            nn.Conv2d(spatial, separable_filters, 1, bias=False),
+            nn.GroupNorm(1, separable_filters),
+            nn.ELU(),
+            nn.AvgPool2d((1, SECOND_POOL)),
+            nn.Dropout(dropout),
+            nn.Flatten(),
+        )
+        self.classifier = nn.Linear(separable_filters * (samples // FIRST_POOL // SECOND_POOL), classes)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Return one row of logits per window."""
+        logits: Tensor = self.classifier(self.features(windows.unsqueeze(1)))
+        return logits
+
+
+def parameter_count(
+    *,
+    channels: int,
+    samples: int,
+    classes: int,
+    temporal_filters: int,
+    depth_multiplier: int,
+    separable_filters: int,
+    kernel: int,
+) -> int:
+    """Return the exact number of parameters, term by term as in Table 2 of the paper."""
+    spatial = temporal_filters * depth_multiplier
+    temporal = temporal_filters * kernel
+    depthwise = spatial * channels
+    separable = spatial * SEPARABLE_KERNEL + spatial * separable_filters
+    norms = 2 * (temporal_filters + spatial + separable_filters)
+    dense = (separable_filters * (samples // FIRST_POOL // SECOND_POOL) + 1) * classes
+    return temporal + depthwise + separable + norms + dense
