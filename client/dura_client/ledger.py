@@ -1,284 +1,323 @@
-"""The site's record of what was done to patients' data: append-only, hash-chained, written before it happens.
+"""The privacy ledger: what every patient has spent, recorded before it is spent.
 
-- An entry is reserved durably (SQLite, WAL, fsync on commit) before the first computation and settled after it.
-  A crash between the two counts as spent.
-- Entries name a cohort, the set of patients concerned by their keyed pseudonyms. A patient pays for the entries
-  of every cohort that he or she is in, composed tightly; renaming or splitting a data set resets nobody.
-- Checks and the write are one immediate transaction, so two processes cannot overdraw together.
-- Each line holds the hash of the line before; database triggers forbid changes, :meth:`Ledger.verify` finds them.
+Rules: the ledger keeps events, never epsilons, and composes them afresh for every question. A release is first
+reserved, durably, then computed, then settled; a reservation that was never settled counts as spent, because a
+crash does not tell what had left. A round of a study is reserved once for each purpose. A patient pays for the
+cohorts that he or she was in and for no others; patients with equal events are composed once.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, cast
 
-from sqlalchemy import Connection, create_engine, event, text
-from sqlalchemy.exc import DBAPIError
+from dura_client.ledger_store import Content, LedgerStore, Snapshot
+from dura_common.errors import BudgetError, StateError, TrustError
+from dura_common.privacy import Event, epsilon_of, event_from_json, event_to_json
 
-from dura_common.envelope import digest
-from dura_common.errors import BudgetError, HostError, StateError, TrustError
-from dura_common.privacy import Gaussian, SampledGaussian, epsilon_of, event_from_json, event_to_json
-
+Kind = Literal["reserve", "settle"]
 Purpose = Literal["train", "evaluate"]
-PrivacyEvent = SampledGaussian | Gaussian
-Charges = Sequence[tuple[Sequence[str], Sequence[PrivacyEvent | None]]]
+Spending = dict[str, tuple[str, ...]]
+"""Patient to the events (JSON, sorted) that he or she paid for."""
 
-GENESIS = "0" * 64
-LOCK_SECONDS = 30.0
-
-_SCHEMA = (
-    """CREATE TABLE IF NOT EXISTS entries (
-        seq INTEGER PRIMARY KEY, time TEXT NOT NULL, kind TEXT NOT NULL, study TEXT NOT NULL, round INTEGER NOT NULL,
-        purpose TEXT NOT NULL, cohort TEXT NOT NULL, event TEXT, reserves INTEGER, previous TEXT NOT NULL,
-        hash TEXT NOT NULL UNIQUE)""",
-    "CREATE UNIQUE INDEX IF NOT EXISTS once ON entries (kind, study, round, purpose)",
-    "CREATE TABLE IF NOT EXISTS members (cohort TEXT NOT NULL, patient TEXT NOT NULL, PRIMARY KEY (cohort, patient))",
-    *(
-        f"CREATE TRIGGER IF NOT EXISTS {table}_{verb} BEFORE {verb} ON {table} "
-        "BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
-        for table in ("entries", "members")
-        for verb in ("UPDATE", "DELETE")
-    ),
-)
-_HASHED = ("seq", "time", "kind", "study", "round", "purpose", "cohort", "event", "reserves", "previous")
+_KEY = re.compile(r"[0-9a-f]{64}")
 
 
-class RepeatedRound(StateError):
-    """This round of this study was answered (or begun) before; it is never answered twice."""
+class RepeatedRound(StateError):  # noqa: N818  # named after what happened, as the refusal reason is
+    """This round of the study was reserved before for this purpose, finished or not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of the ledger."""
+    """One row of the ledger."""
 
-    seq: int
-    time: str
-    kind: Literal["reserve", "settle"]
+    id: int
+    kind: Kind
     study: str
     round: int
     purpose: Purpose
-    cohort: str
-    event: PrivacyEvent | None
-    """None for public data without noise: recorded, but without a price."""
+    patients: int
+    """Size of the cohort; for the site's own eyes."""
+    event: Event | None
+    """None in a study without noise."""
+    time: datetime
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class StudySpending:
+    """What one study has taken so far."""
+
+    study: str
+    releases: int
+    unfinished: int
+    """Reserved and never settled, now or for ever; counted as spent."""
+    unaccounted: int
+    """Releases without noise (public data)."""
+    epsilon: float
+    """Of the patient who spent most in this study."""
+
+    @property
+    def state(self) -> str:
+        """``settled``, or ``unfinished`` while a reservation is open."""
+        return "unfinished" if self.unfinished else "settled"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of the chain: enough to recognise later that nothing before it was lost."""
+
+    entries: int
+    hash: str
 
 
 class Ledger:
-    """The ledger in one SQLite file, made when it is first opened."""
+    """The ledger of one site.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": LOCK_SECONDS})
-        event.listen(self._engine, "connect", _prepare_connection)
-        event.listen(self._engine, "begin", _begin_immediate)
-        with self._transaction() as connection:
-            for statement in _SCHEMA:
-                connection.execute(text(statement))
+    Args:
+        path: its file; created by the first reservation.
+        clock: returns the present time (UTC); tests set it.
+    """
+
+    def __init__(self, path: Path, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._store = LedgerStore(path)
+        self._clock = clock
 
     def reserve(
         self,
         *,
         study: str,
-        round: int,  # noqa: A002  # the field's own word
+        round: int,  # noqa: A002  # the study's word
         purpose: Purpose,
         patients: Sequence[str],
-        event: PrivacyEvent | None,
+        event: Event | None,
         epsilon_per_study: float,
         epsilon_total: float,
         delta: float,
     ) -> int:
-        """Record durably what is about to happen and return the entry's number.
+        """Record durably that ``event`` is about to happen to ``patients``; return the id for :meth:`settle`.
+
+        Args:
+            study: digest of the study.
+            round: round of the study; whether the study has it is checked by the caller.
+            purpose: ``train`` or ``evaluate``.
+            patients: keys of the cohort (64 hexadecimal digits each), in any order.
+            event: what happens to each of them; None without noise on public data, which is kept but has no price.
+            epsilon_per_study: most that this study may cost any of them, this event included.
+            epsilon_total: most that everything may cost any of them.
+            delta: where both caps hold.
 
         Raises:
-            RepeatedRound: this round was reserved before.
-            BudgetError: a patient would exceed a cap; nothing was written.
-            HostError: the ledger cannot be written (a full disk); nothing was written.
+            RepeatedRound: reserved before.
+            BudgetError: a patient would exceed a cap; nothing was recorded.
+            TrustError: the ledger was tampered with.
+            HostError: it could not be written; nothing was recorded.
         """
-        with self._transaction() as connection:
-            known = connection.execute(
-                text("SELECT 1 FROM entries WHERE study = :s AND round = :r AND purpose = :p"),
-                {"s": study, "r": round, "p": purpose},
-            ).first()
-            if known is not None:
-                raise RepeatedRound(f"{purpose} round {round} of this study was answered before")
+        _check_arguments(study, round, patients, epsilon_per_study, epsilon_total, delta)
+        with self._store.writing() as writer:
+            snapshot = writer.snapshot
+            if any((r.study, r.round, r.purpose) == (study, round, purpose) for r in snapshot.rows):
+                raise RepeatedRound(f"{purpose} round {round} of this study was recorded before")
             if event is not None:
-                charges: Charges = [(patients, [event])]
-                _check(connection, charges, study, epsilon_per_study, delta, "this study")
-                _check(connection, charges, None, epsilon_total, delta, "all studies together")
-            cohort = digest("\n".join(sorted(patients)).encode())
-            connection.execute(
-                text("INSERT OR IGNORE INTO members VALUES (:c, :p)"),
-                [{"c": cohort, "p": patient} for patient in patients],
+                charge = dict.fromkeys(patients, (event_to_json(event),))
+                for cap, scope, words in (
+                    (epsilon_per_study, study, "for one study"),
+                    (epsilon_total, None, "for all studies together"),
+                ):
+                    if not _fits(_add(_spending(snapshot, scope), charge), cap, delta):
+                        raise BudgetError(
+                            f"a patient would exceed epsilon {cap:g} at delta {delta:g} {words}",
+                            hint="`dura site ledger show` says what was spent; only the policy sets the caps.",
+                        )
+            content = Content(
+                kind="reserve",
+                study=study,
+                round=round,
+                purpose=purpose,
+                cohort=writer.add_cohort(patients),
+                event=None if event is None else event_to_json(event),
+                delta=float(delta),
+                epsilon_per_study=float(epsilon_per_study),
+                epsilon_total=float(epsilon_total),
+                time=self._now(),
             )
-            written = None if event is None else event_to_json(event)
-            return _append(connection, "reserve", study, round, purpose, cohort, written, None)
+            return writer.add(content)
 
     def settle(self, entry: int) -> None:
-        """Record that a reserved entry was used.
+        """Record that the reserved release was made; the cost stays what it was.
 
         Raises:
-            StateError: there is no such entry, or it was settled before.
+            StateError: there is no such reservation, or it is settled.
+            TrustError: the ledger was tampered with.
+            HostError: it could not be written.
         """
-        with self._transaction() as connection:
-            row = connection.execute(
-                text("SELECT study, round, purpose, cohort FROM entries WHERE seq = :n AND kind = 'reserve'"),
-                {"n": entry},
-            ).first()
-            done = connection.execute(text("SELECT 1 FROM entries WHERE reserves = :n"), {"n": entry}).first()
-            if row is None or done is not None:
-                raise StateError(f"entry {entry} of the ledger cannot be settled")
-            _append(connection, "settle", row[0], row[1], row[2], row[3], None, entry)
-
-    def fits(self, *, study: str, charges: Charges, epsilon_total: float, delta: float) -> bool:
-        """Tell whether further charges would keep every patient below the total cap; entries of ``study`` itself
-        are replaced by the charges, so that a plan is not counted twice."""
-        with self._transaction() as connection:
-            spent = _histories(connection, None, excluding=study)
-            return _largest(spent, charges, delta) <= epsilon_total
+        with self._store.writing() as writer:
+            rows = writer.snapshot.rows
+            if not 1 <= entry <= len(rows) or rows[entry - 1].kind != "reserve":
+                raise StateError(f"the ledger has no reservation {entry}")
+            reserved = rows[entry - 1]
+            if _release(reserved) in {_release(row) for row in rows if row.kind == "settle"}:
+                raise StateError(f"reservation {entry} is settled already")
+            writer.add(replace(reserved, kind="settle", time=self._now()))
 
     def spent(self, delta: float, study: str | None = None) -> float:
-        """Return epsilon of the patient who spent most, in one study or in all."""
-        with self._transaction() as connection:
-            return _largest(_histories(connection, study), [], delta)
-
-    def entries(self) -> list[Entry]:
-        """Return all lines in order."""
-        with self._transaction() as connection:
-            return [_entry(row) for row in _rows(connection)]
-
-    def verify(self) -> int:
-        """Check the chain of hashes and return the number of lines.
+        """Return epsilon of the patient who spent most, over all studies or over one.
 
         Raises:
-            TrustError: a line was changed, removed or inserted.
+            TrustError: the ledger was tampered with.
         """
-        with self._transaction() as connection:
-            previous, number = GENESIS, 0
-            for row in _rows(connection):
-                number += 1
-                if row["seq"] != number or row["previous"] != previous or row["hash"] != _hash(row):
-                    raise TrustError(
-                        f"the ledger was altered at line {number}",
-                        hint="Stop the site, keep the file, and tell the privacy officer.",
-                    )
-                previous = row["hash"]
-            for (cohort,) in connection.execute(text("SELECT DISTINCT cohort FROM entries")):
-                members = connection.execute(text("SELECT patient FROM members WHERE cohort = :c"), {"c": cohort})
-                if digest("\n".join(sorted(row[0] for row in members)).encode()) != cohort:
-                    raise TrustError("the ledger's list of patients was altered")
-            return number
+        return _most(_spending(self._store.read(), study), delta)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except DBAPIError as error:
-            raise HostError(
-                f"the ledger cannot be used: {error.orig}",
-                hint="Check free space and permissions of the site's folder. Nothing was released.",
-            ) from error
+    def fits(
+        self,
+        *,
+        study: str,
+        charges: Iterable[tuple[Sequence[str], Sequence[Event | None]]],
+        epsilon_total: float,
+        delta: float,
+    ) -> bool:
+        """Return whether a whole study would keep every patient under the total cap. Records nothing.
 
+        Args:
+            study: its digest; what it has spent so far is part of ``charges`` and not counted twice.
+            charges: cohorts with all events that the study holds for them.
+            epsilon_total: most that everything may cost a patient.
+            delta: where the cap holds.
 
-def _prepare_connection(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # transactions are begun by _begin_immediate, not by the driver
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-        connection.execute(f"PRAGMA {pragma}")
+        Raises:
+            TrustError: the ledger was tampered with.
+        """
+        spending = _spending(self._store.read(), None, without=study)
+        for patients, events in charges:
+            texts = tuple(event_to_json(event) for event in events if event is not None)
+            spending = _add(spending, dict.fromkeys(patients, texts))
+        return _fits(spending, epsilon_total, delta)
 
+    def studies(self, delta: float) -> tuple[StudySpending, ...]:
+        """Return what each study has taken, in order of its first reservation.
 
-def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+        Raises:
+            TrustError: the ledger was tampered with.
+        """
+        snapshot = self._store.read()
+        settled = {_release(row) for row in snapshot.rows if row.kind == "settle"}
+        reserved = [row for row in snapshot.rows if row.kind == "reserve"]
+        result = []
+        for study in dict.fromkeys(row.study for row in reserved):
+            rows = [row for row in reserved if row.study == study]
+            result.append(
+                StudySpending(
+                    study=study,
+                    releases=len(rows),
+                    unfinished=sum(_release(row) not in settled for row in rows),
+                    unaccounted=sum(row.event is None for row in rows),
+                    epsilon=_most(_spending(snapshot, study), delta),
+                )
+            )
+        return tuple(result)
 
+    def entries(self) -> tuple[Entry, ...]:
+        """Return all rows in order.
 
-def _append(
-    connection: Connection,
-    kind: str,
-    study: str,
-    number: int,
-    purpose: str,
-    cohort: str,
-    written: str | None,
-    reserves: int | None,
-) -> int:
-    last = connection.execute(text("SELECT seq, hash FROM entries ORDER BY seq DESC LIMIT 1")).first()
-    seq, previous = (last[0] + 1, last[1]) if last is not None else (1, GENESIS)
-    row: dict[str, Any] = {
-        "seq": seq,
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "kind": kind,
-        "study": study,
-        "round": number,
-        "purpose": purpose,
-        "cohort": cohort,
-        "event": written,
-        "reserves": reserves,
-        "previous": previous,
-    }
-    row["hash"] = _hash(row)
-    names = ", ".join(row)
-    values = ", ".join(f":{name}" for name in row)
-    connection.execute(text(f"INSERT INTO entries ({names}) VALUES ({values})"), row)  # noqa: S608  # names are ours
-    return int(seq)
-
-
-def _hash(row: Any) -> str:
-    return digest(json.dumps([row[name] for name in _HASHED]).encode())
-
-
-def _rows(connection: Connection) -> Iterable[Any]:
-    return connection.execute(text("SELECT * FROM entries ORDER BY seq")).mappings()
-
-
-def _entry(row: Any) -> Entry:
-    written = None if row["event"] is None else event_from_json(row["event"])
-    return Entry(
-        row["seq"], row["time"], row["kind"], row["study"], row["round"], row["purpose"], row["cohort"], written
-    )
-
-
-Histories = dict[str, tuple[PrivacyEvent, ...]]
-
-
-def _histories(connection: Connection, study: str | None, excluding: str | None = None) -> Histories:
-    """Return each patient's priced events, in one study or in all."""
-    cohorts: dict[str, list[PrivacyEvent]] = {}
-    for row in _rows(connection):
-        if row["kind"] != "reserve" or row["event"] is None or row["study"] == excluding:
-            continue
-        if study is None or row["study"] == study:
-            cohorts.setdefault(row["cohort"], []).append(event_from_json(row["event"]))
-    histories: dict[str, list[PrivacyEvent]] = {}
-    for cohort, events in cohorts.items():
-        for (patient,) in connection.execute(
-            text("SELECT patient FROM members WHERE cohort = :c ORDER BY patient"), {"c": cohort}
-        ):
-            histories.setdefault(patient, []).extend(events)
-    return {patient: tuple(events) for patient, events in histories.items()}
-
-
-def _largest(histories: Histories, charges: Charges, delta: float) -> float:
-    """Return the largest epsilon of any patient; patients with the same history are computed once."""
-    combined = dict(histories)
-    for patients, events in charges:
-        priced = tuple(event for event in events if event is not None)
-        for patient in patients:
-            combined[patient] = combined.get(patient, ()) + priced
-    return max((epsilon_of(events, delta) for events in set(combined.values())), default=0.0)
-
-
-def _check(
-    connection: Connection, charges: Charges, study: str | None, cap: float, delta: float, what: str
-) -> None:
-    histories = _histories(connection, study)
-    concerned = {patient for patients, _ in charges for patient in patients}
-    reached = _largest({p: e for p, e in histories.items() if p in concerned}, charges, delta)
-    if reached > cap:
-        raise BudgetError(
-            f"{what} would cost a patient epsilon {reached:.3f} at delta {delta:g}; the policy allows {cap:g}",
-            hint="Nothing was released. `dura site ledger show` shows what was spent.",
+        Raises:
+            TrustError: the ledger was tampered with.
+        """
+        snapshot = self._store.read()
+        return tuple(
+            Entry(
+                id=number,
+                kind=cast("Kind", row.kind),
+                study=row.study,
+                round=row.round,
+                purpose=cast("Purpose", row.purpose),
+                patients=len(snapshot.cohorts[row.cohort]),
+                event=None if row.event is None else event_from_json(row.event),
+                time=datetime.fromisoformat(row.time),
+                hash=snapshot.hashes[number - 1],
+            )
+            for number, row in enumerate(snapshot.rows, start=1)
         )
+
+    def last_delta(self) -> float | None:
+        """Return the delta of the last row, for lack of a policy; None for an empty ledger."""
+        rows = self._store.read().rows
+        return rows[-1].delta if rows else None
+
+    def verify(self, known: str | None = None) -> Head:
+        """Check every row, and that each settlement belongs to an earlier reservation; return the end of the chain.
+
+        Args:
+            known: hash that :meth:`verify` returned before; it must still be in the chain, which shows that the
+                file was not replaced by an older one.
+
+        Raises:
+            TrustError: a row was altered or removed, or ``known`` is missing.
+        """
+        snapshot = self._store.read()
+        open_releases: dict[tuple[str, int, str], Content] = {}
+        for number, row in enumerate(snapshot.rows, start=1):
+            if row.kind == "reserve":
+                open_releases[_release(row)] = row
+            else:
+                reserved = open_releases.pop(_release(row), None)
+                if row.kind != "settle" or reserved is None or replace(reserved, kind="settle", time=row.time) != row:
+                    raise TrustError(f"the privacy ledger cannot be trusted: entry {number} settles nothing")
+            if row.event is not None:
+                event_from_json(row.event)
+        if known is not None and known not in snapshot.hashes:
+            raise TrustError(
+                "the privacy ledger cannot be trusted: it does not contain the entry that was noted before",
+                hint="The file may have been replaced by an older copy; look for a newer backup.",
+            )
+        return Head(len(snapshot.rows), snapshot.head)
+
+    def _now(self) -> str:
+        return self._clock().astimezone(UTC).isoformat(timespec="seconds")
+
+
+def _check_arguments(  # noqa: PLR0917  # a private check of the caller's own arguments
+    study: str, round_number: int, patients: Sequence[str], per_study: float, total: float, delta: float
+) -> None:
+    if not study or round_number < 1:
+        raise ValueError("a reservation names a study and a round from 1 on")
+    if not patients or len(set(patients)) != len(patients):
+        raise ValueError("a cohort has at least one patient and none twice")
+    if not all(_KEY.fullmatch(patient) for patient in patients):
+        raise ValueError("patients are named by keys of 64 hexadecimal digits, never by their labels")
+    if not (per_study > 0 and total > 0 and 0 < delta < 1):
+        raise ValueError("caps must be positive and delta between 0 and 1")
+
+
+def _release(row: Content) -> tuple[str, int, str]:
+    return row.study, row.round, row.purpose
+
+
+def _spending(snapshot: Snapshot, study: str | None, *, without: str | None = None) -> Spending:
+    """Collect events per patient: of one study or all, leaving one out if told."""
+    spending: dict[str, list[str]] = {}
+    for row in snapshot.rows:
+        counts = row.kind == "reserve" and study in {None, row.study} and row.study != without
+        if counts and row.event is not None:
+            for patient in snapshot.cohorts[row.cohort]:
+                spending.setdefault(patient, []).append(row.event)
+    return {patient: tuple(sorted(events)) for patient, events in spending.items()}
+
+
+def _add(spending: Spending, charge: Spending) -> Spending:
+    """Return the spending of the charged patients after the charge; others are not affected by it."""
+    merged = {patient: tuple(sorted((*spending.get(patient, ()), *events))) for patient, events in charge.items()}
+    return merged
+
+
+def _most(spending: Spending, delta: float) -> float:
+    groups = {events for events in spending.values() if events}
+    return max((epsilon_of([event_from_json(text) for text in group], delta) for group in groups), default=0.0)
+
+
+def _fits(spending: Spending, cap: float, delta: float) -> bool:
+    # Written so that an epsilon that is not a number fits nothing.
+    return _most(spending, delta) <= cap

@@ -1,0 +1,59 @@
+"""`dura site start | stop | status`: the site's node."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from dura_client.commands.options import DEFAULT_HOME, HomeOption
+from dura_common.runtime.console import JsonOption, command
+
+DetachOption = Annotated[bool, typer.Option("--detach", help="Return when it is ready; stop it with `stop`.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `dura site`."""
+    app.command("start")(start)
+    app.command("stop")(stop_command)
+    app.command("status")(status_command)
+
+
+def start(detach: DetachOption = False, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Run the site's node: it connects to the coordinator and waits for approved work."""
+    with command(as_json) as out:
+        from dura_client.home import SiteHome
+        from dura_client.node import run_node
+        from dura_common.runtime import supervisor
+
+        site = SiteHome(home.expanduser())
+        if detach:
+            argv = [sys.executable, "-m", "dura_common", "site", "start", "--home", str(site.path), "--json"]
+            supervisor.detach(argv, site.run)
+            out.result(supervisor.status(site.run), "the node is running")
+            return
+        out.say("running; Ctrl-C stops it")
+        run_node(site)
+        out.result({"stopped": True}, "stopped")
+
+
+def stop_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Stop the site's node."""
+    with command(as_json) as out:
+        from dura_client.home import SiteHome
+        from dura_common.runtime import supervisor
+
+        stopped = supervisor.stop(SiteHome(home.expanduser()).run)
+        out.result({"stopped": stopped}, "stopped" if stopped else "it was not running")
+
+
+def status_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Show whether the node runs."""
+    with command(as_json) as out:
+        from dura_client.home import SiteHome
+        from dura_common.runtime import supervisor
+
+        state = supervisor.status(SiteHome(home.expanduser()).run)
+        children = [f"  {child['name']}: restarts {child['restarts']}" for child in state["children"]]
+        out.result(state, "\n".join(["running" if state["running"] else "not running", *children]))

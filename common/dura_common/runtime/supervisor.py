@@ -1,0 +1,317 @@
+"""Keeps a few child processes alive: ordered start, back-off after a crash, one clean stop, no strays.
+
+The supervisor holds a lock for as long as it lives, so a second start is refused and ``stop`` knows whom to ask.
+Children get their own process group (stopped as a whole) and a death signal, so that they end with a supervisor
+that was killed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self
+
+from dura_common.errors import HostError, StateError
+from dura_common.runtime.files import parse_json, private_folder, read_limited, write_atomic
+
+FIRST_DELAY = 0.5
+LONGEST_DELAY = 60.0
+HEALTHY_SECONDS = 120.0
+"""A child that lived this long starts again with the shortest delay."""
+STOP_SECONDS = 10.0
+READY_SECONDS = 60.0
+TICK_SECONDS = 0.1
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One process to keep alive."""
+
+    name: str
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    log: Path
+    ready: Callable[[], bool] | None = None
+    """Tells when the next child may start; None means at once."""
+    pass_fds: tuple[int, ...] = ()
+
+
+@dataclass
+class _Running:
+    child: Child
+    process: subprocess.Popen[bytes] | None = None
+    since: float = 0.0
+    restarts: int = 0
+    delay: float = FIRST_DELAY
+    due: float = 0.0
+
+
+@dataclass
+class Supervisor:
+    """Runs children until it is told to stop.
+
+    Args:
+        children: in the order in which they start; they stop in reverse.
+        folder: the home's run folder (lock and state file).
+        tick: called about once a second while all is well.
+    """
+
+    children: Sequence[Child]
+    folder: Path
+    tick: Callable[[], None] | None = None
+    _stopping: bool = field(default=False, init=False)
+
+    def run(self) -> None:
+        """Start everything and stay until SIGTERM or SIGINT.
+
+        Raises:
+            StateError: another supervisor runs in this folder.
+            HostError: a child does not become ready.
+        """
+        with Lock(self.folder):
+            before = {sig: signal.signal(sig, self._on_signal) for sig in (signal.SIGTERM, signal.SIGINT)}
+            running = [_Running(child) for child in self.children]
+            try:
+                for item in running:
+                    self._first_start(item)
+                self._write(running, ready=not self._stopping)
+                self._watch(running)
+            finally:
+                for item in reversed(running):
+                    _stop(item)
+                (self.folder / "state.json").unlink(missing_ok=True)
+                for sig, handler in before.items():
+                    signal.signal(sig, handler)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _first_start(self, item: _Running) -> None:
+        _spawn(item)
+        deadline = time.monotonic() + READY_SECONDS
+        while not self._stopping and item.child.ready is not None and not item.child.ready():
+            if item.process is not None and item.process.poll() is not None:
+                raise HostError(f"{item.child.name} ended while starting", hint=f"Its log: {item.child.log}")
+            if time.monotonic() > deadline:
+                raise HostError(
+                    f"{item.child.name} is not ready after {READY_SECONDS:.0f} s", hint=f"Its log: {item.child.log}"
+                )
+            time.sleep(TICK_SECONDS)
+
+    def _watch(self, running: Sequence[_Running]) -> None:
+        next_tick = 0.0
+        while not self._stopping:
+            if any([self._revive(item) for item in running]):
+                self._write(running, ready=True)
+            if self.tick is not None and time.monotonic() >= next_tick:
+                self.tick()
+                next_tick = time.monotonic() + 1.0
+            time.sleep(TICK_SECONDS)
+
+    def _revive(self, item: _Running) -> bool:
+        """Notice a dead child, and start it again when its delay is over; True if anything changed."""
+        now = time.monotonic()
+        if item.process is not None:
+            if item.process.poll() is None:
+                return False
+            _stop(item)  # its group may have left processes behind
+            if now - item.since > HEALTHY_SECONDS:
+                item.delay = FIRST_DELAY
+            item.due, item.delay = now + item.delay, min(2 * item.delay, LONGEST_DELAY)
+            return True
+        if now < item.due:
+            return False
+        item.restarts += 1
+        _spawn(item)
+        return True
+
+    def _write(self, running: Sequence[_Running], *, ready: bool) -> None:
+        state = {
+            "pid": os.getpid(),
+            "ready": ready,
+            "children": [
+                {
+                    "name": item.child.name,
+                    "pid": item.process.pid if item.process else None,
+                    "restarts": item.restarts,
+                    "log": str(item.child.log),
+                }
+                for item in running
+            ],
+        }
+        write_atomic(self.folder / "state.json", json.dumps(state, indent=2).encode())
+
+
+class Lock:
+    """An exclusive lock on a run folder, held by a live process; it vanishes with the process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = private_folder(folder) / "lock"
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._descriptor)
+            raise StateError("it is running already", hint="Use `stop` first, or `status` to look.") from error
+        os.ftruncate(self._descriptor, 0)
+        os.write(self._descriptor, str(os.getpid()).encode())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+
+def holder(folder: Path) -> int | None:
+    """Return the process that holds the lock of a run folder, or None."""
+    path = folder / "lock"
+    if not path.exists():
+        return None
+    with path.open("rb") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            text = stream.read().strip()
+            return int(text) if text.isdigit() else None
+    return None
+
+
+def stop(folder: Path) -> bool:
+    """Ask the supervisor of a run folder to stop and wait until it has; False if none runs.
+
+    Raises:
+        HostError: it does not stop.
+    """
+    process = holder(folder)
+    if process is None:
+        return False
+    os.kill(process, signal.SIGTERM)
+    deadline = time.monotonic() + 4 * STOP_SECONDS
+    while holder(folder) is not None:
+        if time.monotonic() > deadline:
+            raise HostError(f"process {process} does not stop")
+        time.sleep(TICK_SECONDS)
+    return True
+
+
+def status(folder: Path) -> dict[str, Any]:
+    """Return the state of a run folder: whether it runs, is ready, and its children."""
+    if holder(folder) is None or not (folder / "state.json").exists():
+        return {"running": holder(folder) is not None, "ready": False, "children": []}
+    return {"running": True, **parse_json(read_limited(folder / "state.json", what="the state"), what="the state")}
+
+
+def detach(argv: Sequence[str], folder: Path) -> None:
+    """Start a supervisor command in the background and return when it is ready.
+
+    ``argv`` must be a dura command with --json: its one JSON object tells what went wrong.
+
+    Raises:
+        StateError: one runs already.
+        HostError: it did not become ready.
+    """
+    if holder(folder) is not None:
+        raise StateError("it is running already", hint="Use `stop` first, or `status` to look.")
+    output = private_folder(folder) / "supervisor.out"
+    with output.open("wb") as stream:
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    deadline = time.monotonic() + 2 * READY_SECONDS
+    while not status(folder)["ready"]:
+        if process.poll() is not None:
+            raise HostError(f"it did not start: {_last_error(output)}")
+        if time.monotonic() > deadline:
+            process.terminate()
+            raise HostError("it did not become ready in time", hint=f"See {output}")
+        time.sleep(TICK_SECONDS)
+
+
+def _last_error(output: Path) -> str:
+    content = output.read_bytes()[-20_000:]
+    try:
+        return str(json.loads(content)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"see {output}"
+
+
+def require_free_port(host: str, port: int, *, what: str) -> None:
+    """Refuse to begin if somebody listens on a port already.
+
+    Raises:
+        HostError: the port is in use or may not be used.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise HostError(
+                f"port {port} for {what} cannot be used: {error.strerror}",
+                hint="Another process uses it, or it needs more rights. Choose another port.",
+            ) from error
+
+
+def _spawn(item: _Running) -> None:
+    child = item.child
+    private_folder(child.log.parent)
+    with child.log.open("ab") as log:
+        item.process = subprocess.Popen(
+            child.argv,
+            env=dict(child.env),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=child.pass_fds,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509  # one system call through a handle loaded before the fork
+        )
+    item.since = time.monotonic()
+
+
+def _die_with_parent() -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _stop(item: _Running) -> None:
+    process, item.process = item.process, None
+    if process is None:
+        return
+    for number, patience in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            continue
+        if not _group_lives(process.pid, patience):
+            break
+    process.poll()
+
+
+def _group_lives(group: int, patience: float) -> bool:
+    """Wait until a process group is empty; True if it is not after ``patience`` seconds."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return False
+        time.sleep(TICK_SECONDS)
+    return True
