@@ -1,0 +1,1 @@
+"""From a BIDS folder to windows that a study can use: simulate, register, check, prepare."""

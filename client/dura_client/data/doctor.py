@@ -1,0 +1,75 @@
+"""Says what is in a data set and what is wrong with it, for the data manager's own eyes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dura_client.data.bids import PLAUSIBLE_MICROVOLTS, amplitude, codes, find_recordings, read, suggest_scale
+from dura_client.data.registry import DataSet
+from dura_common.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What a data set holds. Counts are live values: they stay at the site."""
+
+    patients: int
+    recordings: int
+    readable: int
+    events: dict[str, int]
+    """Class name (or unmapped code) to number of events."""
+    channels: dict[str, int]
+    """Channel to number of recordings that have it."""
+    rates: dict[float, int]
+    line_frequencies: dict[str, int]
+    faults: tuple[str, ...]
+
+
+def diagnose(dataset: DataSet, progress: Callable[[int, int], None] | None = None) -> Diagnosis:
+    """Read every recording once and gather what a study would meet.
+
+    Raises:
+        InputError: the data set has no recordings at all.
+    """
+    recordings = find_recordings(dataset)
+    events: Counter[str] = Counter()
+    channels: Counter[str] = Counter()
+    rates: Counter[float] = Counter()
+    lines: Counter[str] = Counter()
+    scales: Counter[float] = Counter()
+    faults: list[str] = []
+    readable = 0
+    for done, recording in enumerate(recordings):
+        try:
+            raw = read(dataset, recording)
+        except InputError as error:
+            faults.append(error.message)
+            continue
+        readable += 1
+        channels.update(raw.ch_names)
+        rates[float(raw.info["sfreq"])] += 1
+        lines[str(raw.info["line_freq"] or "not declared")] += 1
+        events.update(dataset.class_of(code) for _, code in codes(raw))
+        seen = amplitude(raw)
+        if not PLAUSIBLE_MICROVOLTS[0] <= seen <= PLAUSIBLE_MICROVOLTS[1]:
+            scales[suggest_scale(seen) * dataset.scale] += 1
+        if progress is not None:
+            progress(done + 1, len(recordings))
+    faults += [
+        f"{count} of {readable} recordings have a wrong unit; register the data set with --scale {scale:g}"
+        for scale, count in scales.items()
+    ]
+    if not events:
+        faults.append("no recording has an event")
+    return Diagnosis(
+        patients=len({item.subject for item in recordings}),
+        recordings=len(recordings),
+        readable=readable,
+        events=dict(events.most_common()),
+        channels=dict(channels.most_common()),
+        rates=dict(rates),
+        line_frequencies=dict(lines),
+        faults=tuple(faults),
+    )

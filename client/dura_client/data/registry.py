@@ -1,0 +1,102 @@
+"""Registered data sets: where recordings lie, what their event codes mean, whether they are public.
+
+A registration is independent of any study, and its name means nothing to the ledger: patients are known by the
+keyed hash of their BIDS label, so renaming or registering twice resets nobody's spending.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from dura_client.home import SiteHome
+from dura_common.errors import InputError, StateError
+from dura_common.runtime.files import parse_json, private_folder, read_limited, write_atomic
+from dura_common.study import Frozen, Word, explain_validation
+
+KNOWN_LABELS = {
+    "left": "left_hand",
+    "lh": "left_hand",
+    "769": "left_hand",
+    "right": "right_hand",
+    "rh": "right_hand",
+    "770": "right_hand",
+}
+"""Codes of motor-imagery sets whose meaning is a convention of the field (769/770: the Graz GDF table)."""
+SIMULATOR = "dura simulate"
+
+
+class DataSet(Frozen):
+    """One registered data set."""
+
+    name: Word
+    root: str
+    """Absolute path of the BIDS folder."""
+    task: Word
+    labels: dict[str, Word] = {}
+    """Local event code to class name; codes that are not listed count as class names themselves."""
+    scale: Annotated[float, Field(gt=0)] = 1.0
+    """Factor that brings the stored values to volts."""
+    public: bool = False
+    simulated: bool = False
+
+    def class_of(self, code: str) -> str:
+        """Return the class name of an event code."""
+        return self.labels.get(code, KNOWN_LABELS.get(code.lower(), code))
+
+
+def register(home: SiteHome, dataset: DataSet) -> None:
+    """Keep a registration.
+
+    Raises:
+        InputError: the folder is not a BIDS data set.
+        StateError: a data set of that name is registered already.
+    """
+    description = Path(dataset.root) / "dataset_description.json"
+    if not description.exists():
+        raise InputError(
+            f"{dataset.root} is not a BIDS folder: it has no dataset_description.json",
+            hint="See bids.neuroimaging.io, or `dura site data simulate` for an example.",
+        )
+    folder = private_folder(home.data)
+    path = folder / f"{dataset.name}.json"
+    if path.exists():
+        raise StateError(f"a data set called {dataset.name} is registered already")
+    write_atomic(path, dataset.model_dump_json(indent=2).encode(), replace=False)
+
+
+def load_dataset(home: SiteHome, name: str) -> DataSet:
+    """Return a registered data set.
+
+    Raises:
+        InputError: none of that name, or its file is not valid.
+    """
+    path = home.data / f"{name}.json"
+    if "/" in name or not path.exists():
+        known = ", ".join(sorted(item.name for item in list_datasets(home))) or "none"
+        raise InputError(
+            f"there is no data set called {name!r}; registered: {known}", hint="Use `dura site data add`."
+        )
+    try:
+        return DataSet.model_validate_json(read_limited(path, what="the registration"))
+    except ValidationError as error:
+        raise explain_validation(error, what="the registration") from error
+
+
+def list_datasets(home: SiteHome) -> list[DataSet]:
+    """Return all registered data sets."""
+    if not home.data.exists():
+        return []
+    return [DataSet.model_validate_json(path.read_bytes()) for path in sorted(home.data.glob("*.json"))]
+
+
+def is_simulated(root: Path) -> bool:
+    """Tell whether a BIDS folder was written by dura's own simulator."""
+    description = root / "dataset_description.json"
+    if not description.exists():
+        return False
+    content = parse_json(read_limited(description, what="dataset_description.json"), what="dataset_description.json")
+    generated = content.get("GeneratedBy", [])
+    return any(isinstance(item, dict) and item.get("Name") == SIMULATOR for item in generated)

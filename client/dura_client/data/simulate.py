@@ -1,0 +1,244 @@
+"""A hospital that does not exist: motor-imagery EEG with a real forward model, in BIDS, for practice.
+
+Sources: both hand areas with mu and beta rhythms that weaken on the side opposite to the imagined hand, occipital
+alpha, background of 1/f noise, blinks. The field of each source at each electrode comes from MNE's spherical
+head model, computed once per montage for a bank of positions. Every patient has an own anatomy (positions),
+rhythm (frequency, depth), gain and 0 to 2 bad channels. Hospitals differ as real ones do: see ``HOSPITALS``.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import mne
+import numpy as np
+from mne_bids import BIDSPath, make_dataset_description, write_raw_bids
+from numpy.typing import NDArray
+
+from dura_client.data.registry import SIMULATOR
+from dura_common.errors import InputError, StateError
+from dura_common.runtime.files import write_atomic
+
+TASK = "motorimagery"
+TRIAL_SECONDS = 4.5
+CUE_SECONDS = 0.75
+"""From the beginning of a trial to its cue."""
+IMAGERY = (0.4, 3.4)
+"""Seconds after the cue between which the rhythm is weak."""
+HAND_BANK = 24
+NOISE_SOURCES = 24
+HEAD_RADIUS = 0.09
+RNG_DOMAIN = 0xD0_2A
+TWENTY = "Fp1 Fp2 F7 F3 Fz F4 F8 T7 C3 Cz C4 T8 P7 P3 Pz P4 P8 O1 O2".split()
+THIRTYTWO = (
+    "Fp1 AF3 F7 F3 FC1 FC5 T7 C3 CP1 CP5 P7 P3 Pz PO3 O1 Oz O2 PO4 P4 P8 CP6 CP2 C4 T8 FC6 FC2 F4 F8 AF4 Fp2 Fz Cz"
+).split()
+TWENTYSEVEN = "Fz F3 F4 FC5 FC1 FC2 FC6 T7 C5 C3 C1 Cz C2 C4 C6 T8 CP5 CP1 CP2 CP6 P7 P3 Pz P4 P8 O1 O2".split()
+TWELVE = "F3 F4 T7 C3 Cz C4 T8 P3 Pz P4 O1 O2".split()
+
+
+@dataclass(frozen=True, slots=True)
+class Hospital:
+    """What makes one hospital's recordings different from another's."""
+
+    channels: tuple[str, ...]
+    rate: float
+    reference: tuple[str, ...]
+    """Channels whose mean is subtracted; empty means the average of all."""
+    line: int
+    codes: tuple[str, str]
+    file_format: str
+    stored_scale: float = 1.0
+    """Factor by which stored values are wrong."""
+
+
+HOSPITALS = {
+    "north": Hospital(tuple(TWENTY), 256.0, (), 50, ("left_hand", "right_hand"), "EDF"),
+    "east": Hospital(tuple(THIRTYTWO), 512.0, ("Cz",), 50, ("LH", "RH"), "BrainVision"),
+    "south": Hospital(tuple(TWENTYSEVEN), 250.0, ("P7", "P8"), 60, ("769", "770"), "EDF", 1e3),
+    "west": Hospital(tuple(TWELVE), 200.0, (), 60, ("1", "2"), "BrainVision"),
+}
+
+
+def simulate(
+    out: Path,
+    hospital: str,
+    *,
+    patients: int,
+    trials: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write one hospital's BIDS folder; the same arguments write the same recordings.
+
+    Raises:
+        InputError: an unknown hospital.
+        StateError: the folder exists and is not empty.
+    """
+    if hospital not in HOSPITALS:
+        raise InputError(f"unknown hospital {hospital!r}; known: {', '.join(HOSPITALS)}")
+    if out.exists() and any(out.iterdir()):
+        raise StateError(f"{out} exists and is not empty", hint="Choose another folder.")
+    profile = HOSPITALS[hospital]
+    seeds = np.random.SeedSequence([RNG_DOMAIN, seed, list(HOSPITALS).index(hospital)]).spawn(patients)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for number in range(patients):
+            raw = _patient(profile, np.random.default_rng(seeds[number]), trials)
+            path = BIDSPath(root=out, subject=f"{number + 1:03d}", task=TASK, datatype="eeg")
+            write_raw_bids(
+                raw, path, format=profile.file_format, allow_preload=True, overwrite=True, verbose="error"
+            )
+            if progress is not None:
+                progress(number + 1, patients)
+        make_dataset_description(path=out, name=f"Simulated hospital {hospital}", overwrite=True, verbose="error")
+    description = out / "dataset_description.json"
+    content = json.loads(description.read_text())
+    content["GeneratedBy"] = [{"Name": SIMULATOR, "Description": f"hospital {hospital}, seed {seed}"}]
+    write_atomic(description, json.dumps(content, indent=2).encode(), mode=0o644)
+
+
+@lru_cache(maxsize=8)
+def _leadfields(channels: tuple[str, ...]) -> dict[str, NDArray[np.float64]]:
+    """Return volts per ampere-metre at the channels for banks of sources: (positions, channels)."""
+    info = mne.create_info(list(channels), 256.0, "eeg", verbose="error")
+    info.set_montage("colin27_1020", verbose="error")
+    sphere = mne.make_sphere_model("auto", "auto", info, verbose="error")
+    centre, radius = np.array(sphere["r0"]), float(sphere["layers"][0]["rad"])
+    rng = np.random.default_rng(RNG_DOMAIN)  # positions of the bank: the same for every hospital
+    banks = {
+        "left": _near([-0.55, 0.0, 0.75], rng, HAND_BANK),
+        "right": _near([0.55, 0.0, 0.75], rng, HAND_BANK),
+        "occipital": _near([0.0, -0.9, 0.25], rng, 8),
+        "eyes": _near([0.0, 0.95, -0.25], rng, 2),
+        "noise": _unit(rng.normal(size=(NOISE_SOURCES, 3)) * [1, 1, 0.6] + [0, 0, 0.35]),
+    }
+    directions = np.concatenate(list(banks.values()))
+    depth = 0.72 * radius
+    tilted = _unit(directions + 0.35 * rng.normal(size=directions.shape))
+    dipoles = mne.Dipole(
+        times=np.arange(len(directions)) / 1e3,
+        pos=centre + depth * directions,
+        amplitude=np.full(len(directions), 1e-8),
+        ori=tilted,
+        gof=np.full(len(directions), 100.0),
+        verbose="error",
+    )
+    forward, _ = mne.make_forward_dipole(dipoles, sphere, info, verbose="error")
+    fixed = mne.convert_forward_solution(forward, force_fixed=True, use_cps=False, verbose="error")
+    field = fixed["sol"]["data"].T
+    ends = np.cumsum([len(bank) for bank in banks.values()])[:-1]
+    return dict(zip(banks, np.split(field, ends), strict=True))
+
+
+def _near(direction: list[float], rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+    return _unit(_unit(np.array([direction])) + 0.12 * rng.normal(size=(count, 3)))
+
+
+def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def _patient(profile: Hospital, rng: np.random.Generator, trials: int) -> mne.io.RawArray:
+    samples = round(trials * TRIAL_SECONDS * profile.rate)
+    sides = rng.permutation(np.arange(trials) % 2)
+    cues = np.arange(trials) * TRIAL_SECONDS + CUE_SECONDS + rng.uniform(0, 0.2, trials)
+    signal = _signal(profile, rng, sides, cues, samples)
+    signal = _recorded(profile, rng, signal)
+    info = mne.create_info(list(profile.channels), profile.rate, "eeg", verbose="error")
+    raw = mne.io.RawArray(signal, info, verbose="error")
+    raw.info["line_freq"] = profile.line
+    raw.set_montage("colin27_1020", verbose="error")
+    raw.set_annotations(mne.Annotations(cues, np.zeros(trials), [profile.codes[side] for side in sides]))
+    return raw
+
+
+def _signal(
+    profile: Hospital,
+    rng: np.random.Generator,
+    sides: NDArray[np.int64],
+    cues: NDArray[np.float64],
+    samples: int,
+) -> NDArray[np.float64]:
+    """Return the noiseless electrodes' view of one patient's sources, volts, (channels, samples)."""
+    banks, rate = _leadfields(profile.channels), profile.rate
+    frequency = rng.normal(10.5, 0.9)
+    weakening = np.clip(rng.normal(0.55, 0.18), 0.1, 0.9)
+    attentive = rng.random(len(sides)) > 0.12  # noqa: PLR2004  # 12 % of trials are lapses
+    fields, sources = [], []
+    for hemisphere, name in enumerate(("left", "right")):
+        envelope = _envelope(cues[(sides != hemisphere) & attentive], samples, rate, weakening)
+        beta = 0.4 * _rhythm(rng, samples, rate, 2 * frequency, 2.0)
+        fields.append(banks[name][rng.integers(HAND_BANK)])
+        sources.append(2.4e-8 * envelope * (_rhythm(rng, samples, rate, frequency, 1.0) + beta))
+    for position in rng.choice(8, 2, replace=False):
+        fields.append(banks["occipital"][position])
+        sources.append(2.2e-8 * _rhythm(rng, samples, rate, rng.normal(10.0, 0.7), 0.8))
+    for field in banks["noise"]:
+        fields.append(field)
+        sources.append(1.5e-8 * _pink(rng, samples))
+    fields.append(banks["eyes"][0])
+    sources.append(_blinks(rng, samples, rate))
+    return np.stack(fields, axis=1) @ np.stack(sources)
+
+
+def _recorded(profile: Hospital, rng: np.random.Generator, signal: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Add what amplifier, cables and conventions add: noise, line, bad channels, gain, reference, unit."""
+    channels, samples = signal.shape
+    time = np.arange(samples) / profile.rate
+    line = np.sin(2 * np.pi * profile.line * time + rng.uniform(0, 2 * np.pi))
+    noise = rng.standard_normal((channels, samples), dtype=np.float32)
+    signal = signal + 1.5e-6 * rng.lognormal(0, 0.3, (channels, 1)) * noise
+    signal += 3e-6 * rng.lognormal(0, 0.5, (channels, 1)) * line
+    for bad in rng.choice(channels, rng.integers(0, 3), replace=False):
+        if profile.channels[bad] not in profile.reference:
+            signal[bad] = 1.5e-4 * rng.standard_normal(samples)
+    signal *= rng.lognormal(0, 0.15)
+    rows = [profile.channels.index(name) for name in profile.reference] or list(range(channels))
+    signal -= signal[rows].mean(axis=0)
+    return signal * profile.stored_scale
+
+
+def _envelope(
+    cues: NDArray[np.float64], samples: int, rate: float, weakening: float
+) -> NDArray[np.float64]:
+    envelope = np.ones(samples)
+    for cue in cues:
+        begin, end = (round((cue + edge) * rate) for edge in IMAGERY)
+        envelope[begin:end] = 1 - weakening
+    smooth = np.hanning(max(3, round(0.3 * rate)))
+    padded = np.pad(envelope, len(smooth) // 2, mode="edge")
+    return np.convolve(padded, smooth / smooth.sum(), mode="same")[len(smooth) // 2 :][:samples]
+
+
+def _rhythm(
+    rng: np.random.Generator, samples: int, rate: float, frequency: float, width: float
+) -> NDArray[np.float64]:
+    """Return unit-variance noise around one frequency (Hz), Gaussian in the spectrum."""
+    axis = np.fft.rfftfreq(samples, 1 / rate)
+    return _shaped(rng, samples, np.exp(-0.5 * ((axis - frequency) / width) ** 2))
+
+
+def _pink(rng: np.random.Generator, samples: int) -> NDArray[np.float64]:
+    axis = np.arange(samples // 2 + 1, dtype=np.float64)
+    axis[0] = np.inf
+    return _shaped(rng, samples, axis**-0.6)
+
+
+def _shaped(rng: np.random.Generator, samples: int, spectrum: NDArray[np.float64]) -> NDArray[np.float64]:
+    phases = rng.standard_normal(len(spectrum)) + 1j * rng.standard_normal(len(spectrum))
+    values = np.fft.irfft(phases * spectrum, samples)
+    return values / values.std()
+
+
+def _blinks(rng: np.random.Generator, samples: int, rate: float) -> NDArray[np.float64]:
+    signal = np.zeros(samples)
+    shape = 1.2e-7 * np.hanning(max(3, round(0.35 * rate)))
+    for begin in rng.integers(0, max(1, samples - len(shape)), max(1, round(samples / rate / 4))):
+        signal[begin : begin + len(shape)] += shape[: samples - begin]
+    return signal
