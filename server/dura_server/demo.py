@@ -31,8 +31,10 @@ from dura_common.runtime.files import private_folder, write_atomic
 app = typer.Typer(invoke_without_command=True, help="See the whole of dura at work on simulated hospitals.")
 
 HOSPITALS = ("north", "east", "south", "west")
-WRONG_UNITS = {"south": "1e-6"}
+WRONG_UNITS = {"south": "1e-3"}
 """The hospital whose files hold microvolts where volts are declared; `dura site data check` finds it."""
+CODES = {"west": ("1=left_hand", "2=right_hand")}
+"""The hospital whose event codes nobody could guess."""
 DATASET = "motor-imagery"
 PARALLEL = 2
 RESET = ("ledger.db", "ledger.db-wal", "ledger.db-shm", "offers", "approvals", "consortium", "policy.toml", "data")
@@ -183,9 +185,10 @@ def _enrol(stage: Stage) -> None:
 def _register(stage: Stage) -> None:
     for name in HOSPITALS:
         scale = ("--scale", WRONG_UNITS[name]) if name in WRONG_UNITS else ()
+        codes = tuple(word for code in CODES.get(name, ()) for word in ("--label", code))
         home = ("--home", stage.site(name))
         stage.dura(
-            *("site", "data", "add", DATASET, stage.work / "data" / name, "--task", "motorimagery"), *scale, *home
+            *("site", "data", "add", DATASET, stage.work / "data" / name, "--task", "motorimagery"), *scale, *codes, *home
         )
         stage.dura(
             *("site", "policy", "init", "--epsilon-per-study", "8", "--epsilon-total", "10", "--delta", "1e-3"),

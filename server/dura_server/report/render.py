@@ -1,0 +1,86 @@
+"""Renders a result as one self-contained page: no script, no font, no picture from elsewhere."""
+
+from __future__ import annotations
+
+import io
+from importlib import resources
+
+import matplotlib as mpl
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from dura_server.report.result import StudyResult
+
+BLUE, ORANGE, GREY = "#2a6fbb", "#c8641e", "#7a828c"
+ERRORS_SHOWN = 2
+"""Width of the error bars in standard errors: about 95 %."""
+
+
+def render(result: StudyResult) -> str:
+    """Return the report as HTML text."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(resources.files(__package__).joinpath("report.html").read_text("utf-8"))
+    return template.render(result=result, curve=_curve(result), comparison=_comparison(result), spend=_spend(result))
+
+
+def _curve(result: StudyResult) -> Markup:
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    axes = figure.subplots()
+    axes.errorbar(
+        [point.round for point in result.curve],
+        [point.accuracy for point in result.curve],
+        yerr=[ERRORS_SHOWN * point.standard_error for point in result.curve],
+        marker="o",
+        capsize=3,
+        color=BLUE,
+        label="released (95 % of the privacy noise)",
+    )
+    axes.axhline(result.chance, color=GREY, linestyle="--", label="chance")
+    axes.set(xlabel="round", ylabel="accuracy, held-out", ylim=(0, 1), xlim=(0, result.rounds + 0.5))
+    axes.legend(frameon=False, loc="lower right")
+    return _svg(figure)
+
+
+def _spend(result: StudyResult) -> Markup | None:
+    if result.epsilon is None:
+        return None
+    return _bars(
+        [site.site for site in result.sites],
+        [site.epsilon or 0.0 for site in result.sites],
+        label="epsilon of the patient who paid most",
+        limit=result.epsilon,
+        limit_label="planned",
+    )
+
+
+def _comparison(result: StudyResult) -> Markup | None:
+    if result.simulation is None:
+        return None
+    names = [f"{site.site} alone" for site in result.sites] + ["federated", "pooled"]
+    values = [site.accuracy_alone or 0.0 for site in result.sites]
+    values += [result.simulation.federated, result.simulation.pooled]
+    return _bars(names, values, label="accuracy, held-out", limit=result.chance, limit_label="chance", top=1.0)
+
+
+def _bars(
+    names: list[str], values: list[float], *, label: str, limit: float, limit_label: str, top: float | None = None
+) -> Markup:
+    figure = Figure(figsize=(7, 0.7 + 0.38 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    colours = [ORANGE if name in {"federated", "pooled"} else BLUE for name in names]
+    bars = axes.barh(names, values, color=colours)
+    axes.bar_label(bars, fmt="%.3f", padding=3)
+    axes.axvline(limit, color=GREY, linestyle="--", label=limit_label)
+    axes.invert_yaxis()
+    axes.set(xlabel=label, xlim=(0, top or 1.15 * max([limit, *values])))
+    axes.legend(frameon=False, loc="lower right")
+    return _svg(figure)
+
+
+def _svg(figure: Figure) -> Markup:
+    stream = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "dura"}):
+        figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
+    text = stream.getvalue()
+    return Markup(text[text.index("<svg") :])  # noqa: S704  # drawn by matplotlib, which escapes its texts

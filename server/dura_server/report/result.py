@@ -1,0 +1,55 @@
+"""What a report shows: the released outcome of a study, and apart from it what only a simulation may know."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from dura_common.study import Frozen
+
+
+class SiteResult(Frozen):
+    """One row of the table of sites."""
+
+    site: str
+    declared_patients: int
+    epsilon: float | None
+    """Spent by the patient who paid most; None without noise."""
+    accuracy_alone: float | None = None
+    """Of a model trained at this site alone: known only for simulated data."""
+
+
+class Point(Frozen):
+    """One released point of the learning curve."""
+
+    round: int
+    accuracy: float
+    standard_error: float
+
+
+class SimulationOnly(Frozen):
+    """Figures that no real study has: exact accuracies and pooled training."""
+
+    federated: float
+    pooled: float
+    seconds: dict[str, float] = {}
+
+
+class StudyResult(Frozen):
+    """Everything that the report renders."""
+
+    name: str
+    question: str
+    digest: str
+    roster: str
+    created: datetime
+    dura_version: str
+    noise: str
+    epsilon: float | None
+    delta: float | None
+    rounds: int
+    parameters: int
+    chance: float
+    warnings: tuple[str, ...]
+    sites: tuple[SiteResult, ...]
+    curve: tuple[Point, ...]
+    simulation: SimulationOnly | None = None
