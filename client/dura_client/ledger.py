@@ -1,9 +1,9 @@
 """The privacy ledger: what every patient has spent, recorded before it is spent.
 
-Rules: the ledger keeps events, never epsilons, and composes them afresh for every question. A release is first
-reserved, durably, then computed, then settled; a reservation that was never settled counts as spent, because a
-crash does not tell what had left. A round of a study is reserved once for each purpose. A patient pays for the
-cohorts that he or she was in and for no others; patients with equal events are composed once.
+Rules: the ledger keeps events, never epsilons, and composes them afresh for every question. A release is
+first reserved, durably, then computed, then settled; a reservation that was never settled counts as spent,
+because a crash does not tell what had left. A round of a study is reserved once for each purpose. A patient
+pays for the cohorts that he or she was in and for no others.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, cast
 
-from dura_client.ledger_store import Content, LedgerStore, Snapshot
+from dura_client.ledger_schema import Content
+from dura_client.ledger_spending import add, collect, fits, most
+from dura_client.ledger_store import LedgerStore
 from dura_common.errors import BudgetError, StateError, TrustError
-from dura_common.privacy import Event, epsilon_of, event_from_json, event_to_json
+from dura_common.privacy import Event, event_from_json, event_to_json
 
 Kind = Literal["reserve", "settle"]
 Purpose = Literal["train", "evaluate"]
-Spending = dict[str, tuple[str, ...]]
-"""Patient to the events (JSON, sorted) that he or she paid for."""
-
 _KEY = re.compile(r"[0-9a-f]{64}")
 
 
@@ -58,8 +57,8 @@ class StudySpending:
     """Reserved and never settled, now or for ever; counted as spent."""
     unaccounted: int
     """Releases without noise (public data)."""
-    epsilon: float
-    """Of the patient who spent most in this study."""
+    epsilon: float | None
+    """Of the patient who spent most in this study; None if it added no noise at all, which has no epsilon."""
 
     @property
     def state(self) -> str:
@@ -106,7 +105,7 @@ class Ledger:
             round: round of the study; whether the study has it is checked by the caller.
             purpose: ``train`` or ``evaluate``.
             patients: keys of the cohort (64 hexadecimal digits each), in any order.
-            event: what happens to each of them; None without noise on public data, which is kept but has no price.
+            event: what happens to each of them; None without noise on public data: kept, but without a price.
             epsilon_per_study: most that this study may cost any of them, this event included.
             epsilon_total: most that everything may cost any of them.
             delta: where both caps hold.
@@ -128,10 +127,10 @@ class Ledger:
                     (epsilon_per_study, study, "for one study"),
                     (epsilon_total, None, "for all studies together"),
                 ):
-                    if not _fits(_add(_spending(snapshot, scope), charge), cap, delta):
+                    if not fits(add(collect(snapshot, scope), charge), cap, delta):
                         raise BudgetError(
                             f"a patient would exceed epsilon {cap:g} at delta {delta:g} {words}",
-                            hint="`dura site ledger show` says what was spent; only the policy sets the caps.",
+                            hint="`dura site ledger show` says what was spent; the policy sets the caps.",
                         )
             content = Content(
                 kind="reserve",
@@ -170,7 +169,7 @@ class Ledger:
         Raises:
             TrustError: the ledger was tampered with.
         """
-        return _most(_spending(self._store.read(), study), delta)
+        return most(collect(self._store.read(), study), delta)
 
     def fits(
         self,
@@ -191,11 +190,12 @@ class Ledger:
         Raises:
             TrustError: the ledger was tampered with.
         """
-        spending = _spending(self._store.read(), None, without=study)
+        charge: dict[str, tuple[str, ...]] = {}
         for patients, events in charges:
             texts = tuple(event_to_json(event) for event in events if event is not None)
-            spending = _add(spending, dict.fromkeys(patients, texts))
-        return _fits(spending, epsilon_total, delta)
+            for patient in patients:
+                charge[patient] = (*charge.get(patient, ()), *texts)
+        return fits(add(collect(self._store.read(), None, without=study), charge), epsilon_total, delta)
 
     def studies(self, delta: float) -> tuple[StudySpending, ...]:
         """Return what each study has taken, in order of its first reservation.
@@ -215,7 +215,7 @@ class Ledger:
                     releases=len(rows),
                     unfinished=sum(_release(row) not in settled for row in rows),
                     unaccounted=sum(row.event is None for row in rows),
-                    epsilon=_most(_spending(snapshot, study), delta),
+                    epsilon=most(collect(snapshot, study), delta) if any(row.event for row in rows) else None,
                 )
             )
         return tuple(result)
@@ -248,11 +248,11 @@ class Ledger:
         return rows[-1].delta if rows else None
 
     def verify(self, known: str | None = None) -> Head:
-        """Check every row, and that each settlement belongs to an earlier reservation; return the end of the chain.
+        """Check every row and what each settlement belongs to; return the end of the chain.
 
         Args:
-            known: hash that :meth:`verify` returned before; it must still be in the chain, which shows that the
-                file was not replaced by an older one.
+            known: hash that :meth:`verify` returned before; it must still be in the chain, which shows
+                that the file was not replaced by an older one.
 
         Raises:
             TrustError: a row was altered or removed, or ``known`` is missing.
@@ -264,7 +264,7 @@ class Ledger:
                 open_releases[_release(row)] = row
             else:
                 reserved = open_releases.pop(_release(row), None)
-                if row.kind != "settle" or reserved is None or replace(reserved, kind="settle", time=row.time) != row:
+                if reserved is None or row != replace(reserved, kind="settle", time=row.time):
                     raise TrustError(f"the privacy ledger cannot be trusted: entry {number} settles nothing")
             if row.event is not None:
                 event_from_json(row.event)
@@ -279,7 +279,7 @@ class Ledger:
         return self._clock().astimezone(UTC).isoformat(timespec="seconds")
 
 
-def _check_arguments(  # noqa: PLR0917  # a private check of the caller's own arguments
+def _check_arguments(
     study: str, round_number: int, patients: Sequence[str], per_study: float, total: float, delta: float
 ) -> None:
     if not study or round_number < 1:
@@ -294,30 +294,3 @@ def _check_arguments(  # noqa: PLR0917  # a private check of the caller's own ar
 
 def _release(row: Content) -> tuple[str, int, str]:
     return row.study, row.round, row.purpose
-
-
-def _spending(snapshot: Snapshot, study: str | None, *, without: str | None = None) -> Spending:
-    """Collect events per patient: of one study or all, leaving one out if told."""
-    spending: dict[str, list[str]] = {}
-    for row in snapshot.rows:
-        counts = row.kind == "reserve" and study in {None, row.study} and row.study != without
-        if counts and row.event is not None:
-            for patient in snapshot.cohorts[row.cohort]:
-                spending.setdefault(patient, []).append(row.event)
-    return {patient: tuple(sorted(events)) for patient, events in spending.items()}
-
-
-def _add(spending: Spending, charge: Spending) -> Spending:
-    """Return the spending of the charged patients after the charge; others are not affected by it."""
-    merged = {patient: tuple(sorted((*spending.get(patient, ()), *events))) for patient, events in charge.items()}
-    return merged
-
-
-def _most(spending: Spending, delta: float) -> float:
-    groups = {events for events in spending.values() if events}
-    return max((epsilon_of([event_from_json(text) for text in group], delta) for group in groups), default=0.0)
-
-
-def _fits(spending: Spending, cap: float, delta: float) -> bool:
-    # Written so that an epsilon that is not a number fits nothing.
-    return _most(spending, delta) <= cap

@@ -1,70 +1,43 @@
 """How the ledger lies on disk: one SQLite file of rows that are only ever added, chained by hashes.
 
-Rules: a row is complete and synchronised to the disk before :meth:`LedgerStore.writing` returns, or it is absent;
-writers exclude each other from their first read to their commit; every read checks the whole chain, so nothing is
-ever decided on rows that were altered or removed. The chain holds no key: it shows damage and tampering by hand,
-while a whole file replaced by an older copy shows only against a hash noted elsewhere (``known`` of ``verify``).
+Rules: a row is complete and synchronised to the disk before :meth:`LedgerStore.writing` ends, or it is
+absent; writers exclude each other from their first read to their commit; every read checks the whole chain,
+so nothing is ever decided on rows that were altered or removed. The chain holds no key: it shows damage and
+changes by hand, while a whole file replaced by an older copy shows only against a hash noted elsewhere
+(``known`` of :meth:`dura_client.ledger.Ledger.verify`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
+from dura_client.ledger_schema import (
+    APPLICATION,
+    COHORTS,
+    ENTRIES,
+    FORMAT,
+    GENESIS,
+    TABLES,
+    TRIGGERS,
+    Content,
+    Snapshot,
+    cohort_digest,
+    row_hash,
+)
 from dura_common.errors import HostError, InputError, TrustError
 from dura_common.runtime.files import private_folder
 
-APPLICATION = 0x64757261
-"""SQLite's application_id of a ledger: the word dura in ASCII."""
-FORMAT = 1
-GENESIS = hashlib.sha256(b"dura privacy ledger 1").hexdigest()
 WAIT_SECONDS = 60
 """How long a writer waits for another one; a reservation takes well under a second."""
-
-_TABLES = sa.MetaData()
-_COHORTS = sa.Table(
-    "cohort",
-    _TABLES,
-    sa.Column("digest", sa.Text, primary_key=True),
-    sa.Column("patients", sa.Text, nullable=False),
-)
-_ENTRIES = sa.Table(
-    "entry",
-    _TABLES,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("kind", sa.Text, nullable=False),
-    sa.Column("study", sa.Text, nullable=False),
-    sa.Column("round", sa.Integer, nullable=False),
-    sa.Column("purpose", sa.Text, nullable=False),
-    sa.Column("cohort", sa.Text, sa.ForeignKey("cohort.digest"), nullable=False),
-    sa.Column("event", sa.Text),
-    sa.Column("delta", sa.Float, nullable=False),
-    sa.Column("epsilon_per_study", sa.Float, nullable=False),
-    sa.Column("epsilon_total", sa.Float, nullable=False),
-    sa.Column("time", sa.Text, nullable=False),
-    sa.Column("previous", sa.Text, nullable=False),
-    sa.Column("hash", sa.Text, nullable=False),
-    sa.UniqueConstraint("study", "round", "purpose", "kind"),
-    # Never gives an id again, so that a removed last row leaves a gap that the chain alone would not show.
-    sqlite_autoincrement=True,
-)
-_TRIGGERS = {
-    f"{table}_{verb.lower()}": f"CREATE TRIGGER {table}_{verb.lower()} BEFORE {verb} ON {table} "
-    "BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
-    for table in ("cohort", "entry")
-    for verb in ("UPDATE", "DELETE")
-}
 _HOST_CODES = frozenset(
     {
         sqlite3.SQLITE_FULL,
@@ -80,41 +53,6 @@ _HOST_CODES = frozenset(
 )
 _PRIMARY_CODE = 0xFF
 """SQLite's extended result codes carry the primary code in the lowest byte."""
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What a row says; its place in the chain comes on top."""
-
-    kind: str
-    study: str
-    round: int
-    purpose: str
-    cohort: str
-    """Digest of the patients' keys."""
-    event: str | None
-    """JSON of the privacy event; None where a public study adds no noise."""
-    delta: float
-    epsilon_per_study: float
-    epsilon_total: float
-    time: str
-    """When it was written (ISO 8601, UTC)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Everything that the ledger holds at one moment, checked."""
-
-    rows: tuple[Content, ...]
-    """Row number n has id n + 1."""
-    cohorts: Mapping[str, tuple[str, ...]]
-    hashes: tuple[str, ...]
-
-    @property
-    def head(self) -> str:
-        """Hash of the last row; it stands for all rows before it."""
-        return self.hashes[-1] if self.hashes else GENESIS
-
 
 _EMPTY = Snapshot((), {}, ())
 
@@ -137,10 +75,11 @@ class LedgerStore:
             TrustError: a row was altered or removed, or the file is damaged.
             HostError: the file cannot be read.
         """
-        if not self._path.exists():
-            return _EMPTY
-        with _translated(self._path), self._engine.connect() as connection:
-            return _load(connection)
+        with _translated(self._path):
+            if not self._path.exists():
+                return _EMPTY
+            with self._engine.connect() as connection:
+                return _load(connection)
 
     @contextmanager
     def writing(self) -> Iterator[Writer]:
@@ -166,12 +105,16 @@ class LedgerStore:
         draft = Path(name)
         try:
             _write_schema(draft)
+            _synchronise(draft)
             with suppress(FileExistsError):  # another process was first; its ledger is as good
                 os.link(draft, self._path)
-            for place in (self._path, folder):
-                _synchronise(place)
+            _synchronise(folder)
         finally:
-            for leftover in (draft, draft.with_name(draft.name + "-wal"), draft.with_name(draft.name + "-shm")):
+            for leftover in (
+                draft,
+                draft.with_name(draft.name + "-wal"),
+                draft.with_name(draft.name + "-shm"),
+            ):
                 leftover.unlink(missing_ok=True)
 
 
@@ -188,17 +131,17 @@ class Writer:
     def add_cohort(self, patients: Sequence[str]) -> str:
         """Keep the keys of a cohort once and return its digest."""
         text = json.dumps(sorted(patients))
-        digest = _cohort_digest(text)
+        digest = cohort_digest(text)
         if digest not in self.snapshot.cohorts:
-            self._connection.execute(_COHORTS.insert().values(digest=digest, patients=text))
+            self._connection.execute(COHORTS.insert().values(digest=digest, patients=text))
         return digest
 
     def add(self, content: Content) -> int:
         """Append a row and return its id."""
         number, previous = self._next, self._head
-        digest = _row_hash(number, previous, content)
+        digest = row_hash(number, previous, content)
         values = {name: getattr(content, name) for name in Content.__dataclass_fields__}
-        self._connection.execute(_ENTRIES.insert().values(id=number, previous=previous, hash=digest, **values))
+        self._connection.execute(ENTRIES.insert().values(id=number, previous=previous, hash=digest, **values))
         self._head, self._next = digest, number + 1
         return number
 
@@ -230,8 +173,8 @@ def _write_schema(path: Path) -> None:
         driver.execute("PRAGMA journal_mode = WAL")
         driver.execute(f"PRAGMA application_id = {APPLICATION}")
         driver.execute(f"PRAGMA user_version = {FORMAT}")
-        _TABLES.create_all(connection, checkfirst=False)
-        for trigger in _TRIGGERS.values():
+        TABLES.create_all(connection, checkfirst=False)
+        for trigger in TRIGGERS.values():
             connection.exec_driver_sql(trigger)
         connection.commit()
         driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -249,18 +192,18 @@ def _load(connection: sa.Connection) -> Snapshot:
     """Read everything and check it; see the rules of the module."""
     _check_schema(connection)
     cohorts: dict[str, tuple[str, ...]] = {}
-    for digest, text in connection.execute(sa.select(_COHORTS)):
-        if _cohort_digest(text) != digest:
+    for digest, text in connection.execute(sa.select(COHORTS)):
+        if cohort_digest(text) != digest:
             raise _broken("a cohort was altered")
         cohorts[digest] = tuple(json.loads(text))
     rows: list[Content] = []
     hashes: list[str] = []
     head = GENESIS
-    for number, row in enumerate(connection.execute(sa.select(_ENTRIES).order_by(_ENTRIES.c.id)), start=1):
+    for number, row in enumerate(connection.execute(sa.select(ENTRIES).order_by(ENTRIES.c.id)), start=1):
         content = Content(*row[1:-2])
         if row.id != number or row.previous != head:
             raise _broken(f"entry {number} was removed")
-        if row.hash != _row_hash(number, head, content):
+        if row.hash != row_hash(number, head, content):
             raise _broken(f"entry {number} was altered")
         if content.cohort not in cohorts:
             raise _broken(f"the cohort of entry {number} was removed")
@@ -282,17 +225,8 @@ def _check_schema(connection: sa.Connection) -> None:
     if version != FORMAT:
         raise InputError(f"the ledger has format {version}, this dura reads format {FORMAT}")
     triggers = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
-    if {name: sql for name, sql in triggers} != _TRIGGERS:
+    if {row.name: row.sql for row in triggers} != TRIGGERS:
         raise _broken("its protection against changes was removed")
-
-
-def _cohort_digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _row_hash(number: int, previous: str, content: Content) -> str:
-    parts: list[Any] = [number, previous, *astuple(content)]
-    return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
 
 
 def _broken(what: str) -> TrustError:
@@ -307,8 +241,8 @@ def _translated(path: Path) -> Iterator[None]:
     """Turn errors of the database and the file system into ours, without any value of a statement."""
     try:
         yield
-    except sa.exc.DBAPIError as error:
-        cause = error.orig
+    except (sa.exc.DBAPIError, sqlite3.Error) as error:
+        cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
         code = getattr(cause, "sqlite_errorcode", 0)
         if code & _PRIMARY_CODE in _HOST_CODES:
             raise HostError(
@@ -318,5 +252,3 @@ def _translated(path: Path) -> Iterator[None]:
         raise _broken("the file is damaged") from None
     except OSError as error:
         raise HostError(f"the privacy ledger {path} cannot be used: {error.strerror}") from error
-    except (ValueError, TypeError) as error:  # text that is no JSON, a number that is none: rows written by others
-        raise _broken("a row has an impossible form") from error

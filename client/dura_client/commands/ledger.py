@@ -1,51 +1,114 @@
-"""`dura site ledger`: what patients have spent."""
+"""`dura site ledger`: what patients have spent, and whether the record is whole."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Annotated
+
 import typer
-from rich.table import Table
 
 from dura_client.commands.options import DEFAULT_HOME, HomeOption
 from dura_common.runtime.console import JsonOption, command
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from dura_client.ledger import StudySpending
 
 app = typer.Typer(no_args_is_help=True)
 
 
 @app.command()
-def show(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Show what each study has cost the patient who paid most, and all studies together."""
+def show(
+    delta: Annotated[
+        float | None, typer.Option(help="Where epsilon is computed; without it, at the policy's delta.")
+    ] = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what each study has cost the patient who paid most, and what all together have cost."""
     with command(as_json) as out:
         from dura_client.home import SiteHome
         from dura_client.ledger import Ledger
         from dura_client.policy import load_policy
+        from dura_client.settings import load_settings
+        from dura_common.errors import InputError
 
         site = SiteHome(home.expanduser())
-        policy = load_policy(site)
+        load_settings(site)
+        if delta is not None and not 0 < delta < 1:
+            raise InputError("--delta must lie between 0 and 1")
+        policy = load_policy(site) if site.policy.exists() else None
         ledger = Ledger(site.ledger)
-        entries = ledger.entries()
-        reserved = [entry for entry in entries if entry.kind == "reserve"]
-        settled = {(e.study, e.round, e.purpose) for e in entries if e.kind == "settle"}
-        studies = []
-        table = Table("study", "entries", "not settled", f"epsilon (delta {policy.delta:g})")
-        for study in dict.fromkeys(entry.study for entry in reserved):
-            mine = [entry for entry in reserved if entry.study == study]
-            open_entries = [entry for entry in mine if (entry.study, entry.round, entry.purpose) not in settled]
-            free = all(entry.event is None for entry in mine)
-            epsilon = None if free else ledger.spent(policy.delta, study)
-            shown = "no noise, public data" if epsilon is None else f"{epsilon:.3f} of {policy.epsilon_per_study:g}"
-            table.add_row(study[:12], str(len(mine)), str(len(open_entries)), shown)
-            studies.append({"study": study, "entries": len(mine), "open": len(open_entries), "epsilon": epsilon})
-        spent = ledger.spent(policy.delta)
-        table.add_row("all together", str(len(reserved)), "", f"{spent:.3f} of {policy.epsilon_total:g}")
-        out.result({"spent": spent, "delta": policy.delta, "cap": policy.epsilon_total, "studies": studies}, table)
+        # Without a policy the delta of the last entry is the one that the site was last asked to keep.
+        at = delta or (policy.delta if policy else ledger.last_delta())
+        studies = () if at is None else ledger.studies(at)
+        spent = 0.0 if at is None else ledger.spent(at)
+        out.result(
+            {
+                "delta": at,
+                "spent": spent,
+                "epsilon_per_study": policy.epsilon_per_study if policy else None,
+                "epsilon_total": policy.epsilon_total if policy else None,
+                "studies": [
+                    {
+                        "study": study.study,
+                        "state": study.state,
+                        "events": study.releases,
+                        "unfinished": study.unfinished,
+                        "without_noise": study.unaccounted,
+                        "epsilon": study.epsilon,
+                    }
+                    for study in studies
+                ],
+            },
+            _table(
+                studies,
+                spent=spent,
+                delta=at,
+                caps=(policy.epsilon_per_study, policy.epsilon_total) if policy else None,
+            ),
+        )
 
 
 @app.command()
-def verify(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Check that no line of the ledger was changed, removed or inserted."""
+def verify(
+    known: Annotated[
+        str | None,
+        typer.Option(help="Hash that an earlier `verify` printed: it must still be in the ledger."),
+    ] = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Check that no entry was altered or removed; the printed hash shows later that none was lost since."""
     with command(as_json) as out:
         from dura_client.home import SiteHome
         from dura_client.ledger import Ledger
+        from dura_client.settings import load_settings
 
-        lines = Ledger(SiteHome(home.expanduser()).ledger).verify()
-        out.result({"intact": True, "lines": lines}, f"intact: {lines} lines")
+        site = SiteHome(home.expanduser())
+        load_settings(site)
+        head = Ledger(site.ledger).verify(known)
+        out.result(
+            {"verified": True, "entries": head.entries, "hash": head.hash},
+            f"the ledger holds: {head.entries} entries, hash {head.hash}",
+        )
+
+
+def _table(
+    studies: tuple[StudySpending, ...], *, spent: float, delta: float | None, caps: tuple[float, float] | None
+) -> Table | str:
+    from rich.table import Table
+
+    if delta is None or not studies:
+        return "no study has spent anything here"
+    per_study, total = (f" of {caps[0]:g}", f" of {caps[1]:g}") if caps else ("", "")
+    table = Table(
+        "study", "state", "events", "epsilon", title=f"Spent by the patient who paid most, delta {delta:g}"
+    )
+    for study in studies:
+        state = study.state if not study.unfinished else f"{study.unfinished} unfinished (counted as spent)"
+        price = "no noise, public data" if study.epsilon is None else f"{study.epsilon:.2f}{per_study}"
+        table.add_row(study.study[:12], state, str(study.releases), price)
+    table.add_section()
+    table.add_row("all", "", str(sum(study.releases for study in studies)), f"{spent:.2f}{total}")
+    return table
