@@ -30,9 +30,7 @@ def _handle(message: Message, _context: Context) -> Message:
     try:
         body, vector = from_records(message.content, max_parameters=MAX_PARAMETERS)
     except InputError:
-        return Message(
-            to_records(encode(Refusal(reason=RefusalReason.NOT_UNDERSTOOD)), None), reply_to=message
-        )
+        return Message(to_records(encode(Refusal(reason=RefusalReason.NOT_UNDERSTOOD)), None), reply_to=message)
     reply, release = _service().answer(body, vector)
     return Message(to_records(encode(reply), release), reply_to=message)
 

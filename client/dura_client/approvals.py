@@ -163,7 +163,8 @@ def decline(home: SiteHome, reference: str) -> None:
     offer = _load_offer(home, reference)
     private_folder(home.approvals)
     write_atomic(
-        _decision_path(home, digest(payload_of(offer.study))), Decision(state="declined").model_dump_json().encode()
+        _decision_path(home, digest(payload_of(offer.study))),
+        Decision(state="declined").model_dump_json().encode(),
     )
 
 

@@ -25,6 +25,7 @@ from flwr.supercore.interceptors import (
     RuntimeVersionHttpInterceptor,
     SuperExecAuthHttpInterceptor,
 )
+from flwr.supercore.protobuf.client import ProtobufClientInterceptor
 from flwr.supercore.retry import make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
@@ -51,6 +52,8 @@ class TaskSource:
     def __init__(self, node: NodeAddress) -> None:
         self._node = node
         secret = load_superexec_auth_secret(secret_file=str(node.secret_file))
+        if secret is None:
+            raise ValueError("the runner needs the SuperNode's secret")
         self._tasks = self._client(
             SuperExecAuthHttpInterceptor(
                 master_secret=secret, protected_methods=frozenset({"/flwr.proto.Runtime/AcquireTask"})
@@ -75,12 +78,12 @@ class TaskSource:
             client.close()
         return True
 
-    def _client(self, *interceptors: object) -> RuntimeHttpClient:
+    def _client(self, interceptor: ProtobufClientInterceptor) -> RuntimeHttpClient:
         return RuntimeHttpClient.from_server_address(
             server_address=self._node.address,
             insecure=True,  # loopback only; the secret authenticates the runner
             root_certificates=None,
-            interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"), *interceptors],
+            interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"), interceptor],
             retry_invoker=make_simple_http_retry_invoker(),
         )
 
@@ -103,5 +106,5 @@ def run_supernode() -> None:
 
     shortened = SimpleNamespace(**{name: getattr(time, name) for name in dir(time) if not name.startswith("__")})
     shortened.sleep = lambda seconds: time.sleep(min(seconds, SHORTEST_IDLE))
-    start_client_internal.time = shortened  # type: ignore[assignment]  # a namespace in place of the module
+    start_client_internal.time = shortened  # type: ignore[assignment,attr-defined]  # a namespace in place of the module
     flower_supernode()

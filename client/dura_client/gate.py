@@ -107,9 +107,7 @@ class Gate:
 
         return self._release(admitted, round_number, "evaluate", sums, length=2)
 
-    def _admit(
-        self, digest: str, round_number: int, purpose: Purpose, parameters: NDArray[np.float32]
-    ) -> _Admitted:
+    def _admit(self, digest: str, round_number: int, purpose: Purpose, parameters: NDArray[np.float32]) -> _Admitted:
         approved = require_approved(self._home, digest, self._clock())  # step 1
         study = approved.study
         _check_round(study, round_number, purpose)  # step 2
@@ -117,9 +115,7 @@ class Gate:
         policy = load_policy(self._home)
         name = load_settings(self._home).name
         failed = [
-            finding.rule
-            for finding in judge(policy, study, site=name, public_data=cohort.public)
-            if not finding.passed
+            finding.rule for finding in judge(policy, study, site=name, public_data=cohort.public) if not finding.passed
         ]
         if failed:  # step 3
             raise PolicyError(f"the policy forbids this study: {', '.join(failed)}")
@@ -178,9 +174,7 @@ def build_model(study: Study) -> nn.Module:
 
 def _check_round(study: Study, round_number: int, purpose: Purpose) -> None:
     known = (
-        range(1, study.training.rounds + 1)
-        if purpose == "train"
-        else study.evaluation.rounds(study.training.rounds)
+        range(1, study.training.rounds + 1) if purpose == "train" else study.evaluation.rounds(study.training.rounds)
     )
     if round_number not in known:
         raise InputError(f"the study has no {purpose} round {round_number}")

@@ -20,7 +20,7 @@ from dura_common.errors import InputError, StateError
 from dura_common.identity import PrivateKey, load_private, node_private_text, private_pem
 from dura_common.runtime.files import private_folder, read_limited, write_atomic
 
-PASSPHRASE_FILE = "DURA_PASSPHRASE_FILE"
+PASSPHRASE_FILE = "DURA_PASSPHRASE_FILE"  # noqa: S105  # the name of a variable, no secret
 PSEUDONYM_BYTES = 32
 MAX_KEY_BYTES = 16_384
 

@@ -26,7 +26,7 @@ Purpose = Literal["train", "evaluate"]
 _KEY = re.compile(r"[0-9a-f]{64}")
 
 
-class RepeatedRound(StateError):  # noqa: N818  # named after what happened, as the refusal reason is
+class RepeatedRound(StateError):  # named after what happened, as the refusal reason is
     """This round of the study was reserved before for this purpose, finished or not."""
 
 

@@ -24,17 +24,13 @@ def collect(snapshot: Snapshot, study: str | None, *, without: str | None = None
 
 def add(spending: Spending, charge: Spending) -> Spending:
     """Return the spending of the charged patients after the charge; others are not affected by it."""
-    return {
-        patient: tuple(sorted((*spending.get(patient, ()), *events))) for patient, events in charge.items()
-    }
+    return {patient: tuple(sorted((*spending.get(patient, ()), *events))) for patient, events in charge.items()}
 
 
 def most(spending: Spending, delta: float) -> float:
     """Return epsilon of the patient who spent most; 0 if nobody spent."""
     groups = {events for events in spending.values() if events}
-    return max(
-        (epsilon_of([event_from_json(text) for text in group], delta) for group in groups), default=0.0
-    )
+    return max((epsilon_of([event_from_json(text) for text in group], delta) for group in groups), default=0.0)
 
 
 def fits(spending: Spending, cap: float, delta: float) -> bool:

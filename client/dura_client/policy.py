@@ -57,7 +57,7 @@ def load_policy(home: SiteHome) -> Policy:
 def explain(policy: Policy) -> tuple[str, ...]:
     """Return the policy as sentences."""
 
-    def permission(allowed: bool) -> str:  # noqa: FBT001  # one yes or no
+    def permission(allowed: bool) -> str:  # one yes or no
         return "may" if allowed else "must not"
 
     return (

@@ -10,6 +10,7 @@ from dura_client.ledger import Ledger
 from dura_client.policy import load_policy
 from dura_client.settings import load_settings
 from dura_common.policy import Finding, judge
+from dura_common.privacy import Gaussian, SampledGaussian
 from dura_common.privacy.plan import PrivacyPlan, plan_of
 from dura_common.study import LocalNoise, Study
 
@@ -43,9 +44,7 @@ def review(home: SiteHome, digest: str, study: Study, cohort: Cohort) -> Review:
     plan = plan_of(study)
     ledger = Ledger(home.ledger)
     findings = list(judge(policy, study, site=name, public_data=cohort.public))
-    patients = len(cohort.training_keys) + (
-        len(cohort.held_out_keys) if study.evaluation.split == "patients" else 0
-    )
+    patients = len(cohort.training_keys) + (len(cohort.held_out_keys) if study.evaluation.split == "patients" else 0)
     findings.append(
         Finding(
             "patients-here",
@@ -76,7 +75,9 @@ def review(home: SiteHome, digest: str, study: Study, cohort: Cohort) -> Review:
     )
 
 
-def _charges(plan: PrivacyPlan, cohort: Cohort) -> list[tuple[tuple[str, ...], list[object]]]:
+def _charges(
+    plan: PrivacyPlan, cohort: Cohort
+) -> list[tuple[tuple[str, ...], list[SampledGaussian | Gaussian | None]]]:
     return [
         (cohort.training_keys, [plan.training_event]),
         (cohort.held_out_keys, list(plan.evaluation_events.values())),

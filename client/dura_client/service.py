@@ -54,9 +54,7 @@ class SiteService:
         self._clock = clock
         self._gate = Gate(home, clock=clock)
 
-    def answer(
-        self, body: bytes, vector: NDArray[np.float32] | None
-    ) -> tuple[Reply, NDArray[np.float32] | None]:
+    def answer(self, body: bytes, vector: NDArray[np.float32] | None) -> tuple[Reply, NDArray[np.float32] | None]:
         """Answer one request; a failure becomes a :class:`Refusal`, its text goes to the local log only."""
         try:
             return self._dispatch(body, vector)
@@ -68,9 +66,7 @@ class SiteService:
             log.exception("a request failed inside the site")
             return Refusal(reason=RefusalReason.SITE_FAULT), None
 
-    def _dispatch(
-        self, body: bytes, vector: NDArray[np.float32] | None
-    ) -> tuple[Reply, NDArray[np.float32] | None]:
+    def _dispatch(self, body: bytes, vector: NDArray[np.float32] | None) -> tuple[Reply, NDArray[np.float32] | None]:
         try:
             request = decode_request(body)
         except InputError as error:

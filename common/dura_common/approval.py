@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import AwareDatetime, ValidationError
 
 from dura_common.study import Digest, Frozen, SiteName, explain_validation
 
@@ -19,8 +18,8 @@ class Approval(Frozen):
     study: Digest
     roster: Digest
     site: SiteName
-    approved: datetime
-    expires: datetime
+    approved: AwareDatetime
+    expires: AwareDatetime
 
 
 def parse_approval(payload: bytes) -> Approval:

@@ -27,7 +27,7 @@ root = typer.Typer(
 )
 
 
-def _show_version(value: bool) -> None:  # noqa: FBT001  # Typer calls it with one positional value
+def _show_version(value: bool) -> None:  # Typer calls it with one positional value
     if value:
         typer.echo(f"dura {__version__}")
         raise typer.Exit
@@ -35,7 +35,7 @@ def _show_version(value: bool) -> None:  # noqa: FBT001  # Typer calls it with o
 
 @root.callback()
 def _root(
-    version: Annotated[  # noqa: ARG001  # handled by its eager callback
+    version: Annotated[  # handled by its eager callback
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
@@ -45,14 +45,14 @@ def _root(
 def _missing(point: EntryPoint, error: ImportError) -> click.Command:
     extra = EXTRAS.get(point.name, point.name)
 
-    def explain(_arguments: tuple[str, ...]) -> NoReturn:
+    def explain(arguments: tuple[str, ...]) -> NoReturn:  # noqa: ARG001  # whatever was asked, it is not installed
         click.echo(f"error: `dura {point.name}` needs {error.name or error}, which is not installed", err=True)
         click.echo(f"  Install it with: pip install 'dura[{extra}]'", err=True)
         raise SystemExit(14)
 
     return click.Command(
         point.name,
-        callback=lambda arguments: explain(arguments),
+        callback=explain,
         params=[click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)],
         short_help=f"(not installed: pip install 'dura[{extra}]')",
         context_settings={"ignore_unknown_options": True},

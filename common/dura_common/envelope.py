@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from pydantic import BaseModel
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
-from securesystemslib.signer import CryptoSigner, SSlibKey
+from securesystemslib.signer import CryptoSigner, Key, SSlibKey  # type: ignore[attr-defined]  # exported, but not declared so
 
 from dura_common.errors import InputError, TrustError
 
@@ -55,7 +55,7 @@ def verify(text: str | bytes, payload_type: str, keys: Sequence[Ed25519PublicKey
     envelope = _parse(text)
     if envelope.payload_type != payload_type:
         raise TrustError(f"expected a signed document of type {payload_type}, got another type")
-    known = [SSlibKey.from_crypto(key, keyid=key_id(key)) for key in keys]
+    known: list[Key] = [SSlibKey.from_crypto(key, keyid=key_id(key)) for key in keys]
     if not known:
         raise TrustError("there is no key that could have signed this document")
     try:
@@ -80,14 +80,16 @@ def payload_of(text: str | bytes) -> bytes:
 def _parse(text: str | bytes) -> Envelope:
     if len(text) > MAX_ENVELOPE_BYTES:
         raise InputError(f"the signed document is larger than {MAX_ENVELOPE_BYTES} bytes")
+    wrong = "the file is not a signed document of dura"
     try:
         data = json.loads(text)
-        if set(data) != {"payload", "payloadType", "signatures"}:
-            raise InputError("the signed document has other parts than payload, payloadType and signatures")
-        if not isinstance(data["payloadType"], str) or not isinstance(data["payload"], str):
-            raise InputError("the signed document is not a DSSE envelope")
+    except (ValueError, RecursionError) as error:
+        raise InputError(wrong) from error
+    if not isinstance(data, dict) or set(data) != {"payload", "payloadType", "signatures"}:
+        raise InputError(wrong)
+    if not isinstance(data["payloadType"], str) or not isinstance(data["payload"], str):
+        raise InputError(wrong)
+    try:
         return Envelope.from_dict(data)
-    except InputError:
-        raise
     except Exception as error:  # the library raises many kinds for malformed input; all mean the same here
-        raise InputError("the file is not a signed document of dura") from error
+        raise InputError(wrong) from error

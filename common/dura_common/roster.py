@@ -2,18 +2,20 @@
 
 The coordinator signs rosters with the consortium key, and a coordinator may be malicious. So a site pins the
 roster that it joined with, follows a later one only together with an approved study that names it, and never
-follows one that changes the keys of a site it knows.
+follows one that changes the keys of a site it knows unless a person there has accepted exactly that change.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal, Self, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError, model_validator
 
 from dura_common.envelope import payload_of, verify
 from dura_common.errors import InputError, TrustError
@@ -23,6 +25,11 @@ from dura_common.study import Frozen, SiteName, Word, explain_validation
 CARD_TYPE = "application/vnd.dura.card+json"
 ADMISSION_TYPE = "application/vnd.dura.admission+json"
 ROSTER_TYPE = "application/vnd.dura.roster+json"
+
+
+class Expired(TrustError):
+    """A signed document was good and its time is over."""
+
 
 Identity = Annotated[str, Field(min_length=44, max_length=44)]
 """32 raw bytes of an Ed25519 public key, base64."""
@@ -56,11 +63,12 @@ class SiteCard(Frozen):
     identity: Identity
     node_key: NodeKey
     request: Pem
-    created: datetime
+    created: AwareDatetime
 
     def fingerprint(self) -> str:
         """Return what the site's people read out by telephone: it covers every key of the card."""
-        return fingerprint(self.name.encode(), self.identity.encode(), self.node_key.encode(), self.request.encode())
+        parts = (self.name, self.identity, self.node_key, self.request)
+        return fingerprint(*(part.encode() for part in parts))
 
 
 class ResearcherCard(Frozen):
@@ -69,7 +77,7 @@ class ResearcherCard(Frozen):
     kind: Literal["researcher"] = "researcher"
     name: SiteName
     identity: Identity
-    created: datetime
+    created: AwareDatetime
 
     def fingerprint(self) -> str:
         """Return what the researcher reads out by telephone."""
@@ -114,8 +122,8 @@ class Roster(Frozen):
     format: Literal[1] = 1
     consortium: Word
     serial: Annotated[int, Field(ge=0)]
-    issued: datetime
-    expires: datetime
+    issued: AwareDatetime
+    expires: AwareDatetime
     fleet: Address
     """Where the sites' nodes connect to, host:port."""
     sites: Annotated[tuple[RosterSite, ...], Field(max_length=500)] = ()
@@ -147,7 +155,7 @@ class Admission(Frozen):
     certificate: Pem
     roster: str
     """Envelope of the roster."""
-    issued: datetime
+    issued: AwareDatetime
 
     def fingerprint(self) -> str:
         """Return what the coordinator's people read out by telephone."""
@@ -159,7 +167,9 @@ def consortium_fingerprint(consortium_key: str, authority_pem: str) -> str:
     return fingerprint(consortium_key.encode(), authority_pem.encode())
 
 
-M = TypeVar("M", SiteCard, ResearcherCard, Admission, Roster)
+Card = SiteCard | ResearcherCard
+_CARD: TypeAdapter[Card] = TypeAdapter(Annotated[Card, Field(discriminator="kind")])
+M = TypeVar("M", Admission, Roster)
 
 
 def parse_payload(model: type[M], payload: bytes, *, what: str) -> M:
@@ -174,16 +184,17 @@ def parse_payload(model: type[M], payload: bytes, *, what: str) -> M:
         raise explain_validation(error, what=what) from error
 
 
-def read_card(text: str | bytes) -> SiteCard | ResearcherCard:
+def read_card(text: str | bytes) -> Card:
     """Read a card and check that it is signed by the very identity it carries.
 
     Raises:
         InputError: not a card.
         TrustError: the signature does not hold.
     """
-    payload = payload_of(text)
-    model = ResearcherCard if b'"kind":"researcher"' in payload else SiteCard
-    card: SiteCard | ResearcherCard = parse_payload(model, payload, what="the card")
+    try:
+        card = _CARD.validate_json(payload_of(text))
+    except ValidationError as error:
+        raise explain_validation(error, what="the card") from error
     verify(text, CARD_TYPE, [decode_identity(card.identity)])
     return card
 
@@ -202,23 +213,60 @@ def read_admission(text: str | bytes) -> Admission:
     return admission
 
 
+def read_any_roster(text: str | bytes, consortium_key: Ed25519PublicKey) -> Roster:
+    """Read a roster signed by the consortium, expired or not: good enough to compare with, not to act on.
+
+    Raises:
+        InputError: not a roster.
+        TrustError: not signed by this consortium.
+    """
+    return parse_payload(Roster, verify(text, ROSTER_TYPE, [consortium_key]), what="the roster")
+
+
 def read_roster(text: str | bytes, consortium_key: Ed25519PublicKey, now: datetime) -> Roster:
     """Read a roster signed by the consortium and valid now.
 
     Raises:
         InputError: not a roster.
-        TrustError: not signed by this consortium, expired, or from the future.
+        TrustError: not signed by this consortium, or from the future.
+        Expired: its time is over.
     """
-    roster = parse_payload(Roster, verify(text, ROSTER_TYPE, [consortium_key]), what="the roster")
+    roster = read_any_roster(text, consortium_key)
     if now > roster.expires:
-        raise TrustError("the roster has expired", hint="The coordinator issues a new one with `dura coordinator admit`.")
+        hint = "Get a new admission: the coordinator admits the site's card again, the site joins again."
+        raise Expired("the roster has expired", hint=hint)
     if now + CLOCK_SKEW < roster.issued:
         raise TrustError("the roster was issued in the future", hint="Check this machine's clock.")
     return roster
 
 
-def check_successor(old: Roster, new: Roster) -> None:
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Names of sites that differ between two rosters."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    altered: tuple[str, ...]
+    """On both, with other keys."""
+
+
+def changes(old: Roster, new: Roster) -> Changes:
+    """Return what a person should look at before following a new roster."""
+    before, after = ({site.name: site for site in roster.sites} for roster in (old, new))
+    return Changes(
+        added=tuple(sorted(after.keys() - before.keys())),
+        removed=tuple(sorted(before.keys() - after.keys())),
+        altered=tuple(sorted(name for name in before.keys() & after.keys() if before[name] != after[name])),
+    )
+
+
+def check_successor(old: Roster, new: Roster, *, accepted: Collection[str] = ()) -> None:
     """Refuse a roster that goes back, or that changes a site which is known already.
+
+    Args:
+        old: the roster known so far.
+        new: the roster that would take its place.
+        accepted: sites whose new keys a person has compared with the people of that site.
 
     Raises:
         TrustError: another consortium, an older serial, or other keys for a known site.
@@ -229,10 +277,9 @@ def check_successor(old: Roster, new: Roster) -> None:
         raise TrustError(f"the roster is older (serial {new.serial}) than the one known here ({old.serial})")
     if new.serial == old.serial and new != old:
         raise TrustError("two different rosters carry the same serial: the coordinator is not consistent")
-    for site in old.sites:
-        other = new.site(site.name)
-        if other is not None and other != site:
-            raise TrustError(
-                f"the roster changes the keys of {site.name}",
-                hint="Keys of a known site are changed only by joining again, with fingerprints compared.",
-            )
+    altered = [name for name in changes(old, new).altered if name not in accepted]
+    if altered:
+        raise TrustError(
+            f"the roster changes the keys of {', '.join(altered)}",
+            hint="Ask that site by telephone. If it has new keys: `dura site join --accept-changed NAME`.",
+        )

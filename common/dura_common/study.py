@@ -202,7 +202,7 @@ class Study(Frozen):
             raise ValueError('evaluation.epsilon has no meaning with noise = "none"; remove it')
         if private and self.evaluation.split != "patients":
             raise ValueError('evaluation.split must be "patients": a patient must not train and be held out')
-        if private and any(self.privacy.delta * patients >= 1 for patients in self.sites.values()):
+        if isinstance(self.privacy, LocalNoise) and self.privacy.delta * max(self.sites.values()) >= 1:
             raise ValueError("privacy.delta must be below 1 / patients at every site")
         return self
 

@@ -8,8 +8,10 @@ real data of several hospitals.
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -37,7 +39,16 @@ CODES = {"west": ("1=left_hand", "2=right_hand")}
 """The hospital whose event codes nobody could guess."""
 DATASET = "motor-imagery"
 PARALLEL = 2
-RESET = ("ledger.db", "ledger.db-wal", "ledger.db-shm", "offers", "approvals", "consortium", "policy.toml", "data")
+RESET = (
+    "ledger.db",
+    "ledger.db-wal",
+    "ledger.db-shm",
+    "offers",
+    "approvals",
+    "consortium",
+    "policy.toml",
+    "data",
+)
 """What a rerun begins without; keys and prepared recordings stay. A real site's ledger is never reset."""
 
 
@@ -71,8 +82,11 @@ class Stage:
         process = subprocess.run(
             [sys.executable, "-m", "dura_common", *words[1:], "--json"],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+            },  # two commands share two cores; more threads only collide
             check=False,
         )
         try:
@@ -114,6 +128,7 @@ def demo(
 ) -> None:
     """Simulate four hospitals, enrol them, train one private model over them, and report."""
     with command(as_json) as out:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a terminated demo cleans up like Ctrl-C
         stage = Stage(out, private_folder(work.resolve() / f"seed-{seed}"), patients, seed)
         _stop(stage)  # of a run that was killed
         _reset(stage)
@@ -143,15 +158,13 @@ def _play(stage: Stage, epsilon: float) -> dict[str, Any]:
 
 def _simulate(stage: Stage) -> None:
     data = private_folder(stage.work / "data")
-    commands: list[Sequence[str | Path]] = []
+    commands: list[list[str | Path]] = []
     for name in HOSPITALS:
         if (data / name / "participants.tsv").exists() and _patients(data / name) == stage.patients:
             continue
         shutil.rmtree(data / name, ignore_errors=True)
-        commands.append(
-            ("site", "data", "simulate", data / name, "--hospital", name)
-            + ("--patients", str(stage.patients), "--seed", str(stage.seed))
-        )
+        options = ["--hospital", name, "--patients", str(stage.patients), "--seed", str(stage.seed)]
+        commands.append(["site", "data", "simulate", data / name, *options])
     stage.together(commands, "simulating hospitals")
 
 
@@ -186,21 +199,32 @@ def _register(stage: Stage) -> None:
     for name in HOSPITALS:
         scale = ("--scale", WRONG_UNITS[name]) if name in WRONG_UNITS else ()
         codes = tuple(word for code in CODES.get(name, ()) for word in ("--label", code))
-        home = ("--home", stage.site(name))
+        home: tuple[str | Path, ...] = ("--home", stage.site(name))
         stage.dura(
-            *("site", "data", "add", DATASET, stage.work / "data" / name, "--task", "motorimagery"), *scale, *codes, *home
+            *("site", "data", "add", DATASET, stage.work / "data" / name, "--task", "motorimagery"),
+            *scale,
+            *codes,
+            *home,
         )
         stage.dura(
-            *("site", "policy", "init", "--epsilon-per-study", "8", "--epsilon-total", "10", "--delta", "1e-3"),
+            *(
+                "site",
+                "policy",
+                "init",
+                "--epsilon-per-study",
+                "8",
+                "--epsilon-total",
+                "10",
+                "--delta",
+                "1e-3",
+            ),
             *("--unsafe-plain-updates", *home),
         )
 
 
 def _start(stage: Stage) -> None:
     stage.dura("coordinator", "start", "--detach", "--home", stage.coordinator)
-    stage.together(
-        [("site", "start", "--detach", "--home", stage.site(name)) for name in HOSPITALS], "starting sites"
-    )
+    stage.together([("site", "start", "--detach", "--home", stage.site(name)) for name in HOSPITALS], "starting sites")
 
 
 def _submit(stage: Stage, epsilon: float) -> str:
@@ -222,10 +246,7 @@ def _submit(stage: Stage, epsilon: float) -> str:
 
 def _approve(stage: Stage, digest: str) -> None:
     stage.together(
-        [
-            ("site", "approve", digest, "--data", DATASET, "--yes", "--home", stage.site(name))
-            for name in HOSPITALS
-        ],
+        [("site", "approve", digest, "--data", DATASET, "--yes", "--home", stage.site(name)) for name in HOSPITALS],
         "reviewing, preparing and approving",
     )
 
@@ -233,13 +254,11 @@ def _approve(stage: Stage, digest: str) -> None:
 def _report(stage: Stage, digest: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
     """Collect what the study released, and beside it what only a simulation may know."""
     model = stage.coordinator / "studies" / digest / "model.safetensors"
-    mine = ("--data", DATASET, "--home")
-    pools = [word for name in HOSPITALS[1:] for word in ("--pool", stage.site(name))]
-    commands: list[Sequence[str | Path]] = [
-        ("site", "baseline", digest, *pools, *mine, stage.site(HOSPITALS[0])),
-        *(("site", "baseline", digest, *mine, stage.site(name)) for name in HOSPITALS),
-        *(("site", "evaluate", digest, model, *mine, stage.site(name)) for name in HOSPITALS),
-    ]
+    mine: tuple[str | Path, ...] = ("--data", DATASET, "--home")
+    pools: list[str | Path] = [word for name in HOSPITALS[1:] for word in ("--pool", stage.site(name))]
+    commands: list[list[str | Path]] = [["site", "baseline", digest, *pools, *mine, stage.site(HOSPITALS[0])]]
+    commands += [["site", "baseline", digest, *mine, stage.site(name)] for name in HOSPITALS]
+    commands += [["site", "evaluate", digest, model, *mine, stage.site(name)] for name in HOSPITALS]
     pooled, *rest = stage.together(commands, "comparing with each site alone and with all patients pooled")
     alone, federated = rest[: len(HOSPITALS)], rest[len(HOSPITALS) :]
     ledgers = [stage.dura("site", "ledger", "show", "--home", stage.site(name)) for name in HOSPITALS]

@@ -126,7 +126,11 @@ def init(home: CoordinatorHome, settings: CoordinatorSettings, now: datetime) ->
         fleet=f"{settings.host}:{settings.port}",
     )
     _write_roster(home, roster, consortium_key)
-    lines = [f'consortium = "{settings.consortium}"', f'host = "{settings.host}"', f'bind = "{settings.bind}"']
+    lines = [
+        f'consortium = "{settings.consortium}"',
+        f'host = "{settings.host}"',
+        f'bind = "{settings.bind}"',
+    ]
     lines += [f"port = {settings.port}", f"internal_port = {settings.internal_port}"]
     write_atomic(home.settings, ("\n".join(lines) + "\n").encode())  # last: it marks the coordinator as made
     return fingerprint(home)
@@ -164,7 +168,8 @@ def check_card(home: CoordinatorHome, content: bytes, now: datetime) -> SiteCard
     if card.created < now - timedelta(days=CARD_DAYS):
         raise TrustError(f"the card is older than {CARD_DAYS} days", hint="Ask its sender to make a new one.")
     roster, _ = read_roster(home)
-    members = {item.name: item.identity for item in (*roster.sites, *roster.researchers)}
+    members = {site.name: site.identity for site in roster.sites}
+    members |= {item.name: item.identity for item in roster.researchers}
     if members.get(card.name, card.identity) != card.identity:
         raise TrustError(
             f"{card.name} is on the roster with other keys",
@@ -193,7 +198,10 @@ def admit(
     envelope = _next_roster(home, roster, tuple(sites.values()), tuple(researchers.values()), now)
     private_folder(out)
     return [
-        Admitted(card.name, _write_admission(home, card, envelope, out, now) if isinstance(card, SiteCard) else None)
+        Admitted(
+            card.name,
+            _write_admission(home, card, envelope, out, now) if isinstance(card, SiteCard) else None,
+        )
         for card in cards
     ]
 

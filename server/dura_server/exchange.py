@@ -32,7 +32,7 @@ def nodes_by_key(grid: Grid, keys: Mapping[str, str]) -> dict[str, int]:
     wanted = {raw(load_ssh_public_key(text.encode())): name for name, text in keys.items()}
     online = set(grid.get_node_ids())
     found: dict[str, int] = {}
-    for node in grid.get_nodes():  # type: ignore[attr-defined]  # HttpGrid has it, the abstract Grid has not
+    for node in grid.get_nodes():  # HttpGrid has it, the abstract Grid has not
         if node.node_id not in online or not node.public_key:
             continue
         name = wanted.get(raw(load_pem_public_key(node.public_key)))
@@ -48,8 +48,7 @@ def exchange(
     if not messages:
         return {}
     outgoing = [
-        Message(content, dst_node_id=node, message_type=message_type, ttl=timeout)
-        for node, content in messages.items()
+        Message(content, dst_node_id=node, message_type=message_type, ttl=timeout) for node, content in messages.items()
     ]
     waiting = set(grid.push_messages(outgoing))
     replies: dict[int, RecordDict | None] = dict.fromkeys(messages)

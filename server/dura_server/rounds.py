@@ -19,6 +19,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dura_common.approval import APPROVAL_TYPE, parse_approval
 from dura_common.envelope import verify
 from dura_common.errors import DuraError, HostError, InputError, PolicyError, TrustError
 from dura_common.messages import (
@@ -36,7 +37,6 @@ from dura_common.models import build, to_vector
 from dura_common.privacy.estimate import accuracy_from
 from dura_common.privacy.plan import plan_of
 from dura_common.study import Study
-from dura_common.approval import APPROVAL_TYPE, parse_approval
 from dura_server.study_store import CurvePoint, StoredStudy
 
 Vector = NDArray[np.float32]
@@ -175,9 +175,7 @@ class Rounds:
         return accepted
 
 
-def _vector(
-    answer: tuple[Reply, Vector | None] | None, request: TrainRound | EvaluateRound, length: int
-) -> Vector:
+def _vector(answer: tuple[Reply, Vector | None] | None, request: TrainRound | EvaluateRound, length: int) -> Vector:
     if answer is None:
         raise InputError("unreachable")
     reply, vector = answer

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
@@ -41,7 +41,7 @@ class StudyState(Frozen):
     """Where a study stands."""
 
     phase: Phase = "submitted"
-    sites: dict[str, str] = {}
+    sites: dict[str, str] = Field(default_factory=dict)
     """Site name to offered, approved, declined, unreachable or the word of its refusal."""
     round: int = 0
     rounds: int

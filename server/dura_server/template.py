@@ -40,7 +40,7 @@ noise = "local"
 epsilon = {epsilon}
 delta = {delta}
 participation = 0.5       # probability that a patient enters a step
-windows_per_patient = 16
+windows_per_patient = 8
 clipping_norm = 1.0
 
 [training]
@@ -64,7 +64,14 @@ unsafe_plain_updates = {unsafe}
 
 
 def study_toml(
-    *, name: str, question: str, sites: Mapping[str, int], epsilon: float, delta: float, seed: int, unsafe: bool
+    *,
+    name: str,
+    question: str,
+    sites: Mapping[str, int],
+    epsilon: float,
+    delta: float,
+    seed: int,
+    unsafe: bool,
 ) -> str:
     """Return the text of a study.toml for these sites (name to declared patients)."""
     return TEMPLATE.format(

@@ -243,9 +243,7 @@ def test_the_ledger_agrees_with_arithmetic_on_paper(attempts: Any, per_study: fl
             study, number, purpose, who, event = attempt
             repeated = attempt[:3] in [line[:3] for line in paper]
             paper.append(attempt)
-            dear = event is not None and any(
-                price(p, study) > per_study or price(p, None) > total for p in who
-            )
+            dear = event is not None and any(price(p, study) > per_study or price(p, None) > total for p in who)
             if repeated or dear:
                 paper.pop()
             try:
@@ -265,8 +263,4 @@ def test_the_ledger_agrees_with_arithmetic_on_paper(attempts: Any, per_study: fl
                 accepted = False
             assert accepted == (not repeated and not dear)
         assert [row[1:] for row in releases(ledger)] == [(n, p, e) for _, n, p, _, e in paper]
-        assert (
-            ledger.spent(DELTA)
-            == max((price(patient, None) for patient in range(1, 5)), default=0.0)
-            <= total
-        )
+        assert ledger.spent(DELTA) == max((price(patient, None) for patient in range(1, 5)), default=0.0) <= total

@@ -49,9 +49,7 @@ def test_a_missing_rule_makes_the_policy_invalid(rule: str) -> None:
         ("minimum_sites", 4, "minimum-sites"),
     ],
 )
-def test_each_limit_refuses_by_itself(
-    study_data: dict[str, Any], rule: str, value: float, finding: str
-) -> None:
+def test_each_limit_refuses_by_itself(study_data: dict[str, Any], rule: str, value: float, finding: str) -> None:
     """Tightening one rule below what the study asks makes exactly that rule fail."""
     assert failed(Policy(**{**RULES, rule: value}), Study.model_validate(study_data)) == [finding]
 
@@ -71,9 +69,7 @@ def test_plain_updates_need_the_policy_and_the_study(study_data: dict[str, Any])
 
 
 @pytest.mark.parametrize(("allowed", "public"), [(False, False), (False, True), (True, False)])
-def test_no_noise_needs_public_data_and_permission(
-    study_data: dict[str, Any], *, allowed: bool, public: bool
-) -> None:
+def test_no_noise_needs_public_data_and_permission(study_data: dict[str, Any], *, allowed: bool, public: bool) -> None:
     """A study without noise fails unless the data are public and the policy allows it."""
     study_data["privacy"] = {"noise": "none"}
     del study_data["evaluation"]["epsilon"]

@@ -43,7 +43,7 @@ def test_a_valid_study_is_read_and_keeps_its_values(study_data: dict[str, Any]) 
         (("sites",), {"North Hospital": 40, "east": 40, "south": 40}, "sites"),
         (("aggregation", "minimum_sites"), 4, "only 3 sites are listed"),
         (("evaluation", "epsilon"), None, "evaluation.epsilon is missing"),
-        (("evaluation", "split"), "recordings", "must be \"patients\""),
+        (("evaluation", "split"), "recordings", 'must be "patients"'),
         (("training", "steps_per_round"), 0, "training.steps_per_round"),
         (("surprise",), 1, "surprise"),
     ],

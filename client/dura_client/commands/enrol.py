@@ -77,6 +77,4 @@ def fingerprint_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = F
 
         site = SiteHome(home.expanduser())
         card = load_card(site)
-        out.result(
-            {"fingerprint": card.fingerprint(), "card": str(card_path(site, card.name))}, card.fingerprint()
-        )
+        out.result({"fingerprint": card.fingerprint(), "card": str(card_path(site, card.name))}, card.fingerprint())

@@ -102,9 +102,7 @@ def _table(
     if delta is None or not studies:
         return "no study has spent anything here"
     per_study, total = (f" of {caps[0]:g}", f" of {caps[1]:g}") if caps else ("", "")
-    table = Table(
-        "study", "state", "events", "epsilon", title=f"Spent by the patient who paid most, delta {delta:g}"
-    )
+    table = Table("study", "state", "events", "epsilon", title=f"Spent by the patient who paid most, delta {delta:g}")
     for study in studies:
         state = study.state if not study.unfinished else f"{study.unfinished} unfinished (counted as spent)"
         price = "no noise, public data" if study.epsilon is None else f"{study.epsilon:.2f}{per_study}"

@@ -39,9 +39,7 @@ def offers(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
         table = Table("digest", "study", "state")
         for row in rows:
             table.add_row(row.digest[:12], row.study.name, row.state)
-        out.result(
-            {"offers": [{"digest": r.digest, "name": r.study.name, "state": r.state} for r in rows]}, table
-        )
+        out.result({"offers": [{"digest": r.digest, "name": r.study.name, "state": r.state} for r in rows]}, table)
 
 
 def review_command(
@@ -78,9 +76,7 @@ def approve_command(
         out.result({**_as_data(digest, name, result), "approved": True}, f"approved {name} ({digest[:12]})")
 
 
-def decline_command(
-    study: StudyArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False
-) -> None:
+def decline_command(study: StudyArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Say no to one study; the coordinator learns that, and no reason."""
     with command(as_json) as out:
         from dura_client.approvals import decline, find_offer
@@ -110,7 +106,12 @@ def evaluate_command(
         result = score_here(site, offer.study, data, read_parameters(model))
         _warn_unprotected(out)
         out.result(
-            {"study": offer.digest, "accuracy": result.accuracy, "spread": result.spread, "scores": result.scores},
+            {
+                "study": offer.digest,
+                "accuracy": result.accuracy,
+                "spread": result.spread,
+                "scores": result.scores,
+            },
             f"accuracy {result.accuracy:.3f}, spread over patients {result.spread:.3f}",
         )
 
@@ -136,11 +137,19 @@ def baseline_command(
         with out.progress() as bar:
             task = bar.add_task("training", total=offer.study.training.rounds)
             result = train_alone(
-                homes, offer.study, data, progress=lambda done, total: bar.update(task, completed=done, total=total)
+                homes,
+                offer.study,
+                data,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
         _warn_unprotected(out)
         out.result(
-            {"study": offer.digest, "accuracy": result.accuracy, "spread": result.spread, "scores": result.scores},
+            {
+                "study": offer.digest,
+                "accuracy": result.accuracy,
+                "spread": result.spread,
+                "scores": result.scores,
+            },
             f"accuracy {result.accuracy:.3f}, spread over patients {result.spread:.3f}",
         )
 
@@ -160,7 +169,10 @@ def _review(out: Output, home: Path, reference: str, data: str) -> tuple[str, st
     with out.progress() as bar:
         task = bar.add_task("preparing recordings", total=None)
         cohort = load_cohort(
-            site, offer.study, data, progress=lambda done, total: bar.update(task, completed=done, total=total)
+            site,
+            offer.study,
+            data,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     result = review(site, offer.digest, offer.study, cohort)
     if offer.study.aggregation.unsafe_plain_updates:

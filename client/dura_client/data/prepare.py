@@ -114,9 +114,7 @@ def _cache_name(dataset: DataSet, contract: DataContract, recordings: Sequence[R
     return hasher.hexdigest()[:32]
 
 
-def _prepare_patient(
-    dataset: DataSet, contract: DataContract, recordings: Sequence[Recording], target: Path
-) -> None:
+def _prepare_patient(dataset: DataSet, contract: DataContract, recordings: Sequence[Recording], target: Path) -> None:
     """Prepare one patient into ``target``, which appears complete or not at all."""
     parts = [_windows(dataset, contract, recording) for recording in recordings]
     windows = np.concatenate([part for part, _ in parts])
@@ -168,7 +166,7 @@ def _cut(
     for at, name in events:
         begin = round((at + contract.window_start) * contract.sampling_rate)
         end = begin + contract.window_samples
-        if name in contract.classes and 0 <= begin and end <= signal.shape[1]:
+        if name in contract.classes and begin >= 0 and end <= signal.shape[1]:
             windows.append(signal[:, begin:end])
             labels.append(contract.classes.index(name))
     shape = (0, len(contract.channels), contract.window_samples)
@@ -181,9 +179,7 @@ def _complete_channels(raw: mne.io.BaseRaw, contract: DataContract) -> None:
     known = {name.lower(): name for name in montage.ch_names}
     unknown = [name for name in contract.channels if name.lower() not in known]
     if unknown:
-        raise InputError(
-            f"the study asks for channels that the 10-05 system does not know: {', '.join(unknown)}"
-        )
+        raise InputError(f"the study asks for channels that the 10-05 system does not know: {', '.join(unknown)}")
     raw.rename_channels({name: known[name.lower()] for name in raw.ch_names if name.lower() in known}, verbose="error")
     placed = [name for name in raw.ch_names if name in montage.ch_names]
     if not placed:
@@ -229,4 +225,5 @@ def euclidean_alignment(windows: NDArray[np.float64]) -> NDArray[np.float64]:
     mixed = (1 - SHRINKAGE) * covariance + SHRINKAGE * np.trace(covariance) / size * np.eye(size)
     values, vectors = np.linalg.eigh(mixed)
     whitener = vectors @ np.diag(np.maximum(values, 1e-12) ** -0.5) @ vectors.T
-    return np.einsum("cd,ndt->nct", whitener, windows)
+    aligned: NDArray[np.float64] = np.einsum("cd,ndt->nct", whitener, windows)
+    return aligned

@@ -35,7 +35,7 @@ class DataSet(Frozen):
     root: str
     """Absolute path of the BIDS folder."""
     task: Word
-    labels: dict[str, Word] = {}
+    labels: dict[str, Word] = Field(default_factory=dict)
     """Local event code to class name; codes that are not listed count as class names themselves."""
     scale: Annotated[float, Field(gt=0)] = 1.0
     """Factor that brings the stored values to volts."""
@@ -76,9 +76,7 @@ def load_dataset(home: SiteHome, name: str) -> DataSet:
     path = home.data / f"{name}.json"
     if "/" in name or not path.exists():
         known = ", ".join(sorted(item.name for item in list_datasets(home))) or "none"
-        raise InputError(
-            f"there is no data set called {name!r}; registered: {known}", hint="Use `dura site data add`."
-        )
+        raise InputError(f"there is no data set called {name!r}; registered: {known}", hint="Use `dura site data add`.")
     try:
         return DataSet.model_validate_json(read_limited(path, what="the registration"))
     except ValidationError as error:

@@ -34,12 +34,91 @@ HAND_BANK = 24
 NOISE_SOURCES = 24
 HEAD_RADIUS = 0.09
 RNG_DOMAIN = 0xD0_2A
-TWENTY = "Fp1 Fp2 F7 F3 Fz F4 F8 T7 C3 Cz C4 T8 P7 P3 Pz P4 P8 O1 O2".split()
-THIRTYTWO = (
-    "Fp1 AF3 F7 F3 FC1 FC5 T7 C3 CP1 CP5 P7 P3 Pz PO3 O1 Oz O2 PO4 P4 P8 CP6 CP2 C4 T8 FC6 FC2 F4 F8 AF4 Fp2 Fz Cz"
-).split()
-TWENTYSEVEN = "Fz F3 F4 FC5 FC1 FC2 FC6 T7 C5 C3 C1 Cz C2 C4 C6 T8 CP5 CP1 CP2 CP6 P7 P3 Pz P4 P8 O1 O2".split()
-TWELVE = "F3 F4 T7 C3 Cz C4 T8 P3 Pz P4 O1 O2".split()
+TWENTY = [
+    "Fp1",
+    "Fp2",
+    "F7",
+    "F3",
+    "Fz",
+    "F4",
+    "F8",
+    "T7",
+    "C3",
+    "Cz",
+    "C4",
+    "T8",
+    "P7",
+    "P3",
+    "Pz",
+    "P4",
+    "P8",
+    "O1",
+    "O2",
+]
+THIRTYTWO = [
+    "Fp1",
+    "AF3",
+    "F7",
+    "F3",
+    "FC1",
+    "FC5",
+    "T7",
+    "C3",
+    "CP1",
+    "CP5",
+    "P7",
+    "P3",
+    "Pz",
+    "PO3",
+    "O1",
+    "Oz",
+    "O2",
+    "PO4",
+    "P4",
+    "P8",
+    "CP6",
+    "CP2",
+    "C4",
+    "T8",
+    "FC6",
+    "FC2",
+    "F4",
+    "F8",
+    "AF4",
+    "Fp2",
+    "Fz",
+    "Cz",
+]
+TWENTYSEVEN = [
+    "Fz",
+    "F3",
+    "F4",
+    "FC5",
+    "FC1",
+    "FC2",
+    "FC6",
+    "T7",
+    "C5",
+    "C3",
+    "C1",
+    "Cz",
+    "C2",
+    "C4",
+    "C6",
+    "T8",
+    "CP5",
+    "CP1",
+    "CP2",
+    "CP6",
+    "P7",
+    "P3",
+    "Pz",
+    "P4",
+    "P8",
+    "O1",
+    "O2",
+]
+TWELVE = ["F3", "F4", "T7", "C3", "Cz", "C4", "T8", "P3", "Pz", "P4", "O1", "O2"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +170,7 @@ def simulate(
         for number in range(patients):
             raw = _patient(profile, np.random.default_rng(seeds[number]), trials)
             path = BIDSPath(root=out, subject=f"{number + 1:03d}", task=TASK, datatype="eeg")
-            write_raw_bids(
-                raw, path, format=profile.file_format, allow_preload=True, overwrite=True, verbose="error"
-            )
+            write_raw_bids(raw, path, format=profile.file_format, allow_preload=True, overwrite=True, verbose="error")
             if progress is not None:
                 progress(number + 1, patients)
         make_dataset_description(path=out, name=f"Simulated hospital {hospital}", overwrite=True, verbose="error")
@@ -141,7 +218,8 @@ def _near(direction: list[float], rng: np.random.Generator, count: int) -> NDArr
 
 
 def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    lengths: NDArray[np.float64] = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / lengths
 
 
 def _patient(profile: Hospital, rng: np.random.Generator, trials: int) -> mne.io.RawArray:
@@ -204,21 +282,17 @@ def _recorded(profile: Hospital, rng: np.random.Generator, signal: NDArray[np.fl
     return signal * profile.stored_scale
 
 
-def _envelope(
-    cues: NDArray[np.float64], samples: int, rate: float, weakening: float
-) -> NDArray[np.float64]:
+def _envelope(cues: NDArray[np.float64], samples: int, rate: float, weakening: float) -> NDArray[np.float64]:
     envelope = np.ones(samples)
     for cue in cues:
         begin, end = (round((cue + edge) * rate) for edge in IMAGERY)
         envelope[begin:end] = 1 - weakening
     smooth = np.hanning(max(3, round(0.3 * rate)))
-    padded = np.pad(envelope, len(smooth) // 2, mode="edge")
+    padded: NDArray[np.float64] = np.pad(envelope, len(smooth) // 2, mode="edge")
     return np.convolve(padded, smooth / smooth.sum(), mode="same")[len(smooth) // 2 :][:samples]
 
 
-def _rhythm(
-    rng: np.random.Generator, samples: int, rate: float, frequency: float, width: float
-) -> NDArray[np.float64]:
+def _rhythm(rng: np.random.Generator, samples: int, rate: float, frequency: float, width: float) -> NDArray[np.float64]:
     """Return unit-variance noise around one frequency (Hz), Gaussian in the spectrum."""
     axis = np.fft.rfftfreq(samples, 1 / rate)
     return _shaped(rng, samples, np.exp(-0.5 * ((axis - frequency) / width) ** 2))
@@ -232,7 +306,7 @@ def _pink(rng: np.random.Generator, samples: int) -> NDArray[np.float64]:
 
 def _shaped(rng: np.random.Generator, samples: int, spectrum: NDArray[np.float64]) -> NDArray[np.float64]:
     phases = rng.standard_normal(len(spectrum)) + 1j * rng.standard_normal(len(spectrum))
-    values = np.fft.irfft(phases * spectrum, samples)
+    values: NDArray[np.float64] = np.fft.irfft(phases * spectrum, samples)
     return values / values.std()
 
 

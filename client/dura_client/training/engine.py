@@ -100,9 +100,7 @@ def _inner(network: nn.Module, training: Training) -> Optimizer:
     return SGD(network.parameters(), lr=training.learning_rate, momentum=training.momentum)
 
 
-def _gradient(
-    network: nn.Module, patient: TrainingPatient, most: int, device: str
-) -> list[torch.Tensor]:
+def _gradient(network: nn.Module, patient: TrainingPatient, most: int, device: str) -> list[torch.Tensor]:
     """Return the gradient of the mean loss over at most ``most`` windows of one patient."""
     usable = np.flatnonzero(np.isfinite(patient.windows).all(axis=(1, 2)))
     index = usable[choose(usable.size, most)]  # 2

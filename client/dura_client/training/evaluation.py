@@ -37,7 +37,7 @@ def release_sums(scores: Sequence[float], noise_multiplier: float | None) -> NDA
     bounded = np.clip(np.nan_to_num(np.asarray(scores, dtype=np.float64), nan=0.5), 0.0, 1.0)
     parts = np.stack([bounded - 0.5, np.full_like(bounded, 0.5)], axis=1).reshape(-1, 2)
     grid = PATIENT_NORM * 2.0**-GRID_BITS
-    total = np.trunc(parts / grid).sum(axis=0).astype(np.int64)
+    total: NDArray[np.int64] = np.trunc(parts / grid).sum(axis=0).astype(np.int64)
     if noise_multiplier is not None:
         total = total + integer_gaussian(2, noise_multiplier * 2.0**GRID_BITS)
     return (total * grid).astype(np.float32)

@@ -24,9 +24,7 @@ GRID_BITS = 16
 class PatientOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no type information
     """``grad_sample`` of each parameter has shape (patients, *parameter.shape)."""
 
-    def __init__(
-        self, optimizer: Optimizer, *, noise_multiplier: float, clipping_norm: float, divisor: float
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, *, noise_multiplier: float, clipping_norm: float, divisor: float) -> None:
         super().__init__(
             optimizer,
             noise_multiplier=noise_multiplier,

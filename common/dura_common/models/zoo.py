@@ -50,5 +50,8 @@ def project_constraints(network: nn.Module) -> None:
     if not isinstance(spatial, nn.Conv2d):
         raise TypeError("the spatial layer of EEGNet has moved")
     with torch.no_grad():
-        for weight, bound in ((spatial.weight, SPATIAL_MAX_NORM), (network.classifier.weight, DENSE_MAX_NORM)):
+        for weight, bound in (
+            (spatial.weight, SPATIAL_MAX_NORM),
+            (network.classifier.weight, DENSE_MAX_NORM),
+        ):
             weight.copy_(torch.renorm(weight.flatten(1), 2, 0, bound).view_as(weight))

@@ -35,7 +35,9 @@ def epsilon_of(events: Iterable[SampledGaussian | Gaussian], delta: float) -> fl
     return _epsilon(_merge(events), delta)
 
 
-def _merge(events: Iterable[SampledGaussian | Gaussian]) -> tuple[tuple[SampledGaussian | Gaussian, int], ...]:
+def _merge(
+    events: Iterable[SampledGaussian | Gaussian],
+) -> tuple[tuple[SampledGaussian | Gaussian, int], ...]:
     """Group equal mechanisms and add up how often they ran: composition does not depend on order."""
     totals: Counter[SampledGaussian | Gaussian] = Counter()
     for event in events:
@@ -77,9 +79,7 @@ def calibrate_training(epsilon: float, delta: float, participation: float, steps
 
 
 @lru_cache(maxsize=256)
-def calibrate_evaluation(
-    epsilon: float, delta: float, points: int, final_share: float = 0.6
-) -> tuple[float, float]:
+def calibrate_evaluation(epsilon: float, delta: float, points: int, final_share: float = 0.6) -> tuple[float, float]:
     """Return the noise multipliers (curve, final) of ``points`` evaluations that cost at most ``epsilon``.
 
     The final one gets ``final_share`` of the budget in terms of squared inverse noise, in which Gaussian

@@ -36,9 +36,7 @@ def _plan(text: str) -> PrivacyPlan:
     if not isinstance(privacy, LocalNoise) or study.evaluation.epsilon is None:
         return PrivacyPlan(0.0, None, None, MappingProxyType({}), math.inf, math.inf)
     noise = calibrate_training(privacy.epsilon, privacy.delta, privacy.participation, study.training.steps)
-    whole = SampledGaussian(
-        participation=privacy.participation, noise_multiplier=noise, steps=study.training.steps
-    )
+    whole = SampledGaussian(participation=privacy.participation, noise_multiplier=noise, steps=study.training.steps)
     rounds = study.evaluation.rounds(study.training.rounds)
     curve, final = calibrate_evaluation(study.evaluation.epsilon, privacy.delta, len(rounds))
     events = {number: Gaussian(noise_multiplier=curve) for number in rounds[:-1]}

@@ -20,7 +20,14 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from dura_common.errors import DuraError
 
@@ -72,7 +79,7 @@ class Output:
 
 
 @contextmanager
-def command(as_json: bool) -> Iterator[Output]:  # noqa: FBT001  # mirrors the --json option one to one
+def command(as_json: bool) -> Iterator[Output]:  # mirrors the --json option one to one
     """Run a command body; a DuraError is printed once and becomes the exit code of its family."""
     out = Output(as_json=as_json)
     try:

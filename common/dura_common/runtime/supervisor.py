@@ -106,14 +106,16 @@ class Supervisor:
                 raise HostError(f"{item.child.name} ended while starting", hint=f"Its log: {item.child.log}")
             if time.monotonic() > deadline:
                 raise HostError(
-                    f"{item.child.name} is not ready after {READY_SECONDS:.0f} s", hint=f"Its log: {item.child.log}"
+                    f"{item.child.name} is not ready after {READY_SECONDS:.0f} s",
+                    hint=f"Its log: {item.child.log}",
                 )
             time.sleep(TICK_SECONDS)
 
     def _watch(self, running: Sequence[_Running]) -> None:
         next_tick = 0.0
         while not self._stopping:
-            if any([self._revive(item) for item in running]):
+            changed = [self._revive(item) for item in running]  # every child is looked at, whatever the first says
+            if any(changed):
                 self._write(running, ready=True)
             if self.tick is not None and time.monotonic() >= next_tick:
                 self.tick()
@@ -212,7 +214,10 @@ def status(folder: Path) -> dict[str, Any]:
     """Return the state of a run folder: whether it runs, is ready, and its children."""
     if holder(folder) is None or not (folder / "state.json").exists():
         return {"running": holder(folder) is not None, "ready": False, "children": []}
-    return {"running": True, **parse_json(read_limited(folder / "state.json", what="the state"), what="the state")}
+    return {
+        "running": True,
+        **parse_json(read_limited(folder / "state.json", what="the state"), what="the state"),
+    }
 
 
 def detach(argv: Sequence[str], folder: Path) -> None:

@@ -60,7 +60,8 @@ def admit_command(
     cards: Annotated[list[Path], typer.Argument(help="Cards of sites and researchers.")],
     output: Annotated[Path, typer.Option("--out", help="Folder for the admissions.")],
     fingerprint: Annotated[
-        list[str] | None, typer.Option(help="The fingerprint told by telephone, once for each card, in order.")
+        list[str] | None,
+        typer.Option(help="The fingerprint told by telephone, once for each card, in order."),
     ] = None,
     yes: YesOption = False,
     home: HomeOption = DEFAULT_HOME,

@@ -27,8 +27,6 @@ def identity(
         from dura_common.study import check_site_name
         from dura_server.researcher import ResearcherHome, create_identity
 
-        card, path = create_identity(
-            ResearcherHome(researcher.expanduser()), check_site_name(name), datetime.now(UTC)
-        )
+        card, path = create_identity(ResearcherHome(researcher.expanduser()), check_site_name(name), datetime.now(UTC))
         mark = card.fingerprint()
         out.result({"card": str(path), "fingerprint": mark}, f"card: {path}\nfingerprint: {mark}")

@@ -147,9 +147,7 @@ def _follow(out: Output, home: CoordinatorHome, stored: StoredStudy, *, job: str
         return _watch(stored, job, lambda: run_status(home, run_id), lambda done: bar.update(task, completed=done))
 
 
-def _watch(
-    stored: StoredStudy, job: str, ended: Callable[[], str], advance: Callable[[int], None]
-) -> StudyState:
+def _watch(stored: StoredStudy, job: str, ended: Callable[[], str], advance: Callable[[int], None]) -> StudyState:
     done = {"offer": ("offered", "failed"), "train": ("finished", "failed", "unapproved")}[job]
     polls = 0
     while True:

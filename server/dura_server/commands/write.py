@@ -30,9 +30,7 @@ def new(
     path: Annotated[Path, typer.Argument(help="The file to write.")],
     site: Annotated[list[str], typer.Option("--site", help="NAME=PATIENTS, once for each site.")],
     name: Annotated[str, typer.Option(help="One word that names the study.")] = "left-or-right",
-    question: Annotated[
-        str, typer.Option(help="What the study asks.")
-    ] = "Which hand does a patient imagine to move?",
+    question: Annotated[str, typer.Option(help="What the study asks.")] = "Which hand does a patient imagine to move?",
     epsilon: Annotated[float, typer.Option(help="Of training, and of evaluation for held-out patients.")] = 8.0,
     delta: Annotated[float, typer.Option(help="Below 1 / patients of every site.")] = 1e-3,
     seed: Annotated[int, typer.Option(help="Of the first parameters.")] = 1,

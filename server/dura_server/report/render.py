@@ -64,7 +64,13 @@ def _comparison(result: StudyResult) -> Markup | None:
 
 
 def _bars(
-    names: list[str], values: list[float], *, label: str, limit: float, limit_label: str, top: float | None = None
+    names: list[str],
+    values: list[float],
+    *,
+    label: str,
+    limit: float,
+    limit_label: str,
+    top: float | None = None,
 ) -> Markup:
     figure = Figure(figsize=(7, 0.7 + 0.38 * len(names)), layout="constrained")
     axes = figure.subplots()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from pydantic import Field
+
 from dura_common.study import Frozen
 
 
@@ -31,7 +33,7 @@ class SimulationOnly(Frozen):
 
     federated: float
     pooled: float
-    seconds: dict[str, float] = {}
+    seconds: dict[str, float] = Field(default_factory=dict)
 
 
 class StudyResult(Frozen):

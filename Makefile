@@ -1,0 +1,46 @@
+# dura: everything needs Python 3.11 or 3.12, make and a C compiler at most; nothing else is installed by hand.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.dura-setup
+
+.PHONY: help setup demo test test-full lint docs wheel clean
+help:  ## Show the targets.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+setup: $(STAMP)  ## Install everything into .venv.
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "dura needs Python 3.11 or 3.12; set PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $(STAMP)
+
+demo: setup  ## Run the first federated study on simulated hospitals (under 5 minutes on two cores).
+	$(BIN)/dura demo
+
+test: setup  ## Run the default tests.
+	$(BIN)/python -m pytest -m "not full and not gpu"
+
+test-full: setup  ## Run all tests, the long ones too.
+	$(BIN)/python -m pytest
+
+lint: setup  ## Check style, types, imports and dependencies.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pip check
+
+docs: setup  ## Build the documentation, warnings are errors.
+	DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet --strict -f .mkdocs.yml -d build/site
+
+wheel: setup  ## Build the wheel and check that it installs and starts.
+	rm -rf build/dist build/wheel-check
+	$(BIN)/python -m pip wheel --quiet --no-deps -w build/dist .
+	$(PYTHON) -m venv build/wheel-check
+	build/wheel-check/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target build/wheel-check/dura build/dist/*.whl
+	cd build && PYTHONPATH=wheel-check/dura ../$(BIN)/python -c "import dura_common, dura_server.report, pathlib; assert 'wheel-check' in dura_common.__file__; assert (pathlib.Path(dura_server.report.__file__).parent / 'report.html').exists()"
+
+clean:  ## Remove what was built; the demo's data too.
+	rm -rf build site demo-run .mypy_cache .ruff_cache .pytest_cache
