@@ -99,7 +99,7 @@ def test_people_see_a_table_without_patients(home: SiteHome) -> None:
     ledger = Ledger(home.ledger)
     reserve(ledger, 1)
     reserve(ledger, 1, study="c" * 64, event=None)
-    result = CliRunner().invoke(app, ["show", "--home", str(home.path)])
+    result = CliRunner(env={"COLUMNS": "120"}).invoke(app, ["show", "--home", str(home.path)])
     assert result.exit_code == 0
     for words in ("a" * 12, "counted as spent", "of 8", "of 20", "no noise"):
         assert words in result.stdout

@@ -232,7 +232,7 @@ FULL_DISK = """
 import json
 folder = Path(sys.argv[1])
 results = {}
-for limit in (0, 100, 4096, 9000, 20000, 33000, 45000, 60000, 90000):
+for limit in (0, 100, 4096, 9000, 20000, 33000, 45000, 60000):
     path = folder / str(limit) / "ledger.db"
     path.parent.mkdir()
     def work():
@@ -271,15 +271,14 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """Mount a file system of 256 KiB."""
     folder = tmp_path / "tiny"
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
-    try:
-        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
+    mount, unmount = shutil.which("mount"), shutil.which("umount")
+    if mount is None or unmount is None:
+        pytest.skip("mounting a tiny file system needs mount")
+    command = [mount, "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
         pytest.skip("mounting a tiny file system needs root")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    subprocess.run([unmount, str(folder)], check=True)
 
 
 def test_a_file_system_without_space_left(tiny_disk: Path) -> None:
@@ -287,9 +286,8 @@ def test_a_file_system_without_space_left(tiny_disk: Path) -> None:
     ledger = Ledger(tiny_disk / "ledger.db")
     reserve(ledger, 1, event=None)
     ballast = tiny_disk / "ballast"
-    with ballast.open("wb", buffering=0) as stream, pytest.raises(OSError, match="space"):
-        while True:
-            stream.write(bytes(4096))
+    with pytest.raises(OSError, match="space"):
+        ballast.write_bytes(bytes(1 << 20))
     with pytest.raises(HostError) as refusal:
         reserve(ledger, 2, keys(*range(500)), event=None)
     assert keys(1)[0] not in str(refusal.value)

@@ -14,6 +14,9 @@ from dura_client.ledger import Ledger
 from dura_client.ledger_schema import TRIGGERS
 from dura_common.errors import InputError, TrustError
 
+TAIL = "purpose, cohort, event, delta, epsilon_per_study, epsilon_total, time, hash, hash"
+"""Columns of a forged row that continues the chain but for its own hash."""
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -69,8 +72,7 @@ def refuses_everything(path: Path) -> None:
         "UPDATE cohort SET patients = '[]'",
         "DELETE FROM cohort",
         "INSERT OR REPLACE INTO entry SELECT * FROM entry WHERE id = 1",
-        "REPLACE INTO entry SELECT 6, kind, study, round, purpose, cohort, NULL, delta, epsilon_per_study, "
-        "epsilon_total, time, previous, hash FROM entry WHERE id = 1",
+        f"REPLACE INTO entry SELECT 6, kind, study, round, {TAIL} FROM entry WHERE id = 1",
         "REPLACE INTO cohort SELECT digest, '[]' FROM cohort",
     ],
 )
@@ -86,7 +88,7 @@ def test_the_database_refuses_changes(path: Path, statement: str) -> None:
 
 
 COLUMNS = {
-    "kind": "'settle'",
+    "kind": "'other'",
     "study": "'" + "f" * 64 + "'",
     "round": "7",
     "purpose": "'other'",
@@ -123,10 +125,7 @@ def test_a_removed_row_breaks_the_chain(path: Path, row: int) -> None:
         ["DELETE FROM entry WHERE id > 2"],
         ["DELETE FROM entry", "DELETE FROM cohort"],
         ["DELETE FROM entry WHERE id = 4", "UPDATE entry SET id = 4 WHERE id = 5"],
-        [
-            "INSERT INTO entry SELECT 6, kind, study, 3, purpose, cohort, event, delta, epsilon_per_study, "
-            "epsilon_total, time, hash, hash FROM entry WHERE id = 5"
-        ],
+        [f"INSERT INTO entry SELECT 6, kind, study, 3, {TAIL} FROM entry WHERE id = 5"],
         ["UPDATE cohort SET patients = '[]' WHERE rowid = 1"],
         ["UPDATE cohort SET patients = x'ff' WHERE rowid = 1"],
         ["UPDATE cohort SET digest = 'other' WHERE rowid = 1"],
