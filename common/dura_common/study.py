@@ -188,7 +188,8 @@ class Study(Frozen):
     def _consistent(self) -> Self:
         if self.aggregation.minimum_sites > len(self.sites):
             raise ValueError(
-                f"aggregation.minimum_sites is {self.aggregation.minimum_sites}, but only {len(self.sites)} sites are listed"
+                f"aggregation.minimum_sites is {self.aggregation.minimum_sites}, "
+                f"but only {len(self.sites)} sites are listed"
             )
         small = sorted(name for name, patients in self.sites.items() if patients < self.data.minimum_patients)
         if small:

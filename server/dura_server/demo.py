@@ -231,10 +231,8 @@ def _submit(stage: Stage, epsilon: float) -> str:
     plan = stage.work / "study.toml"
     plan.unlink(missing_ok=True)
     sites = [word for name in HOSPITALS for word in ("--site", f"{name}={stage.patients}")]
-    stage.dura(
-        *("study", "new", plan, *sites, "--epsilon", str(epsilon), "--seed", str(stage.seed)),
-        "--unsafe-plain-updates",
-    )
+    options = ["--epsilon", str(epsilon), "--seed", str(stage.seed), "--unsafe-plain-updates"]
+    stage.dura("study", "new", plan, *sites, *options)
     stage.dura("study", "check", plan)
     signed = stage.dura(
         *("study", "sign", plan, "--roster", stage.coordinator / "roster.json"),

@@ -307,7 +307,8 @@ def _pink(rng: np.random.Generator, samples: int) -> NDArray[np.float64]:
 def _shaped(rng: np.random.Generator, samples: int, spectrum: NDArray[np.float64]) -> NDArray[np.float64]:
     phases = rng.standard_normal(len(spectrum)) + 1j * rng.standard_normal(len(spectrum))
     values: NDArray[np.float64] = np.fft.irfft(phases * spectrum, samples)
-    return values / values.std()
+    scaled: NDArray[np.float64] = values / values.std()
+    return scaled
 
 
 def _blinks(rng: np.random.Generator, samples: int, rate: float) -> NDArray[np.float64]:

@@ -28,11 +28,7 @@ from dura_client.training.secure_random import bernoulli, choose
 from dura_common.errors import InputError
 from dura_common.models import project_constraints
 from dura_common.privacy.plan import PrivacyPlan
-from dura_common.study import LocalNoise, Study, Training
-
-NO_CLIPPING = 1e6
-"""Bound for studies without noise: far above any gradient of a training that works, still finite."""
-
+from dura_common.study import Study, Training
 
 @dataclass(frozen=True, slots=True)
 class TrainingPatient:
@@ -85,11 +81,10 @@ def train_round(
 
 def _optimiser(network: nn.Module, study: Study, plan: PrivacyPlan, declared: float) -> PatientOptimizer:
     training = study.training
-    private = isinstance(study.privacy, LocalNoise)
     return PatientOptimizer(
         _inner(network, training),
         noise_multiplier=plan.noise_multiplier,
-        clipping_norm=study.privacy.clipping_norm if private else NO_CLIPPING,
+        clipping_norm=study.privacy.clipping_norm,
         divisor=study.privacy.participation * declared,
     )
 
