@@ -56,8 +56,8 @@ TRIGGERS = {
     for verb in ("UPDATE", "DELETE")
 } | {
     # INSERT OR REPLACE deletes rows without asking the triggers of DELETE.
-    f"{table}_insert": f"CREATE TRIGGER {table}_insert BEFORE INSERT ON {table} "
-    f"WHEN EXISTS (SELECT 1 FROM {table} WHERE {taken}) {_REFUSAL}"  # noqa: S608  # the words above, no input
+    f"{table}_insert": f"CREATE TRIGGER {table}_insert BEFORE INSERT ON {table} "  # noqa: S608  # the words above, no input
+    f"WHEN EXISTS (SELECT 1 FROM {table} WHERE {taken}) {_REFUSAL}"
     for table, taken in _TAKEN.items()
 }
 

@@ -186,7 +186,7 @@ def test_a_review_counts_what_the_study_has_spent_once(ledger: Ledger) -> None:
 def test_a_review_adds_up_what_one_patient_pays_in_several_cohorts(ledger: Ledger) -> None:
     """A patient named by two charges pays both, and what he or she spent in other studies."""
     reserve(ledger, 1, keys(1), study="b" * 64)
-    charges = [(keys(1, 2), [STEP, None]), (keys(1, 3), [QUERY])]
+    charges: list[tuple[tuple[str, ...], list[Event | None]]] = [(keys(1, 2), [STEP, None]), (keys(1, 3), [QUERY])]
     price = epsilon_of([STEP, STEP, QUERY], DELTA)
     for cap, fits in ((price, True), (math.nextafter(price, 0), False)):
         assert ledger.fits(study="a" * 64, charges=charges, epsilon_total=cap, delta=DELTA) is fits

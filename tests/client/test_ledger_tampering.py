@@ -72,7 +72,7 @@ def refuses_everything(path: Path) -> None:
         "UPDATE cohort SET patients = '[]'",
         "DELETE FROM cohort",
         "INSERT OR REPLACE INTO entry SELECT * FROM entry WHERE id = 1",
-        f"REPLACE INTO entry SELECT 6, kind, study, round, {TAIL} FROM entry WHERE id = 1",
+        f"REPLACE INTO entry SELECT 6, kind, study, round, {TAIL} FROM entry WHERE id = 1",  # noqa: S608
         "REPLACE INTO cohort SELECT digest, '[]' FROM cohort",
     ],
 )
@@ -125,7 +125,7 @@ def test_a_removed_row_breaks_the_chain(path: Path, row: int) -> None:
         ["DELETE FROM entry WHERE id > 2"],
         ["DELETE FROM entry", "DELETE FROM cohort"],
         ["DELETE FROM entry WHERE id = 4", "UPDATE entry SET id = 4 WHERE id = 5"],
-        [f"INSERT INTO entry SELECT 6, kind, study, 3, {TAIL} FROM entry WHERE id = 5"],
+        [f"INSERT INTO entry SELECT 6, kind, study, 3, {TAIL} FROM entry WHERE id = 5"],  # noqa: S608
         ["UPDATE cohort SET patients = '[]' WHERE rowid = 1"],
         ["UPDATE cohort SET patients = x'ff' WHERE rowid = 1"],
         ["UPDATE cohort SET digest = 'other' WHERE rowid = 1"],
