@@ -33,7 +33,7 @@ lint: setup  ## Check style, types, imports and dependencies.
 	$(BIN)/python -m pip check
 
 docs: setup  ## Build the documentation, warnings are errors.
-	DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet --strict -f .mkdocs.yml -d build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict -f .mkdocs.yml -d build/site
 
 wheel: setup  ## Build the wheel and check that it installs and starts.
 	rm -rf build/dist build/wheel-check

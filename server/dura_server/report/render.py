@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from contextlib import AbstractContextManager
 from importlib import resources
 
 import matplotlib as mpl
@@ -15,13 +17,32 @@ from dura_server.report.result import StudyResult
 BLUE, ORANGE, GREY = "#2a6fbb", "#c8641e", "#7a828c"
 ERRORS_SHOWN = 2
 """Width of the error bars in standard errors: about 95 %."""
+INK = "#010203"
+"""A colour that nothing else has; it becomes `currentColor`, so that pictures follow the page, light or dark."""
 
 
 def render(result: StudyResult) -> str:
     """Return the report as HTML text."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(resources.files(__package__).joinpath("report.html").read_text("utf-8"))
-    return template.render(result=result, curve=_curve(result), comparison=_comparison(result), spend=_spend(result))
+    with _style():
+        pictures = {"curve": _curve(result), "comparison": _comparison(result), "spend": _spend(result)}
+    return template.render(result=result, **pictures)
+
+
+def _style() -> AbstractContextManager[None]:
+    return mpl.rc_context(
+        {
+            "svg.fonttype": "none",
+            "svg.hashsalt": "dura",
+            "text.parse_math": False,  # a name with dollar signs is a name, not a formula
+            "text.color": INK,
+            "axes.edgecolor": INK,
+            "axes.labelcolor": INK,
+            "xtick.color": INK,
+            "ytick.color": INK,
+        }
+    )
 
 
 def _curve(result: StudyResult) -> Markup:
@@ -39,7 +60,7 @@ def _curve(result: StudyResult) -> Markup:
     axes.axhline(result.chance, color=GREY, linestyle="--", label="chance")
     axes.set(xlabel="round", ylabel="accuracy, held-out", ylim=(0, 1), xlim=(0, result.rounds + 0.5))
     axes.legend(frameon=False, loc="lower right")
-    return _svg(figure)
+    return _svg(figure, "curve")
 
 
 def _spend(result: StudyResult) -> Markup | None:
@@ -51,6 +72,7 @@ def _spend(result: StudyResult) -> Markup | None:
         label="epsilon of the patient who paid most",
         limit=result.epsilon,
         limit_label="planned",
+        prefix="spend",
     )
 
 
@@ -60,7 +82,15 @@ def _comparison(result: StudyResult) -> Markup | None:
     names = [f"{site.site} alone" for site in result.sites] + ["federated", "pooled"]
     values = [site.accuracy_alone or 0.0 for site in result.sites]
     values += [result.simulation.federated, result.simulation.pooled]
-    return _bars(names, values, label="accuracy, held-out", limit=result.chance, limit_label="chance", top=1.0)
+    return _bars(
+        names,
+        values,
+        label="accuracy, held-out",
+        limit=result.chance,
+        limit_label="chance",
+        prefix="comparison",
+        top=1.0,
+    )
 
 
 def _bars(
@@ -70,6 +100,7 @@ def _bars(
     label: str,
     limit: float,
     limit_label: str,
+    prefix: str,
     top: float | None = None,
 ) -> Markup:
     figure = Figure(figsize=(7, 0.7 + 0.38 * len(names)), layout="constrained")
@@ -81,12 +112,14 @@ def _bars(
     axes.invert_yaxis()
     axes.set(xlabel=label, xlim=(0, top or 1.15 * max([limit, *values])))
     axes.legend(frameon=False, loc="lower right")
-    return _svg(figure)
+    return _svg(figure, prefix)
 
 
-def _svg(figure: Figure) -> Markup:
+def _svg(figure: Figure, prefix: str) -> Markup:
+    """Return the drawing as markup; ``prefix`` keeps its element ids apart from those of other drawings."""
     stream = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "dura"}):
-        figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
+    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     text = stream.getvalue()
-    return Markup(text[text.index("<svg") :])  # noqa: S704  # drawn by matplotlib, which escapes its texts
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
+    text = re.sub(r'( id="|href="#|url\(#)', rf"\1{prefix}-", text)
+    return Markup(text)  # noqa: S704  # drawn by matplotlib, which escapes its texts

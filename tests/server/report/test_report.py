@@ -1,0 +1,167 @@
+"""The report page: complete in itself, well-formed, honest about what it warns of, unmoved by hostile names."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dura_server.report import StudyResult, render
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+LOADING = {"src", "srcset", "href", "xlink:href", "data", "poster", "action"}
+HOSTILE = """<script>alert('1')</script> & "x" $\\frac{$ {{ 7*7 }}"""
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def a_result(**changes: Any) -> StudyResult:
+    """Return a simulated private study of three sites, varied by ``changes``."""
+    data: dict[str, Any] = {
+        "name": "hands",
+        "question": "Left or right?",
+        "digest": "ab" * 32,
+        "roster": "cd" * 32,
+        "created": datetime(2026, 11, 24, 12, 0, tzinfo=UTC),
+        "dura_version": "0.1.0",
+        "noise": "local",
+        "epsilon": 8.0,
+        "delta": 1e-3,
+        "rounds": 4,
+        "parameters": 1234,
+        "chance": 0.5,
+        "warnings": (),
+        "sites": tuple(
+            {"site": name, "declared_patients": 40, "epsilon": 7.9, "accuracy_alone": 0.6}
+            for name in ("north", "east", "south")
+        ),
+        "curve": tuple({"round": n, "accuracy": 0.5 + n / 20, "standard_error": 0.03} for n in (2, 4)),
+        "simulation": {"federated": 0.71, "pooled": 0.78, "seconds": {"train": 61.25}},
+    }
+    return StudyResult.model_validate({**data, **changes})
+
+
+class Page(HTMLParser):
+    """Reads a page strictly enough to notice unbalanced elements."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.faults: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Remember an element."""
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Remember an element that closes itself, as drawings have."""
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        """Close the element that must be the innermost one."""
+        if not self.open or self.open.pop() != tag:
+            self.faults.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        """Collect what a person reads."""
+        self.text += data
+
+
+def test_the_page_is_well_formed_and_its_ids_are_unique() -> None:
+    """Every element is closed in order, and three drawings on one page do not share ids."""
+    page = Page(render(a_result()))
+    assert (page.faults, page.open) == ([], [])
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    targets = re.findall(r'(?:href="#|url\(#)([^")]+)', render(a_result()))
+    assert set(targets) <= set(ids)
+    assert targets
+
+
+def test_the_page_needs_nothing_from_elsewhere() -> None:
+    """No script, and no attribute that loads anything but a part of the page itself."""
+    text = render(a_result())
+    page = Page(text)
+    assert not {"script", "link", "iframe", "img", "object", "embed"} & {tag for tag, _ in page.tags}
+    loaded = [v for _, attributes in page.tags for key, v in attributes.items() if key in LOADING]
+    assert all((value or "").startswith("#") for value in loaded)
+    assert "@import" not in text
+    assert not re.search(r"url\((?!#)", text)
+
+
+def test_every_number_of_the_study_is_on_the_page() -> None:
+    """Released accuracy, price, each site and the simulation's comparison can be read."""
+    text = Page(render(a_result())).text
+    for part in ("north", "east", "south", "0.700", "8.00", "0.001", "7.900", "0.710", "0.780", "61.2", "1234"):
+        assert part in text
+    assert "ab" * 32 in text
+    assert "cd" * 32 in text
+
+
+def test_warnings_stand_on_the_page_and_only_if_there_are_any() -> None:
+    """Each warning is announced as an alert before the outcome; a study without one has no banner."""
+    warned = render(a_result(warnings=("unsafe_plain_updates: seen one by one", "simulated recordings")))
+    alerts = [attributes for _, attributes in Page(warned).tags if attributes.get("role") == "alert"]
+    assert len(alerts) == 2
+    assert warned.index("unsafe_plain_updates") < warned.index("<h2>Outcome")
+    assert 'role="alert"' not in render(a_result())
+
+
+def test_a_study_without_noise_says_so_and_shows_no_epsilon() -> None:
+    """Where nothing is protected the page says that, and draws no privacy spend."""
+    sites = ({"site": "north", "declared_patients": 2, "epsilon": None},)
+    text = render(a_result(noise="none", epsilon=None, delta=None, sites=sites, simulation=None))
+    assert "no differential privacy" in text
+    assert "Privacy spent" not in text
+    assert "Every patient is protected" not in text
+
+
+def test_a_real_study_shows_nothing_that_only_a_simulation_knows() -> None:
+    """Without a simulation there is no pooled figure and no column of sites alone."""
+    text = render(a_result(simulation=None))
+    assert "pooled" not in text
+    assert "simulation" not in text
+
+
+def test_hostile_names_are_shown_and_not_obeyed() -> None:
+    """Markup, quotes, formulas and template signs in any text come out as that text."""
+    site = {"site": HOSTILE, "declared_patients": 40, "epsilon": 7.9, "accuracy_alone": 0.6}
+    text = render(a_result(name=HOSTILE, question=HOSTILE, warnings=(HOSTILE,), sites=(site,)))
+    page = Page(text)
+    assert (page.faults, page.open) == ([], [])
+    assert not [tag for tag, _ in page.tags if tag == "script"]
+    assert page.text.count(HOSTILE) >= 5  # heading, question, warning, table, drawing
+
+
+def test_the_same_result_makes_the_same_page() -> None:
+    """A page carries no clock and no random id, so that two copies can be compared."""
+    assert render(a_result()) == render(a_result())
+
+
+def test_the_page_follows_light_and_dark() -> None:
+    """Colours of text have a dark form, and drawings take theirs from the page."""
+    text = render(a_result())
+    assert "prefers-color-scheme: dark" in text
+    assert "currentColor" in text
+    assert all(attributes.get("aria-label") for tag, attributes in Page(text).tags if tag == "figure")
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+def test_a_real_browser_draws_the_page(tmp_path: Path) -> None:
+    """Chromium, offline, draws a page with something on it."""
+    page, picture = tmp_path / "report.html", tmp_path / "report.png"
+    page.write_text(render(a_result()))
+    arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=900,1600", f"--screenshot={picture}"]
+    subprocess.run([str(BROWSER), *arguments, page.as_uri()], check=True, capture_output=True, timeout=90)
+    assert picture.stat().st_size > 20_000  # an empty page of this size compresses to less
