@@ -73,11 +73,13 @@ def judge(policy: Policy, study: Study, *, site: str, public_data: bool) -> tupl
             f"at least {policy.minimum_sites} sites; the study demands {study.aggregation.minimum_sites}",
         ),
         Finding(
+            # Until secure aggregation exists, every update travels by itself: a study that does not say so
+            # promises what nobody keeps, and is refused like one that says so at a site that forbids it.
             "unsafe-plain-updates",
-            policy.unsafe_plain_updates or not study.aggregation.unsafe_plain_updates,
+            study.aggregation.unsafe_plain_updates and policy.unsafe_plain_updates,
             "updates that the coordinator sees one by one are "
             + ("allowed" if policy.unsafe_plain_updates else "not allowed")
-            + ("; the study asks for them" if study.aggregation.unsafe_plain_updates else ""),
+            + ("; the study says so" if study.aggregation.unsafe_plain_updates else "; the study does not admit them"),
         ),
     ]
     if private:

@@ -90,6 +90,8 @@ class Rounds:
             PolicyError: too few approvals.
             HostError: too few sites answered in a round.
         """
+        if not self._study.aggregation.unsafe_plain_updates:
+            raise InputError("the study forbids plain updates, and this version of dura has no other way yet")
         approved = self._collect_approvals()  # step 1
         self._stored.update(phase="running", round=0, curve=(), message="")
         parameters = first_parameters(self._study)  # step 2

@@ -18,7 +18,7 @@ RULES: dict[str, Any] = {
     "minimum_patients": 10,
     "minimum_sites": 3,
     "public_data_without_noise": False,
-    "unsafe_plain_updates": False,
+    "unsafe_plain_updates": True,
 }
 
 
@@ -60,12 +60,12 @@ def test_the_price_of_a_study_is_the_dearer_of_training_and_evaluation(study_dat
     assert failed(Policy(**RULES), Study.model_validate(study_data)) == ["epsilon-per-study"]
 
 
-def test_plain_updates_need_the_policy_and_the_study(study_data: dict[str, Any]) -> None:
-    """unsafe_plain_updates passes only where the policy allows it too."""
-    study_data["aggregation"]["unsafe_plain_updates"] = True
-    study = Study.model_validate(study_data)
-    assert failed(Policy(**RULES), study) == ["unsafe-plain-updates"]
-    assert failed(Policy(**{**RULES, "unsafe_plain_updates": True}), study) == []
+@pytest.mark.parametrize(("policy", "study"), [(False, False), (False, True), (True, False)])
+def test_plain_updates_need_the_policy_and_the_study(study_data: dict[str, Any], *, policy: bool, study: bool) -> None:
+    """Neither a policy that forbids plain updates nor a study that hides them lets anything pass."""
+    study_data["aggregation"]["unsafe_plain_updates"] = study
+    rules = Policy(**{**RULES, "unsafe_plain_updates": policy})
+    assert failed(rules, Study.model_validate(study_data)) == ["unsafe-plain-updates"]
 
 
 @pytest.mark.parametrize(("allowed", "public"), [(False, False), (False, True), (True, False)])

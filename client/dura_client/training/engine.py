@@ -4,7 +4,8 @@ Each step:
 
 1. every patient enters with the public probability q, independently, by a cryptographic generator;
 2. at most K windows of each, chosen by the same generator;
-3. one ordinary backward pass of the patient's mean loss: every layer works, and memory is one patient's;
+3. one ordinary backward pass of the patient's mean loss: every layer works, and only one patient's
+   activations are in memory;
 4. :class:`PatientOptimizer` clips per patient, adds noise, divides by the public q * N;
 5. the model's constraints are projected (post-processing).
 
@@ -29,6 +30,7 @@ from dura_common.errors import InputError
 from dura_common.models import project_constraints
 from dura_common.privacy.plan import PrivacyPlan
 from dura_common.study import Study, Training
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingPatient:

@@ -14,6 +14,8 @@ from dura_client.training.secure_random import integer_gaussian
 from dura_common.privacy.estimate import PATIENT_NORM
 
 GRID_BITS = 20
+BATCH = 256
+"""Windows scored at once: bounds memory for a patient with hours of recordings."""
 
 
 def score(network: nn.Module, patient: TrainingPatient) -> float:
@@ -21,10 +23,13 @@ def score(network: nn.Module, patient: TrainingPatient) -> float:
     if len(patient.labels) == 0:
         return 0.5
     network.eval()
+    right = 0
     with torch.no_grad():
-        logits = network(torch.from_numpy(np.ascontiguousarray(patient.windows)))
-    guesses = logits.argmax(1).numpy()
-    return float(np.mean(guesses == patient.labels))
+        for begin in range(0, len(patient.labels), BATCH):
+            part = slice(begin, begin + BATCH)
+            logits = network(torch.from_numpy(np.ascontiguousarray(patient.windows[part])))
+            right += int((logits.argmax(1).numpy() == patient.labels[part]).sum())
+    return right / len(patient.labels)
 
 
 def release_sums(scores: Sequence[float], noise_multiplier: float | None) -> NDArray[np.float32]:

@@ -19,6 +19,8 @@ from torch.optim import Optimizer
 from dura_client.training.secure_random import integer_gaussian
 
 GRID_BITS = 16
+ROUNDING = 2.0**-40
+"""Share of the clipping norm given up so that no rounding of float64 can push a clipped gradient above it."""
 
 
 class PatientOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no type information
@@ -43,7 +45,7 @@ class PatientOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no ty
         samples = [parameter.grad_sample for parameter in self.params]
         squares = sum(sample.double().flatten(1).square().sum(1) for sample in samples)
         norms = torch.sqrt(squares)
-        factors = torch.clamp(self.max_grad_norm / norms.clamp(min=1e-300), max=1.0)
+        factors = torch.clamp(self.max_grad_norm * (1 - ROUNDING) / norms.clamp(min=1e-300), max=1.0)
         factors = torch.where(torch.isfinite(norms), factors, torch.zeros_like(factors))
         for parameter, sample in zip(self.params, samples, strict=True):
             shape = (-1,) + (1,) * (sample.dim() - 1)

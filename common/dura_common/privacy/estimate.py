@@ -1,7 +1,7 @@
 """Accuracy from noisy sums, with its standard error.
 
 A patient with share s of correct windows adds (s - 1/2, 1/2) to the two sums, so one patient changes them by at
-most sqrt(1/2) in L2 norm. Half the total of the second sum is not needed to be public: the count is noised too.
+most sqrt(1/2) in L2 norm. The number of patients is private like their scores, so both sums are noised.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class Estimate:
 def accuracy_from(sums: NDArray[np.float64], *, noise_multiplier: float | None, sites: int) -> Estimate:
     """Return the accuracy in the added-up sums (2,) of ``sites`` sites, each with its own noise."""
     centred, halves = float(sums[0]), float(sums[1])
-    if halves < 1.0:  # fewer than two patients' worth: nothing but noise
+    fewest = 0.25 if noise_multiplier is None else 1.0
+    if not halves >= fewest:  # below two patients' worth noised sums are nothing but noise; not finite counts as below
         return Estimate(0.5, 0.5)
     patients = 2 * halves
     accuracy = 0.5 + centred / patients

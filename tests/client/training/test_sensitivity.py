@@ -1,0 +1,102 @@
+"""The bound that the whole guarantee rests on, as a property of arbitrary gradients and scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
+
+from dura_client.training.engine import TrainingPatient
+from dura_client.training.evaluation import BATCH, release_sums, score
+from dura_client.training.optimiser import GRID_BITS, PatientOptimizer
+from dura_common.models import build
+from dura_common.privacy.estimate import PATIENT_NORM, accuracy_from
+from dura_common.study import EEGNetModel
+
+FIRST, SECOND = 3, 5
+WHOLE = 2**GRID_BITS
+
+anything = st.floats(width=32, allow_nan=True, allow_infinity=True)
+gradients = st.integers(1, 5).flatmap(
+    lambda patients: arrays.arrays(np.float32, (patients, FIRST + SECOND), elements=anything)
+)
+
+
+def integer_sum(rows: NDArray[np.float32], clipping_norm: float) -> NDArray[np.int64]:
+    """Return the sum of clipped gradients of one step before noise, in integer steps of the grid."""
+    parameters = [torch.nn.Parameter(torch.zeros(FIRST)), torch.nn.Parameter(torch.zeros(1, SECOND))]
+    inner = torch.optim.SGD(parameters, lr=1.0)
+    optimiser = PatientOptimizer(inner, noise_multiplier=1.0, clipping_norm=clipping_norm, divisor=1.0)
+    grads: list[Any] = [torch.from_numpy(rows[:, :FIRST]), torch.from_numpy(rows[:, FIRST:]).unsqueeze(1)]
+    for parameter, grad in zip(parameters, grads, strict=True):
+        parameter.grad_sample = grad  # type: ignore[attr-defined]  # the attribute is Opacus's protocol
+    optimiser.clip_and_accumulate()
+    total = torch.cat([parameter.summed_grad.flatten() for parameter in parameters])  # type: ignore[attr-defined]
+    assert torch.equal(total, total.round())
+    return total.numpy().astype(np.int64)
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=gradients, clipping_norm=st.sampled_from([1e-3, 0.3, 1.0, 17.0]))
+def test_removing_any_patient_moves_the_integer_sum_by_at_most_the_bound(
+    rows: NDArray[np.float32], clipping_norm: float
+) -> None:
+    """In exact integer arithmetic the squared distance never exceeds the squared bound: no rounding is forgiven."""
+    everybody = integer_sum(rows, clipping_norm)
+    for index in range(len(rows)):
+        others = integer_sum(np.delete(rows, index, axis=0), clipping_norm)
+        assert sum(int(step) ** 2 for step in everybody - others) <= WHOLE**2
+
+
+@settings(max_examples=50, deadline=None)
+@given(direction=arrays.arrays(np.float32, (1, FIRST + SECOND), elements=st.floats(-1, 1, width=32)))
+def test_a_gradient_below_the_bound_passes_unclipped(direction: NDArray[np.float32]) -> None:
+    """A short gradient keeps its direction and length up to one step of the grid in each coordinate."""
+    bound = 4.0
+    kept = integer_sum(direction, bound) * (bound / WHOLE)
+    assert np.abs(kept - direction[0]).max() <= bound / WHOLE * (1 + 1e-6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    scores=st.lists(st.floats(0, 1), max_size=6),
+    extra=st.floats(allow_nan=True, allow_infinity=True),
+)
+def test_one_more_held_out_patient_moves_the_sums_by_at_most_the_stated_norm(scores: list[float], extra: float) -> None:
+    """Whatever a score is, the released sums with and without it differ by at most sqrt(1/2)."""
+    moved = release_sums([*scores, extra], None).astype(np.float64) - release_sums(scores, None)
+    assert np.linalg.norm(moved) <= PATIENT_NORM + 1e-6
+
+
+@settings(max_examples=50, deadline=None)
+@given(scores=st.lists(st.floats(0, 1), min_size=1, max_size=40))
+def test_public_sums_give_back_the_mean_score(scores: list[float]) -> None:
+    """Without noise the estimate is the mean over patients, for a single patient too, with no error."""
+    sums = release_sums(scores, None).astype(np.float64)
+    estimate = accuracy_from(sums, noise_multiplier=None, sites=1)
+    assert estimate.accuracy == pytest.approx(np.mean(scores), abs=1e-4)
+    assert estimate.standard_error == 0
+
+
+@pytest.mark.parametrize("sums", [(0.1, 0.4), (3.0, -20.0), (np.nan, 10.0), (1.0, np.nan), (np.inf, np.inf)])
+def test_sums_that_say_nothing_give_an_accuracy_in_range(sums: tuple[float, float]) -> None:
+    """Drowned or impossible sums never give an accuracy outside [0, 1] or a value that is not a number."""
+    assert 0 <= accuracy_from(np.array(sums), noise_multiplier=1.0, sites=4).accuracy <= 1
+
+
+def test_a_long_recording_is_scored_in_parts_with_the_same_result() -> None:
+    """Scoring in batches equals the share counted in one pass; a patient without windows counts one half."""
+    rng = np.random.default_rng(5)
+    network = build(EEGNetModel(), channels=2, samples=32, classes=2, sampling_rate=32, seed=1).eval()
+    count = 2 * BATCH + 7
+    patient = TrainingPatient(rng.normal(size=(count, 2, 32)).astype(np.float32), rng.integers(0, 2, count))
+    with torch.no_grad():
+        guesses = network(torch.from_numpy(patient.windows)).argmax(1).numpy()
+    assert score(network, patient) == pytest.approx(np.mean(guesses == patient.labels), abs=2 / count)
+    assert score(network, TrainingPatient(patient.windows[:0], patient.labels[:0])) == 0.5

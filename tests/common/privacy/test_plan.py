@@ -1,0 +1,82 @@
+"""The plan: what coordinator and site derive from the study alone, and must agree on."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from dura_common.privacy import epsilon_of
+from dura_common.privacy.plan import plan_of
+from dura_common.study import Study
+
+DELTA = 1e-3
+
+
+def study(**changes: dict[str, Any]) -> Study:
+    """Return a private study of five rounds, with sections changed."""
+    sections: dict[str, Any] = {
+        "name": "plan",
+        "question": "?",
+        "expires": "2099-01-01",
+        "sites": {"north": 40, "east": 40},
+        "data": {
+            "task": "t",
+            "channels": ["C3", "C4"],
+            "sampling_rate": 64.0,
+            "band": [4.0, 30.0],
+            "window_start": 0.0,
+            "window_length": 1.0,
+            "classes": ["a", "b"],
+        },
+        "privacy": {"noise": "local", "epsilon": 6.0, "delta": DELTA, "participation": 0.4, "windows_per_patient": 4},
+        "training": {"rounds": 5, "steps_per_round": 4, "learning_rate": 0.1},
+        "evaluation": {"epsilon": 3.0, "every": 2},
+        "aggregation": {"minimum_sites": 2},
+    }
+    for name, section in changes.items():
+        sections[name] = section if "noise" in section else {**sections[name], **section}
+    return Study.model_validate(sections)
+
+
+def test_the_rounds_of_the_ledger_add_up_to_the_plan() -> None:
+    """What the ledger is charged round by round composes to the planned epsilon, which is within the study's."""
+    plan = plan_of(study())
+    assert plan.round_event is not None
+    assert epsilon_of([plan.round_event] * 5, DELTA) == plan.training_epsilon
+    assert 0.98 * 6.0 < plan.training_epsilon <= 6.0
+    assert set(plan.evaluation_events) == {2, 4, 5}
+    assert epsilon_of(plan.evaluation_events.values(), DELTA) == plan.evaluation_epsilon
+    assert 0.98 * 3.0 < plan.evaluation_epsilon <= 3.0
+
+
+def test_the_final_evaluation_is_the_most_exact() -> None:
+    """The figure that is reported gets more of the budget than a point of the curve."""
+    events = plan_of(study()).evaluation_events
+    assert events[5].noise_multiplier < events[2].noise_multiplier == events[4].noise_multiplier
+
+
+def test_a_single_evaluation_gets_the_whole_budget() -> None:
+    """With one point there is no curve to share with."""
+    plan = plan_of(study(evaluation={"every": 5}))
+    assert set(plan.evaluation_events) == {5}
+    assert 0.98 * 3.0 < plan.evaluation_epsilon <= 3.0
+
+
+def test_without_noise_nothing_is_promised() -> None:
+    """A study without noise has no events and an infinite epsilon, never a small one."""
+    plan = plan_of(study(privacy={"noise": "none"}, evaluation={"epsilon": None}))
+    assert plan.noise_multiplier == 0
+    assert plan.round_event is None
+    assert plan.training_event is None
+    assert not plan.evaluation_events
+    assert math.isinf(plan.training_epsilon)
+    assert math.isinf(plan.evaluation_epsilon)
+
+
+def test_the_plan_depends_on_the_study_alone_and_cannot_be_changed() -> None:
+    """Equal studies give equal plans, and nobody can put another noise into the shared one."""
+    assert plan_of(study()) == plan_of(study())
+    with pytest.raises(TypeError):
+        plan_of(study()).evaluation_events[2] = None  # type: ignore[index,assignment]

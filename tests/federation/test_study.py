@@ -1,0 +1,247 @@
+"""A whole study with real processes, and a coordinator that asks for more than it was allowed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import ssl
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from dura_client.approvals import require_approved
+from dura_client.home import SiteHome
+from dura_client.ledger import Ledger
+from dura_client.service import SiteService
+from dura_common.errors import DuraError
+from dura_common.messages import EvaluateRound, Refusal, RefusalReason, TrainRound, encode
+from dura_server.home import CoordinatorHome
+from dura_server.rounds import first_parameters
+from dura_server.study_store import StudyStore
+
+if TYPE_CHECKING:
+    from conftest import Consortium
+
+pytestmark = [pytest.mark.federation, pytest.mark.slow]
+
+
+def tools() -> Any:
+    """Return the module of the fixtures (its helpers are shared by name)."""
+    import sys
+
+    return next(module for name, module in sys.modules.items() if name.endswith("federation.conftest"))
+
+
+def digest_of(signed: Path) -> str:
+    """Return a signed study's digest."""
+    from dura_common.envelope import payload_of
+
+    return hashlib.sha256(payload_of(signed.read_bytes())).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def finished(consortium: Consortium) -> str:
+    """Return the digest of a study that was approved by all sites and run to its end."""
+    dura = tools().dura
+    signed = consortium.study("hands")
+    digest = digest_of(signed)
+    offered = dura("study", "submit", signed, "--home", consortium.coordinator)
+    assert offered["phase"] == "offered"
+    with pytest.raises(tools().Failed, match="needed sites have approved"):
+        dura("study", "run", digest, "--home", consortium.coordinator)
+    for name in tools().SITES:
+        assert Ledger(SiteHome(consortium.site(name)).ledger).spent(1e-3) == 0
+        dura("site", "approve", digest, "--data", "mi", "--yes", "--home", consortium.site(name))
+    outcome = dura("study", "run", digest, "--home", consortium.coordinator)
+    assert outcome["phase"] == "finished"
+    assert outcome["round"] == 2
+    return digest
+
+
+def test_an_approved_study_runs_to_its_end_and_costs_what_was_planned(consortium: Consortium, finished: str) -> None:
+    """The model is there, every site's ledger holds exactly the planned cost, settled and intact."""
+    dura = tools().dura
+    stored = StudyStore(CoordinatorHome(consortium.coordinator)).load(finished)
+    assert stored.read_model().size == first_parameters(stored.study).size
+    for name in tools().SITES:
+        shown = dura("site", "ledger", "show", "--home", consortium.site(name))
+        assert 7.8 < shown["spent"] <= 8.0
+        assert dura("site", "ledger", "verify", "--home", consortium.site(name))["verified"]
+    page = consortium.root / "report.html"
+    dura("study", "report", finished, "--out", page, "--home", consortium.coordinator)
+    assert "unsafe_plain_updates" in page.read_text()
+
+
+def test_a_finished_round_is_never_answered_again(consortium: Consortium, finished: str) -> None:
+    """A coordinator that repeats a round gets a refusal, and nothing is charged or computed."""
+    home = SiteHome(consortium.site("north"))
+    study = require_approved(home, finished, _now()).study
+    before = Ledger(home.ledger).entries()
+    service = SiteService(home)
+    for request in (TrainRound(study=finished, round=1), EvaluateRound(study=finished, round=2)):
+        reply, vector = service.answer(encode(request), first_parameters(study))
+        assert reply == Refusal(reason=RefusalReason.REPEATED_ROUND)
+        assert vector is None
+    assert Ledger(home.ledger).entries() == before
+
+
+def test_rounds_that_the_study_does_not_have_are_refused(consortium: Consortium, finished: str) -> None:
+    """A round beyond the study's, or a vector of another model, is refused before the ledger is touched."""
+    home = SiteHome(consortium.site("north"))
+    study = require_approved(home, finished, _now()).study
+    service, before = SiteService(home), Ledger(home.ledger).entries()
+    parameters = first_parameters(study)
+    for request, vector in (
+        (TrainRound(study=finished, round=3), parameters),
+        (EvaluateRound(study=finished, round=1), parameters),
+        (TrainRound(study=finished, round=3), parameters[:-1]),
+        (TrainRound(study="ab" * 32, round=1), parameters),
+    ):
+        reply, release = service.answer(encode(request), vector)
+        assert isinstance(reply, Refusal)
+        assert release is None
+    assert Ledger(home.ledger).entries() == before
+
+
+def test_an_approval_altered_on_disk_is_noticed(consortium: Consortium, finished: str) -> None:
+    """Changing one character of the approval or the study at the site makes it refuse."""
+    home = SiteHome(consortium.site("west"))
+    for path in (home.approvals / f"{finished}.json", home.offers / f"{finished}.json"):
+        original = path.read_text()
+        place = original.index("payload") + 40
+        path.write_text(original[:place] + ("A" if original[place] != "A" else "B") + original[place + 1 :])
+        with pytest.raises(DuraError):
+            require_approved(home, finished, _now())
+        path.write_text(original)
+    require_approved(home, finished, _now())
+
+
+def test_a_second_study_that_would_exceed_the_cap_is_refused_at_review(consortium: Consortium, finished: str) -> None:
+    """Epsilon 8 was spent of 10: another study of 8 fails the rule and cannot be approved."""
+    dura, failed = tools().dura, tools().Failed
+    signed = consortium.study("again")
+    dura("study", "submit", signed, "--home", consortium.coordinator)
+    home = consortium.site("north")
+    review = dura("site", "review", digest_of(signed), "--data", "mi", "--home", home)
+    assert [f["rule"] for f in review["findings"] if not f["passed"]] == ["epsilon-total"]
+    with pytest.raises(failed) as caught:
+        dura("site", "approve", digest_of(signed), "--data", "mi", "--yes", "--home", home)
+    assert caught.value.code == 12
+    assert finished != digest_of(signed)
+
+
+def test_code_in_a_bundle_never_runs_at_a_site(consortium: Consortium, finished: str, tmp_path: Path) -> None:
+    """An app that ships dura_client/app.py, sitecustomize and a module of the site's imports has no effect there."""
+    from flwr.cli.build import build_fab_from_disk
+    from flwr.common.serde import fab_to_proto
+    from flwr.proto.control_pb2 import StartRunRequest
+    from flwr.supercore.fab import Fab
+
+    from dura_server.superlink import APP, control, run_status
+
+    marker = tmp_path / "it-ran"
+    app = tmp_path / "hostile"
+    for name in ("dura_client/app.py", "dura_client/__init__.py", "sitecustomize.py", "mne.py", "evil/app.py"):
+        (app / name).parent.mkdir(parents=True, exist_ok=True)
+        (app / name).write_text(f"import os\nopen({str(marker)!r} + str(os.getpid()), 'w').write({name!r})\n")
+    # The server side of the run is the attacker's own: it sends a message to every node and keeps the replies.
+    (app / "evil/__init__.py").write_text("")
+    (app / "evil/server.py").write_text(
+        "import json\nfrom flwr.serverapp import ServerApp\nfrom flwr.app import ConfigRecord, RecordDict\n"
+        "from dura_server.exchange import exchange\napp = ServerApp()\n@app.main()\ndef main(grid, context):\n"
+        "    nodes = list(grid.get_node_ids())\n"
+        "    got = exchange(grid, {n: RecordDict({'dura': ConfigRecord({'body': b'run my code'})}) for n in nodes},"
+        " message_type='train', timeout=60)\n"
+        f"    open({str(tmp_path / 'replies.json')!r}, 'w').write(json.dumps("
+        "[r['dura']['body'].decode() if r else None for r in got.values()]))\n"
+    )
+    (app / "pyproject.toml").write_text(APP.replace("dura_server.app:app", "evil.server:app"))
+    content = build_fab_from_disk(app)
+    home = CoordinatorHome(consortium.coordinator)
+    with control(home) as client:
+        bundle = Fab(hashlib.sha256(content).hexdigest(), content, {})
+        run_id = int(client.StartRun(StartRunRequest(fab=fab_to_proto(bundle))).run_id)
+    _wait(lambda: run_status(home, run_id).startswith("finished"))
+    replies = json.loads((tmp_path / "replies.json").read_text())
+    assert [json.loads(reply) for reply in replies] == [{"kind": "refusal", "reason": "not-understood"}] * 2
+    assert list(tmp_path.glob("it-ran*")) == []
+    for name in tools().SITES:
+        unpacked = list(consortium.site(name).glob("flower/apps/*"))
+        assert unpacked == []
+    assert finished
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/control/list-runs"),
+        ("POST", "/v1/control/start-run"),
+        ("POST", "/v1/runtime/acquire-task"),
+        ("GET", "/docs"),
+        ("GET", "/openapi.json"),
+        ("GET", "/health"),
+        ("GET", "/v1/fleet/activate-node"),
+        ("POST", "/v1/fleet/../control/list-runs"),
+        ("POST", "/v1/fleet/%2e%2e/control/list-runs"),
+        ("POST", "/v1/fleet/..%2fcontrol/list-runs"),
+        ("POST", "//v1/control/list-runs"),
+        ("POST", "/v1/fleet/activate-node?x=1"),
+        ("POST", "/v1/fleet/"),
+    ],
+)
+def test_the_gateway_lets_nothing_but_the_fleet_through(consortium: Consortium, method: str, path: str) -> None:
+    """Control, runtime and documentation paths are 404 at the public port, however they are written."""
+    context = ssl.create_default_context(cafile=str(consortium.coordinator / "keys" / "authority.pem"))
+    with (
+        socket.create_connection(("127.0.0.1", consortium.port), timeout=10) as raw,
+        context.wrap_socket(raw, server_hostname="127.0.0.1") as stream,
+    ):
+        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        stream.sendall(head.encode())
+        answer = b""
+        while chunk := stream.recv(4096):
+            answer += chunk
+    assert answer.split(b" ")[1] == b"404"
+
+
+def test_a_client_of_another_authority_cannot_even_connect(consortium: Consortium) -> None:
+    """A machine that does not know the consortium's authority refuses the gateway's certificate."""
+    with pytest.raises(httpx.ConnectError, match="certificate"):
+        httpx.post(f"https://127.0.0.1:{consortium.port}/v1/fleet/activate-node")
+
+
+def test_a_second_start_is_refused_and_the_first_goes_on(consortium: Consortium) -> None:
+    """Starting twice is one clear error, and the running services are not disturbed."""
+    with pytest.raises(tools().Failed) as caught:
+        tools().dura("coordinator", "start", "--detach", "--home", consortium.coordinator)
+    assert caught.value.code == 14
+    assert tools().dura("coordinator", "status", "--home", consortium.coordinator)["running"]
+
+
+def test_private_keys_are_readable_by_their_owner_only(consortium: Consortium) -> None:
+    """Every file among the keys has mode 0600, and no exchanged file holds a private key."""
+    for home in (consortium.coordinator, *(consortium.site(name) for name in tools().SITES)):
+        for path in (home / "keys").iterdir():
+            assert path.stat().st_mode & 0o777 == 0o600, path
+    for path in (consortium.root / "post").iterdir():
+        assert "PRIVATE" not in path.read_text()
+    assert tomllib.loads((consortium.site("north") / "site.toml").read_text())["name"] == "north"
+
+
+def _now() -> Any:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC)
+
+
+def _wait(done: Any) -> None:
+    import time
+
+    deadline = time.monotonic() + 90
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
