@@ -29,7 +29,8 @@ def accuracy_from(sums: NDArray[np.float64], *, noise_multiplier: float | None, 
     """Return the accuracy in the added-up sums (2,) of ``sites`` sites, each with its own noise."""
     centred, halves = float(sums[0]), float(sums[1])
     fewest = 0.25 if noise_multiplier is None else 1.0
-    if not halves >= fewest:  # below two patients' worth noised sums are nothing but noise; not finite counts as below
+    usable = math.isfinite(centred) and math.isfinite(halves)
+    if not usable or halves < fewest:  # below two patients' worth noised sums are nothing but noise
         return Estimate(0.5, 0.5)
     patients = 2 * halves
     accuracy = 0.5 + centred / patients

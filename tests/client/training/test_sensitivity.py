@@ -85,9 +85,10 @@ def test_public_sums_give_back_the_mean_score(scores: list[float]) -> None:
 
 
 @pytest.mark.parametrize("sums", [(0.1, 0.4), (3.0, -20.0), (np.nan, 10.0), (1.0, np.nan), (np.inf, np.inf)])
-def test_sums_that_say_nothing_give_an_accuracy_in_range(sums: tuple[float, float]) -> None:
-    """Drowned or impossible sums never give an accuracy outside [0, 1] or a value that is not a number."""
-    assert 0 <= accuracy_from(np.array(sums), noise_multiplier=1.0, sites=4).accuracy <= 1
+def test_sums_that_say_nothing_give_no_accuracy(sums: tuple[float, float]) -> None:
+    """Drowned or impossible sums give one half with an error of one half, never a value that is not a number."""
+    estimate = accuracy_from(np.array(sums), noise_multiplier=1.0, sites=4)
+    assert (estimate.accuracy, estimate.standard_error) == (0.5, 0.5)
 
 
 def test_a_long_recording_is_scored_in_parts_with_the_same_result() -> None:
