@@ -61,7 +61,7 @@ def run_node(home: SiteHome, *, app: str = DEFAULT_APP) -> None:
             ],
             env=environment,
             log=home.logs / "supernode.log",
-            ready=lambda: _listens(port),
+            ready=lambda: _listens(port) and ready.exists(),
             pass_fds=(descriptor,),
         )
         runner = Child(
@@ -69,9 +69,8 @@ def run_node(home: SiteHome, *, app: str = DEFAULT_APP) -> None:
             argv=[sys.executable, "-m", "dura_client.runner", address, str(secret), app],
             env=environment,
             log=home.logs / "runner.log",
-            ready=ready.exists,
         )
-        Supervisor([supernode, runner], run).run()
+        Supervisor([runner, supernode], run).run()  # both import for seconds: side by side, ready when both are
 
 
 def _check_certificates(home: SiteHome) -> None:

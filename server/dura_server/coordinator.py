@@ -22,6 +22,9 @@ from dura_server.home import CoordinatorHome
 
 log = logging.getLogger(__name__)
 
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # names of "everywhere", not bound to here
+"""Where a service that listens everywhere is asked whether it is ready."""
+
 
 def run_services(home: CoordinatorHome) -> None:
     """Run the services until they are told to stop.
@@ -68,27 +71,29 @@ def _children(home: CoordinatorHome, settings: CoordinatorSettings) -> list[Chil
         DURA_COORDINATOR_HOME=str(home.path.resolve()),
         FLWR_SUPEREXEC_TASK_POLL_INTERVAL="0.2",
     )
+    authority = str(keys / "authority.pem")
+    public = (LOOPBACK.get(settings.bind, settings.bind), settings.port)
     secret = ("--superexec-auth-secret-file", str(keys / "superexec.secret"))
     superlink = Child(
         name="superlink",
         argv=[
             program("flower-superlink"),
             *("--ssl-certfile", str(keys / "server.pem"), "--ssl-keyfile", str(keys / "server.key")),
-            *("--ssl-ca-certfile", str(keys / "authority.pem")),
+            *("--ssl-ca-certfile", authority),
             *("--host", "127.0.0.1", "--port", str(internal)),
             *("--enable-supernode-auth", "--isolation", "process", *secret),
             *("--disable-runtime-dependency-installation", "--database", str(home.flower / "state.db")),
         ],
         env=environment,
         log=home.logs / "superlink.log",
-        ready=lambda: _serves_tls(internal, str(keys / "authority.pem")),
+        ready=lambda: all(_serves_tls(address, authority) for address in (("127.0.0.1", internal), public)),
     )
     superexec = Child(
         name="superexec",
         argv=[
             program("flower-superexec"),
             *("--runtime-api-address", f"127.0.0.1:{internal}"),
-            *("--root-certificates", str(keys / "authority.pem"), *secret),
+            *("--root-certificates", authority, *secret),
         ],
         env=environment,
         log=home.logs / "serverapp.log",
@@ -98,16 +103,15 @@ def _children(home: CoordinatorHome, settings: CoordinatorSettings) -> list[Chil
         argv=[sys.executable, "-m", "dura_server.gateway", str(home.path)],
         env=environment,
         log=home.logs / "gateway.log",
-        ready=lambda: _serves_tls(settings.port, str(keys / "authority.pem")),
     )
-    return [superlink, superexec, gateway]
+    return [gateway, superlink, superexec]  # the first two start side by side, ready when both serve
 
 
-def _serves_tls(port: int, authority: str) -> bool:
+def _serves_tls(address: tuple[str, int], authority: str) -> bool:
     context = ssl.create_default_context(cafile=authority)
     try:
         with (
-            socket.create_connection(("127.0.0.1", port), timeout=1) as raw,
+            socket.create_connection(address, timeout=1) as raw,
             context.wrap_socket(raw, server_hostname="127.0.0.1"),
         ):
             return True

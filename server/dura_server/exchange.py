@@ -50,14 +50,16 @@ def exchange(
     outgoing = [
         Message(content, dst_node_id=node, message_type=message_type, ttl=timeout) for node, content in messages.items()
     ]
-    waiting = set(grid.push_messages(outgoing))
+    identifiers = grid.push_messages(outgoing)
+    waiting = dict(zip(identifiers, messages, strict=True))
     replies: dict[int, RecordDict | None] = dict.fromkeys(messages)
     deadline = time.monotonic() + timeout
     while waiting and time.monotonic() < deadline:
-        for reply in grid.pull_messages(waiting):
-            waiting.discard(reply.metadata.reply_to_message_id)
-            node = reply.metadata.src_node_id
-            if reply.has_error():
+        for reply in grid.pull_messages(tuple(waiting)):
+            node = waiting.pop(reply.metadata.reply_to_message_id, None)
+            if node is None:
+                log.warning("a reply to nothing that was asked")
+            elif reply.has_error():
                 log.warning("node %d: error code %d", node, reply.error.code)
             else:
                 replies[node] = reply.content

@@ -65,9 +65,7 @@ def network() -> torch.nn.Module:
 def patient(seed: int, windows: int = 4, scale: float = 1.0) -> TrainingPatient:
     """Return a patient of Gaussian windows."""
     rng = np.random.default_rng(seed)
-    return TrainingPatient(
-        (scale * rng.normal(size=(windows, 3, 64))).astype(np.float32), rng.integers(0, 2, windows)
-    )
+    return TrainingPatient((scale * rng.normal(size=(windows, 3, 64))).astype(np.float32), rng.integers(0, 2, windows))
 
 
 def adversaries() -> list[TrainingPatient]:

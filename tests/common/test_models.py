@@ -19,9 +19,7 @@ def test_the_parameter_count_is_the_papers(
     *, channels: int, samples: int, classes: int, f1: int, d: int, f2: int, kernel: int
 ) -> None:
     """The formula of the paper's table equals the number of parameters, whatever the sizes."""
-    model = EEGNetModel(
-        temporal_filters=f1, depth_multiplier=d, separable_filters=f2, kernel_seconds=kernel / 128
-    )
+    model = EEGNetModel(temporal_filters=f1, depth_multiplier=d, separable_filters=f2, kernel_seconds=kernel / 128)
     network = build(model, channels=channels, samples=samples, classes=classes, sampling_rate=128, seed=0)
     expected = parameter_count(
         channels=channels,

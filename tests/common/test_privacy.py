@@ -92,9 +92,7 @@ def test_the_estimate_is_unbiased_and_its_error_is_honest() -> None:
     truth, patients, noise, sites = 0.8, 60, 0.8, 4
     clean = np.array([patients * (truth - 0.5), patients / 2])
     draws = [
-        accuracy_from(
-            clean + rng.normal(0, noise * PATIENT_NORM * sites**0.5, 2), noise_multiplier=noise, sites=sites
-        )
+        accuracy_from(clean + rng.normal(0, noise * PATIENT_NORM * sites**0.5, 2), noise_multiplier=noise, sites=sites)
         for _ in range(4000)
     ]
     values = np.array([draw.accuracy for draw in draws])

@@ -11,6 +11,7 @@ import ctypes
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -30,6 +31,8 @@ HEALTHY_SECONDS = 120.0
 """A child that lived this long starts again with the shortest delay."""
 STOP_SECONDS = 10.0
 READY_SECONDS = 60.0
+LOG_BYTES = 16 * 1_048_576
+"""Flower writes a line for every poll of every node; this bounds what a year of them takes on the disk."""
 TICK_SECONDS = 0.1
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -84,8 +87,8 @@ class Supervisor:
             before = {sig: signal.signal(sig, self._on_signal) for sig in (signal.SIGTERM, signal.SIGINT)}
             running = [_Running(child) for child in self.children]
             try:
-                for item in running:
-                    self._first_start(item)
+                for position, item in enumerate(running):
+                    self._first_start(item, running[: position + 1])
                 self._write(running, ready=not self._stopping)
                 self._watch(running)
             finally:
@@ -98,12 +101,15 @@ class Supervisor:
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
 
-    def _first_start(self, item: _Running) -> None:
+    def _first_start(self, item: _Running, started: Sequence[_Running]) -> None:
+        if self._stopping:
+            return
         _spawn(item)
         deadline = time.monotonic() + READY_SECONDS
         while not self._stopping and item.child.ready is not None and not item.child.ready():
-            if item.process is not None and item.process.poll() is not None:
-                raise HostError(f"{item.child.name} ended while starting", hint=f"Its log: {item.child.log}")
+            for other in started:  # a child that starts faster than it is asked for may have ended meanwhile
+                if other.process is not None and other.process.poll() is not None:
+                    raise HostError(f"{other.child.name} ended while starting", hint=f"Its log: {other.child.log}")
             if time.monotonic() > deadline:
                 raise HostError(
                     f"{item.child.name} is not ready after {READY_SECONDS:.0f} s",
@@ -117,8 +123,11 @@ class Supervisor:
             changed = [self._revive(item) for item in running]  # every child is looked at, whatever the first says
             if any(changed):
                 self._write(running, ready=True)
-            if self.tick is not None and time.monotonic() >= next_tick:
-                self.tick()
+            if time.monotonic() >= next_tick:
+                for item in running:
+                    _rotate(item.child.log)
+                if self.tick is not None:
+                    self.tick()
                 next_tick = time.monotonic() + 1.0
             time.sleep(TICK_SECONDS)
 
@@ -286,6 +295,16 @@ def _spawn(item: _Running) -> None:
             preexec_fn=_die_with_parent,  # noqa: PLW1509  # one system call through a handle loaded before the fork
         )
     item.since = time.monotonic()
+
+
+def _rotate(log: Path) -> None:
+    """Keep a log and its predecessor below a size; the writer appends, so it goes on at the new beginning."""
+    try:
+        if log.stat().st_size > LOG_BYTES:
+            shutil.copyfile(log, log.with_suffix(".log.1"))
+            os.truncate(log, 0)
+    except OSError:
+        return  # a full disk must not end the services; the next second tries again
 
 
 def _die_with_parent() -> None:
