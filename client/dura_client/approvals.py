@@ -1,49 +1,66 @@
-"""Offered studies and the site's decisions. Everything is verified when it comes and again whenever it is used.
+"""The site's decisions on offered studies. Everything is verified when it comes and again whenever it is used.
 
-A study may run here only if: the consortium signed the roster, a researcher on that roster signed the study,
-the study names that roster, the roster lists this site with its own keys and changes no known site, and this
-site's own key signed the approval of exactly this digest. Files altered on disk fail one of these.
+A study may run here only if its offer is authentic (see :mod:`dura_client.offers`), this site's own key signed
+the approval of exactly this digest and the choice of the data set, and the study's roster stands in one of two
+relations to the pinned one: it follows it (and changes no known site), or it is the older roster under which
+the study was approved, and nobody who takes part in the study has left or changed keys since. Files altered on
+disk fail one of these.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
 
-from dura_client.enrolment import load_card, load_consortium, pin_roster
+from dura_client.enrolment import load_card, load_pinned, pin_roster
 from dura_client.home import SiteHome
 from dura_client.keys import SiteKeys
+from dura_client.offers import (
+    CheckedOffer,
+    NotApproved,
+    NotAuthentic,
+    check_offer,
+    end_of,
+    load_checked,
+    load_offer,
+    store_offer,
+)
 from dura_common.approval import APPROVAL_TYPE, Approval, parse_approval
-from dura_common.envelope import canonical_json, digest, payload_of, sign, verify
-from dura_common.errors import DuraError, PolicyError, StateError, TrustError
+from dura_common.envelope import canonical_json, sign, verify
+from dura_common.errors import DuraError, StateError, TrustError
+from dura_common.identity import CLOCK_SKEW
 from dura_common.messages import Offer, RefusalReason, Standing
-from dura_common.roster import Roster, check_successor, decode_identity, read_roster
+from dura_common.roster import Roster, check_successor
 from dura_common.runtime.files import private_folder, read_limited, write_atomic
-from dura_common.study import STUDY_TYPE, Frozen, Study, StudyDocument, Word, explain_validation
+from dura_common.study import STUDY_TYPE, Digest, Frozen, Study, Word
+
+__all__ = [
+    "ApprovedStudy",
+    "NotApproved",
+    "NotAuthentic",
+    "OfferedStudy",
+    "approve",
+    "decline",
+    "find_offer",
+    "list_offers",
+    "receive_offer",
+    "require_approved",
+    "standing",
+]
 
 State = Literal["offered", "approved", "declined"]
-MAX_OFFERS = 1000
-"""A coordinator must not fill a hospital's disk with offers."""
+CHOICE_TYPE = "application/vnd.dura.choice+json"
 
 
-class NotApproved(PolicyError):
-    """The site has not said yes to this study."""
+class Choice(Frozen):
+    """Which data set takes part in which study; signed, and never sent."""
 
-    def __init__(self, message: str, reason: RefusalReason) -> None:
-        super().__init__(message, hint="`dura site review` shows it; `dura site approve` approves it.")
-        self.reason = reason
-
-
-class NotAuthentic(TrustError):
-    """A study, roster or approval does not verify."""
-
-    def __init__(self, message: str, reason: RefusalReason = RefusalReason.NOT_AUTHENTIC) -> None:
-        super().__init__(message)
-        self.reason = reason
+    study: Digest
+    dataset: Word
 
 
 class Decision(Frozen):
@@ -51,7 +68,9 @@ class Decision(Frozen):
 
     state: Literal["approved", "declined"]
     approval: str = ""
-    dataset: Word | None = None
+    """Envelope for the coordinator."""
+    choice: str = ""
+    """Envelope for this site itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +100,10 @@ def receive_offer(home: SiteHome, offer: Offer, now: datetime) -> Standing:
         NotAuthentic: it does not verify, or has expired.
         StateError: too many offers lie here already.
     """
-    reference, _, _ = _verify(home, offer, now)
-    folder = private_folder(home.offers)
-    path = folder / f"{reference}.json"
-    if not path.exists():
-        if sum(1 for _ in folder.glob("*.json")) >= MAX_OFFERS:
-            raise StateError(f"{MAX_OFFERS} offers lie here already", hint="Decline or remove old ones.")
-        write_atomic(path, offer.model_dump_json().encode())
-    return standing(home, reference, now)
+    checked = check_offer(home, offer, now)
+    _check_roster(home, checked)
+    store_offer(home, checked)
+    return standing(home, checked.digest, now)
 
 
 def standing(home: SiteHome, reference: str, now: datetime) -> Standing:
@@ -96,8 +111,9 @@ def standing(home: SiteHome, reference: str, now: datetime) -> Standing:
 
     Raises:
         NotApproved: it was never offered.
+        NotAuthentic: it was approved, and does not verify any more.
     """
-    _load_offer(home, reference)
+    load_offer(home, reference)
     decision = _decision(home, reference)
     if decision is None:
         return Standing(state="offered")
@@ -107,13 +123,13 @@ def standing(home: SiteHome, reference: str, now: datetime) -> Standing:
     return Standing(state="approved", approval=decision.approval)
 
 
-def list_offers(home: SiteHome) -> list[OfferedStudy]:
+def list_offers(home: SiteHome, now: datetime | None = None) -> list[OfferedStudy]:
     """Return all offers that still verify, oldest first."""
-    paths = sorted(home.offers.glob("*.json"), key=lambda path: path.stat().st_mtime) if home.offers.exists() else []
+    paths = home.offers.glob("*.json") if home.offers.exists() else ()
     found = []
-    for path in paths:
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime):
         try:
-            found.append(find_offer(home, path.stem))
+            found.append(find_offer(home, path.stem, now))
         except DuraError:
             continue  # expired or altered: `review` of its digest says which
     return found
@@ -129,43 +145,56 @@ def find_offer(home: SiteHome, reference: str, now: datetime | None = None) -> O
     matches = sorted(path.stem for path in home.offers.glob("*.json") if path.stem.startswith(reference))
     if len(matches) != 1:
         raise StateError(
-            f"{'no' if not matches else 'more than one'} offered study begins with {reference!r}",
+            f"{'no' if not matches else 'more than one'} offered study begins with {reference[:64]!r}",
             hint="`dura site offers` lists them.",
         )
-    offer = _load_offer(home, matches[0])
-    found, study, roster = _verify(home, offer, now or datetime.now(UTC))
-    if found != matches[0]:
-        raise NotAuthentic("the stored offer was altered: its digest is not its name")
-    decision = _decision(home, found)
-    return OfferedStudy(found, study, roster, offer.roster, "offered" if decision is None else decision.state)
+    checked = load_checked(home, matches[0], now or datetime.now(UTC))
+    _check_roster(home, checked)
+    decision = _decision(home, checked.digest)
+    state: State = "offered" if decision is None else decision.state
+    return OfferedStudy(checked.digest, checked.study, checked.roster, checked.offer.roster, state)
 
 
 def approve(home: SiteHome, reference: str, dataset: str, now: datetime) -> Approval:
-    """Sign the site's yes, and follow the roster that the study names."""
-    offer = find_offer(home, reference, now)
+    """Sign the site's yes, and follow the roster that the study names.
+
+    Raises:
+        StateError: no offer fits the reference.
+        NotAuthentic: the offer does not verify, or its roster is older than the one known here.
+    """
+    found = find_offer(home, reference, now)
+    checked = load_checked(home, found.digest, now)
+    pinned = load_pinned(home).roster
+    _follow(pinned, checked.roster)
     approval = Approval(
-        study=offer.digest,
-        roster=digest(payload_of(offer.roster_envelope)),
+        study=checked.digest,
+        roster=checked.roster_digest,
         site=load_card(home).name,
         approved=now,
-        expires=_end_of(offer.study),
+        expires=end_of(checked.study),
     )
-    envelope = sign(canonical_json(approval), APPROVAL_TYPE, SiteKeys(home).identity())
-    decision = Decision(state="approved", approval=envelope, dataset=dataset)
+    key = SiteKeys(home).identity()
+    decision = Decision(
+        state="approved",
+        approval=sign(canonical_json(approval), APPROVAL_TYPE, key),
+        choice=sign(canonical_json(Choice(study=checked.digest, dataset=dataset)), CHOICE_TYPE, key),
+    )
     private_folder(home.approvals)
-    pin_roster(home, offer.roster_envelope)
-    write_atomic(_decision_path(home, offer.digest), decision.model_dump_json().encode())
+    if checked.roster.serial > pinned.serial:
+        pin_roster(home, checked.offer.roster)
+    write_atomic(_decision_path(home, checked.digest), decision.model_dump_json().encode())
     return approval
 
 
 def decline(home: SiteHome, reference: str) -> None:
-    """Say no; an approval that was given before is withdrawn by it."""
-    offer = _load_offer(home, reference)
+    """Say no to a study by its full digest; an approval that was given before is withdrawn by it.
+
+    Raises:
+        NotApproved: it was never offered.
+    """
+    load_offer(home, reference)
     private_folder(home.approvals)
-    write_atomic(
-        _decision_path(home, digest(payload_of(offer.study))),
-        Decision(state="declined").model_dump_json().encode(),
-    )
+    write_atomic(_decision_path(home, reference), Decision(state="declined").model_dump_json().encode())
 
 
 def require_approved(home: SiteHome, reference: str, now: datetime) -> ApprovedStudy:
@@ -175,63 +204,71 @@ def require_approved(home: SiteHome, reference: str, now: datetime) -> ApprovedS
         NotApproved: never offered, not decided, or declined.
         NotAuthentic: study, roster or approval was altered or has expired.
     """
-    offer = _load_offer(home, reference)
+    load_offer(home, reference)
     decision = _decision(home, reference)
-    if decision is None or decision.state != "approved" or decision.dataset is None:
+    if decision is None or decision.state != "approved":
         raise NotApproved("this site has not approved the study", RefusalReason.NOT_APPROVED)
-    found, study, _ = _verify(home, offer, now)
-    key = SiteKeys(home).identity().public_key()
-    try:
-        approval = parse_approval(verify(decision.approval, APPROVAL_TYPE, [key]))
-    except DuraError as error:
-        raise NotAuthentic("the stored approval was altered") from error
-    mine = load_card(home).name
-    if (approval.study, approval.site) != (reference, mine) or found != reference:
+    checked = load_checked(home, reference, now)
+    approval, choice = _read_decision(home, decision)
+    if (approval.study, approval.site, choice.study) != (reference, load_card(home).name, reference):
         raise NotAuthentic("the stored approval is for another study or site")
-    if approval.roster != digest(payload_of(offer.roster)):
+    if approval.roster != checked.roster_digest:
         raise NotAuthentic("the study was approved for another roster", RefusalReason.OTHER_ROSTER)
     if now > approval.expires:
         raise NotAuthentic("the approval has expired", RefusalReason.EXPIRED)
-    return ApprovedStudy(reference, study, decision.dataset)
+    if now + CLOCK_SKEW < approval.approved:
+        raise NotAuthentic("the approval was given in the future: this machine's clock went back")
+    _check_roster(home, checked)
+    return ApprovedStudy(reference, checked.study, choice.dataset)
 
 
-def _verify(home: SiteHome, offer: Offer, now: datetime) -> tuple[str, Study, Roster]:
-    """Check an offer against the pinned consortium; see the module's rules."""
-    pinned = load_consortium(home, now)
+def _check_roster(home: SiteHome, checked: CheckedOffer) -> None:
+    """Compare the study's roster with the pinned one; see the module's rules."""
+    pinned = load_pinned(home).roster
+    if checked.roster.serial >= pinned.serial or not _approved_before(home, checked):
+        _follow(pinned, checked.roster)
+        return
     try:
-        roster = read_roster(offer.roster, pinned.key, now)
-        check_successor(pinned.roster, roster)
-        payload = verify(offer.study, STUDY_TYPE, [item.public_key() for item in roster.researchers])
-        document = StudyDocument.model_validate_json(payload)
-    except ValidationError as error:
-        raise NotAuthentic(explain_validation(error, what="the offered study").message) from error
-    except DuraError as error:
+        check_successor(checked.roster, pinned, accepted=tuple(site.name for site in checked.roster.sites))
+        verify(checked.offer.study, STUDY_TYPE, [item.public_key() for item in pinned.researchers])
+    except TrustError as error:
+        raise NotAuthentic(
+            "whoever signed this study is not on the present roster", RefusalReason.OTHER_ROSTER
+        ) from error
+    gone = [name for name in checked.study.sites if pinned.site(name) != checked.roster.site(name)]
+    if gone:
+        raise NotAuthentic(
+            f"these sites of the study left or changed keys since: {', '.join(sorted(gone))}",
+            RefusalReason.OTHER_ROSTER,
+        )
+
+
+def _follow(pinned: Roster, roster: Roster) -> None:
+    try:
+        check_successor(pinned, roster)
+    except TrustError as error:
         raise NotAuthentic(error.message) from error
-    if document.roster != digest(payload_of(offer.roster)):
-        raise NotAuthentic("the study was signed for another roster", RefusalReason.OTHER_ROSTER)
-    card = load_card(home)
-    mine = roster.site(card.name)
-    if mine is None or decode_identity(mine.identity) != SiteKeys(home).identity().public_key():
-        raise NotAuthentic("the study's roster does not list this site", RefusalReason.OTHER_ROSTER)
-    if card.name not in document.study.sites:
-        raise NotAuthentic("the study does not list this site")
-    if now > _end_of(document.study):
-        raise NotAuthentic("the study has expired", RefusalReason.EXPIRED)
-    return digest(payload), document.study, roster
 
 
-def _end_of(study: Study) -> datetime:
-    return datetime.combine(study.expires, time.max, tzinfo=UTC)
-
-
-def _load_offer(home: SiteHome, reference: str) -> Offer:
-    path = home.offers / f"{reference}.json"
-    if not path.exists():
-        raise NotApproved("this study was never offered to this site", RefusalReason.UNKNOWN_STUDY)
+def _approved_before(home: SiteHome, checked: CheckedOffer) -> bool:
     try:
-        return Offer.model_validate_json(read_limited(path, what="the offered study", limit=8 << 20))
-    except ValidationError as error:
-        raise NotAuthentic("the stored offer was altered") from error
+        decision = _decision(home, checked.digest)
+        if decision is None or decision.state != "approved":
+            return False
+        approval, _ = _read_decision(home, decision)
+    except DuraError:
+        return False
+    return (approval.study, approval.roster) == (checked.digest, checked.roster_digest)
+
+
+def _read_decision(home: SiteHome, decision: Decision) -> tuple[Approval, Choice]:
+    key = SiteKeys(home).identity().public_key()
+    try:
+        approval = parse_approval(verify(decision.approval, APPROVAL_TYPE, [key]))
+        choice = Choice.model_validate_json(verify(decision.choice, CHOICE_TYPE, [key]))
+    except (DuraError, ValidationError) as error:
+        raise NotAuthentic("the stored approval was altered") from error
+    return approval, choice
 
 
 def _decision_path(home: SiteHome, reference: str) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,24 +12,28 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from dura_client.home import SiteHome
-from dura_client.keys import SiteKeys
+from dura_client.keys import SiteKeys, closed_folder
 from dura_client.settings import load_settings
-from dura_common.envelope import canonical_json, sign
-from dura_common.errors import StateError, TrustError
+from dura_common.envelope import MAX_ENVELOPE_BYTES, canonical_json, sign
+from dura_common.errors import DuraError, StateError, TrustError
 from dura_common.identity import check_issued, load_certificate, make_request, node_public_text, site_uri
 from dura_common.roster import (
     CARD_TYPE,
     Admission,
+    Changes,
     Roster,
     SiteCard,
+    changes,
     check_successor,
     decode_identity,
     encode_identity,
     read_admission,
+    read_any_roster,
     read_card,
     read_roster,
 )
 from dura_common.runtime.files import SHARED_FILE, private_folder, read_limited, write_atomic
+from dura_common.study import check_site_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,25 +54,45 @@ def init(home: SiteHome, name: str, passphrase: bytes | None, now: datetime) -> 
     """Make a site: keys, settings, card.
 
     Raises:
-        StateError: there is a site already; nothing is changed.
+        InputError: the name cannot stand on a roster.
+        StateError: there is a site already, or keys are; nothing is changed.
+        HostError: the disk is full; the keys made so far are removed again.
     """
+    check_site_name(name)
     if home.settings.exists():
         raise StateError(f"there is a site already at {home.path}", hint="Take another --home.")
-    private_folder(home.path)
     keys = SiteKeys(home, passphrase)
-    keys.create()
-    identity, node, tls = keys.identity(), keys.node(), keys.tls()
+    keys.require_none()
+    closed_folder(home.path)
+    try:
+        keys.create()
+        card = _write_card(home, keys, name, make_request(keys.tls(), name).decode(), now)
+        text = f'# The site\'s own settings.\nname = "{name}"\ndevice = "cpu"  # or "cuda"\n'
+        write_atomic(home.settings, text.encode())  # last: it marks the site as made
+    except DuraError:
+        shutil.rmtree(home.keys, ignore_errors=True)  # made just now and never used
+        card_path(home, name).unlink(missing_ok=True)
+        raise
+    return card
+
+
+def renew_card(home: SiteHome, now: datetime) -> SiteCard:
+    """Date the card anew; keys and fingerprint stay. Coordinators refuse old cards."""
+    old = load_card(home)
+    return _write_card(home, SiteKeys(home), old.name, old.request, now)
+
+
+def _write_card(home: SiteHome, keys: SiteKeys, name: str, request: str, now: datetime) -> SiteCard:
+    identity = keys.identity()
     card = SiteCard(
         name=name,
         identity=encode_identity(identity.public_key()),
-        node_key=node_public_text(node),
-        request=make_request(tls, name).decode(),
+        node_key=node_public_text(keys.node()),
+        request=request,
         created=now,
     )
     envelope = sign(canonical_json(card), CARD_TYPE, identity)
     write_atomic(card_path(home, name), envelope.encode(), mode=SHARED_FILE)
-    text = f'# The site\'s own settings.\nname = "{name}"\ndevice = "cpu"  # or "cuda"\n'
-    write_atomic(home.settings, text.encode())
     return card
 
 
@@ -79,10 +105,17 @@ def load_card(home: SiteHome) -> SiteCard:
     return card
 
 
-def check_admission(home: SiteHome, text: bytes, now: datetime) -> Admission:
+def check_admission(home: SiteHome, text: bytes, now: datetime, *, accepted: Collection[str] = ()) -> Admission:
     """Check everything about an admission but the fingerprint, which a person compares.
 
+    Args:
+        home: the site's folder.
+        text: the file that the coordinator handed back.
+        now: the present time (UTC).
+        accepted: other sites whose new keys a person has compared with the people there.
+
     Raises:
+        StateError: there is no site here.
         InputError: not an admission.
         TrustError: for another site or other keys, altered, expired, or of another consortium than joined.
     """
@@ -95,19 +128,36 @@ def check_admission(home: SiteHome, text: bytes, now: datetime) -> Admission:
     check_issued(certificate, authority, now)
     if certificate.public_key() != SiteKeys(home).tls().public_key():
         raise TrustError("the certificate in the admission is not for this site's key")
-    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    if [item.value for item in names] != [site_uri(card.name)]:
+    if _names(certificate) != [site_uri(card.name)]:
         raise TrustError("the certificate in the admission does not name this site")
     roster = read_roster(admission.roster, decode_identity(admission.consortium_key), now)
     mine = roster.site(card.name)
     if mine is None or (mine.identity, mine.node_key) != (card.identity, card.node_key):
         raise TrustError("the roster in the admission does not list this site with its own keys")
-    if (home.consortium / "consortium.pub").exists():
-        known = load_consortium(home, now)
-        if encode_identity(known.key) != admission.consortium_key:
-            raise TrustError("this site has joined another consortium already")
-        check_successor(known.roster, roster)
+    if has_joined(home):
+        known = load_pinned(home)  # may have expired: that is why sites join again
+        pinned_authority = read_limited(known.authority_file, what="the pinned authority")
+        if encode_identity(known.key) != admission.consortium_key or (pinned_authority != admission.authority.encode()):
+            raise TrustError("this site has joined another consortium already", hint="Take another --home.")
+        check_successor(known.roster, roster, accepted=accepted)
     return admission
+
+
+def _names(certificate: x509.Certificate) -> list[str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return []
+    return [str(name.value) for name in names if isinstance(name, x509.UniformResourceIdentifier)] + [
+        f"other kind: {type(name).__name__}" for name in names if not isinstance(name, x509.UniformResourceIdentifier)
+    ]
+
+
+def roster_changes(home: SiteHome, admission: Admission) -> Changes:
+    """Return which sites the roster in a checked admission adds, drops and alters, compared with the pinned one."""
+    new = read_any_roster(admission.roster, decode_identity(admission.consortium_key))
+    old = load_pinned(home).roster if has_joined(home) else new.model_copy(update={"sites": ()})
+    return changes(old, new)
 
 
 def join(home: SiteHome, admission: Admission) -> None:
@@ -126,12 +176,33 @@ def load_consortium(home: SiteHome, now: datetime) -> Consortium:
         StateError: the site has not joined.
         TrustError: a file was altered, or the roster has expired.
     """
-    folder = home.consortium
-    if not (folder / "consortium.pub").exists():
+    pinned = load_pinned(home)
+    read_roster(_pinned_roster(home), pinned.key, now)
+    return pinned
+
+
+def load_pinned(home: SiteHome) -> Consortium:
+    """Read the pinned consortium even if its roster has expired: enough to compare with, not to act on.
+
+    Raises:
+        StateError: the site has not joined.
+        TrustError: a file was altered.
+    """
+    if not has_joined(home):
         raise StateError("this site has not joined a consortium", hint="Use `dura site join ADMISSION`.")
-    key = decode_identity(read_limited(folder / "consortium.pub", what="the consortium key").decode(errors="replace"))
-    roster = read_roster(read_limited(folder / "roster.json", what="the pinned roster"), key, now)
-    return Consortium(key=key, authority_file=folder / "authority.pem", roster=roster)
+    content = read_limited(home.consortium / "consortium.pub", what="the consortium key")
+    key = decode_identity(content.decode("ascii", errors="replace"))
+    roster = read_any_roster(_pinned_roster(home), key)
+    return Consortium(key=key, authority_file=home.consortium / "authority.pem", roster=roster)
+
+
+def has_joined(home: SiteHome) -> bool:
+    """Say whether the site has joined a consortium."""
+    return (home.consortium / "consortium.pub").exists()
+
+
+def _pinned_roster(home: SiteHome) -> bytes:
+    return read_limited(home.consortium / "roster.json", what="the pinned roster", limit=MAX_ENVELOPE_BYTES)
 
 
 def pin_roster(home: SiteHome, envelope: str) -> None:

@@ -1,7 +1,8 @@
 """The site's secrets: made here, stored 0600, encrypted with a passphrase if there is one, never sent.
 
 identity.pem (Ed25519) signs cards and approvals, node.pem (EC P-384) authenticates Flower's node, tls.pem
-(EC P-256) the aggregation stream, pseudonym.key makes patients' pseudonyms unlinkable outside.
+(EC P-256) the aggregation stream, pseudonym.key makes patients' pseudonyms unlinkable outside. The passphrase
+covers the three private keys; the pseudonym key hides nothing from someone who can read the recordings beside it.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dura_client.home import SiteHome
-from dura_common.errors import InputError, StateError
+from dura_common.errors import HostError, InputError, StateError
 from dura_common.identity import PrivateKey, load_private, node_private_text, private_pem
-from dura_common.runtime.files import private_folder, read_limited, write_atomic
+from dura_common.runtime.files import PRIVATE_FOLDER, private_folder, read_limited, write_atomic
 
 PASSPHRASE_FILE = "DURA_PASSPHRASE_FILE"  # noqa: S105  # the name of a variable, no secret
 PSEUDONYM_BYTES = 32
@@ -38,12 +39,8 @@ class SiteKeys:
         Raises:
             StateError: there are keys already; they are left as they are.
         """
-        if self._folder.exists() and any(self._folder.iterdir()):
-            raise StateError(
-                f"there are keys already in {self._folder}",
-                hint="A site keeps its keys. For a new site take another --home.",
-            )
-        private_folder(self._folder)
+        self.require_none()
+        closed_folder(self._folder)
         for name, key in (
             ("identity.pem", Ed25519PrivateKey.generate()),
             ("node.pem", ec.generate_private_key(ec.SECP384R1())),
@@ -51,6 +48,18 @@ class SiteKeys:
         ):
             write_atomic(self._folder / name, private_pem(key, self._passphrase), replace=False)
         write_atomic(self._folder / "pseudonym.key", secrets.token_bytes(PSEUDONYM_BYTES), replace=False)
+
+    def require_none(self) -> None:
+        """Refuse to go on where keys are already.
+
+        Raises:
+            StateError: there are some.
+        """
+        if self._folder.exists() and any(self._folder.iterdir()):
+            raise StateError(
+                f"there are keys already in {self._folder}",
+                hint="A site keeps its keys. For a new site take another --home.",
+            )
 
     def identity(self) -> Ed25519PrivateKey:
         """Return the identity key."""
@@ -100,6 +109,19 @@ class SiteKeys:
             raise StateError(f"the key {name} is missing", hint="Make the site's keys with `dura site init`.")
         pem = read_limited(path, what="a private key", limit=MAX_KEY_BYTES)
         return load_private(pem, self._passphrase)
+
+
+def closed_folder(path: Path) -> Path:
+    """Create a folder, or close an existing one to everybody else (0700).
+
+    Raises:
+        HostError: it cannot be made, or belongs to somebody else.
+    """
+    try:
+        private_folder(path).chmod(PRIVATE_FOLDER)
+    except OSError as error:
+        raise HostError(f"cannot close the folder {path} to others: {error.strerror}") from error
+    return path
 
 
 def read_passphrase(path: Path) -> bytes:

@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated
 
+import tomli_w
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from dura_common.envelope import canonical_json, payload_of, sign
-from dura_common.errors import InputError, StateError, TrustError
+from dura_common.envelope import canonical_json, sign
+from dura_common.errors import HostError, InputError, StateError, TrustError
 from dura_common.identity import (
     CLOCK_SKEW,
     certificate_pem,
@@ -37,35 +38,36 @@ from dura_common.roster import (
     Admission,
     ResearcherCard,
     Roster,
-    RosterResearcher,
-    RosterSite,
     SiteCard,
     consortium_fingerprint,
     encode_identity,
+    read_any_roster,
     read_card,
 )
 from dura_common.roster import read_roster as verify_roster
-from dura_common.runtime.files import SHARED_FILE, private_folder, read_limited, write_atomic
-from dura_common.study import Frozen, Word, explain_validation, parse_toml
+from dura_common.runtime.files import PRIVATE_FOLDER, SHARED_FILE, private_folder, read_limited, write_atomic
+from dura_common.study import explain_validation
 from dura_server.home import CoordinatorHome
+from dura_server.members import with_member
+from dura_server.settings import CoordinatorSettings, load_settings
+
+__all__ = [
+    "Admitted",
+    "CoordinatorSettings",
+    "admit",
+    "check_card",
+    "fingerprint",
+    "init",
+    "load_settings",
+    "read_roster",
+    "remove",
+    "renew",
+]
 
 ROSTER_DAYS = 365
 CARD_DAYS = 30
 """A card that lay about for longer is made again: its sender may have been replaced meanwhile."""
 SECRET_BYTES = 48
-
-
-class CoordinatorSettings(Frozen):
-    """What coordinator.toml says."""
-
-    consortium: Word
-    host: Annotated[str, Field(min_length=1, max_length=255)]
-    """Name or address under which sites reach this machine."""
-    bind: str = "0.0.0.0"  # noqa: S104  # sites connect from outside; only the gateway listens here
-    port: Annotated[int, Field(ge=1, le=65535)]
-    """Public port of the gateway."""
-    internal_port: Annotated[int, Field(ge=1, le=65535)]
-    """Loopback port of the SuperLink."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +79,6 @@ class Admitted:
     """The file for the site; researchers get none."""
 
 
-def load_settings(home: CoordinatorHome) -> CoordinatorSettings:
-    """Read coordinator.toml.
-
-    Raises:
-        StateError: there is no coordinator here.
-        InputError: the file is not valid.
-    """
-    if not home.settings.exists():
-        raise StateError(f"there is no coordinator at {home.path}", hint="Create one with `dura coordinator init`.")
-    what = "the coordinator's settings"
-    try:
-        return CoordinatorSettings.model_validate(parse_toml(read_limited(home.settings, what=what), what=what))
-    except ValidationError as error:
-        raise explain_validation(error, what=what) from error
-
-
 def init(home: CoordinatorHome, settings: CoordinatorSettings, now: datetime) -> str:
     """Make a consortium and return its fingerprint.
 
@@ -101,14 +87,12 @@ def init(home: CoordinatorHome, settings: CoordinatorSettings, now: datetime) ->
     """
     if home.settings.exists():
         raise StateError(f"there is a coordinator already at {home.path}", hint="Take another --home.")
-    private_folder(home.path)
-    keys = private_folder(home.keys)
+    keys = _closed_folder(_closed_folder(home.path) / home.keys.name)
     authority_key = ec.generate_private_key(ec.SECP256R1())
     server_key = ec.generate_private_key(ec.SECP256R1())
     consortium_key = Ed25519PrivateKey.generate()
     authority = make_authority(authority_key, settings.consortium, now)
-    hosts = (settings.host, "localhost", "127.0.0.1")
-    server = make_server_certificate(authority, authority_key, server_key.public_key(), hosts, now)
+    server = make_server_certificate(authority, authority_key, server_key.public_key(), _hosts(settings), now)
     for name, content in (
         ("authority.key", private_pem(authority_key)),
         ("server.key", private_pem(server_key)),
@@ -123,16 +107,10 @@ def init(home: CoordinatorHome, settings: CoordinatorSettings, now: datetime) ->
         serial=0,
         issued=now,
         expires=now + timedelta(days=ROSTER_DAYS),
-        fleet=f"{settings.host}:{settings.port}",
+        fleet=settings.fleet,
     )
     _write_roster(home, roster, consortium_key)
-    lines = [
-        f'consortium = "{settings.consortium}"',
-        f'host = "{settings.host}"',
-        f'bind = "{settings.bind}"',
-    ]
-    lines += [f"port = {settings.port}", f"internal_port = {settings.internal_port}"]
-    write_atomic(home.settings, ("\n".join(lines) + "\n").encode())  # last: it marks the coordinator as made
+    write_atomic(home.settings, tomli_w.dumps(settings.model_dump()).encode())  # last: it marks the coordinator as made
     return fingerprint(home)
 
 
@@ -143,16 +121,17 @@ def fingerprint(home: CoordinatorHome) -> str:
 
 
 def read_roster(home: CoordinatorHome, now: datetime | None = None) -> tuple[Roster, str]:
-    """Return the present roster and its envelope, verified.
+    """Return the present roster and its envelope, verified; its dates are checked only against a given ``now``.
 
     Raises:
         StateError: there is no coordinator here.
-        TrustError: the file was altered.
+        InputError: the file is not a roster.
+        TrustError: the file was altered, or has expired.
     """
     load_settings(home)
-    envelope = read_limited(home.roster, what="the roster").decode()
-    issued = now or Roster.model_validate_json(payload_of(envelope)).issued
-    return verify_roster(envelope, _consortium_key(home).public_key(), issued), envelope
+    envelope = read_limited(home.roster, what="the roster").decode(errors="replace")
+    key = _consortium_key(home).public_key()
+    return read_any_roster(envelope, key) if now is None else verify_roster(envelope, key, now), envelope
 
 
 def check_card(home: CoordinatorHome, content: bytes, now: datetime) -> SiteCard | ResearcherCard:
@@ -167,43 +146,53 @@ def check_card(home: CoordinatorHome, content: bytes, now: datetime) -> SiteCard
         raise TrustError("the card was made in the future", hint="Check the clocks of both machines.")
     if card.created < now - timedelta(days=CARD_DAYS):
         raise TrustError(f"the card is older than {CARD_DAYS} days", hint="Ask its sender to make a new one.")
-    roster, _ = read_roster(home)
-    members = {site.name: site.identity for site in roster.sites}
-    members |= {item.name: item.identity for item in roster.researchers}
-    if members.get(card.name, card.identity) != card.identity:
-        raise TrustError(
-            f"{card.name} is on the roster with other keys",
-            hint="If its keys were really renewed, remove the old entry with `dura coordinator remove` first.",
-        )
-    if card.identity in {identity for name, identity in members.items() if name != card.name}:
-        raise TrustError("the keys of this card belong to another member of the roster")
     if isinstance(card, SiteCard):
         load_request(card.request.encode())
         check_node_public(card.node_key)
+    with_member(read_roster(home)[0], card)
     return card
 
 
 def admit(
     home: CoordinatorHome, cards: Sequence[SiteCard | ResearcherCard], out: Path, now: datetime
 ) -> list[Admitted]:
-    """Put checked cards on the roster, once for all of them, and write the admissions into ``out``."""
+    """Put checked cards on the roster, once for all of them, and write the admissions into ``out``.
+
+    The roster is written first: if a file cannot be written after that, admitting the same cards again helps.
+
+    Raises:
+        InputError: two cards of one name.
+        TrustError: a name or key belongs to another member, or another card.
+        HostError: ``out`` cannot be written; nothing was changed.
+    """
     roster, _ = read_roster(home)
-    sites = {site.name: site for site in roster.sites}
-    researchers = {item.name: item for item in roster.researchers}
+    if len({card.name for card in cards}) != len(cards):
+        raise InputError("two of the cards carry the same name")
     for card in cards:
-        if isinstance(card, SiteCard):
-            sites[card.name] = RosterSite(name=card.name, identity=card.identity, node_key=card.node_key)
-        else:
-            researchers[card.name] = RosterResearcher(name=card.name, identity=card.identity)
-    envelope = _next_roster(home, roster, tuple(sites.values()), tuple(researchers.values()), now)
+        roster = with_member(roster, card)
     private_folder(out)
+    certificates = {card.name: _certify(home, card, now) for card in cards if isinstance(card, SiteCard)}
+    envelope = _next_roster(home, roster, now)
     return [
-        Admitted(
-            card.name,
-            _write_admission(home, card, envelope, out, now) if isinstance(card, SiteCard) else None,
-        )
+        Admitted(card.name, _write_admission(home, card.name, certificates[card.name], envelope, out, now))
+        if card.name in certificates
+        else Admitted(card.name, None)
         for card in cards
     ]
+
+
+def renew(home: CoordinatorHome, now: datetime) -> Roster:
+    """Issue the same roster for another year, and the server's certificate for the same key."""
+    roster, _ = read_roster(home)
+    settings = load_settings(home)
+    authority, authority_key = _authority(home)
+    server_key = load_private(read_limited(home.keys / "server.key", what="the server's key"))
+    if not isinstance(server_key, ec.EllipticCurvePrivateKey):
+        raise InputError("server.key does not hold an elliptic-curve key")
+    server = make_server_certificate(authority, authority_key, server_key.public_key(), _hosts(settings), now)
+    write_atomic(home.keys / "server.pem", certificate_pem(server))
+    _next_roster(home, roster, now)
+    return read_roster(home)[0]
 
 
 def remove(home: CoordinatorHome, name: str, now: datetime) -> None:
@@ -217,29 +206,17 @@ def remove(home: CoordinatorHome, name: str, now: datetime) -> None:
     researchers = tuple(item for item in roster.researchers if item.name != name)
     if len(sites) + len(researchers) == len(roster.sites) + len(roster.researchers):
         raise InputError(f"nobody called {name} is on the roster")
-    _next_roster(home, roster, sites, researchers, now)
+    _next_roster(home, roster.model_copy(update={"sites": sites, "researchers": researchers}), now)
 
 
-def _next_roster(
-    home: CoordinatorHome,
-    old: Roster,
-    sites: tuple[RosterSite, ...],
-    researchers: tuple[RosterResearcher, ...],
-    now: datetime,
-) -> str:
-    values = {
-        **old.model_dump(),
-        "serial": old.serial + 1,
-        "issued": now,
-        "expires": now + timedelta(days=ROSTER_DAYS),
-        "sites": [site.model_dump() for site in sites],
-        "researchers": [item.model_dump() for item in researchers],
-    }
+def _next_roster(home: CoordinatorHome, roster: Roster, now: datetime) -> str:
+    dates = {"issued": now, "expires": now + timedelta(days=ROSTER_DAYS)}
+    values = {**roster.model_dump(), **dates, "serial": roster.serial + 1}
     try:
-        roster = Roster.model_validate(values)
+        checked = Roster.model_validate(values)
     except ValidationError as error:
         raise explain_validation(error, what="the new roster") from error
-    return _write_roster(home, roster, _consortium_key(home))
+    return _write_roster(home, checked, _consortium_key(home))
 
 
 def _write_roster(home: CoordinatorHome, roster: Roster, key: Ed25519PrivateKey) -> str:
@@ -248,25 +225,45 @@ def _write_roster(home: CoordinatorHome, roster: Roster, key: Ed25519PrivateKey)
     return envelope
 
 
-def _write_admission(home: CoordinatorHome, card: SiteCard, roster: str, out: Path, now: datetime) -> Path:
-    authority_key = load_private(read_limited(home.keys / "authority.key", what="the authority's key"))
-    if not isinstance(authority_key, ec.EllipticCurvePrivateKey):
-        raise InputError("authority.key does not hold an elliptic-curve key")
-    authority = load_certificate(_authority_pem(home).encode())
+def _certify(home: CoordinatorHome, card: SiteCard, now: datetime) -> str:
+    authority, authority_key = _authority(home)
     request = load_request(card.request.encode())
-    certificate = make_site_certificate(authority, authority_key, request, card.name, now)
+    return certificate_pem(make_site_certificate(authority, authority_key, request, card.name, now)).decode()
+
+
+def _write_admission(home: CoordinatorHome, name: str, certificate: str, roster: str, out: Path, now: datetime) -> Path:
     key = _consortium_key(home)
     admission = Admission(
-        name=card.name,
+        name=name,
         consortium_key=encode_identity(key.public_key()),
         authority=_authority_pem(home),
-        certificate=certificate_pem(certificate).decode(),
+        certificate=certificate,
         roster=roster,
         issued=now,
     )
-    path = out / f"{card.name}.admission.json"
+    path = out / f"{name}.admission.json"
     write_atomic(path, sign(canonical_json(admission), ADMISSION_TYPE, key).encode(), mode=SHARED_FILE)
     return path
+
+
+def _closed_folder(path: Path) -> Path:
+    """Create a folder, or close an existing one to everybody else."""
+    try:
+        private_folder(path).chmod(PRIVATE_FOLDER)
+    except OSError as error:
+        raise HostError(f"cannot close the folder {path} to others: {error.strerror}") from error
+    return path
+
+
+def _authority(home: CoordinatorHome) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    key = load_private(read_limited(home.keys / "authority.key", what="the authority's key"))
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise InputError("authority.key does not hold an elliptic-curve key")
+    return load_certificate(_authority_pem(home).encode()), key
+
+
+def _hosts(settings: CoordinatorSettings) -> tuple[str, ...]:
+    return (settings.host, "localhost", "127.0.0.1")
 
 
 def _consortium_key(home: CoordinatorHome) -> Ed25519PrivateKey:

@@ -1,13 +1,15 @@
-"""`dura site init | join | fingerprint`: how a hospital becomes a site."""
+"""`dura site init | join | card | fingerprint`: how a hospital becomes a site."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dura_client.commands.options import DEFAULT_HOME, HomeOption
+from dura_common.envelope import MAX_ENVELOPE_BYTES
 from dura_common.runtime.console import JsonOption, YesOption, command, confirm_fingerprint
 from dura_common.runtime.files import read_limited
 
@@ -16,6 +18,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `dura site`."""
     app.command("init")(init_command)
     app.command("join")(join_command)
+    app.command("card")(card_command)
     app.command("fingerprint")(fingerprint_command)
 
 
@@ -50,23 +53,48 @@ def init_command(
 def join_command(
     admission: Annotated[Path, typer.Argument(help="The file that the coordinator handed back.")],
     fingerprint: Annotated[str | None, typer.Option(help="The consortium's fingerprint, told by telephone.")] = None,
+    accept_changed: Annotated[
+        list[str] | None,
+        typer.Option(help="A known site whose new keys you have confirmed with its people by telephone."),
+    ] = None,
     yes: YesOption = False,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Join the consortium that admitted this site."""
+    """Join the consortium that admitted this site; again, to follow a newer roster."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 
-        from dura_client.enrolment import check_admission, join
+        from dura_client.enrolment import check_admission, join, roster_changes
         from dura_client.home import SiteHome
 
         site = SiteHome(home.expanduser())
-        checked = check_admission(site, read_limited(admission, what="the admission"), datetime.now(UTC))
+        content = read_limited(admission, what="the admission", limit=MAX_ENVELOPE_BYTES)
+        checked = check_admission(site, content, datetime.now(UTC), accepted=accept_changed or ())
+        differs = roster_changes(site, checked)
         mark = checked.fingerprint()
         confirm_fingerprint(out, whose="the consortium", fingerprint=mark, expected=fingerprint, yes=yes)
         join(site, checked)
-        out.result({"joined": checked.name, "fingerprint": mark}, f"{checked.name} has joined")
+        for word, names in (("new", differs.added), ("gone", differs.removed), ("changed keys", differs.altered)):
+            if names:
+                out.say(f"{word}: {', '.join(names)}")
+        out.result(
+            {"joined": checked.name, "fingerprint": mark, "changes": asdict(differs)}, f"{checked.name} has joined"
+        )
+
+
+def card_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Date this site's card anew, with the same keys; coordinators refuse cards that are older than 30 days."""
+    with command(as_json) as out:
+        from datetime import UTC, datetime
+
+        from dura_client.enrolment import card_path, renew_card
+        from dura_client.home import SiteHome
+
+        site = SiteHome(home.expanduser())
+        card = renew_card(site, datetime.now(UTC))
+        path = card_path(site, card.name)
+        out.result({"card": str(path), "fingerprint": card.fingerprint()}, f"card: {path}")
 
 
 def fingerprint_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:

@@ -1,4 +1,4 @@
-"""`dura coordinator init | admit | remove | roster | fingerprint`: who belongs to the consortium."""
+"""`dura coordinator init | admit | remove | renew | roster | fingerprint`: who belongs to the consortium."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command("init")(init_command)
     app.command("admit")(admit_command)
     app.command("remove")(remove_command)
+    app.command("renew")(renew_command)
     app.command("roster")(roster_command)
     app.command("fingerprint")(fingerprint_command)
 
@@ -109,6 +110,19 @@ def remove_command(
 
         remove(CoordinatorHome(home.expanduser()), name, datetime.now(UTC))
         out.result({"removed": name}, f"removed {name}")
+
+
+def renew_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Issue the roster and the server's certificate anew, before they expire; members stay as they are."""
+    with command(as_json) as out:
+        from datetime import UTC, datetime
+
+        from dura_server.enrolment import renew
+        from dura_server.home import CoordinatorHome
+
+        roster = renew(CoordinatorHome(home.expanduser()), datetime.now(UTC))
+        data = {"serial": roster.serial, "expires": roster.expires.isoformat()}
+        out.result(data, f"roster {roster.serial} is valid until {roster.expires:%Y-%m-%d}; restart the services")
 
 
 def roster_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:

@@ -1,0 +1,73 @@
+"""The coordinator's own settings (coordinator.toml): where sites reach it and which ports it takes."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Annotated, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from dura_common.errors import StateError
+from dura_common.runtime.files import read_limited
+from dura_common.study import Frozen, Word, explain_validation, parse_toml
+from dura_server.home import CoordinatorHome
+
+HOST_NAME = r"(?:[A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}"
+MAX_HOST = 253
+"""Longest name that DNS allows."""
+
+
+class CoordinatorSettings(Frozen):
+    """What coordinator.toml says."""
+
+    consortium: Word
+    host: str
+    """Name or address under which sites reach this machine."""
+    bind: str = "0.0.0.0"  # noqa: S104  # sites connect from outside; only the gateway listens here
+    port: Annotated[int, Field(ge=1, le=65535)]
+    """Public port of the gateway."""
+    internal_port: Annotated[int, Field(ge=1, le=65535)]
+    """Loopback port of the SuperLink."""
+
+    @property
+    def fleet(self) -> str:
+        """Where sites connect to, host:port; an IPv6 address stands in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @field_validator("host", "bind")
+    @classmethod
+    def _reachable(cls, value: str) -> str:
+        if not _is_address(value) and not (len(value) <= MAX_HOST and re.fullmatch(HOST_NAME, value)):
+            raise ValueError("must be a host name or an IP address, without port or brackets")
+        return value
+
+    @model_validator(mode="after")
+    def _two_ports(self) -> Self:
+        if self.port == self.internal_port:
+            raise ValueError("port and internal_port must differ")
+        return self
+
+
+def load_settings(home: CoordinatorHome) -> CoordinatorSettings:
+    """Read coordinator.toml.
+
+    Raises:
+        StateError: there is no coordinator here.
+        InputError: the file is not valid.
+    """
+    if not home.settings.exists():
+        raise StateError(f"there is no coordinator at {home.path}", hint="Create one with `dura coordinator init`.")
+    what = "the coordinator's settings"
+    try:
+        return CoordinatorSettings.model_validate(parse_toml(read_limited(home.settings, what=what), what=what))
+    except ValidationError as error:
+        raise explain_validation(error, what=what) from error
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
