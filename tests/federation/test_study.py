@@ -26,7 +26,8 @@ from dura_server.study_store import StudyStore
 if TYPE_CHECKING:
     from conftest import Consortium
 
-pytestmark = [pytest.mark.federation, pytest.mark.slow]
+# In the long suite until it has been timed on an idle machine of two cores.
+pytestmark = [pytest.mark.federation, pytest.mark.full, pytest.mark.timeout(900)]
 
 
 def tools() -> Any:
