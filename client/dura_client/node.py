@@ -20,7 +20,8 @@ from dura_client.settings import load_settings
 from dura_common.identity import check_issued, load_certificate
 from dura_common.runtime.files import private_folder, read_limited, write_atomic
 from dura_common.runtime.flower_env import flower_environment
-from dura_common.runtime.supervisor import Child, Supervisor, require_free_port
+from dura_common.runtime.running import require_free_port
+from dura_common.runtime.supervisor import Child, Supervisor
 
 SECRET_BYTES = 48
 

@@ -16,7 +16,8 @@ from dura_common.errors import DuraError
 from dura_common.identity import check_issued, load_certificate
 from dura_common.runtime.files import private_folder, read_limited
 from dura_common.runtime.flower_env import flower_environment, program
-from dura_common.runtime.supervisor import Child, Supervisor, require_free_port
+from dura_common.runtime.running import require_free_port
+from dura_common.runtime.supervisor import Child, Supervisor
 from dura_server.enrolment import CoordinatorSettings, load_settings, read_roster
 from dura_server.home import CoordinatorHome
 

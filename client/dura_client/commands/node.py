@@ -25,13 +25,13 @@ def start(detach: DetachOption = False, home: HomeOption = DEFAULT_HOME, as_json
     with command(as_json) as out:
         from dura_client.home import SiteHome
         from dura_client.node import run_node
-        from dura_common.runtime import supervisor
+        from dura_common.runtime import running
 
         site = SiteHome(home.expanduser())
         if detach:
             argv = [sys.executable, "-m", "dura_common", "site", "start", "--home", str(site.path), "--json"]
-            supervisor.detach(argv, site.run)
-            out.result(supervisor.status(site.run), "the node is running")
+            running.detach(argv, site.run)
+            out.result(running.status(site.run), "the node is running")
             return
         out.say("running; Ctrl-C stops it")
         run_node(site)
@@ -42,9 +42,9 @@ def stop_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -
     """Stop the site's node."""
     with command(as_json) as out:
         from dura_client.home import SiteHome
-        from dura_common.runtime import supervisor
+        from dura_common.runtime import running
 
-        stopped = supervisor.stop(SiteHome(home.expanduser()).run)
+        stopped = running.stop(SiteHome(home.expanduser()).run)
         out.result({"stopped": stopped}, "stopped" if stopped else "it was not running")
 
 
@@ -52,8 +52,8 @@ def status_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False)
     """Show whether the node runs."""
     with command(as_json) as out:
         from dura_client.home import SiteHome
-        from dura_common.runtime import supervisor
+        from dura_common.runtime import running
 
-        state = supervisor.status(SiteHome(home.expanduser()).run)
+        state = running.status(SiteHome(home.expanduser()).run)
         children = [f"  {child['name']}: restarts {child['restarts']}" for child in state["children"]]
         out.result(state, "\n".join(["running" if state["running"] else "not running", *children]))

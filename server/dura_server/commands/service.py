@@ -23,15 +23,15 @@ def register(app: typer.Typer) -> None:
 def start(detach: DetachOption = False, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Run the coordinator's services."""
     with command(as_json) as out:
-        from dura_common.runtime import supervisor
+        from dura_common.runtime import running
         from dura_server.coordinator import run_services
         from dura_server.home import CoordinatorHome
 
         coordinator = CoordinatorHome(home.expanduser())
         if detach:
             argv = [sys.executable, "-m", "dura_common", "coordinator", "start"]
-            supervisor.detach([*argv, "--home", str(coordinator.path), "--json"], coordinator.run)
-            out.result(supervisor.status(coordinator.run), "the coordinator is running")
+            running.detach([*argv, "--home", str(coordinator.path), "--json"], coordinator.run)
+            out.result(running.status(coordinator.run), "the coordinator is running")
             return
         out.say("running; Ctrl-C stops it")
         run_services(coordinator)
@@ -41,19 +41,19 @@ def start(detach: DetachOption = False, home: HomeOption = DEFAULT_HOME, as_json
 def stop_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Stop the coordinator's services."""
     with command(as_json) as out:
-        from dura_common.runtime import supervisor
+        from dura_common.runtime import running
         from dura_server.home import CoordinatorHome
 
-        stopped = supervisor.stop(CoordinatorHome(home.expanduser()).run)
+        stopped = running.stop(CoordinatorHome(home.expanduser()).run)
         out.result({"stopped": stopped}, "stopped" if stopped else "it was not running")
 
 
 def status_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Show whether the services run."""
     with command(as_json) as out:
-        from dura_common.runtime import supervisor
+        from dura_common.runtime import running
         from dura_server.home import CoordinatorHome
 
-        state = supervisor.status(CoordinatorHome(home.expanduser()).run)
+        state = running.status(CoordinatorHome(home.expanduser()).run)
         children = [f"  {child['name']}: restarts {child['restarts']}" for child in state["children"]]
         out.result(state, "\n".join(["running" if state["running"] else "not running", *children]))

@@ -1,0 +1,139 @@
+"""A service in a run folder, seen from outside: who holds its lock, how it stands, start it, stop it.
+
+The lock belongs to a live process and vanishes with it, so a stale file never stands in the way.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from dura_common.errors import HostError, StateError
+from dura_common.runtime.files import parse_json, private_folder, read_limited
+
+START_SECONDS = 120.0
+STOP_SECONDS = 40.0
+TICK_SECONDS = 0.1
+
+
+class Lock:
+    """An exclusive lock on a run folder, held by a live process; it vanishes with the process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = private_folder(folder) / "lock"
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._descriptor)
+            raise StateError("it is running already", hint="Use `stop` first, or `status` to look.") from error
+        os.ftruncate(self._descriptor, 0)
+        os.write(self._descriptor, str(os.getpid()).encode())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+
+def holder(folder: Path) -> int | None:
+    """Return the process that holds the lock of a run folder, or None."""
+    path = folder / "lock"
+    if not path.exists():
+        return None
+    with path.open("rb") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            text = stream.read().strip()
+            return int(text) if text.isdigit() else None
+    return None
+
+
+def stop(folder: Path) -> bool:
+    """Ask the supervisor of a run folder to stop and wait until it has; False if none runs.
+
+    Raises:
+        HostError: it does not stop.
+    """
+    process = holder(folder)
+    if process is None:
+        return False
+    os.kill(process, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    while holder(folder) is not None:
+        if time.monotonic() > deadline:
+            raise HostError(f"process {process} does not stop")
+        time.sleep(TICK_SECONDS)
+    return True
+
+
+def status(folder: Path) -> dict[str, Any]:
+    """Return the state of a run folder: whether it runs, is ready, and its children."""
+    if holder(folder) is None or not (folder / "state.json").exists():
+        return {"running": holder(folder) is not None, "ready": False, "children": []}
+    return {
+        "running": True,
+        **parse_json(read_limited(folder / "state.json", what="the state"), what="the state"),
+    }
+
+
+def detach(argv: Sequence[str], folder: Path) -> None:
+    """Start a supervisor command in the background and return when it is ready.
+
+    ``argv`` must be a dura command with --json: its one JSON object tells what went wrong.
+
+    Raises:
+        StateError: one runs already.
+        HostError: it did not become ready.
+    """
+    if holder(folder) is not None:
+        raise StateError("it is running already", hint="Use `stop` first, or `status` to look.")
+    output = private_folder(folder) / "supervisor.out"
+    with output.open("wb") as stream:
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    deadline = time.monotonic() + START_SECONDS
+    while not status(folder)["ready"]:
+        if process.poll() is not None:
+            raise HostError(f"it did not start: {_last_error(output)}")
+        if time.monotonic() > deadline:
+            process.terminate()
+            raise HostError("it did not become ready in time", hint=f"See {output}")
+        time.sleep(TICK_SECONDS)
+
+
+def _last_error(output: Path) -> str:
+    content = output.read_bytes()[-20_000:]
+    try:
+        return str(json.loads(content)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"see {output}"
+
+
+def require_free_port(host: str, port: int, *, what: str) -> None:
+    """Refuse to begin if somebody listens on a port already.
+
+    Raises:
+        HostError: the port is in use or may not be used.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise HostError(
+                f"port {port} for {what} cannot be used: {error.strerror}",
+                hint="Another process uses it, or it needs more rights. Choose another port.",
+            ) from error
