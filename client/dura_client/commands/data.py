@@ -20,7 +20,7 @@ def simulate(
     hospital: Annotated[str, typer.Option(help="north, east, south or west: they differ as hospitals do.")] = "north",
     patients: Annotated[int, typer.Option(min=1, max=100_000)] = 40,
     trials: Annotated[int, typer.Option(min=2, max=1000, help="Imagined movements of each patient.")] = 40,
-    seed: Annotated[int, typer.Option(help="The same seed writes the same recordings.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed writes the same recordings.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Write a simulated hospital's motor-imagery EEG as a BIDS folder, for practice."""
@@ -62,6 +62,7 @@ def add(
         from pydantic import ValidationError
 
         from dura_client.data.bids import find_recordings
+        from dura_client.data.levels import labels_from_sidecars
         from dura_client.data.registry import DataSet, is_simulated, register
         from dura_client.home import SiteHome
         from dura_client.settings import load_settings
@@ -70,10 +71,13 @@ def add(
 
         site = SiteHome(home.expanduser())
         load_settings(site)
-        labels = dict(item.partition("=")[::2] for item in label or ())
-        if not all(labels.values()):
+        given = [item.partition("=")[::2] for item in label or ()]
+        if not all(code and name for code, name in given):
             raise InputError("--label expects CODE=CLASS")
-        root = folder.resolve()
+        if len(dict(given)) != len(given):
+            raise InputError("--label names the same code twice")
+        root = folder.expanduser().resolve()
+        labels = {**labels_from_sidecars(root, task), **dict(given)}
         try:
             dataset = DataSet(
                 name=name,
@@ -90,6 +94,8 @@ def add(
         register(site, dataset)
         if public:
             out.warn("registered as public: studies without noise may use these data if the policy allows it")
+        for code, meaning in labels.items():
+            out.say(f"event code {code} means {meaning}")
         out.result({"data": dataset.model_dump()}, f"registered {name}: {len(recordings)} recordings")
 
 

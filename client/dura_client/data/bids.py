@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ class Recording:
 
 
 def find_recordings(dataset: DataSet) -> list[Recording]:
-    """Return the recordings of the data set's task, sorted by patient and name.
+    """Return the recordings of the data set's task, sorted by patient, session and run.
 
     Raises:
         InputError: there are none.
@@ -36,20 +37,20 @@ def find_recordings(dataset: DataSet) -> list[Recording]:
     root = Path(dataset.root)
     found = [
         Recording(path, path.name.split("_")[0].removeprefix("sub-"))
-        for path in sorted(root.glob("sub-*/**/eeg/*_eeg.*"))
+        for path in root.glob("sub-*/**/eeg/sub-*_eeg.*")
         if path.suffix in SUFFIXES and f"_task-{dataset.task}_" in path.name
-    ]
-    found += [
-        Recording(path, path.name.split("_")[0].removeprefix("sub-"))
-        for path in sorted(root.glob("sub-*/eeg/*_eeg.*"))
-        if path.suffix in SUFFIXES and f"_task-{dataset.task}_" in path.name and path not in {r.path for r in found}
     ]
     if not found:
         raise InputError(
             f"the data set {dataset.name} has no recordings of the task {dataset.task!r}",
             hint=f"Expected files such as sub-01/eeg/sub-01_task-{dataset.task}_eeg.edf below the folder.",
         )
-    return sorted(found, key=lambda item: (item.subject, item.path.name))
+    return sorted(found, key=lambda item: (item.subject, _in_time(item.path.name), item.path.name))
+
+
+def _in_time(name: str) -> list[int]:
+    """Return the numbers in a file name, so that run-10 comes after run-2."""
+    return [int(digits) for digits in re.findall(r"(?:ses|run)-(\d+)", name)]
 
 
 def read(dataset: DataSet, recording: Recording) -> mne.io.BaseRaw:
@@ -77,24 +78,27 @@ def read(dataset: DataSet, recording: Recording) -> mne.io.BaseRaw:
 
 def amplitude(raw: mne.io.BaseRaw) -> float:
     """Return the median absolute value in microvolts, offsets removed: what wrong units show in."""
-    good = [index for index, name in enumerate(raw.ch_names) if name not in raw.info["bads"]]
+    good = [index for index, name in enumerate(raw.ch_names) if name not in raw.info["bads"]] or None
     values = raw.get_data(picks=good, stop=min(raw.n_times, round(60 * raw.info["sfreq"])))
     centred = values - np.median(values, axis=1, keepdims=True)
     return float(np.median(np.abs(centred)) * 1e6)
 
 
 def check_amplitude(raw: mne.io.BaseRaw, dataset: DataSet, recording: Recording) -> None:
-    """Refuse a recording whose unit is wrong.
+    """Refuse a recording that holds no signal, or whose unit is wrong.
 
     Raises:
-        InputError: the amplitude is implausible; the hint says which scale would mend it.
+        InputError: flat, not finite, or implausible in amplitude; the hint says which scale would mend it.
     """
     low, high = PLAUSIBLE_MICROVOLTS
+    place = recording.path.relative_to(dataset.root)
     seen = amplitude(raw)
+    if not np.isfinite(seen) or seen == 0:
+        raise InputError(f"the recording {place} holds no signal: it is flat, or its values are no numbers")
     if not low <= seen <= high:
         suggestion = suggest_scale(seen) * dataset.scale
         raise InputError(
-            f"the unit of {recording.path.relative_to(dataset.root)} is wrong: its values are not those of scalp EEG",
+            f"the unit of {place} is wrong: its values are not those of scalp EEG",
             hint=f"Register the data set with --scale {suggestion:g} if its files declare the wrong unit.",
         )
 

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dura_client.data.bids import PLAUSIBLE_MICROVOLTS, amplitude, codes, find_recordings, read, suggest_scale
+import numpy as np
+
+from dura_client.data.bids import (
+    PLAUSIBLE_MICROVOLTS,
+    Recording,
+    amplitude,
+    codes,
+    find_recordings,
+    read,
+    suggest_scale,
+)
 from dura_client.data.registry import DataSet
 from dura_common.errors import InputError
 
@@ -41,28 +52,36 @@ def diagnose(dataset: DataSet, progress: Callable[[int, int], None] | None = Non
     scales: Counter[float] = Counter()
     faults: list[str] = []
     readable = 0
-    for done, recording in enumerate(recordings):
+    contents: dict[str, Recording] = {}
+    for done, recording in enumerate(recordings, start=1):
         try:
             raw = read(dataset, recording)
         except InputError as error:
             faults.append(error.message)
-            continue
-        readable += 1
-        channels.update(raw.ch_names)
-        rates[float(raw.info["sfreq"])] += 1
-        lines[str(raw.info["line_freq"] or "not declared")] += 1
-        events.update(dataset.class_of(code) for _, code in codes(raw))
-        seen = amplitude(raw)
-        if not PLAUSIBLE_MICROVOLTS[0] <= seen <= PLAUSIBLE_MICROVOLTS[1]:
-            scales[suggest_scale(seen) * dataset.scale] += 1
+        else:
+            readable += 1
+            channels.update(raw.ch_names)
+            rates[float(raw.info["sfreq"])] += 1
+            lines[f"{raw.info['line_freq']:g}" if raw.info["line_freq"] else "not declared"] += 1
+            found = codes(raw)
+            events.update(dataset.class_of(code) for _, code in found)
+            seen = amplitude(raw)
+            place = recording.path.relative_to(dataset.root)
+            if not found:
+                faults.append(f"the recording {place} has no event")
+            if not np.isfinite(seen) or seen == 0:
+                faults.append(f"the recording {place} holds no signal")
+            elif not PLAUSIBLE_MICROVOLTS[0] <= seen <= PLAUSIBLE_MICROVOLTS[1]:
+                scales[suggest_scale(seen) * dataset.scale] += 1
+            twin = contents.setdefault(hashlib.sha256(raw.get_data().tobytes()).hexdigest(), recording)
+            if twin is not recording:
+                faults.append(f"{place} holds the same samples as {twin.path.relative_to(dataset.root)}")
         if progress is not None:
-            progress(done + 1, len(recordings))
+            progress(done, len(recordings))
     faults += [
         f"{count} of {readable} recordings have a wrong unit; register the data set with --scale {scale:g}"
         for scale, count in scales.items()
     ]
-    if not events:
-        faults.append("no recording has an event")
     return Diagnosis(
         patients=len({item.subject for item in recordings}),
         recordings=len(recordings),

@@ -4,7 +4,7 @@ In this order (each step uses one recording or one patient only, so nothing here
 
 1. values to volts, implausible units refused;
 2. channel positions from the 10-05 system; flat, bad or absent channels are interpolated (spherical splines);
-3. resampling and band-pass on the continuous signal, before windows are cut;
+3. line filter where the band reaches the line, resampling and band-pass, all before windows are cut;
 4. the study's channels, average reference over them (the same operator at every site);
 5. windows around the events of the study's classes, scaled by the recording's robust deviation;
 6. Euclidean alignment per patient (He and Wu 2020), with shrinkage since the reference makes covariances singular.
@@ -14,29 +14,36 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
-import mne
 import numpy as np
 from numpy.typing import NDArray
 
 from dura_client.data.bids import Recording, check_amplitude, codes, find_recordings, read
 from dura_client.data.registry import DataSet
-from dura_common.errors import InputError
+from dura_client.data.signals import (
+    bring_to_rate_and_band,
+    complete_channels,
+    euclidean_alignment,
+    positions,
+    reference_and_scale,
+)
+from dura_common.errors import HostError, InputError
 from dura_common.runtime.files import private_folder
 from dura_common.study import DataContract
 
 VERSION = 1
 """Part of the cache's name; raised whenever preparation changes its result."""
-SHRINKAGE = 0.05
-BAD_DEVIATION = 5.0
-"""Robust standard deviations of the log amplitude beyond which a channel counts as bad."""
-FLAT_VOLTS = 1e-8
+TEMPORARY = ".new-"
+"""Prefix of a patient that is being written; a crash leaves such a folder behind and nothing reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +79,16 @@ def prepare(
 
     Raises:
         InputError: unreadable recordings, unknown channels, no event of a class, or too few patients.
+        HostError: the cache cannot be written.
     """
+    positions(contract)  # an impossible contract is refused before hours of reading
     recordings = find_recordings(dataset)
-    folder = private_folder(private_folder(cache) / _cache_name(dataset, contract, recordings))
     patients = [(subject, list(items)) for subject, items in groupby(recordings, key=lambda item: item.subject)]
     if len(patients) < contract.minimum_patients:
         raise InputError(
-            f"the data set {dataset.name} has {len(patients)} patients; "
-            f"the study demands at least {contract.minimum_patients}"
+            f"the data set {dataset.name} has fewer patients than the study demands, {contract.minimum_patients}"
         )
+    folder = private_folder(private_folder(cache) / _cache_name(dataset, contract, recordings))
     for done, (subject, items) in enumerate(patients):
         target = folder / pseudonym(subject, pseudonym_key)
         if not target.exists():
@@ -119,15 +127,36 @@ def _prepare_patient(dataset: DataSet, contract: DataContract, recordings: Seque
     parts = [_windows(dataset, contract, recording) for recording in recordings]
     windows = np.concatenate([part for part, _ in parts])
     labels = np.concatenate([part for _, part in parts])
-    origin = np.concatenate([np.full(len(part), index) for index, (_, part) in enumerate(parts)])
+    origin = np.concatenate([np.full(len(part), index, dtype=np.int64) for index, (_, part) in enumerate(parts)])
     if contract.alignment == "euclidean" and len(windows):
         windows = euclidean_alignment(windows)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent))
+    arrays: dict[str, NDArray[Any]] = {
+        "windows": windows.astype(np.float32),
+        "labels": labels.astype(np.int64),
+        "recordings": origin,
+    }
     try:
-        np.save(temporary / "windows.npy", windows.astype(np.float32))
-        np.save(temporary / "labels.npy", labels.astype(np.int64))
-        np.save(temporary / "recordings.npy", origin.astype(np.int64))
-        temporary.rename(target)
+        _store(arrays, target)
+    except OSError as error:
+        raise HostError(
+            f"cannot write prepared recordings to {target.parent.parent}: {error.strerror}",
+            hint="Check free space and permissions; what was prepared before is kept.",
+        ) from error
+
+
+def _store(arrays: Mapping[str, NDArray[Any]], target: Path) -> None:
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=TEMPORARY))
+    try:
+        for name, array in arrays.items():
+            with (temporary / f"{name}.npy").open("xb") as stream:
+                np.save(stream, array, allow_pickle=False)
+                stream.flush()
+                os.fsync(stream.fileno())
+        try:
+            temporary.rename(target)
+        except OSError:
+            if not target.exists():  # otherwise another process prepared the same patient meanwhile
+                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -148,15 +177,11 @@ def _windows(
     check_amplitude(raw, dataset, recording)  # 1
     events = [(at, dataset.class_of(code)) for at, code in codes(raw)]
     raw.set_annotations(None)
-    _complete_channels(raw, contract)  # 2
-    if raw.info["sfreq"] != contract.sampling_rate:
-        raw.resample(contract.sampling_rate, method="polyphase", verbose="error")  # 3
-    raw.filter(*contract.band, verbose="error")
-    signal = raw.get_data(picks=list(contract.channels))
-    signal -= signal.mean(axis=0)  # 4
-    deviation = np.median(np.abs(signal - np.median(signal, axis=1, keepdims=True))) * 1.4826
-    signal /= max(deviation, FLAT_VOLTS)
-    return _cut(signal, events, contract)  # 5
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MNE warns of short signals; such recordings hold no window
+        complete_channels(raw, contract)  # 2
+        bring_to_rate_and_band(raw, contract)  # 3
+    return _cut(reference_and_scale(raw, contract), events, contract)  # 4, 5
 
 
 def _cut(
@@ -171,59 +196,3 @@ def _cut(
             labels.append(contract.classes.index(name))
     shape = (0, len(contract.channels), contract.window_samples)
     return (np.stack(windows) if windows else np.zeros(shape)), np.array(labels, dtype=np.int64)
-
-
-def _complete_channels(raw: mne.io.BaseRaw, contract: DataContract) -> None:
-    """Place all channels, mark bad ones, add absent ones, and interpolate what the study needs."""
-    montage = mne.channels.make_standard_montage("colin27_1005")
-    known = {name.lower(): name for name in montage.ch_names}
-    unknown = [name for name in contract.channels if name.lower() not in known]
-    if unknown:
-        raise InputError(f"the study asks for channels that the 10-05 system does not know: {', '.join(unknown)}")
-    raw.rename_channels({name: known[name.lower()] for name in raw.ch_names if name.lower() in known}, verbose="error")
-    placed = [name for name in raw.ch_names if name in montage.ch_names]
-    if not placed:
-        raise InputError("a recording has no channel with a name of the 10-20 system")
-    raw.pick(placed)
-    wanted = [known[name.lower()] for name in contract.channels]
-    absent = [name for name in wanted if name not in raw.ch_names]
-    if absent:
-        info = mne.create_info(absent, raw.info["sfreq"], "eeg", verbose="error")
-        empty = mne.io.RawArray(np.zeros((len(absent), raw.n_times)), info, verbose="error")
-        raw.add_channels([empty], force_update_info=True)
-    raw.set_montage(montage, match_case=False, verbose="error")
-    bad = set(raw.info["bads"]) | set(absent) | set(_suspicious(raw))
-    raw.info["bads"] = sorted(bad)
-    if len(bad) >= len(raw.ch_names) - 1:
-        raise InputError("a recording has no good channel to interpolate from")
-    if bad & set(wanted):
-        raw.interpolate_bads(reset_bads=True, method={"eeg": "spline"}, verbose="error")
-
-
-def _suspicious(raw: mne.io.BaseRaw) -> list[str]:
-    """Return channels that are flat, or whose amplitude is far from the others' in the same recording."""
-    amplitude = np.median(np.abs(np.diff(raw.get_data(), axis=1)), axis=1)
-    flat = amplitude < FLAT_VOLTS * 1e-3
-    logs = np.log(np.where(flat, 1.0, amplitude))
-    centre = np.median(logs[~flat]) if (~flat).any() else 0.0
-    spread = max(1.4826 * float(np.median(np.abs(logs[~flat] - centre))), 0.1) if (~flat).any() else 1.0
-    return [
-        name
-        for name, value, dead in zip(raw.ch_names, logs, flat, strict=True)
-        if dead or abs(value - centre) > BAD_DEVIATION * spread
-    ]
-
-
-def euclidean_alignment(windows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Whiten windows (n, channels, samples) by the inverse square root of their mean covariance.
-
-    He and Wu 2020, IEEE TBME 67:399. Unlabelled, and of one patient only; the covariance is shrunk towards a
-    multiple of the identity by 5 %.
-    """
-    covariance = np.einsum("nct,ndt->cd", windows, windows) / (windows.shape[0] * windows.shape[2])
-    size = len(covariance)
-    mixed = (1 - SHRINKAGE) * covariance + SHRINKAGE * np.trace(covariance) / size * np.eye(size)
-    values, vectors = np.linalg.eigh(mixed)
-    whitener = vectors @ np.diag(np.maximum(values, 1e-12) ** -0.5) @ vectors.T
-    aligned: NDArray[np.float64] = np.einsum("cd,ndt->nct", whitener, windows)
-    return aligned

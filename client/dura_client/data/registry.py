@@ -77,17 +77,23 @@ def load_dataset(home: SiteHome, name: str) -> DataSet:
     if "/" in name or not path.exists():
         known = ", ".join(sorted(item.name for item in list_datasets(home))) or "none"
         raise InputError(f"there is no data set called {name!r}; registered: {known}", hint="Use `dura site data add`.")
-    try:
-        return DataSet.model_validate_json(read_limited(path, what="the registration"))
-    except ValidationError as error:
-        raise explain_validation(error, what="the registration") from error
+    return _read(path)
 
 
 def list_datasets(home: SiteHome) -> list[DataSet]:
-    """Return all registered data sets."""
-    if not home.data.exists():
-        return []
-    return [DataSet.model_validate_json(path.read_bytes()) for path in sorted(home.data.glob("*.json"))]
+    """Return all registered data sets, sorted by name.
+
+    Raises:
+        InputError: a registration is not valid.
+    """
+    return [_read(path) for path in sorted(home.data.glob("*.json"))] if home.data.exists() else []
+
+
+def _read(path: Path) -> DataSet:
+    try:
+        return DataSet.model_validate_json(read_limited(path, what="the registration"))
+    except ValidationError as error:
+        raise explain_validation(error, what=f"the registration {path.name}") from error
 
 
 def is_simulated(root: Path) -> bool:

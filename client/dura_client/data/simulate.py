@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,9 +19,10 @@ import numpy as np
 from mne_bids import BIDSPath, make_dataset_description, write_raw_bids
 from numpy.typing import NDArray
 
+from dura_client.data.hospitals import HOSPITALS, Hospital
 from dura_client.data.registry import SIMULATOR
-from dura_common.errors import InputError, StateError
-from dura_common.runtime.files import write_atomic
+from dura_common.errors import HostError, InputError, StateError
+from dura_common.runtime.files import SHARED_FILE, write_atomic
 
 TASK = "motorimagery"
 TRIAL_SECONDS = 4.5
@@ -32,116 +32,7 @@ IMAGERY = (0.4, 3.4)
 """Seconds after the cue between which the rhythm is weak."""
 HAND_BANK = 24
 NOISE_SOURCES = 24
-HEAD_RADIUS = 0.09
 RNG_DOMAIN = 0xD0_2A
-TWENTY = [
-    "Fp1",
-    "Fp2",
-    "F7",
-    "F3",
-    "Fz",
-    "F4",
-    "F8",
-    "T7",
-    "C3",
-    "Cz",
-    "C4",
-    "T8",
-    "P7",
-    "P3",
-    "Pz",
-    "P4",
-    "P8",
-    "O1",
-    "O2",
-]
-THIRTYTWO = [
-    "Fp1",
-    "AF3",
-    "F7",
-    "F3",
-    "FC1",
-    "FC5",
-    "T7",
-    "C3",
-    "CP1",
-    "CP5",
-    "P7",
-    "P3",
-    "Pz",
-    "PO3",
-    "O1",
-    "Oz",
-    "O2",
-    "PO4",
-    "P4",
-    "P8",
-    "CP6",
-    "CP2",
-    "C4",
-    "T8",
-    "FC6",
-    "FC2",
-    "F4",
-    "F8",
-    "AF4",
-    "Fp2",
-    "Fz",
-    "Cz",
-]
-TWENTYSEVEN = [
-    "Fz",
-    "F3",
-    "F4",
-    "FC5",
-    "FC1",
-    "FC2",
-    "FC6",
-    "T7",
-    "C5",
-    "C3",
-    "C1",
-    "Cz",
-    "C2",
-    "C4",
-    "C6",
-    "T8",
-    "CP5",
-    "CP1",
-    "CP2",
-    "CP6",
-    "P7",
-    "P3",
-    "Pz",
-    "P4",
-    "P8",
-    "O1",
-    "O2",
-]
-TWELVE = ["F3", "F4", "T7", "C3", "Cz", "C4", "T8", "P3", "Pz", "P4", "O1", "O2"]
-
-
-@dataclass(frozen=True, slots=True)
-class Hospital:
-    """What makes one hospital's recordings different from another's."""
-
-    channels: tuple[str, ...]
-    rate: float
-    reference: tuple[str, ...]
-    """Channels whose mean is subtracted; empty means the average of all."""
-    line: int
-    codes: tuple[str, str]
-    file_format: str
-    stored_scale: float = 1.0
-    """Factor by which stored values are wrong."""
-
-
-HOSPITALS = {
-    "north": Hospital(tuple(TWENTY), 256.0, (), 50, ("left_hand", "right_hand"), "EDF"),
-    "east": Hospital(tuple(THIRTYTWO), 512.0, ("Cz",), 50, ("LH", "RH"), "BrainVision"),
-    "south": Hospital(tuple(TWENTYSEVEN), 250.0, ("P7", "P8"), 60, ("769", "770"), "EDF", 1e3),
-    "west": Hospital(tuple(TWELVE), 200.0, (), 60, ("1", "2"), "BrainVision"),
-}
 
 
 def simulate(
@@ -158,26 +49,49 @@ def simulate(
     Raises:
         InputError: an unknown hospital.
         StateError: the folder exists and is not empty.
+        HostError: the disk is full or the folder cannot be written.
     """
     if hospital not in HOSPITALS:
         raise InputError(f"unknown hospital {hospital!r}; known: {', '.join(HOSPITALS)}")
     if out.exists() and any(out.iterdir()):
         raise StateError(f"{out} exists and is not empty", hint="Choose another folder.")
+    try:
+        _write(out, hospital, patients=patients, trials=trials, seed=seed, progress=progress)
+    except OSError as error:
+        raise HostError(
+            f"cannot write the recordings to {out}: {error.strerror}", hint="Check free space and permissions."
+        ) from error
+
+
+def _write(
+    out: Path, hospital: str, *, patients: int, trials: int, seed: int, progress: Callable[[int, int], None] | None
+) -> None:
     profile = HOSPITALS[hospital]
     seeds = np.random.SeedSequence([RNG_DOMAIN, seed, list(HOSPITALS).index(hospital)]).spawn(patients)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        make_dataset_description(
+            path=out, name=f"Simulated hospital {hospital}", authors=[SIMULATOR], overwrite=True, verbose="error"
+        )
+        description = out / "dataset_description.json"
+        content = json.loads(description.read_text())
+        content["GeneratedBy"] = [{"Name": SIMULATOR, "Description": f"hospital {hospital}, seed {seed}"}]
+        write_atomic(description, json.dumps(content, indent=2).encode(), mode=SHARED_FILE)  # before any recording
         for number in range(patients):
             raw = _patient(profile, np.random.default_rng(seeds[number]), trials)
             path = BIDSPath(root=out, subject=f"{number + 1:03d}", task=TASK, datatype="eeg")
             write_raw_bids(raw, path, format=profile.file_format, allow_preload=True, overwrite=True, verbose="error")
+            _declare_reference(path, profile)
             if progress is not None:
                 progress(number + 1, patients)
-        make_dataset_description(path=out, name=f"Simulated hospital {hospital}", overwrite=True, verbose="error")
-    description = out / "dataset_description.json"
-    content = json.loads(description.read_text())
-    content["GeneratedBy"] = [{"Name": SIMULATOR, "Description": f"hospital {hospital}, seed {seed}"}]
-    write_atomic(description, json.dumps(content, indent=2).encode(), mode=0o644)
+
+
+def _declare_reference(path: BIDSPath, profile: Hospital) -> None:
+    """Say in the sidecar, as BIDS requires, what mne-bids cannot know."""
+    sidecar = path.copy().update(suffix="eeg", extension=".json").fpath
+    content = json.loads(sidecar.read_text())
+    content["EEGReference"] = "mean of " + ", ".join(profile.reference) if profile.reference else "average"
+    sidecar.write_text(json.dumps(content, indent=4))
 
 
 @lru_cache(maxsize=8)

@@ -1,0 +1,47 @@
+"""The four hospitals of the simulator: they differ in what differs between real ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+CLASSICAL = _names("Fp1 Fp2 F7 F3 Fz F4 F8 T7 C3 Cz C4 T8 P7 P3 Pz P4 P8 O1 O2")
+"""The 19 electrodes of the clinical 10-20 system."""
+BIOSEMI = _names(
+    "Fp1 AF3 F7 F3 FC1 FC5 T7 C3 CP1 CP5 P7 P3 Pz PO3 O1 Oz O2 PO4 P4 P8 CP6 CP2 C4 T8 FC6 FC2 F4 F8 AF4 Fp2 Fz Cz"
+)
+"""BioSemi's cap of 32."""
+MOTOR = _names("Fz F3 F4 FC5 FC1 FC2 FC6 T7 C5 C3 C1 Cz C2 C4 C6 T8 CP5 CP1 CP2 CP6 P7 P3 Pz P4 P8 O1 O2")
+"""27, dense over the motor strip."""
+SPARSE = _names("F3 F4 T7 C3 Cz C4 T8 P3 Pz P4 O1 O2")
+"""12, without a frontal midline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hospital:
+    """What makes one hospital's recordings different from another's."""
+
+    channels: tuple[str, ...]
+    rate: float
+    """Hz."""
+    reference: tuple[str, ...]
+    """Channels whose mean is subtracted; empty means the average of all."""
+    line: int
+    """Hz."""
+    codes: tuple[str, str]
+    """Event codes of the left and the right hand."""
+    file_format: str
+    stored_scale: float = 1.0
+    """Factor by which stored values are wrong."""
+
+
+HOSPITALS = {
+    "north": Hospital(CLASSICAL, 256.0, (), 50, ("left_hand", "right_hand"), "EDF"),
+    "east": Hospital(BIOSEMI, 512.0, ("Cz",), 50, ("LH", "RH"), "BrainVision"),
+    "south": Hospital(MOTOR, 250.0, ("P7", "P8"), 60, ("769", "770"), "EDF", 1e3),
+    "west": Hospital(SPARSE, 200.0, (), 60, ("1", "2"), "BrainVision"),
+}

@@ -1,0 +1,61 @@
+"""What event codes mean, where the data set itself says so: ``Levels`` in its events sidecars (BIDS).
+
+Only a description that is plainly one name counts ("left hand", "Left_Hand", "LH"); a sentence is not
+interpreted. What was understood is shown at registration, and ``--label`` overrides it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dura_client.data.registry import KNOWN_LABELS
+from dura_common.runtime.files import parse_json, read_limited
+from dura_common.study import WORD
+
+MAX_WORDS = 3
+"""A description with more words is a sentence."""
+
+
+def labels_from_sidecars(root: Path, task: str) -> dict[str, str]:
+    """Return event code to class name as the data set's events sidecars declare it; empty if they do not.
+
+    Raises:
+        InputError: a sidecar is not valid JSON.
+    """
+    labels: dict[str, str] = {}
+    for path in _sidecars(root, task):
+        content = parse_json(read_limited(path, what=path.name), what=path.name)
+        for column in ("trial_type", "value"):
+            for code, text in _levels(content.get(column)):
+                name = class_name(text)
+                if name and name != code:
+                    labels.setdefault(code, name)
+    return labels
+
+
+def class_name(description: str) -> str:
+    """Return a description as a class name, or an empty string if it is not plainly one."""
+    words = re.findall(r"[A-Za-z0-9.-]+", description)
+    name = "_".join(words).lower()
+    if not 0 < len(words) <= MAX_WORDS or not re.match(WORD, name):
+        return ""
+    return KNOWN_LABELS.get(name, name)
+
+
+def _sidecars(root: Path, task: str) -> Iterator[Path]:
+    """Yield the sidecar at the root (BIDS inheritance), then the first of a recording."""
+    yield from (path for path in (root / f"task-{task}_events.json", root / "events.json") if path.exists())
+    yield from sorted(root.glob(f"sub-*/**/eeg/*_task-{task}_*events.json"))[:1]
+
+
+def _levels(column: Any) -> Iterator[tuple[str, str]]:
+    levels = column.get("Levels") if isinstance(column, Mapping) else None
+    if not isinstance(levels, Mapping):
+        return
+    for code, value in levels.items():
+        text = value.get("Description") if isinstance(value, Mapping) else value
+        if isinstance(text, str):
+            yield str(code), text
