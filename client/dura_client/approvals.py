@@ -34,7 +34,7 @@ from dura_common.envelope import canonical_json, sign, verify
 from dura_common.errors import DuraError, StateError, TrustError
 from dura_common.identity import CLOCK_SKEW
 from dura_common.messages import Offer, RefusalReason, Standing
-from dura_common.roster import Roster, check_successor
+from dura_common.roster import Roster, check_successor, decode_identity
 from dura_common.runtime.files import private_folder, read_limited, write_atomic
 from dura_common.study import STUDY_TYPE, Digest, Frozen, Study, Word
 
@@ -262,7 +262,7 @@ def _approved_before(home: SiteHome, checked: CheckedOffer) -> bool:
 
 
 def _read_decision(home: SiteHome, decision: Decision) -> tuple[Approval, Choice]:
-    key = SiteKeys(home).identity().public_key()
+    key = decode_identity(load_card(home).identity)  # the roster vouches for it, see check_offer
     try:
         approval = parse_approval(verify(decision.approval, APPROVAL_TYPE, [key]))
         choice = Choice.model_validate_json(verify(decision.choice, CHOICE_TYPE, [key]))

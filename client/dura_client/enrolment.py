@@ -16,7 +16,7 @@ from dura_client.keys import SiteKeys, closed_folder
 from dura_client.settings import load_settings
 from dura_common.envelope import MAX_ENVELOPE_BYTES, canonical_json, sign
 from dura_common.errors import DuraError, StateError, TrustError
-from dura_common.identity import check_issued, load_certificate, make_request, node_public_text, site_uri
+from dura_common.identity import check_issued, load_certificate, load_request, make_request, node_public_text, site_uri
 from dura_common.roster import (
     CARD_TYPE,
     Admission,
@@ -126,7 +126,7 @@ def check_admission(home: SiteHome, text: bytes, now: datetime, *, accepted: Col
     authority = load_certificate(admission.authority.encode())
     certificate = load_certificate(admission.certificate.encode())
     check_issued(certificate, authority, now)
-    if certificate.public_key() != SiteKeys(home).tls().public_key():
+    if certificate.public_key() != load_request(card.request.encode()).public_key():
         raise TrustError("the certificate in the admission is not for this site's key")
     if _names(certificate) != [site_uri(card.name)]:
         raise TrustError("the certificate in the admission does not name this site")

@@ -14,11 +14,10 @@ from pydantic import ValidationError
 
 from dura_client.enrolment import load_card, load_pinned
 from dura_client.home import SiteHome
-from dura_client.keys import SiteKeys
 from dura_common.envelope import digest, payload_of, verify
 from dura_common.errors import DuraError, PolicyError, StateError, TrustError
 from dura_common.messages import Offer, RefusalReason
-from dura_common.roster import Expired, Roster, encode_identity, read_roster
+from dura_common.roster import Expired, Roster, read_roster
 from dura_common.runtime.files import private_folder, read_limited, write_atomic
 from dura_common.study import STUDY_TYPE, Study, StudyDocument, explain_validation
 
@@ -81,8 +80,7 @@ def check_offer(home: SiteHome, offer: Offer, now: datetime) -> CheckedOffer:
         raise NotAuthentic("the study was signed for another roster", RefusalReason.OTHER_ROSTER)
     card = load_card(home)
     mine = roster.site(card.name)
-    identity = encode_identity(SiteKeys(home).identity().public_key())
-    if mine is None or (mine.identity, mine.node_key) != (identity, card.node_key):
+    if mine is None or (mine.identity, mine.node_key) != (card.identity, card.node_key):
         raise NotAuthentic("the study's roster does not list this site", RefusalReason.OTHER_ROSTER)
     if card.name not in document.study.sites:
         raise NotAuthentic("the study does not list this site")

@@ -23,18 +23,19 @@ from dura_client.approvals import (
     require_approved,
     standing,
 )
-from dura_client.enrolment import load_card, load_pinned
+from dura_client.enrolment import init, load_card, load_pinned
 from dura_client.home import SiteHome
-from dura_client.keys import SiteKeys
+from dura_client.keys import PASSPHRASE_FILE, SiteKeys
 from dura_client.offers import MAX_OFFERS
 from dura_common.approval import APPROVAL_TYPE, parse_approval
 from dura_common.envelope import canonical_json, digest, payload_of, sign, verify
-from dura_common.errors import DuraError, StateError
+from dura_common.errors import DuraError, StateError, TrustError
 from dura_common.identity import load_private
 from dura_common.messages import Offer, RefusalReason
 from dura_common.roster import ROSTER_TYPE, Roster, encode_identity
 from dura_common.study import STUDY_TYPE, StudyDocument
 from dura_server import enrolment as coordinator_side
+from dura_server.researcher import create_identity
 
 
 @pytest.fixture
@@ -300,6 +301,29 @@ def test_decision_altered_on_disk(consortium: Consortium, north: SiteHome, what:
     else:
         path.write_text(json.dumps({**stored, what: foreign[what]}))
     _refused(north, lambda: require_approved(north, reference, NOW), RefusalReason.NOT_AUTHENTIC)
+
+
+def test_only_signing_needs_the_passphrase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Joining, offers and the check of an approval work with locked keys; saying yes does not."""
+    consortium = Consortium(tmp_path)
+    init(consortium.site("north"), "north", b"correct horse", NOW)
+    consortium.make_coordinator()
+    consortium.make_site("east")
+    _, path = create_identity(consortium.researcher, "ada", NOW)
+    consortium.admit(consortium.card("north"), consortium.card("east"), path.read_bytes())
+    consortium.join("north")
+    north = consortium.site("north")
+    offer, reference = consortium.offer()
+    receive_offer(north, offer, NOW)
+    before = contents(tmp_path)
+    with pytest.raises(TrustError, match="needs a passphrase"):
+        approve(north, reference, "ward-3", NOW)
+    assert contents(tmp_path) == before
+    (tmp_path / "passphrase").write_text("correct horse")
+    monkeypatch.setenv(PASSPHRASE_FILE, str(tmp_path / "passphrase"))
+    approve(north, reference, "ward-3", NOW)
+    monkeypatch.delenv(PASSPHRASE_FILE)
+    assert require_approved(north, reference, NOW).digest == reference
 
 
 def test_disk_is_not_filled_with_offers(consortium: Consortium, north: SiteHome) -> None:
