@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from flwr.common.constant import SType
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from dura_common.errors import InputError
 
 BODY = "dura"
 VECTOR = "vector"
+FLOAT_BYTES = 4
 
 
 def to_records(body: bytes, vector: NDArray[np.float32] | None) -> RecordDict:
@@ -40,13 +45,20 @@ def from_records(content: object, *, max_parameters: int) -> tuple[bytes, NDArra
 
 
 def _vector(array: Array, max_parameters: int) -> NDArray[np.float32]:
-    # The declared form is checked before numpy reads the bytes; np.load inside refuses pickles.
-    if array.dtype != "float32" or len(array.shape) != 1 or not 0 < array.shape[0] <= max_parameters:
-        raise InputError(f"a vector must be 1-D float32 of at most {max_parameters} values")
+    if array.stype != SType.NUMPY or array.dtype != "float32" or len(array.shape) != 1:
+        raise InputError("a vector must be a 1-D numpy array of float32")
+    length = array.shape[0]
+    if not 0 < length <= max_parameters:
+        raise InputError(f"a vector must have at most {max_parameters} values")
+    # numpy's own loader would allocate whatever the header asks for; here the header only has to agree.
+    stream = BytesIO(array.data)
     try:
-        vector = array.numpy()
+        if npy.read_magic(stream) != (1, 0):
+            raise InputError("a vector is stored in another version of numpy's format")
+        shape, _, dtype = npy.read_array_header_1_0(stream)
     except (ValueError, EOFError, OSError) as error:
         raise InputError("a vector cannot be read") from error
-    if vector.dtype != np.float32 or vector.shape != tuple(array.shape):
+    values = array.data[stream.tell() :]
+    if shape != (length,) or dtype != np.dtype("<f4") or len(values) != FLOAT_BYTES * length:
         raise InputError("a vector is not what it declares to be")
-    return vector
+    return np.frombuffer(values, dtype="<f4").astype(np.float32)  # a copy that may be written to
