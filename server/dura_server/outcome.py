@@ -13,9 +13,9 @@ from dura_common.errors import StateError
 from dura_common.privacy.plan import plan_of
 from dura_common.runtime.files import read_limited
 from dura_common.study import LocalNoise, explain_validation
+from dura_common.warnings import warnings_of
 from dura_server.report.result import Point, SimulationOnly, SiteResult, StudyResult
 from dura_server.study_store import StoredStudy
-from dura_server.warnings import warnings_of
 
 
 class _ExtraSite(BaseModel):

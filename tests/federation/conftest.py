@@ -1,114 +1,11 @@
-"""A real consortium on this machine: processes, TLS, node keys, simulated recordings."""
+"""One running consortium for all tests of a module."""
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import pytest
-
-SITES = ("north", "west")
-CODES = {"west": ["--label", "1=left_hand", "--label", "2=right_hand"]}
-PATIENTS = 16
-
-
-class Failed(Exception):
-    """A dura command ended with an error; carries its exit code and JSON error."""
-
-    def __init__(self, code: int, error: dict[str, str]) -> None:
-        super().__init__(f"exit code {code}: {error}")
-        self.code = code
-        self.error = error
-
-
-def dura(*words: object, env: dict[str, str] | None = None) -> dict[str, Any]:
-    """Run a dura command with --json and return its answer, or raise Failed."""
-    process = subprocess.run(
-        [sys.executable, "-m", "dura_common", *map(str, words), "--json"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=240,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})},
-    )
-    answer = json.loads(process.stdout or b"{}")
-    if process.returncode:
-        raise Failed(process.returncode, answer.get("error", {"message": process.stderr.decode()[-2000:]}))
-    return dict(answer)
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@dataclass
-class Consortium:
-    """Homes of one running consortium."""
-
-    root: Path
-    port: int = field(default_factory=free_port)
-    internal: int = field(default_factory=free_port)
-
-    @property
-    def coordinator(self) -> Path:
-        """The coordinator's home."""
-        return self.root / "coordinator"
-
-    def site(self, name: str) -> Path:
-        """A site's home."""
-        return self.root / name
-
-    def enrol(self) -> None:
-        """Make coordinator, sites and researcher, and join them."""
-        options = ["--port", self.port, "--internal-port", self.internal, "--home", self.coordinator]
-        dura("coordinator", "init", "--consortium", "test", "--host", "127.0.0.1", *options)
-        cards = [dura("site", "init", "--name", name, "--home", self.site(name))["card"] for name in SITES]
-        cards.append(dura("study", "identity", "--name", "rita", "--researcher", self.root / "rita")["card"])
-        dura("coordinator", "admit", *cards, "--yes", "--out", self.root / "post", "--home", self.coordinator)
-        for name in SITES:
-            admission = self.root / "post" / f"{name}.admission.json"
-            dura("site", "join", admission, "--yes", "--home", self.site(name))
-
-    def prepare(self, name: str) -> None:
-        """Simulate and register one site's recordings and write its policy."""
-        folder = self.root / "bids" / name
-        dura("site", "data", "simulate", folder, "--hospital", name, "--patients", PATIENTS, "--trials", 12)
-        labels = CODES.get(name, [])
-        dura("site", "data", "add", "mi", folder, "--task", "motorimagery", *labels, "--home", self.site(name))
-        caps = ["--epsilon-per-study", 8, "--epsilon-total", 10, "--delta", 1e-3, "--minimum-sites", 2]
-        dura("site", "policy", "init", *caps, "--unsafe-plain-updates", "--home", self.site(name))
-
-    def start(self) -> None:
-        """Start all services."""
-        dura("coordinator", "start", "--detach", "--home", self.coordinator)
-        for name in SITES:
-            dura("site", "start", "--detach", "--home", self.site(name))
-
-    def stop(self) -> None:
-        """Stop all services; those that do not run are left alone."""
-        for name in SITES:
-            dura("site", "stop", "--home", self.site(name))
-        dura("coordinator", "stop", "--home", self.coordinator)
-
-    def study(self, name: str, *, rounds: int = 2) -> Path:
-        """Write and sign a small study and return the signed file."""
-        path = self.root / f"{name}.toml"
-        sites = [word for site in SITES for word in ("--site", f"{site}={PATIENTS}")]
-        dura("study", "new", path, *sites, "--name", name, "--unsafe-plain-updates")
-        text = path.read_text().replace("rounds = 8", f"rounds = {rounds}")
-        path.write_text(text.replace("steps_per_round = 10", "steps_per_round = 2"))
-        roster = ["--roster", self.coordinator / "roster.json", "--researcher", self.root / "rita"]
-        return Path(dura("study", "sign", path, *roster)["path"])
+from tests.federation.world import SITES, Consortium
 
 
 @pytest.fixture(scope="module")

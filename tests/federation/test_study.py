@@ -8,10 +8,11 @@ import socket
 import ssl
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
+from tests.federation.world import SITES, Consortium, Failed, dura
 
 from dura_client.approvals import require_approved
 from dura_client.home import SiteHome
@@ -23,18 +24,7 @@ from dura_server.home import CoordinatorHome
 from dura_server.rounds import first_parameters
 from dura_server.study_store import StudyStore
 
-if TYPE_CHECKING:
-    from conftest import Consortium
-
-# In the long suite until it has been timed on an idle machine of two cores.
-pytestmark = [pytest.mark.federation, pytest.mark.full, pytest.mark.timeout(900)]
-
-
-def tools() -> Any:
-    """Return the module of the fixtures (its helpers are shared by name)."""
-    import sys
-
-    return next(module for name, module in sys.modules.items() if name.endswith("federation.conftest"))
+pytestmark = [pytest.mark.federation, pytest.mark.timeout(900)]
 
 
 def digest_of(signed: Path) -> str:
@@ -47,14 +37,13 @@ def digest_of(signed: Path) -> str:
 @pytest.fixture(scope="module")
 def finished(consortium: Consortium) -> str:
     """Return the digest of a study that was approved by all sites and run to its end."""
-    dura = tools().dura
     signed = consortium.study("hands")
     digest = digest_of(signed)
     offered = dura("study", "submit", signed, "--home", consortium.coordinator)
     assert offered["phase"] == "offered"
-    with pytest.raises(tools().Failed, match="needed sites have approved"):
+    with pytest.raises(Failed, match="needed sites have approved"):
         dura("study", "run", digest, "--home", consortium.coordinator)
-    for name in tools().SITES:
+    for name in SITES:
         assert Ledger(SiteHome(consortium.site(name)).ledger).spent(1e-3) == 0
         dura("site", "approve", digest, "--data", "mi", "--yes", "--home", consortium.site(name))
     outcome = dura("study", "run", digest, "--home", consortium.coordinator)
@@ -65,10 +54,9 @@ def finished(consortium: Consortium) -> str:
 
 def test_an_approved_study_runs_to_its_end_and_costs_what_was_planned(consortium: Consortium, finished: str) -> None:
     """The model is there, every site's ledger holds exactly the planned cost, settled and intact."""
-    dura = tools().dura
     stored = StudyStore(CoordinatorHome(consortium.coordinator)).load(finished)
     assert stored.read_model().size == first_parameters(stored.study).size
-    for name in tools().SITES:
+    for name in SITES:
         shown = dura("site", "ledger", "show", "--home", consortium.site(name))
         assert 7.8 < shown["spent"] <= 8.0
         assert dura("site", "ledger", "verify", "--home", consortium.site(name))["verified"]
@@ -123,13 +111,12 @@ def test_an_approval_altered_on_disk_is_noticed(consortium: Consortium, finished
 
 def test_a_second_study_that_would_exceed_the_cap_is_refused_at_review(consortium: Consortium, finished: str) -> None:
     """Epsilon 8 was spent of 10: another study of 8 fails the rule and cannot be approved."""
-    dura, failed = tools().dura, tools().Failed
     signed = consortium.study("again")
     dura("study", "submit", signed, "--home", consortium.coordinator)
     home = consortium.site("north")
     review = dura("site", "review", digest_of(signed), "--data", "mi", "--home", home)
     assert [f["rule"] for f in review["findings"] if not f["passed"]] == ["epsilon-total"]
-    with pytest.raises(failed) as caught:
+    with pytest.raises(Failed) as caught:
         dura("site", "approve", digest_of(signed), "--data", "mi", "--yes", "--home", home)
     assert caught.value.code == 12
     assert finished != digest_of(signed)
@@ -170,7 +157,7 @@ def test_code_in_a_bundle_never_runs_at_a_site(consortium: Consortium, finished:
     replies = json.loads((tmp_path / "replies.json").read_text())
     assert [json.loads(reply) for reply in replies] == [{"kind": "refusal", "reason": "not-understood"}] * 2
     assert list(tmp_path.glob("it-ran*")) == []
-    for name in tools().SITES:
+    for name in SITES:
         unpacked = list(consortium.site(name).glob("flower/apps/*"))
         assert unpacked == []
     assert finished
@@ -217,15 +204,15 @@ def test_a_client_of_another_authority_cannot_even_connect(consortium: Consortiu
 
 def test_a_second_start_is_refused_and_the_first_goes_on(consortium: Consortium) -> None:
     """Starting twice is one clear error, and the running services are not disturbed."""
-    with pytest.raises(tools().Failed) as caught:
-        tools().dura("coordinator", "start", "--detach", "--home", consortium.coordinator)
+    with pytest.raises(Failed) as caught:
+        dura("coordinator", "start", "--detach", "--home", consortium.coordinator)
     assert caught.value.code == 14
-    assert tools().dura("coordinator", "status", "--home", consortium.coordinator)["running"]
+    assert dura("coordinator", "status", "--home", consortium.coordinator)["running"]
 
 
 def test_private_keys_are_readable_by_their_owner_only(consortium: Consortium) -> None:
     """Every file among the keys has mode 0600, and no exchanged file holds a private key."""
-    for home in (consortium.coordinator, *(consortium.site(name) for name in tools().SITES)):
+    for home in (consortium.coordinator, *(consortium.site(name) for name in SITES)):
         for path in (home / "keys").iterdir():
             assert path.stat().st_mode & 0o777 == 0o600, path
     for path in (consortium.root / "post").iterdir():

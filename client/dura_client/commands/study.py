@@ -163,6 +163,7 @@ def _review(out: Output, home: Path, reference: str, data: str) -> tuple[str, st
     from dura_client.cohort import load_cohort
     from dura_client.home import SiteHome
     from dura_client.review import review
+    from dura_common.warnings import warnings_of
 
     site = SiteHome(home.expanduser())
     offer = find_offer(site, reference)
@@ -175,10 +176,8 @@ def _review(out: Output, home: Path, reference: str, data: str) -> tuple[str, st
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     result = review(site, offer.digest, offer.study, cohort)
-    if offer.study.aggregation.unsafe_plain_updates:
-        out.warn("unsafe_plain_updates: the coordinator will see this site's updates one by one")
-    if offer.study.privacy.noise == "none":
-        out.warn('noise = "none": this study has no differential privacy; only public data may take part')
+    for sentence in warnings_of(offer.study):
+        out.warn(sentence)
     _show(out, offer.study.name, offer.digest, result)
     return offer.digest, offer.study.name, result
 

@@ -13,8 +13,8 @@ from rich.table import Table
 from dura_common.errors import HostError, PolicyError, StateError
 from dura_common.runtime.console import JsonOption, Output, command
 from dura_common.runtime.files import SHARED_FILE, read_limited, write_atomic
+from dura_common.warnings import warnings_of
 from dura_server.commands.options import DEFAULT_HOME, HomeOption, StudyArgument
-from dura_server.warnings import warnings_of
 
 if TYPE_CHECKING:
     from dura_server.home import CoordinatorHome

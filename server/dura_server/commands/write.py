@@ -118,7 +118,7 @@ def _site(item: str) -> tuple[str, int]:
 
 
 def _warn(out: Output, study: Study) -> None:
-    from dura_server.warnings import warnings_of
+    from dura_common.warnings import warnings_of
 
     for sentence in warnings_of(study):
         out.warn(sentence)
