@@ -15,7 +15,7 @@ from dura_client.data.prepare import PatientData, prepare
 from dura_client.data.registry import load_dataset
 from dura_client.home import SiteHome
 from dura_client.keys import SiteKeys
-from dura_client.training.engine import TrainingPatient
+from dura_client.training.patient import TrainingPatient
 from dura_client.training.split import held_out
 from dura_common.errors import InputError
 from dura_common.study import Study

@@ -20,8 +20,9 @@ from dura_client.data.registry import load_dataset
 from dura_client.gate import build_model
 from dura_client.home import SiteHome
 from dura_client.settings import load_settings
-from dura_client.training.engine import TrainingPatient, train_round
+from dura_client.training.engine import train_round
 from dura_client.training.evaluation import score
+from dura_client.training.patient import TrainingPatient
 from dura_common.errors import InputError, PolicyError
 from dura_common.models import load_vector
 from dura_common.privacy.plan import plan_of

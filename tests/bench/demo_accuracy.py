@@ -26,8 +26,9 @@ from dura_client.data.prepare import prepare
 from dura_client.data.registry import DataSet
 from dura_client.data.simulate import HOSPITALS, simulate
 from dura_client.gate import build_model
-from dura_client.training.engine import TrainingPatient, train_round
+from dura_client.training.engine import train_round
 from dura_client.training.evaluation import score
+from dura_client.training.patient import TrainingPatient
 from dura_client.training.split import held_out
 from dura_common.models import load_vector, to_vector
 from dura_common.privacy.plan import plan_of

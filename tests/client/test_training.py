@@ -10,9 +10,10 @@ import torch
 from scipy import stats
 
 from dura_client.training import engine
-from dura_client.training.engine import TrainingPatient, train_round
+from dura_client.training.engine import train_round
 from dura_client.training.evaluation import release_sums, score
 from dura_client.training.optimiser import PatientOptimizer
+from dura_client.training.patient import TrainingPatient
 from dura_client.training.secure_random import bernoulli, choose, gaussian
 from dura_client.training.split import held_out
 from dura_common.errors import InputError

@@ -16,28 +16,19 @@ windows counts zero but is drawn like everybody else.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.optim import SGD, Adam, Optimizer
 
 from dura_client.training.optimiser import PatientOptimizer
+from dura_client.training.patient import TrainingPatient
 from dura_client.training.secure_random import bernoulli, choose
 from dura_common.errors import InputError
 from dura_common.models import project_constraints
 from dura_common.privacy.plan import PrivacyPlan
 from dura_common.study import Study, Training
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingPatient:
-    """One patient's windows, float32 (windows, channels, samples), and labels, int64 (windows,)."""
-
-    windows: NDArray[np.float32]
-    labels: NDArray[np.int64]
 
 
 def train_round(

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from dura_client.training.engine import TrainingPatient
+from dura_client.training.patient import TrainingPatient
 from dura_client.training.secure_random import integer_gaussian
 from dura_common.privacy.estimate import PATIENT_NORM
 

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from dura_client.training.engine import TrainingPatient, train_round
+from dura_client.training.engine import train_round
+from dura_client.training.patient import TrainingPatient
 from dura_common.privacy.plan import PrivacyPlan, plan_of
 from dura_common.study import Study
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from dura_client.training.engine import TrainingPatient
 from dura_client.training.evaluation import BATCH, release_sums, score
 from dura_client.training.optimiser import GRID_BITS, PatientOptimizer
+from dura_client.training.patient import TrainingPatient
 from dura_common.models import build
 from dura_common.privacy.estimate import PATIENT_NORM, accuracy_from
 from dura_common.study import EEGNetModel
