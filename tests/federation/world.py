@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,8 +90,8 @@ class Consortium:
     def start(self) -> None:
         """Start all services."""
         dura("coordinator", "start", "--detach", "--home", self.coordinator)
-        for name in self.sites:
-            dura("site", "start", "--detach", "--home", self.site(name))
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda name: dura("site", "start", "--detach", "--home", self.site(name)), self.sites))
 
     def stop(self) -> None:
         """Stop all services; those that do not run are left alone."""
