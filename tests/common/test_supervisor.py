@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from dura_common.errors import HostError, StateError
+from dura_common.errors import HostError, StateError, TrustError
 from dura_common.runtime import running
 from dura_common.runtime.running import Lock, detach, holder, require_free_port, status, stop
 
@@ -236,10 +236,11 @@ def test_a_lock_file_left_behind_stands_in_nobodys_way(tmp_path: Path) -> None:
 
 
 def test_a_background_start_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The JSON error of the process in the background becomes the message in front."""
-    fault = 'print(\'{"error": {"message": "the port 7 is taken"}}\'); raise SystemExit(15)'
-    with pytest.raises(HostError, match="the port 7 is taken"):
-        detach([sys.executable, "-c", fault], tmp_path)
+    """The JSON error of the process in the background becomes the error in front, family and hint included."""
+    error = {"error": {"code": "trust", "message": "the roster has expired", "hint": "Ask for a new one."}}
+    with pytest.raises(TrustError, match="the roster has expired") as caught:
+        detach([sys.executable, "-c", f"print({json.dumps(error)!r}); raise SystemExit(11)"], tmp_path)
+    assert caught.value.hint == "Ask for a new one."
     with pytest.raises(HostError, match=r"supervisor\.out"):
         detach([sys.executable, "-c", "raise SystemExit(15)"], tmp_path)
     monkeypatch.setattr(running, "START_SECONDS", 0.5)

@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from dura_common.errors import HostError, StateError
+from dura_common.errors import DuraError, HostError, StateError
 from dura_common.runtime.files import parse_json, private_folder, read_limited
 
 START_SECONDS = 120.0
 STOP_SECONDS = 40.0
 TICK_SECONDS = 0.1
+MAX_ERROR_BYTES = 20_000
 
 
 class Lock:
@@ -96,6 +97,7 @@ def detach(argv: Sequence[str], folder: Path) -> None:
     Raises:
         StateError: one runs already.
         HostError: it did not become ready.
+        DuraError: what the command itself answered, in its own family.
     """
     if holder(folder) is not None:
         raise StateError("it is running already", hint="Use `stop` first, or `status` to look.")
@@ -107,19 +109,21 @@ def detach(argv: Sequence[str], folder: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not status(folder)["ready"]:
         if process.poll() is not None:
-            raise HostError(f"it did not start: {_last_error(output)}")
+            raise _why(output)
         if time.monotonic() > deadline:
             process.terminate()
             raise HostError("it did not become ready in time", hint=f"See {output}")
         time.sleep(TICK_SECONDS)
 
 
-def _last_error(output: Path) -> str:
-    content = output.read_bytes()[-20_000:]
+def _why(output: Path) -> DuraError:
+    """Return the error that a command wrote as JSON, in its family, so that scripts see one exit code either way."""
+    families = {family.code: family for family in DuraError.__subclasses__()}
     try:
-        return str(json.loads(content)["error"]["message"])
+        error = json.loads(output.read_bytes()[-MAX_ERROR_BYTES:])["error"]
+        return families[error["code"]](f"it did not start: {error['message']}", hint=str(error["hint"]))
     except (ValueError, KeyError, TypeError):
-        return f"see {output}"
+        return HostError(f"it did not start: see {output}")
 
 
 def require_free_port(host: str, port: int, *, what: str) -> None:
