@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $(STAMP)
 
-demo: setup  ## Run the first federated study on simulated hospitals (under 5 minutes on two cores).
+demo: setup  ## Run the first federated study on simulated hospitals (six minutes on two cores).
 	$(BIN)/dura demo
 
 test: setup  ## Run the default tests.
