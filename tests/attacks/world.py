@@ -159,10 +159,6 @@ class Planes:
         """Start the coordinator with the public command."""
         dura("coordinator", "start", "--detach", "--home", self.coordinator.path)
 
-    def start_site(self, name: str) -> None:
-        """Start a site with the public command: the installed app serves."""
-        dura("site", "start", "--detach", "--home", self.site(name).path)
-
     def start_echo(self, name: str) -> None:
         """Start a site whose runner serves the echo app of the tests."""
         home = self.site(name)

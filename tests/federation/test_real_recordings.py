@@ -19,8 +19,7 @@ DATA = find_data()
 SUBJECTS = {"north": [1, 2], "east": [3, 4], "south": [5, 6], "west": [7, 8]}
 CHANCE = 0.25
 MARGIN = 0.25
-"""Six standard errors of the mean over eight people and 256 held-out trials. Measured: 0.70 to 0.74 with three
-seeds; within-person ridge on filter-bank covariances reaches 0.69 on the same split."""
+"""About five standard errors (spread over eight people 0.14). Measured once through this test: 0.732."""
 STUDY = f"""\
 name = "flicker"
 question = "At which frequency does the light flicker that a person looks at?"
