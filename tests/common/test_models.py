@@ -8,6 +8,7 @@ import torch
 
 from dura_common.errors import InputError
 from dura_common.models import build, load_vector, parameter_count, project_constraints, to_vector
+from dura_common.models.eegnet import SpatialConv
 from dura_common.study import EEGNetModel
 
 
@@ -79,3 +80,15 @@ def test_windows_too_short_for_the_pooling_are_refused() -> None:
     """A model that could not be built is refused with the number of samples that it needs."""
     with pytest.raises(InputError, match="at least 32 samples"):
         build(EEGNetModel(), channels=3, samples=31, classes=2, sampling_rate=64, seed=1)
+
+
+def test_the_spatial_convolution_is_the_ordinary_one() -> None:
+    """The matrix product gives what torch's depthwise convolution gives, forward and backward."""
+    fast = SpatialConv(3, 6, (5, 1), groups=3, bias=False)
+    windows = torch.randn(4, 3, 5, 7, dtype=torch.float64, requires_grad=True)
+    weight = fast.double().weight
+    ordinary = torch.nn.functional.conv2d(windows, weight, groups=3)
+    assert torch.allclose(fast(windows), ordinary, atol=1e-12)
+    seen = torch.autograd.grad(fast(windows).square().sum(), [windows, weight])
+    expected = torch.autograd.grad(ordinary.square().sum(), [windows, weight])
+    assert all(torch.allclose(one, other, atol=1e-10) for one, other in zip(seen, expected, strict=True))

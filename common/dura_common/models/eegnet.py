@@ -8,11 +8,24 @@ a bias per channel like BatchNorm, so the number of trained parameters is exactl
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 SEPARABLE_KERNEL = 16
 FIRST_POOL = 4
 SECOND_POOL = 8
+
+
+class SpatialConv(nn.Conv2d):
+    """A depthwise convolution over all channels at once, as one matrix product per temporal filter.
+
+    The sums are those of ``nn.Conv2d``; the general kernel takes about six times as long for forward and backward.
+    """
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Return (windows, filters, 1, samples) of (windows, groups, channels, samples)."""
+        weight = self.weight.view(self.groups, -1, self.weight.shape[2])
+        return torch.matmul(weight, windows).flatten(1, 2).unsqueeze(2)
 
 
 class EEGNet(nn.Module):
@@ -35,7 +48,7 @@ class EEGNet(nn.Module):
         self.features = nn.Sequential(
             nn.Conv2d(1, temporal_filters, (1, kernel), padding="same", bias=False),
             nn.GroupNorm(1, temporal_filters),
-            nn.Conv2d(temporal_filters, spatial, (channels, 1), groups=temporal_filters, bias=False),
+            SpatialConv(temporal_filters, spatial, (channels, 1), groups=temporal_filters, bias=False),
             nn.GroupNorm(1, spatial),
             nn.ELU(),
             nn.AvgPool2d((1, FIRST_POOL)),
