@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.dura-setup
 
-.PHONY: help setup demo test test-full lint docs wheel clean
+.PHONY: help setup demo test test-full bench lint docs wheel clean
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -24,6 +24,9 @@ test: setup  ## Run the default tests.
 
 test-full: setup  ## Run all tests, the long ones too.
 	$(BIN)/python -m pytest
+
+bench: setup  ## Measure everything that is promised; JSON lines, minutes long.
+	$(BIN)/python -m tests.bench
 
 lint: setup  ## Check style, types, imports and dependencies.
 	$(BIN)/ruff check .
