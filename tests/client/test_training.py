@@ -9,10 +9,9 @@ import pytest
 import torch
 from scipy import stats
 
-from dura_client.training import engine
-from dura_client.training.engine import train_round
+from dura_client.training.engine import PatientEngine, train_round
 from dura_client.training.evaluation import release_sums, score
-from dura_client.training.optimiser import PatientOptimizer
+from dura_client.training.optimiser import WHOLE, add_noise
 from dura_client.training.patient import TrainingPatient
 from dura_client.training.secure_random import bernoulli, choose, gaussian
 from dura_client.training.split import held_out
@@ -81,31 +80,59 @@ def adversaries() -> list[TrainingPatient]:
     return found
 
 
-def summed(patients: list[TrainingPatient]) -> np.ndarray[Any, Any]:
+def summed(study: Study, patients: list[TrainingPatient]) -> np.ndarray[Any, Any]:
     """Return the clipped, cut and summed gradients of one step, before noise, in units of the gradient."""
-    model = network()
-    optimiser = PatientOptimizer(
-        torch.optim.SGD(model.parameters(), lr=1.0), noise_multiplier=1.0, clipping_norm=CLIP, divisor=1.0
-    )
-    torch.manual_seed(0)
-    gradients = [engine._gradient(model, one, 10_000, "cpu") for one in patients]
-    engine._hand_over(model, gradients)
-    optimiser.clip_and_accumulate()
-    return np.concatenate([(p.summed_grad * optimiser.grid).numpy().ravel() for p in model.parameters()])
+    engine = PatientEngine(network(), whole_patients(study), divisor=1.0)
+    return engine.clipped_sum(patients) * (CLIP / WHOLE)
+
+
+def whole_patients(study: Study) -> Study:
+    """Return the study with every window of a patient in each step."""
+    return study.model_copy(update={"privacy": study.privacy.model_copy(update={"windows_per_patient": 10_000})})
 
 
 @pytest.mark.parametrize("index", range(len(adversaries())))
-def test_no_patient_weighs_more_than_the_clipping_norm(index: int) -> None:
+def test_no_patient_weighs_more_than_the_clipping_norm(study: Study, index: int) -> None:
     """Whatever a patient's recordings hold, the sum with and without them differs by at most C, and is finite."""
     others = [patient(100 + i) for i in range(6)]
-    without, added = summed(others), summed([*others, adversaries()[index]])
+    without, added = summed(study, others), summed(study, [*others, adversaries()[index]])
     assert np.isfinite(added).all()
     assert np.linalg.norm(added - without) <= CLIP * (1 + 1e-9)
 
 
-def test_an_ordinary_patient_uses_the_bound_almost_fully() -> None:
+def test_an_ordinary_patient_uses_the_bound_almost_fully(study: Study) -> None:
     """Clipping and cutting do not throw a patient's weight away: a large gradient keeps 99 % of C."""
-    assert np.linalg.norm(summed([patient(1, 4, 1e3)])) >= 0.99 * CLIP
+    assert np.linalg.norm(summed(study, [patient(1, 4, 1e3)])) >= 0.99 * CLIP
+
+
+def test_sums_of_sites_make_the_step_of_their_pooled_patients(study: Study) -> None:
+    """Two sites' integer sums, added up and applied, move the model exactly as one site with all patients."""
+    first, second = [patient(i) for i in range(20)], [patient(i) for i in range(20, 45)]
+    plain = study.model_copy(update={"training": study.training.model_copy(update={"optimiser": "adam"})})
+    pooled, shared = PatientEngine(network(), plain, divisor=45.0), PatientEngine(network(), plain, divisor=45.0)
+    for _ in range(3):
+        pooled.apply(pooled.clipped_sum(first + second))
+        shared.apply(shared.clipped_sum(first) + shared.clipped_sum(second))
+    assert np.array_equal(to_vector(pooled.finish()), to_vector(shared.finish()))
+
+
+def test_a_sum_of_another_form_is_refused_and_the_model_stays(study: Study) -> None:
+    """A vector of the wrong length or type changes neither parameters nor optimiser."""
+    engine = PatientEngine(network(), study, divisor=1.0)
+    total = engine.clipped_sum([patient(1)])
+    for bad in (total[:-1], total.astype(np.float64), total[None]):
+        with pytest.raises(ValueError, match="int64"):
+            engine.apply(bad)
+    assert np.array_equal(to_vector(engine.finish()), to_vector(network()))
+
+
+def test_noise_has_the_stated_deviation_and_zero_adds_none() -> None:
+    """Noise is a multiple of one patient's largest weight, drawn afresh every time."""
+    zeros = np.zeros(20_000, dtype=np.int64)
+    first, second = add_noise(zeros, 3.0), add_noise(zeros, 3.0)
+    assert first.std() == pytest.approx(3 * WHOLE, rel=0.03)
+    assert not np.array_equal(first, second)
+    assert np.array_equal(add_noise(zeros, 0.0), zeros)
 
 
 def test_the_step_without_patients_is_pure_noise_of_the_stated_size(study: Study) -> None:

@@ -1,16 +1,19 @@
-"""One round of training at a site.
+"""Patient-level private training, in pieces that serve one site's noise as well as noise shared by many.
 
-Each step:
+A step, with ``engine = PatientEngine(...)``:
 
-1. every patient enters with the public probability q, independently, by a cryptographic generator;
-2. at most K windows of each, chosen by the same generator;
-3. one ordinary backward pass of the patient's mean loss: every layer works, and only one patient's
-   activations are in memory;
-4. :class:`PatientOptimizer` clips per patient, adds noise, divides by the public q * N;
-5. the model's constraints are projected (post-processing).
+    drawn = engine.draw(patients)                  # a  every patient with the public probability q
+    total = engine.clipped_sum(drawn)              # b  int64 (parameters,): clipped, cut to the grid, summed
+    noised = add_noise(total, noise_multiplier)    # c  integer noise in units of the sensitivity
+    engine.apply(noised)                           # d  public divisor, optimiser, constraints
 
-An empty draw is a step of pure noise: leaving it out would tell that nobody was drawn. A patient without
-windows counts zero but is drawn like everybody else.
+With noise shared between sites, (c) adds the site's share, and what goes into (d) is the secure sum of all sites'
+vectors, with the divisor q times the patients of all sites; every site then makes the same step.
+
+In (b), at most K windows of each patient, chosen by the generator of (a), and one ordinary backward pass of their
+mean loss: every layer works, and only one patient's activations are in memory. An empty draw is a step of pure
+noise: leaving it out would tell that nobody was drawn. A patient without windows counts zero but is drawn like
+everybody else.
 """
 
 from __future__ import annotations
@@ -19,16 +22,87 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.optim import SGD, Adam, Optimizer
 
-from dura_client.training.optimiser import PatientOptimizer
+from dura_client.training.optimiser import PatientOptimizer, add_noise
 from dura_client.training.patient import TrainingPatient
 from dura_client.training.secure_random import bernoulli, choose
 from dura_common.errors import InputError
 from dura_common.models import project_constraints
 from dura_common.privacy.plan import PrivacyPlan
 from dura_common.study import Study, Training
+
+PATIENTS_AT_ONCE = 16
+"""Gradients kept before they are clipped and added up: bounds memory at 16 models' worth."""
+
+
+class PatientEngine:
+    """The pieces of a private step over one model, which changes in place.
+
+    The optimiser's state (Adam's moments) lives as long as the engine.
+
+    Args:
+        network: the model with the first parameters.
+        study: the approved study; all limits come from it.
+        divisor: public constant that a step's sum is divided by: q times the declared patients of the sum.
+        device: where to compute; the noise always comes from the operating system.
+
+    Raises:
+        InputError: the model keeps running batch statistics, which nobody would have paid for.
+    """
+
+    def __init__(self, network: nn.Module, study: Study, *, divisor: float, device: str = "cpu") -> None:
+        _refuse_batch_statistics(network)
+        self._network = network.to(device).train()
+        self._privacy = study.privacy
+        self._device = device
+        self._optimiser = PatientOptimizer(
+            _inner(network, study.training),
+            noise_multiplier=0.0,  # noise is added between the pieces, by whoever owes it
+            clipping_norm=study.privacy.clipping_norm,
+            divisor=divisor,
+        )
+
+    def draw(self, patients: Sequence[TrainingPatient]) -> list[TrainingPatient]:
+        """Return the patients of one step: each with probability q, independently, by a cryptographic generator."""
+        enters = bernoulli(len(patients), self._privacy.participation)
+        return [patient for patient, drawn in zip(patients, enters, strict=True) if drawn]
+
+    def clipped_sum(self, drawn: Sequence[TrainingPatient]) -> NDArray[np.int64]:
+        """Return the sum of the patients' clipped gradients, int64 (parameters,), in steps of 2^-16 C.
+
+        One patient moves it by at most 2^16 in L2 norm, whatever the recordings hold.
+        """
+        for begin in range(0, len(drawn), PATIENTS_AT_ONCE):
+            part = drawn[begin : begin + PATIENTS_AT_ONCE]
+            gradients = [self._gradient(patient) for patient in part]
+            for position, parameter in enumerate(self._network.parameters()):
+                stack = torch.stack([gradient[position] for gradient in gradients])
+                parameter.grad_sample = stack  # type: ignore[attr-defined]  # the attribute is Opacus's protocol
+            self._optimiser.clip_and_accumulate()
+        return self._optimiser.take_sum()
+
+    def apply(self, total: NDArray[np.int64]) -> None:
+        """Make one optimiser step with a noised sum, then project the model's constraints (post-processing)."""
+        self._optimiser.apply(total)
+        project_constraints(self._network)
+
+    def finish(self) -> nn.Module:
+        """Return the model on the CPU, ready to score."""
+        return self._network.to("cpu").eval()
+
+    def _gradient(self, patient: TrainingPatient) -> list[torch.Tensor]:
+        """Return the gradient of the mean loss over at most K windows of one patient."""
+        usable = np.flatnonzero(np.isfinite(patient.windows).all(axis=(1, 2)))
+        index = usable[choose(usable.size, self._privacy.windows_per_patient)]
+        if index.size == 0:
+            return [torch.zeros_like(parameter) for parameter in self._network.parameters()]
+        windows = torch.from_numpy(np.ascontiguousarray(patient.windows[index])).to(self._device)
+        labels = torch.from_numpy(patient.labels[index]).to(self._device)
+        loss = nn.functional.cross_entropy(self._network(windows), labels)
+        return list(torch.autograd.grad(loss, list(self._network.parameters())))
 
 
 def train_round(
@@ -41,7 +115,9 @@ def train_round(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Make the steps of one round, changing ``network`` in place; it ends on the CPU, in training mode off.
+    """Make the steps of one round with this site's noise alone, changing ``network`` in place.
+
+    The network ends on the CPU, in training mode off.
 
     Args:
         network: the model with the round's first parameters.
@@ -55,58 +131,20 @@ def train_round(
     Raises:
         InputError: the model keeps running batch statistics, which nobody would have paid for.
     """
-    _refuse_batch_statistics(network)
-    network.to(device).train()
-    optimiser = _optimiser(network, study, plan, declared_patients)
+    engine = PatientEngine(network, study, divisor=study.privacy.participation * declared_patients, device=device)
     steps = study.training.steps_per_round
     for step in range(steps):
-        drawn = bernoulli(len(patients), study.privacy.participation)  # 1
-        chosen = [patient for patient, enters in zip(patients, drawn, strict=True) if enters]
-        gradients = [_gradient(network, patient, study.privacy.windows_per_patient, device) for patient in chosen]
-        _hand_over(network, gradients)
-        optimiser.step()  # 4
-        optimiser.zero_grad(set_to_none=True)
-        project_constraints(network)  # 5
+        total = engine.clipped_sum(engine.draw(patients))
+        engine.apply(add_noise(total, plan.noise_multiplier))
         if progress is not None:
             progress(step + 1, steps)
-    network.to("cpu").eval()
-
-
-def _optimiser(network: nn.Module, study: Study, plan: PrivacyPlan, declared: float) -> PatientOptimizer:
-    training = study.training
-    return PatientOptimizer(
-        _inner(network, training),
-        noise_multiplier=plan.noise_multiplier,
-        clipping_norm=study.privacy.clipping_norm,
-        divisor=study.privacy.participation * declared,
-    )
+    engine.finish()
 
 
 def _inner(network: nn.Module, training: Training) -> Optimizer:
     if training.optimiser == "adam":
         return Adam(network.parameters(), lr=training.learning_rate)
     return SGD(network.parameters(), lr=training.learning_rate, momentum=training.momentum)
-
-
-def _gradient(network: nn.Module, patient: TrainingPatient, most: int, device: str) -> list[torch.Tensor]:
-    """Return the gradient of the mean loss over at most ``most`` windows of one patient."""
-    usable = np.flatnonzero(np.isfinite(patient.windows).all(axis=(1, 2)))
-    index = usable[choose(usable.size, most)]  # 2
-    if index.size == 0:
-        return [torch.zeros_like(parameter) for parameter in network.parameters()]
-    windows = torch.from_numpy(np.ascontiguousarray(patient.windows[index])).to(device)
-    labels = torch.from_numpy(patient.labels[index]).to(device)
-    loss = nn.functional.cross_entropy(network(windows), labels)
-    return list(torch.autograd.grad(loss, list(network.parameters())))  # 3
-
-
-def _hand_over(network: nn.Module, gradients: list[list[torch.Tensor]]) -> None:
-    """Give Opacus the patients' gradients as its per-sample gradients; no patient gives an empty stack."""
-    for position, parameter in enumerate(network.parameters()):
-        stack = [gradient[position] for gradient in gradients]
-        parameter.grad_sample = (  # type: ignore[attr-defined]  # the attribute is Opacus's protocol
-            torch.stack(stack) if stack else parameter.new_zeros((0, *parameter.shape))
-        )
 
 
 def _refuse_batch_statistics(network: nn.Module) -> None:
