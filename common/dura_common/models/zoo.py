@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -13,6 +15,8 @@ SPATIAL_MAX_NORM = 1.0
 DENSE_MAX_NORM = 0.25
 """Max-norm bounds of the paper (section 2.2.2)."""
 SPATIAL_LAYER = 2
+MARGIN = 1e-6
+"""Shortens a little more than needed, so that rounding to float32 leaves nothing to shorten again."""
 
 
 def build(
@@ -54,4 +58,17 @@ def project_constraints(network: nn.Module) -> None:
             (spatial.weight, SPATIAL_MAX_NORM),
             (network.classifier.weight, DENSE_MAX_NORM),
         ):
-            weight.copy_(torch.renorm(weight.flatten(1), 2, 0, bound).view_as(weight))
+            weight.copy_(_bounded(weight.flatten(1), bound).view_as(weight))
+
+
+def _bounded(rows: torch.Tensor, bound: float) -> torch.Tensor:
+    """Shorten each row that is longer than ``bound``, with the same result on every machine.
+
+    Squares of float32 are exact in float64 and ``math.fsum`` adds them exactly, so no order of addition matters.
+    """
+    result = rows.detach().cpu().double()
+    for row in result:
+        norm = math.sqrt(math.fsum(value * value for value in row.tolist()))
+        if norm > bound:
+            row *= bound / (norm * (1 + MARGIN))
+    return result.to(device=rows.device, dtype=rows.dtype)

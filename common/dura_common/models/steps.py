@@ -1,0 +1,145 @@
+"""The optimiser's steps that every site and the coordinator make alike from the same opened sums.
+
+With shared noise a sum is opened at every step and each party makes the step by itself. They must agree in every
+bit, on any processor, or the model hashes would part. So a step is computed here, element by element in float64
+with additions, multiplications, divisions and square roots only, which IEEE 754 rounds exactly; nothing is added
+up in an order that a processor could choose. An auditor can repeat a training from its opened sums alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from dura_common.errors import InputError
+from dura_common.models.vector import load_vector, to_vector
+from dura_common.models.zoo import project_constraints
+from dura_common.study import Training
+
+FIRST_DECAY = 0.9
+SECOND_DECAY = 0.999
+STABILISER = 1e-8
+"""Adam's constants as published (Kingma and Ba 2015, algorithm 1)."""
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingState:
+    """Everything that the next step depends on: public, and the same at every site."""
+
+    parameters: Vector
+    """float32 (parameters,)."""
+    moments: tuple[Vector, ...]
+    """Adam: first and second; SGD with momentum: the velocity; plain SGD: none. Each float32 (parameters,)."""
+    steps: int
+    """Steps made since the training began."""
+
+    def to_vector(self) -> Vector:
+        """Return parameters and moments as one vector, the form in which a state travels."""
+        return np.concatenate([self.parameters, *self.moments])
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the state: 64 hex digits that tell whether two parties are at the same point."""
+        content = self.steps.to_bytes(8, "big") + self.to_vector().astype("<f4").tobytes()
+        return hashlib.sha256(content).hexdigest()
+
+
+def moments_of(training: Training) -> int:
+    """Return how many vectors an optimiser remembers beside the parameters."""
+    if training.optimiser == "adam":
+        return 2
+    return 1 if training.momentum else 0
+
+
+def first_state(network: nn.Module, training: Training) -> TrainingState:
+    """Return the state before the first step of a training."""
+    parameters = to_vector(network)
+    return TrainingState(parameters, tuple(np.zeros_like(parameters) for _ in range(moments_of(training))), 0)
+
+
+def state_from_vector(vector: Vector, training: Training, *, length: int, steps: int) -> TrainingState:
+    """Read a state that travelled.
+
+    Args:
+        vector: float32 ((1 + moments) * length,).
+        training: the approved study's training; it says how many moments there are.
+        length: number of parameters of the study's model.
+        steps: steps made before this state.
+
+    Raises:
+        InputError: another length or type, a value that is not finite, or a negative second moment.
+    """
+    parts = 1 + moments_of(training)
+    if vector.shape != (parts * length,) or vector.dtype != np.float32:
+        raise InputError(
+            f"a training state of {parts} times {length} float32 is expected, got {vector.dtype} of {vector.shape}"
+        )
+    if not np.isfinite(vector).all():
+        raise InputError("the training state holds a value that is not a finite number")
+    parameters, *moments = np.split(vector, parts)
+    if training.optimiser == "adam" and (moments[1] < 0).any():
+        raise InputError("the training state holds a negative mean of squares")
+    return TrainingState(parameters, tuple(moments), steps)
+
+
+def advance(
+    network: nn.Module, state: TrainingState, total: NDArray[np.int64], training: Training, *, scale: float
+) -> TrainingState:
+    """Make one step with an opened sum and load the new parameters into ``network``.
+
+    Args:
+        network: the study's model; its constraints are projected after the step (post-processing, hence free).
+        state: what was before.
+        total: int64 (parameters,), the noised sum of clipped gradients in steps of the grid.
+        training: optimiser and learning rate of the approved study.
+        scale: from the integers of ``total`` to the mean gradient: the grid over the public divisor.
+
+    Raises:
+        ValueError: ``total`` has another length or type.
+    """
+    if total.shape != state.parameters.shape or total.dtype != np.int64:
+        raise ValueError(f"a sum of {state.parameters.size} int64 is expected, got {total.dtype} of {total.shape}")
+    gradient = total.astype(np.float64) * scale
+    if training.optimiser == "adam":
+        update, moments = _adam(state, gradient)
+    else:
+        update, moments = _sgd(state, gradient, training.momentum)
+    stepped = state.parameters.astype(np.float64) - training.learning_rate * update
+    load_vector(network, stepped.astype(np.float32))
+    project_constraints(network)
+    return TrainingState(to_vector(network), moments, state.steps + 1)
+
+
+def _adam(state: TrainingState, gradient: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[Vector, ...]]:
+    first, second = (moment.astype(np.float64) for moment in state.moments)
+    first = FIRST_DECAY * first + (1 - FIRST_DECAY) * gradient
+    second = SECOND_DECAY * second + (1 - SECOND_DECAY) * (gradient * gradient)
+    step = state.steps + 1
+    root = np.sqrt(second / (1 - _power(SECOND_DECAY, step))) + STABILISER
+    update = first / (1 - _power(FIRST_DECAY, step)) / root
+    return update, (first.astype(np.float32), second.astype(np.float32))
+
+
+def _sgd(
+    state: TrainingState, gradient: NDArray[np.float64], momentum: float
+) -> tuple[NDArray[np.float64], tuple[Vector, ...]]:
+    if not momentum:
+        return gradient, ()
+    velocity = momentum * state.moments[0].astype(np.float64) + gradient
+    return velocity, (velocity.astype(np.float32),)
+
+
+def _power(base: float, exponent: int) -> float:
+    """Return a power by squaring: a library's own ``pow`` may differ in the last bit from machine to machine."""
+    result = 1.0
+    while exponent:
+        if exponent & 1:
+            result *= base
+        base *= base
+        exponent >>= 1
+    return result
