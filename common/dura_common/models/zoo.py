@@ -70,5 +70,5 @@ def _bounded(rows: torch.Tensor, bound: float) -> torch.Tensor:
     for row in result:
         norm = math.sqrt(math.fsum(value * value for value in row.tolist()))
         if norm > bound:
-            row *= bound / (norm * (1 + MARGIN))
+            row.mul_(bound / (norm * (1 + MARGIN)))
     return result.to(device=rows.device, dtype=rows.dtype)
