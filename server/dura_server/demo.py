@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,6 +39,8 @@ CODES = {"west": ("1=left_hand", "2=right_hand")}
 """The hospital whose event codes nobody could guess."""
 DATASET = "motor-imagery"
 PARALLEL = 2
+POLICY = ("--epsilon-per-study", "8", "--epsilon-total", "10", "--delta", "1e-3", "--unsafe-plain-updates")
+"""What each of the demo's hospitals allows."""
 RESET = (
     "ledger.db",
     "ledger.db-wal",
@@ -110,6 +112,17 @@ class Stage:
 
             return list(pool.map(one, commands))
 
+    def at_each_site(self, act: Callable[[str], object], title: str) -> None:
+        """Do the same at every hospital, two hospitals at a time, with a progress bar."""
+        with self.out.progress() as bar, ThreadPoolExecutor(PARALLEL) as pool:
+            task = bar.add_task(title, total=len(HOSPITALS))
+
+            def one(name: str) -> None:
+                act(name)
+                bar.advance(task)
+
+            list(pool.map(one, HOSPITALS))
+
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
         """Add the seconds of a block to the figure ``name``."""
@@ -179,47 +192,39 @@ def _enrol(stage: Stage) -> None:
         *("coordinator", "init", "--consortium", "demo", "--host", "127.0.0.1", "--port", str(fleet)),
         *("--internal-port", str(internal), "--home", stage.coordinator),
     )
-    cards: list[str | Path] = []
-    for name in HOSPITALS:
+    told: dict[str, dict[str, Any]] = {}
+
+    def make_keys(name: str) -> None:
         home = stage.site(name)
         if not (home / "site.toml").exists():
             stage.dura("site", "init", "--name", name, "--home", home)
-        told = stage.dura("site", "fingerprint", "--home", home)
-        cards += [told["card"], "--fingerprint", told["fingerprint"]]
-    researcher = stage.dura("study", "identity", "--name", "demo-researcher", "--researcher", stage.work / "researcher")
-    cards += [researcher["card"], "--fingerprint", researcher["fingerprint"]]
+        told[name] = stage.dura("site", "fingerprint", "--home", home)
+
+    stage.at_each_site(make_keys, "making keys")
+    told["researcher"] = stage.dura(
+        "study", "identity", "--name", "demo-researcher", "--researcher", stage.work / "researcher"
+    )
+    cards = [word for card in told.values() for word in (card["card"], "--fingerprint", card["fingerprint"])]
     post = stage.work / "post"
     stage.dura("coordinator", "admit", *cards, "--out", post, "--home", stage.coordinator)
-    for name in HOSPITALS:
+
+    def join(name: str) -> None:
         admission = post / f"{name}.admission.json"
         stage.dura("site", "join", admission, "--fingerprint", consortium["fingerprint"], "--home", stage.site(name))
 
+    stage.at_each_site(join, "joining")
+
 
 def _register(stage: Stage) -> None:
-    for name in HOSPITALS:
+    def register(name: str) -> None:
         scale = ("--scale", WRONG_UNITS[name]) if name in WRONG_UNITS else ()
         codes = tuple(word for code in CODES.get(name, ()) for word in ("--label", code))
-        home: tuple[str | Path, ...] = ("--home", stage.site(name))
-        stage.dura(
-            *("site", "data", "add", DATASET, stage.work / "data" / name, "--task", "motorimagery"),
-            *scale,
-            *codes,
-            *home,
-        )
-        stage.dura(
-            *(
-                "site",
-                "policy",
-                "init",
-                "--epsilon-per-study",
-                "8",
-                "--epsilon-total",
-                "10",
-                "--delta",
-                "1e-3",
-            ),
-            *("--unsafe-plain-updates", *home),
-        )
+        home = ("--home", stage.site(name))
+        data = stage.work / "data" / name
+        stage.dura("site", "data", "add", DATASET, data, "--task", "motorimagery", *scale, *codes, *home)
+        stage.dura("site", "policy", "init", *POLICY, *home)
+
+    stage.at_each_site(register, "registering data and policies")
 
 
 def _start(stage: Stage) -> None:
