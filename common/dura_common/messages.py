@@ -1,8 +1,9 @@
 """What coordinator and site say to each other: the only shapes that cross the boundary.
 
-A message is a small JSON body (one of the models below) and at most one flat float32 vector. Anything else,
-too large or with unknown keys, is refused before it is looked at. Replies carry no text that a site did not
-mean to release: a refusal is one word of :class:`RefusalReason`.
+A message is a small JSON body (one of the models below) and at most one flat float32 vector, which only the
+coordinator sends: what a site computed leaves it masked, over the aggregation plane, and by no other way.
+Anything else, too large or with unknown keys, is refused before it is looked at. Replies carry no text that a
+site did not mean to release: a refusal is one word of :class:`RefusalReason`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, TypeAdapter, ValidationError
 
 from dura_common.errors import InputError
-from dura_common.study import Digest, Frozen
+from dura_common.study import Digest, Frozen, SiteName
 
 MAX_BODY_BYTES = 4_194_304
 """Largest JSON body: a roster of 500 sites is about 0.5 MB."""
+
+MAX_ATTEMPTS = 1000
+"""Repetitions of one round; losses in a row mean that something is wrong."""
 
 T = TypeVar("T")
 
@@ -34,6 +38,8 @@ class RefusalReason(StrEnum):
     POLICY = "policy"
     BUDGET = "budget"
     DATA = "data"
+    AGGREGATION = "aggregation"
+    """A sum was not opened: somebody left, was late, or broke the protocol."""
     SITE_FAULT = "site-fault"
 
 
@@ -54,20 +60,29 @@ class AskApproval(Frozen):
     study: Digest
 
 
-class TrainRound(Frozen):
-    """Coordinator to site: make the steps of one round from the parameters in the vector."""
+class SumRound(Frozen):
+    """What every request for a sum says: which one, and who adds to it."""
 
-    kind: Literal["train-round"] = "train-round"
     study: Digest
     round: Annotated[int, Field(ge=1, le=10_000)]
+    attempt: Annotated[int, Field(ge=1, le=MAX_ATTEMPTS)]
+    """Counts up with every repetition after a loss; a site never goes back."""
+    members: Annotated[tuple[SiteName, ...], Field(min_length=2, max_length=500)]
+    """The sites that add, sorted; each checks them against the study and its policy."""
 
 
-class EvaluateRound(Frozen):
+class TrainRound(SumRound):
+    """Coordinator to site: make the steps of one round from the training state in the vector."""
+
+    kind: Literal["train-round"] = "train-round"
+    first_step: Annotated[int, Field(ge=1, le=100_000)] = 1
+    """Step of the round to begin with: above 1 after a loss, when the sums before it were opened."""
+
+
+class EvaluateRound(SumRound):
     """Coordinator to site: score the parameters in the vector on held-out patients."""
 
     kind: Literal["evaluate-round"] = "evaluate-round"
-    study: Digest
-    round: Annotated[int, Field(ge=1, le=10_000)]
 
 
 class Standing(Frozen):
@@ -80,11 +95,14 @@ class Standing(Frozen):
 
 
 class RoundDone(Frozen):
-    """Site to coordinator: the vector holds this round's release (parameters, or noisy evaluation sums)."""
+    """Site to coordinator: everything that this request asked for was added to sums."""
 
     kind: Literal["round-done"] = "round-done"
     study: Digest
     round: Annotated[int, Field(ge=1, le=10_000)]
+    attempt: Annotated[int, Field(ge=1, le=MAX_ATTEMPTS)]
+    state: Digest | None = None
+    """Digest of the training state after the last opened sum, where sites make the steps themselves."""
 
 
 class Refusal(Frozen):
