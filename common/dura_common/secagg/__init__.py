@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from dura_common.secagg import wire
 from dura_common.secagg.abort import Abort, Reason
 from dura_common.secagg.coordinator import Coordinator, Progress
 from dura_common.secagg.params import Kind, Member, SessionParameters, smallest_threshold
@@ -53,10 +54,21 @@ __all__ = [
     "SessionParameters",
     "Site",
     "largest_value",
+    "max_frame",
     "open_coordinator",
     "open_site",
     "smallest_threshold",
 ]
+
+FROM_SITE = wire.HEADER + 2 * wire.INDEX + wire.COMMITMENT + 2 * wire.KEY + wire.SIGNATURE
+"""More than the fixed parts of any frame."""
+
+
+def max_frame(params: SessionParameters) -> int:
+    """Return the size of the largest frame that a session can hold, either way: more is refused unread."""
+    vector = (params.length + wire.CHECK_WORDS) * params.ring_bits // 8
+    item = wire.INDEX + max(wire.SEALED, 2 * wire.KEY + wire.SIGNATURE)
+    return FROM_SITE + max(vector, len(params.members) * item)
 
 
 def open_site(params: SessionParameters, name: str, identity: Ed25519PrivateKey) -> Site:

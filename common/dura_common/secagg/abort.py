@@ -39,10 +39,12 @@ class Abort(TrustError):
 
     Attributes:
         reason: for programs and for the other side; the message is for the local log.
+        site: whose fault it is, if the coordinator can tell.
     """
 
     code = "aggregation"
 
-    def __init__(self, reason: Reason, message: str) -> None:
+    def __init__(self, reason: Reason, message: str, *, site: str | None = None) -> None:
         super().__init__(message, hint="A new attempt runs with fresh keys; if it fails again, read the node's log.")
         self.reason = reason
+        self.site = site

@@ -53,6 +53,7 @@ class Coordinator(ABC):
         try:
             self._take(index, self._part(index, content))
         except Abort as abort:
+            abort.site = sender
             return self._drop(index, abort)
         self._waiting.discard(index)
         return self._advance()
@@ -63,7 +64,7 @@ class Coordinator(ABC):
         Raises:
             Abort: the session is over.
         """
-        return self._drop(self._index(sender), Abort(Reason.LOST, f"{sender} is out of reach"))
+        return self._drop(self._index(sender), Abort(Reason.LOST, f"{sender} is out of reach", site=sender))
 
     def close(self) -> Progress:
         """Go on without those who have not answered, or end: the time of this stage is over.
@@ -74,7 +75,7 @@ class Coordinator(ABC):
         late = ", ".join(sorted(self.waiting))
         progress = Progress()
         for index in sorted(self._waiting):
-            progress = self._drop(index, Abort(Reason.LOST, f"too late: {late}"))
+            progress = self._drop(index, Abort(Reason.LOST, f"too late: {late}", site=self.params.names[index]))
         return progress
 
     def abort_frame(self, reason: Reason) -> bytes:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import cached_property
+from typing import Any
 
 MIN_MEMBERS = 2
 MAX_MEMBERS = 500
@@ -19,6 +21,7 @@ MAX_LENGTH = 50_000_000
 """Most parameters of one vector: 200 MB in a ring of 32 bits."""
 MAX_STEPS = 100_000
 IDENTITY_BYTES = 32
+HEADING = b"dura secure sum 1"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _WORD = re.compile(r"[a-z][a-z0-9-]{1,30}")
 
@@ -62,7 +65,9 @@ class SessionParameters:
     steps: int
     """Sums that this session opens; 1 with kind ``round``."""
     state: str
-    """Digest of the public state that the vectors were computed from (model, optimiser)."""
+    """Digest of the public state that the first vectors were computed from (model, optimiser)."""
+    context: str = "0" * 64
+    """Digest of whatever else the sites of an attempt must agree on, such as the sums that were opened before it."""
     length: int
     """Words of a vector."""
     ring_bits: int
@@ -102,7 +107,7 @@ class SessionParameters:
 
     def encode(self) -> bytes:
         """Return the canonical encoding: every field in order, each as its length (4 bytes) and its bytes."""
-        parts = [b"dura secure sum 1"]
+        parts = [HEADING]
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name == "members":
@@ -112,10 +117,29 @@ class SessionParameters:
                 parts.append(value.to_bytes(8, "big") if isinstance(value, int) else str(value).encode())
         return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 
+    @classmethod
+    def decode(cls, content: bytes) -> SessionParameters:
+        """Read the canonical encoding, with all checks of the constructor.
+
+        Raises:
+            ValueError: another encoding than :meth:`encode` gives.
+        """
+        parts = _parts(content)
+        try:
+            if next(parts) != HEADING:
+                raise ValueError("not the parameters of a session")
+            values = {field.name: _value(field.name, parts) for field in fields(cls)}
+        except (StopIteration, UnicodeDecodeError) as error:
+            raise ValueError("the parameters of a session are cut short") from error
+        params = cls(**values)
+        if params.encode() != content:
+            raise ValueError("the parameters of a session are not in canonical form")
+        return params
+
     def _check_names(self) -> None:
-        for digest in (self.study, self.roster, self.state):
+        for digest in (self.study, self.roster, self.state, self.context):
             if _DIGEST.fullmatch(digest) is None:
-                raise ValueError("study, roster and state are named by 64 hex digits")
+                raise ValueError("study, roster, state and context are named by 64 hex digits")
         if _WORD.fullmatch(self.purpose) is None:
             raise ValueError("the purpose is one lower-case word")
         if list(self.names) != sorted(set(self.names)):
@@ -151,6 +175,34 @@ class SessionParameters:
             raise ValueError("a round sum needs members >= threshold > (members + colluders) / 2")
         elif self.steps != 1:
             raise ValueError("a round sum opens one sum")
+
+
+def _parts(content: bytes) -> Iterator[bytes]:
+    begin = 0
+    while begin < len(content):
+        size = int.from_bytes(content[begin : begin + 4], "big")
+        part = content[begin + 4 : begin + 4 + size]
+        if len(part) != size:
+            raise ValueError("the parameters of a session are cut short")
+        yield part
+        begin += 4 + size
+
+
+def _value(name: str, parts: Iterator[bytes]) -> Any:
+    part = next(parts)
+    if name == "members":
+        count = int.from_bytes(part, "big")
+        if count > MAX_MEMBERS:
+            raise ValueError(f"a session has at most {MAX_MEMBERS} members")
+        return tuple(Member(next(parts).decode(), next(parts)) for _ in range(count))
+    if name in _NUMBERS:
+        return int.from_bytes(part, "big")
+    return Kind(part.decode()) if name == "kind" else part.decode()
+
+
+_NUMBERS = frozenset(
+    {"round", "attempt", "first_step", "steps", "length", "ring_bits", "threshold", "minimum", "colluders"}
+)
 
 
 def smallest_threshold(members: int, colluders: int) -> int:

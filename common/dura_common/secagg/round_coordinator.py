@@ -76,7 +76,9 @@ class RoundCoordinator(Coordinator):
         self._waiting.discard(index)
         present = len(self._present()) + len(self._waiting)
         if present < self._needed():
-            raise self._end(Abort(Reason.TOO_FEW, f"{present} sites are left of {self._needed()}; {cause.message}"))
+            raise self._end(
+                Abort(Reason.TOO_FEW, f"{present} sites are left of {self._needed()}; {cause.message}", site=cause.site)
+            )
         return self._advance()
 
     def _present(self) -> set[int]:
