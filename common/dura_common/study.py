@@ -11,9 +11,13 @@ import tomllib
 from datetime import date
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from dura_common.errors import InputError
+from dura_common.model_schema import EEGNetModel, LinearModel, Model
+from dura_common.schema import TAG
+from dura_common.schema import Frozen as Frozen  # noqa: PLC0414  # all schemas take their base from here
+from dura_common.training_schema import DpSgdTraining, Training
 
 SITE_NAME = r"^[a-z][a-z0-9-]{1,30}$"
 DIGEST = r"^[0-9a-f]{64}$"
@@ -28,12 +32,6 @@ STUDY_TYPE = "application/vnd.dura.study+json"
 
 MAX_STEPS = 1_000_000
 """Most optimiser steps of a study; a bound for accounting time, far above any real training."""
-
-
-class Frozen(BaseModel):
-    """Base of all schemas: immutable, no unknown keys, no NaN or infinity."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataContract(Frozen):
@@ -78,21 +76,6 @@ class DataContract(Frozen):
         return self
 
 
-class EEGNetModel(Frozen):
-    """EEGNet (Lawhern et al. 2018, J. Neural Eng. 15:056013) with GroupNorm in place of BatchNorm."""
-
-    name: Literal["eegnet"] = "eegnet"
-    temporal_filters: Annotated[int, Field(ge=1, le=256)] = 8
-    """F1 in the paper."""
-    depth_multiplier: Annotated[int, Field(ge=1, le=64)] = 2
-    """D in the paper."""
-    separable_filters: Annotated[int, Field(ge=1, le=512)] = 16
-    """F2 in the paper."""
-    kernel_seconds: Annotated[float, Field(gt=0, le=4)] = 0.5
-    """Length of the temporal kernels; the paper takes half a second."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.25
-
-
 class LocalNoise(Frozen):
     """Patient-level differential privacy by noise that each site adds by itself, against everybody."""
 
@@ -119,23 +102,6 @@ class NoNoise(Frozen):
 
 
 Privacy = Annotated[LocalNoise | NoNoise, Field(discriminator="noise")]
-
-
-class Training(Frozen):
-    """Federated averaging: every round each site makes ``steps_per_round`` steps from the common model."""
-
-    rounds: Annotated[int, Field(ge=1, le=10_000)]
-    steps_per_round: Annotated[int, Field(ge=1, le=100_000)]
-    optimiser: Literal["sgd", "adam"] = "adam"
-    learning_rate: Annotated[float, Field(gt=0, le=100)]
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
-    """Of the first parameters only. Sampling and noise come from the operating system and have no seed."""
-
-    @property
-    def steps(self) -> int:
-        """Steps of the whole study at one site."""
-        return self.rounds * self.steps_per_round
 
 
 class Evaluation(Frozen):
@@ -173,7 +139,7 @@ class Study(Frozen):
     sites: Annotated[dict[SiteName, Annotated[int, Field(ge=1, le=10_000_000)]], Field(min_length=2, max_length=500)]
     """Declared, public number of patients of each site; live counts are never sent."""
     data: DataContract
-    model: EEGNetModel = EEGNetModel()
+    model: Model = EEGNetModel()
     privacy: Privacy
     training: Training
     evaluation: Evaluation = Evaluation()
@@ -203,9 +169,23 @@ class Study(Frozen):
             raise ValueError('evaluation.epsilon has no meaning with noise = "none"; remove it')
         if private and self.evaluation.split != "patients":
             raise ValueError('evaluation.split must be "patients": a patient must not train and be held out')
+        self._check_engine()
         if isinstance(self.privacy, LocalNoise) and self.privacy.delta * max(self.sites.values()) >= 1:
             raise ValueError("privacy.delta must be below 1 / patients at every site")
         return self
+
+    def _check_engine(self) -> None:
+        """Refuse settings with which the engines for feature vectors would not be what their names say."""
+        if isinstance(self.training, DpSgdTraining):
+            return
+        engine = self.training.engine
+        if not (isinstance(self.model, LinearModel) and self.model.unit_norm):
+            raise ValueError(f'training.engine = "{engine}" needs model.name = "linear" with unit_norm = true')
+        if self.privacy.participation != 1 or self.privacy.clipping_norm != 1:
+            raise ValueError(
+                f'training.engine = "{engine}" needs privacy.participation = 1 and privacy.clipping_norm = 1: '
+                "every patient enters every sum with a vector of length at most one"
+            )
 
 
 class StudyDocument(Frozen):
@@ -221,7 +201,7 @@ def explain_validation(error: ValidationError, *, what: str) -> InputError:
     """Turn a pydantic error into one clear message: the path of the first fault, what was wrong, how many more."""
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     first = faults[0]
-    where = ".".join(str(part) for part in first["loc"]) or "the file as a whole"
+    where = ".".join(str(part) for part in first["loc"] if not str(part).startswith(TAG)) or "the file as a whole"
     reason = first["msg"].removeprefix("Value error, ")
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return InputError(f"{what}: {where}: {reason}{more}")

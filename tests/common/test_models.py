@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from dura_common.errors import InputError
+from dura_common.model_schema import EEGNetModel
 from dura_common.models import build, load_vector, parameter_count, project_constraints, to_vector
 from dura_common.models.eegnet import SpatialConv
-from dura_common.study import EEGNetModel
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,13 @@ A step, with ``engine = PatientEngine(...)``:
 With noise shared between sites, (c) adds the site's share, and what goes into (d) is the secure sum of all sites'
 vectors, with the divisor q times the patients of all sites; every site then makes the same step.
 
-In (b), at most K windows of each patient, chosen by the generator of (a), and one ordinary backward pass of their
-mean loss: every layer works, and only one patient's activations are in memory. An empty draw is a step of pure
-noise: leaving it out would tell that nobody was drawn. A patient without windows counts zero but is drawn like
-everybody else.
+In (b), at most K windows of each patient, chosen by the generator of (a), and the gradient of their mean loss
+(:mod:`dura_client.training.gradients`). An empty draw is a step of pure noise: leaving it out would tell that
+nobody was drawn. A patient without windows counts zero but is drawn like everybody else.
+
+The study chooses what is descended on: cross-entropy for DP-SGD on any model, or on a linear model of unit vectors
+a linear loss for one step (the one-sum estimator) or a squared one for a few (clipped-residual descent). Drawing,
+clipping, noise and accounting are the same code for all.
 """
 
 from __future__ import annotations
@@ -26,16 +29,16 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.optim import SGD, Adam, Optimizer
 
+from dura_client.training.gradients import Batch, patient_gradients
+from dura_client.training.losses import loss_of
 from dura_client.training.optimiser import PatientOptimizer, add_noise
 from dura_client.training.patient import TrainingPatient
 from dura_client.training.secure_random import bernoulli, choose
 from dura_common.errors import InputError
-from dura_common.models import project_constraints
+from dura_common.models import load_vector, project_constraints, to_vector
 from dura_common.privacy.plan import PrivacyPlan
-from dura_common.study import Study, Training
-
-PATIENTS_AT_ONCE = 16
-"""Gradients kept before they are clipped and added up: bounds memory at 16 models' worth."""
+from dura_common.study import Study
+from dura_common.training_schema import DpSgdTraining, OneSumTraining, ResidualDescentTraining
 
 
 class PatientEngine:
@@ -58,6 +61,9 @@ class PatientEngine:
         self._network = network.to(device).train()
         self._privacy = study.privacy
         self._device = device
+        self._loss = loss_of(study.training)
+        averages = isinstance(study.training, ResidualDescentTraining) and study.training.average
+        self._iterates: list[NDArray[np.float32]] | None = [] if averages else None
         self._optimiser = PatientOptimizer(
             _inner(network, study.training),
             noise_multiplier=0.0,  # noise is added between the pieces, by whoever owes it
@@ -75,11 +81,9 @@ class PatientEngine:
 
         One patient moves it by at most 2^16 in L2 norm, whatever the recordings hold.
         """
-        for begin in range(0, len(drawn), PATIENTS_AT_ONCE):
-            part = drawn[begin : begin + PATIENTS_AT_ONCE]
-            gradients = [self._gradient(patient) for patient in part]
-            for position, parameter in enumerate(self._network.parameters()):
-                stack = torch.stack([gradient[position] for gradient in gradients])
+        batches = (batch for patient in drawn if (batch := self._batch(patient)) is not None)
+        for stacks in patient_gradients(self._network, self._loss, batches):
+            for parameter, stack in zip(self._network.parameters(), stacks, strict=True):
                 parameter.grad_sample = stack  # type: ignore[attr-defined]  # the attribute is Opacus's protocol
             self._optimiser.clip_and_accumulate()
         return self._optimiser.take_sum()
@@ -88,21 +92,28 @@ class PatientEngine:
         """Make one optimiser step with a noised sum, then project the model's constraints (post-processing)."""
         self._optimiser.apply(total)
         project_constraints(self._network)
+        if self._iterates is not None:
+            self._iterates.append(to_vector(self._network))
 
     def finish(self) -> nn.Module:
-        """Return the model on the CPU, ready to score."""
-        return self._network.to("cpu").eval()
+        """Return the model on the CPU, ready to score; the mean of its iterates where the study asks for that."""
+        network = self._network.to("cpu").eval()
+        if self._iterates:
+            mean: NDArray[np.float64] = np.mean(self._iterates, axis=0, dtype=np.float64)
+            load_vector(network, mean.astype(np.float32))
+        return network
 
-    def _gradient(self, patient: TrainingPatient) -> list[torch.Tensor]:
-        """Return the gradient of the mean loss over at most K windows of one patient."""
-        usable = np.flatnonzero(np.isfinite(patient.windows).all(axis=(1, 2)))
-        index = usable[choose(usable.size, self._privacy.windows_per_patient)]
-        if index.size == 0:
-            return [torch.zeros_like(parameter) for parameter in self._network.parameters()]
-        windows = torch.from_numpy(np.ascontiguousarray(patient.windows[index])).to(self._device)
-        labels = torch.from_numpy(patient.labels[index]).to(self._device)
-        loss = nn.functional.cross_entropy(self._network(windows), labels)
-        return list(torch.autograd.grad(loss, list(self._network.parameters())))
+    def _batch(self, patient: TrainingPatient) -> Batch | None:
+        """Return at most K windows of one patient without those that are not finite; None if no window is left."""
+        index = choose(len(patient.labels), self._privacy.windows_per_patient)
+        windows = np.ascontiguousarray(patient.windows[index])
+        finite = np.isfinite(windows).all(axis=tuple(range(1, windows.ndim)))
+        if not finite.any():
+            return None
+        labels = patient.labels[index]
+        if not finite.all():
+            windows, labels = windows[finite], labels[finite]
+        return torch.from_numpy(windows).to(self._device), torch.from_numpy(labels).to(self._device)
 
 
 def train_round(
@@ -141,7 +152,11 @@ def train_round(
     engine.finish()
 
 
-def _inner(network: nn.Module, training: Training) -> Optimizer:
+def _inner(network: nn.Module, training: DpSgdTraining | OneSumTraining | ResidualDescentTraining) -> Optimizer:
+    if isinstance(training, OneSumTraining):
+        return SGD(network.parameters(), lr=1.0)
+    if isinstance(training, ResidualDescentTraining):
+        return SGD(network.parameters(), lr=training.step_size)
     if training.optimiser == "adam":
         return Adam(network.parameters(), lr=training.learning_rate)
     return SGD(network.parameters(), lr=training.learning_rate, momentum=training.momentum)

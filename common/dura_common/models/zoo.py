@@ -8,8 +8,11 @@ import torch
 from torch import nn
 
 from dura_common.errors import InputError
+from dura_common.model_schema import EEGNetModel, LinearModel, Model, RecurrentModel, ShallowConvNetModel
 from dura_common.models.eegnet import FIRST_POOL, SECOND_POOL, EEGNet
-from dura_common.study import EEGNetModel
+from dura_common.models.linear import LinearNet
+from dura_common.models.recurrent import RecurrentNet
+from dura_common.models.shallow import ShallowConvNet, spans
 
 SPATIAL_MAX_NORM = 1.0
 DENSE_MAX_NORM = 0.25
@@ -19,31 +22,70 @@ MARGIN = 1e-6
 """Shortens a little more than needed, so that rounding to float32 leaves nothing to shorten again."""
 
 
-def build(
-    model: EEGNetModel, *, channels: int, samples: int, classes: int, sampling_rate: float, seed: int
-) -> nn.Module:
+def build(model: Model, *, channels: int, samples: int, classes: int, sampling_rate: float, seed: int) -> nn.Module:
     """Return the model with its first parameters; the same seed gives the same parameters everywhere.
 
     Raises:
-        InputError: a window is too short for the model's pooling.
+        InputError: a window is too short for the model's kernels and pooling.
     """
-    shortest = FIRST_POOL * SECOND_POOL
-    if samples < shortest:
-        raise InputError(f"EEGNet needs windows of at least {shortest} samples, the study's have {samples}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = EEGNet(
+        network = _network(model, channels=channels, samples=samples, classes=classes, sampling_rate=sampling_rate)
+    project_constraints(network)
+    return network
+
+
+def _network(model: Model, *, channels: int, samples: int, classes: int, sampling_rate: float) -> nn.Module:
+    def in_samples(seconds: float) -> int:
+        return max(1, round(seconds * sampling_rate))
+
+    if isinstance(model, EEGNetModel):
+        _demand("EEGNet", FIRST_POOL * SECOND_POOL, samples)
+        return EEGNet(
             channels=channels,
             samples=samples,
             classes=classes,
             temporal_filters=model.temporal_filters,
             depth_multiplier=model.depth_multiplier,
             separable_filters=model.separable_filters,
-            kernel=max(1, round(model.kernel_seconds * sampling_rate)),
+            kernel=in_samples(model.kernel_seconds),
             dropout=model.dropout,
         )
-    project_constraints(network)
-    return network
+    if isinstance(model, ShallowConvNetModel):
+        kernel, pool = in_samples(model.kernel_seconds), in_samples(model.pool_seconds)
+        stride = in_samples(model.stride_seconds)
+        if spans(samples, kernel=kernel, pool=pool, stride=stride) < 1:
+            _demand("ShallowConvNet", kernel + pool - 1, samples)
+        return ShallowConvNet(
+            channels=channels,
+            samples=samples,
+            classes=classes,
+            filters=model.filters,
+            kernel=kernel,
+            pool=pool,
+            stride=stride,
+            dropout=model.dropout,
+        )
+    if isinstance(model, RecurrentModel):
+        kernel = in_samples(model.kernel_seconds)
+        _demand("the recurrent network", kernel, samples)
+        return RecurrentNet(
+            channels=channels,
+            classes=classes,
+            filters=model.filters,
+            kernel=kernel,
+            stride=in_samples(model.stride_seconds),
+            units=model.units,
+            dropout=model.dropout,
+        )
+    if isinstance(model, LinearModel):
+        return LinearNet(features=channels * samples, classes=classes, unit_norm=model.unit_norm)
+    raise TypeError(f"no network is known for {type(model).__name__}")
+
+
+def _demand(name: str, shortest: int, samples: int) -> None:
+    if samples < shortest:
+        raise InputError(f"{name} needs windows of at least {shortest} samples, the study's have {samples}")
 
 
 def project_constraints(network: nn.Module) -> None:

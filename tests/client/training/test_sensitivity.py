@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from dura_client.training.evaluation import BATCH, release_sums, score
 from dura_client.training.optimiser import GRID_BITS, PatientOptimizer
 from dura_client.training.patient import TrainingPatient
+from dura_common.model_schema import EEGNetModel
 from dura_common.models import build
 from dura_common.privacy.estimate import PATIENT_NORM, accuracy_from
-from dura_common.study import EEGNetModel
 
 FIRST, SECOND = 3, 5
 WHOLE = 2**GRID_BITS
