@@ -18,7 +18,7 @@ app = typer.Typer(no_args_is_help=True)
 
 
 @app.command()
-def init(
+def init(  # noqa: PLR0917  # one option for every rule
     epsilon_per_study: Annotated[float, typer.Option(help="Most that one study may cost a patient.")] = 3.0,
     epsilon_total: Annotated[float, typer.Option(help="Most that all studies may cost a patient.")] = 10.0,
     delta: Annotated[float, typer.Option(help="The delta at which both caps hold.")] = 1e-4,
@@ -28,6 +28,12 @@ def init(
     unsafe_plain_updates: Annotated[
         bool, typer.Option(help="UNSAFE: let the coordinator see this site's noised updates one by one.")
     ] = False,
+    epsilon_if_broken: Annotated[
+        float | None,
+        typer.Option(
+            help="Allow noise shared between sites, if a study costs at most this should the aggregation be broken."
+        ),
+    ] = None,
     replace: Annotated[bool, typer.Option(help="Replace the policy that is there.")] = False,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
@@ -45,6 +51,8 @@ def init(
                 minimum_sites=minimum_sites,
                 public_data_without_noise=allow_public_data_without_noise,
                 unsafe_plain_updates=unsafe_plain_updates,
+                noise=("local",) if epsilon_if_broken is None else ("local", "shared"),
+                epsilon_if_broken=epsilon_if_broken,
             )
         except ValueError as error:
             raise InputError("a value of the policy is out of range; see --help") from error

@@ -75,7 +75,7 @@ def check(path: FileArgument, as_json: JsonOption = False) -> None:
             "noise": study.privacy.noise,
             "noise_multiplier": plan.noise_multiplier if private else None,
             "epsilon": {"training": plan.training_epsilon, "evaluation": plan.evaluation_epsilon} if private else None,
-            "delta": study.privacy.delta if study.privacy.noise == "local" else None,
+            "delta": study.privacy.delta if study.privacy.noise != "none" else None,
             "relation": "add/remove one patient",
         }
         table = Table("", "", show_header=False, title=f"{study.name}: valid")
