@@ -38,7 +38,7 @@ from dura_common.errors import InputError, PolicyError
 from dura_common.models import build, load_vector, to_vector
 from dura_common.policy import Policy, judge
 from dura_common.privacy.plan import PrivacyPlan, plan_of
-from dura_common.study import Study
+from dura_common.study import SharedNoise, Study
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,7 @@ class Gate:
         """
         admitted = self._admit(digest, round_number, "train", parameters)
         study = admitted.approved.study
+        _refuse_shared_noise(study)
         declared = study.training_patients(load_settings(self._home).name)
 
         def steps() -> NDArray[np.float32]:
@@ -99,6 +100,7 @@ class Gate:
             DuraError: as for :meth:`train`.
         """
         admitted = self._admit(digest, round_number, "evaluate", parameters)
+        _refuse_shared_noise(admitted.approved.study)
         event = admitted.plan.evaluation_events.get(round_number)
 
         def sums() -> NDArray[np.float32]:
@@ -114,14 +116,14 @@ class Gate:
         cohort = self._cohort(approved)
         policy = load_policy(self._home)
         name = load_settings(self._home).name
-        failed = [
-            finding.rule for finding in judge(policy, study, site=name, public_data=cohort.public) if not finding.passed
-        ]
+        plan = plan_of(study)
+        findings = judge(policy, study, site=name, public_data=cohort.public, epsilon_if_broken=plan.epsilon_if_broken)
+        failed = [finding.rule for finding in findings if not finding.passed]
         if failed:  # step 3
             raise PolicyError(f"the policy forbids this study: {', '.join(failed)}")
         model = build_model(study)
         load_vector(model, parameters)  # step 4: refuses a wrong length and non-finite values
-        return _Admitted(approved, plan_of(study), policy, cohort, model)
+        return _Admitted(approved, plan, policy, cohort, model)
 
     def _cohort(self, approved: ApprovedStudy) -> Cohort:
         known = self._cohorts.get(approved.digest)
@@ -170,6 +172,12 @@ def build_model(study: Study) -> nn.Module:
         sampling_rate=study.data.sampling_rate,
         seed=study.training.seed,
     )
+
+
+def _refuse_shared_noise(study: Study) -> None:
+    """A vector with a share of the noise may leave in a secure sum only, never as an answer by itself."""
+    if isinstance(study.privacy, SharedNoise):
+        raise PolicyError('noise = "shared" needs secure sums; this request asks for a vector by itself')
 
 
 def _check_round(study: Study, round_number: int, purpose: Purpose) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from dura_client.home import SiteHome
 from dura_common.errors import PolicyError
 from dura_common.policy import Policy, parse_policy
@@ -21,8 +23,11 @@ minimum_patients = {minimum_patients}
 minimum_sites = {minimum_sites}
 # Whether data sets registered as public may be used without noise.
 public_data_without_noise = {public_data_without_noise}
-# Whether the coordinator may see this site's noised updates one by one (until secure aggregation is there).
-unsafe_plain_updates = {unsafe_plain_updates}
+# Who may add the noise: "local" (this hospital alone), "shared" (all honest hospitals together).
+noise = {noise}
+# With shared noise: most that a study may cost a patient if the coordinator breaks the aggregation and sees this
+# hospital's vectors alone. Without this line shared noise is refused.
+{epsilon_if_broken}
 """
 
 
@@ -32,10 +37,9 @@ def write_policy(home: SiteHome, policy: Policy, *, replace: bool = False) -> No
     Raises:
         StateError: there is one already and ``replace`` is false.
     """
-    values = {
-        key: str(value).lower() if isinstance(value, bool) else repr(value)
-        for key, value in policy.model_dump().items()
-    }
+    values = {key: json.dumps(value) for key, value in policy.model_dump(mode="json").items()}
+    limit = policy.epsilon_if_broken
+    values["epsilon_if_broken"] = "# epsilon_if_broken = 10.0" if limit is None else f"epsilon_if_broken = {limit}"
     write_atomic(home.policy, TEMPLATE.format(**values).encode(), replace=replace)
 
 
@@ -60,11 +64,18 @@ def explain(policy: Policy) -> tuple[str, ...]:
     def permission(allowed: bool) -> str:  # one yes or no
         return "may" if allowed else "must not"
 
+    shared = "Noise shared with other sites is refused."
+    if "shared" in policy.noise and policy.epsilon_if_broken is not None:
+        shared = (
+            "Noise may be shared with other sites if a study costs a patient at most "
+            f"epsilon {policy.epsilon_if_broken:g} even when the coordinator breaks the aggregation."
+        )
     return (
         f"One study may cost a patient at most epsilon {policy.epsilon_per_study:g} at delta {policy.delta:g}.",
         f"All studies together may cost a patient at most epsilon {policy.epsilon_total:g} at delta {policy.delta:g}.",
         f"A study must demand at least {policy.minimum_patients} patients of every site.",
         f"A study must have at least {policy.minimum_sites} sites.",
         f"Data registered as public {permission(policy.public_data_without_noise)} be used without noise.",
-        f"The coordinator {permission(policy.unsafe_plain_updates)} see this site's updates one by one.",
+        f"Noise that this site adds by itself {permission('local' in policy.noise)} protect a study.",
+        shared,
     )

@@ -12,7 +12,7 @@ from dura_client.settings import load_settings
 from dura_common.policy import Finding, judge
 from dura_common.privacy import Gaussian, SampledGaussian
 from dura_common.privacy.plan import PrivacyPlan, plan_of
-from dura_common.study import LocalNoise, Study
+from dura_common.study import PatientNoise, SharedNoise, Study
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,8 @@ class Review:
     """What would leave the site, in sentences."""
     cost: float | None
     """Epsilon of the study for the patient who pays most; None without noise."""
+    cost_if_broken: float | None
+    """The same against a coordinator who broke the aggregation; equal to ``cost`` with local noise."""
     spent: float
     """Epsilon that the patient who spent most has spent so far, at the policy's delta."""
 
@@ -43,7 +45,9 @@ def review(home: SiteHome, digest: str, study: Study, cohort: Cohort) -> Review:
     policy = load_policy(home)
     plan = plan_of(study)
     ledger = Ledger(home.ledger)
-    findings = list(judge(policy, study, site=name, public_data=cohort.public))
+    findings = list(
+        judge(policy, study, site=name, public_data=cohort.public, epsilon_if_broken=plan.epsilon_if_broken)
+    )
     patients = len(cohort.training_keys) + (len(cohort.held_out_keys) if study.evaluation.split == "patients" else 0)
     findings.append(
         Finding(
@@ -52,7 +56,7 @@ def review(home: SiteHome, digest: str, study: Study, cohort: Cohort) -> Review:
             f"this data set has {patients} patients; the study demands {study.data.minimum_patients}",
         )
     )
-    private = isinstance(study.privacy, LocalNoise)
+    private = isinstance(study.privacy, PatientNoise)
     if private:
         left = ledger.fits(
             study=digest,
@@ -70,7 +74,8 @@ def review(home: SiteHome, digest: str, study: Study, cohort: Cohort) -> Review:
     return Review(
         findings=tuple(findings),
         leaves=_leaves(study),
-        cost=max(plan.training_epsilon, plan.evaluation_epsilon) if private else None,
+        cost=plan.epsilon if private else None,
+        cost_if_broken=plan.epsilon_if_broken if private else None,
         spent=ledger.spent(policy.delta),
     )
 
@@ -87,9 +92,13 @@ def _charges(
 def _leaves(study: Study) -> tuple[str, ...]:
     rounds = study.training.rounds
     evaluations = len(study.evaluation.rounds(rounds))
-    how = "with noise of its own" if isinstance(study.privacy, LocalNoise) else "WITHOUT NOISE"
+    how, times, what = "WITHOUT NOISE", rounds, "the model's parameters after training here"
+    if isinstance(study.privacy, SharedNoise):
+        how, times, what = "masked, with a share of the noise", study.training.steps, "a sum of patients' gradients"
+    elif isinstance(study.privacy, PatientNoise):
+        how = "with noise of its own"
     return (
-        f"{rounds} times the model's parameters after training here, {how}",
+        f"{times} times {what}, {how}",
         f"{evaluations} times two sums over held-out patients (correct answers, patients), {how}",
         "nothing else: no recording, no count, no loss, no error text",
     )

@@ -6,13 +6,14 @@ person sees every reason at once; a study passes only if every line passes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
 from dura_common.errors import InputError
-from dura_common.study import Frozen, LocalNoise, Study, explain_validation, parse_toml
+from dura_common.study import Frozen, LocalNoise, PatientNoise, SharedNoise, Study, explain_validation, parse_toml
 
 
 class Policy(Frozen):
@@ -28,8 +29,11 @@ class Policy(Frozen):
     minimum_sites: Annotated[int, Field(ge=2)]
     public_data_without_noise: bool
     """Whether data sets registered as public may enter studies with ``noise = "none"``."""
-    unsafe_plain_updates: bool
-    """Whether the coordinator may see this site's (noised) updates one by one."""
+    noise: Annotated[tuple[Literal["local", "shared"], ...], Field(min_length=1)] = ("local",)
+    """Who may add the noise of a private study: this site alone, or all honest sites together."""
+    epsilon_if_broken: Annotated[float, Field(gt=0)] | None = None
+    """With shared noise: most that a study may cost a patient if the coordinator breaks the aggregation and sees
+    this site's vectors alone. Absent means that shared noise is refused, whatever ``noise`` says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +61,19 @@ def parse_policy(content: bytes) -> Policy:
     return policy
 
 
-def judge(policy: Policy, study: Study, *, site: str, public_data: bool) -> tuple[Finding, ...]:
-    """Return one finding per rule; the ledger's balance is judged separately, where the ledger is."""
-    private = isinstance(study.privacy, LocalNoise)
+def judge(
+    policy: Policy, study: Study, *, site: str, public_data: bool, epsilon_if_broken: float = math.inf
+) -> tuple[Finding, ...]:
+    """Return one finding per rule; the ledger's balance is judged separately, where the ledger is.
+
+    Args:
+        policy: the site's rules.
+        study: what is asked.
+        site: the site's name on the roster.
+        public_data: whether the data set is registered as public.
+        epsilon_if_broken: of the study's plan; it matters with shared noise, and unknown counts as infinite.
+    """
+    private = isinstance(study.privacy, PatientNoise)
     findings = [
         Finding("site-listed", site in study.sites, f"the study lists this site ({site})"),
         Finding(
@@ -72,18 +86,9 @@ def judge(policy: Policy, study: Study, *, site: str, public_data: bool) -> tupl
             study.aggregation.minimum_sites >= policy.minimum_sites,
             f"at least {policy.minimum_sites} sites; the study demands {study.aggregation.minimum_sites}",
         ),
-        Finding(
-            # Until secure aggregation exists, every update travels by itself: a study that does not say so
-            # promises what nobody keeps, and is refused like one that says so at a site that forbids it.
-            "unsafe-plain-updates",
-            study.aggregation.unsafe_plain_updates and policy.unsafe_plain_updates,
-            "updates that the coordinator sees one by one are "
-            + ("allowed" if policy.unsafe_plain_updates else "not allowed")
-            + ("; the study says so" if study.aggregation.unsafe_plain_updates else "; the study does not admit them"),
-        ),
     ]
     if private:
-        findings += _judge_privacy(policy, study)
+        findings += _judge_privacy(policy, study, epsilon_if_broken)
     else:
         findings.append(
             Finding(
@@ -98,13 +103,18 @@ def judge(policy: Policy, study: Study, *, site: str, public_data: bool) -> tupl
     return tuple(findings)
 
 
-def _judge_privacy(policy: Policy, study: Study) -> list[Finding]:
+def _judge_privacy(policy: Policy, study: Study, epsilon_if_broken: float) -> list[Finding]:
     privacy = study.privacy
-    if not isinstance(privacy, LocalNoise):
+    if not isinstance(privacy, LocalNoise | SharedNoise):
         raise TypeError("only a study with noise has a price")
     # Training and held-out patients are disjoint, so a patient pays the larger of both, never the sum.
     price = max(privacy.epsilon, study.evaluation.epsilon or 0.0)
-    return [
+    findings = [
+        Finding(
+            "noise",
+            privacy.noise in policy.noise,
+            f"noise may be {' or '.join(policy.noise)}; the study's is {privacy.noise}",
+        ),
         Finding(
             "epsilon-per-study",
             price <= policy.epsilon_per_study,
@@ -116,3 +126,14 @@ def _judge_privacy(policy: Policy, study: Study) -> list[Finding]:
             f"delta at most {policy.delta:g}; the study asks for {privacy.delta:g}",
         ),
     ]
+    if isinstance(privacy, SharedNoise):
+        findings.append(_judge_broken_aggregation(policy, epsilon_if_broken))
+    return findings
+
+
+def _judge_broken_aggregation(policy: Policy, epsilon: float) -> Finding:
+    limit = policy.epsilon_if_broken
+    allowed = "shared noise is refused, since the policy has no epsilon_if_broken"
+    if limit is not None:
+        allowed = f"at most epsilon {limit:g} if the aggregation is broken"
+    return Finding("epsilon-if-broken", limit is not None and epsilon <= limit, f"{allowed}; this study: {epsilon:.3g}")

@@ -30,6 +30,9 @@ Word = Annotated[str, Field(pattern=WORD)]
 STUDY_TYPE = "application/vnd.dura.study+json"
 """Payload type of a signed study."""
 
+MINIMUM_HONEST_SITES = 3
+"""Fewest honest sites behind shared noise. With two, each of them learns the other's own vector by subtracting
+its own from the opened sum, so that aggregation would hide nothing; with three it learns the sum of two."""
 MAX_STEPS = 1_000_000
 """Most optimiser steps of a study; a bound for accounting time, far above any real training."""
 
@@ -76,10 +79,9 @@ class DataContract(Frozen):
         return self
 
 
-class LocalNoise(Frozen):
-    """Patient-level differential privacy by noise that each site adds by itself, against everybody."""
+class PatientNoise(Frozen):
+    """What every study with patient-level differential privacy declares, whoever adds the noise."""
 
-    noise: Literal["local"]
     unit: Literal["patient"] = "patient"
     epsilon: Annotated[float, Field(gt=0, le=100)]
     """Add/remove one patient, for all training steps of the study together."""
@@ -92,6 +94,22 @@ class LocalNoise(Frozen):
     """C: L2 bound of one patient's gradient."""
 
 
+class LocalNoise(PatientNoise):
+    """Noise that each site adds by itself: its release alone keeps the promise, against everybody."""
+
+    noise: Literal["local"]
+
+
+class SharedNoise(PatientNoise):
+    """Noise of which each site adds a share: the opened sum keeps the promise, a single share keeps less.
+
+    Every optimiser step is one secure sum over sites. With h honest sites each adds the deviation sigma/sqrt(h), so
+    that the honest shares alone make up sigma (see :attr:`Study.honest_sites`).
+    """
+
+    noise: Literal["shared"]
+
+
 class NoNoise(Frozen):
     """No differential privacy. Only data sets that are registered as public may enter such a study."""
 
@@ -101,7 +119,7 @@ class NoNoise(Frozen):
     clipping_norm: Annotated[float, Field(gt=0)] = 1.0
 
 
-Privacy = Annotated[LocalNoise | NoNoise, Field(discriminator="noise")]
+Privacy = Annotated[LocalNoise | SharedNoise | NoNoise, Field(discriminator="noise")]
 
 
 class Evaluation(Frozen):
@@ -122,11 +140,22 @@ class Evaluation(Frozen):
 
 
 class Aggregation(Frozen):
-    """How updates of sites become one."""
+    """How vectors of sites become one: always in secure sums, of which the coordinator sees the total alone."""
 
     minimum_sites: Annotated[int, Field(ge=2)]
-    unsafe_plain_updates: bool = False
-    """Updates travel one by one over TLS, visible to the coordinator. Every output warns about it."""
+    tolerated_dropouts: Annotated[int, Field(ge=0)] = 0
+    """How many of the listed sites may be missing from a sum; shared noise is sized to do without theirs."""
+    tolerated_colluders: Annotated[int, Field(ge=0)] = 0
+    """How many sites may tell others what they know, or leave out their noise; shared noise is sized to do without
+    theirs. One of them is any participant who looks at a sum: it knows its own share and can subtract it."""
+    sums: Literal["step", "round"] = "step"
+    """With shared noise, the kind of sum of each step. "step": one message up, all or nothing, a loss ends the
+    session. "round": tolerates losses within a step, at three more exchanges."""
+    spare_steps: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """Steps that may be drawn afresh after a loss: the noise is sized as if all of them were made."""
+    update_norm: Annotated[float, Field(gt=0, le=1e6)] = 32.0
+    """With local or no noise: L2 bound of one site's weighted change of the model in one round. It sizes the ring
+    of the sum and costs no privacy; a longer change is shortened."""
 
 
 class Study(Frozen):
@@ -150,6 +179,16 @@ class Study(Frozen):
         declared = float(self.sites[site])
         return declared if self.evaluation.split == "recordings" else declared * (1 - self.evaluation.held_out)
 
+    @property
+    def paid_steps(self) -> int:
+        """Steps that the noise is sized for: those of the training and the spare ones."""
+        return self.training.steps + self.aggregation.spare_steps
+
+    @property
+    def honest_sites(self) -> int:
+        """h: sites whose noise is certain to be in every sum and unknown to whoever looks at it."""
+        return len(self.sites) - self.aggregation.tolerated_dropouts - self.aggregation.tolerated_colluders
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.aggregation.minimum_sites > len(self.sites):
@@ -160,9 +199,11 @@ class Study(Frozen):
         small = sorted(name for name, patients in self.sites.items() if patients < self.data.minimum_patients)
         if small:
             raise ValueError(f"declared patients are below data.minimum_patients at {', '.join(small)}")
-        if self.training.steps > MAX_STEPS:
-            raise ValueError(f"rounds * steps_per_round is {self.training.steps}, at most {MAX_STEPS} are allowed")
-        private = isinstance(self.privacy, LocalNoise)
+        if self.paid_steps > MAX_STEPS:
+            raise ValueError(
+                f"the study has {self.paid_steps} steps with the spare ones, at most {MAX_STEPS} are allowed"
+            )
+        private = isinstance(self.privacy, PatientNoise)
         if private and self.evaluation.epsilon is None:
             raise ValueError("evaluation.epsilon is missing: evaluation is a release and must be paid for")
         if not private and self.evaluation.epsilon is not None:
@@ -172,6 +213,7 @@ class Study(Frozen):
         self._check_engine()
         if isinstance(self.privacy, LocalNoise) and self.privacy.delta * max(self.sites.values()) >= 1:
             raise ValueError("privacy.delta must be below 1 / patients at every site")
+        self._check_shared_noise()
         return self
 
     def _check_engine(self) -> None:
@@ -186,6 +228,25 @@ class Study(Frozen):
                 f'training.engine = "{engine}" needs privacy.participation = 1 and privacy.clipping_norm = 1: '
                 "every patient enters every sum with a vector of length at most one"
             )
+
+    def _check_shared_noise(self) -> None:
+        """Refuse sums that could be opened with less noise than the study promises."""
+        rules = self.aggregation
+        if not isinstance(self.privacy, SharedNoise):
+            return
+        if self.honest_sites < MINIMUM_HONEST_SITES:
+            raise ValueError(
+                f"{len(self.sites)} sites less {rules.tolerated_dropouts} dropouts and {rules.tolerated_colluders} "
+                f"colluders leave {self.honest_sites} honest ones; shared noise needs {MINIMUM_HONEST_SITES}"
+            )
+        fewest = len(self.sites) - rules.tolerated_dropouts
+        if rules.minimum_sites < fewest:
+            raise ValueError(
+                f"aggregation.minimum_sites is {rules.minimum_sites}: a sum of so few sites lacks noise; with "
+                f"{rules.tolerated_dropouts} tolerated dropouts it must be at least {fewest}"
+            )
+        if self.privacy.delta * sum(self.sites.values()) >= 1:
+            raise ValueError("privacy.delta must be below 1 / patients of all sites together")
 
 
 class StudyDocument(Frozen):

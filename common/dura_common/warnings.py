@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dura_common.study import NoNoise, Study
+from dura_common.study import NoNoise, SharedNoise, Study
 
 
 def warnings_of(study: Study) -> tuple[str, ...]:
@@ -10,6 +10,9 @@ def warnings_of(study: Study) -> tuple[str, ...]:
     found = []
     if isinstance(study.privacy, NoNoise):
         found.append('noise = "none": no differential privacy; only data registered as public may take part')
-    if study.aggregation.unsafe_plain_updates:
-        found.append("unsafe_plain_updates: the coordinator sees every site's update by itself")
+    if isinstance(study.privacy, SharedNoise) and study.aggregation.tolerated_colluders == 0:
+        found.append(
+            "tolerated_colluders = 0: a participating site, which knows its own share of the noise, sees the sums of "
+            "the others with less noise than epsilon says"
+        )
     return tuple(found)

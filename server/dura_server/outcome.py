@@ -12,7 +12,7 @@ from dura_common.envelope import digest, payload_of
 from dura_common.errors import StateError
 from dura_common.privacy.plan import plan_of
 from dura_common.runtime.files import read_limited
-from dura_common.study import LocalNoise, explain_validation
+from dura_common.study import PatientNoise, explain_validation
 from dura_common.warnings import warnings_of
 from dura_server.report.result import Point, SimulationOnly, SiteResult, StudyResult
 from dura_server.study_store import StoredStudy
@@ -62,7 +62,7 @@ def result_of(stored: StoredStudy, extra: Extra | None) -> StudyResult:
     if state.phase != "finished":
         raise StateError(f"the study has not finished; it is {state.phase}", hint="`dura study run` runs it.")
     plan = plan_of(study)
-    private = isinstance(study.privacy, LocalNoise)
+    private = isinstance(study.privacy, PatientNoise)
     planned = max(plan.training_epsilon, plan.evaluation_epsilon) if private else None
     known = {item.site: item for item in extra.sites} if extra else {}
     sites = tuple(
@@ -86,7 +86,7 @@ def result_of(stored: StoredStudy, extra: Extra | None) -> StudyResult:
         dura_version=__version__,
         noise=study.privacy.noise,
         epsilon=planned,
-        delta=study.privacy.delta if isinstance(study.privacy, LocalNoise) else None,
+        delta=study.privacy.delta if isinstance(study.privacy, PatientNoise) else None,
         rounds=state.rounds,
         parameters=int(stored.read_model().size),
         chance=1 / len(study.data.classes),

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from dura_common.study import MINIMUM_HONEST_SITES
 
 VALID_DAYS = 90
+NOISE_MEANS = {
+    "shared": "each site adds a share; every step is one secure sum",
+    "local": "each site adds all of it; one secure sum a round",
+}
 
 TEMPLATE = """\
 # A dura study: everything that the training will do. Sites approve exactly this.
@@ -32,19 +39,19 @@ minimum_patients = {minimum_patients}
 
 [model]
 name = "eegnet"
-kernel_seconds = 0.5
+kernel_seconds = 0.25
 
 # The unit is the patient. epsilon counts all training steps of the study, add/remove one patient.
 [privacy]
-noise = "local"
+noise = "{noise}"          # {noise_means}
 epsilon = {epsilon}
 delta = {delta}
 participation = 0.5       # probability that a patient enters a step
-windows_per_patient = 8
-clipping_norm = 1.0
+windows_per_patient = 16
+clipping_norm = 0.5
 
 [training]
-rounds = 8
+rounds = 4
 steps_per_round = 10
 optimiser = "adam"
 learning_rate = 0.01
@@ -53,13 +60,14 @@ seed = {seed}                  # of the first parameters; noise and sampling hav
 # Held-out patients never train; they alone pay for the evaluation.
 [evaluation]
 held_out = 0.25
-every = 2
+every = 1
 epsilon = {epsilon}
 
 [aggregation]
 minimum_sites = {minimum_sites}
-# UNSAFE: until secure aggregation is there, the coordinator sees the noised updates one by one.
-unsafe_plain_updates = {unsafe}
+tolerated_dropouts = 0
+tolerated_colluders = {colluders}   # shared noise is sized to do without theirs
+spare_steps = 2           # may be drawn afresh after a loss; paid for from the start
 """
 
 
@@ -71,7 +79,7 @@ def study_toml(
     epsilon: float,
     delta: float,
     seed: int,
-    unsafe: bool,
+    noise: Literal["shared", "local"] = "shared",
 ) -> str:
     """Return the text of a study.toml for these sites (name to declared patients)."""
     return TEMPLATE.format(
@@ -84,5 +92,7 @@ def study_toml(
         epsilon=float(epsilon),
         delta=float(delta),
         seed=seed,
-        unsafe=str(unsafe).lower(),
+        noise=noise,
+        noise_means=NOISE_MEANS[noise],
+        colluders=1 if noise == "shared" and len(sites) > MINIMUM_HONEST_SITES else 0,
     )

@@ -226,5 +226,4 @@ STRICT = Policy(
     minimum_patients=10,
     minimum_sites=2,
     public_data_without_noise=False,
-    unsafe_plain_updates=False,
 )

@@ -51,7 +51,7 @@ class Side:
 def study(seed: int, changes: Mapping[str, Any]) -> Study:
     """Return the demo's study with some of its settings changed, each named ``section.key``."""
     sites = dict.fromkeys(HOSPITALS, PATIENTS)
-    text = study_toml(name="bench", question="?", sites=sites, epsilon=8, delta=1e-3, seed=seed, unsafe=True)
+    text = study_toml(name="bench", question="?", sites=sites, epsilon=8, delta=1e-3, seed=seed)
     data = parse_study(text.encode()).model_dump()
     for path, value in changes.items():
         section, key = path.split(".")

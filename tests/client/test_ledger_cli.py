@@ -47,7 +47,6 @@ def rules(home: SiteHome) -> None:
             minimum_patients=10,
             minimum_sites=3,
             public_data_without_noise=False,
-            unsafe_plain_updates=False,
         ),
     )
 

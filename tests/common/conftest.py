@@ -34,5 +34,5 @@ def study_data() -> dict[str, Any]:
         },
         "training": {"rounds": 5, "steps_per_round": 10, "learning_rate": 0.01},
         "evaluation": {"epsilon": 8.0},
-        "aggregation": {"minimum_sites": 3, "unsafe_plain_updates": True},
+        "aggregation": {"minimum_sites": 3},
     }

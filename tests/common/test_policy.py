@@ -18,7 +18,6 @@ RULES: dict[str, Any] = {
     "minimum_patients": 10,
     "minimum_sites": 3,
     "public_data_without_noise": False,
-    "unsafe_plain_updates": True,
 }
 
 
@@ -58,14 +57,6 @@ def test_the_price_of_a_study_is_the_dearer_of_training_and_evaluation(study_dat
     """An evaluation dearer than the cap is refused although training fits."""
     study_data["evaluation"]["epsilon"] = 8.5
     assert failed(Policy(**RULES), Study.model_validate(study_data)) == ["epsilon-per-study"]
-
-
-@pytest.mark.parametrize(("policy", "study"), [(False, False), (False, True), (True, False)])
-def test_plain_updates_need_the_policy_and_the_study(study_data: dict[str, Any], *, policy: bool, study: bool) -> None:
-    """Neither a policy that forbids plain updates nor a study that hides them lets anything pass."""
-    study_data["aggregation"]["unsafe_plain_updates"] = study
-    rules = Policy(**{**RULES, "unsafe_plain_updates": policy})
-    assert failed(rules, Study.model_validate(study_data)) == ["unsafe-plain-updates"]
 
 
 @pytest.mark.parametrize(("allowed", "public"), [(False, False), (False, True), (True, False)])

@@ -85,7 +85,7 @@ class Consortium:
         labels = CODES.get(name, [])
         dura("site", "data", "add", "mi", folder, "--task", "motorimagery", *labels, "--home", self.site(name))
         caps = ["--epsilon-per-study", 8, "--epsilon-total", 10, "--delta", 1e-3, "--minimum-sites", 2]
-        dura("site", "policy", "init", *caps, "--unsafe-plain-updates", "--home", self.site(name))
+        dura("site", "policy", "init", *caps, "--home", self.site(name))
 
     def start(self) -> None:
         """Start all services."""
@@ -103,7 +103,7 @@ class Consortium:
         """Write and sign a small study and return the signed file."""
         path = self.root / f"{name}.toml"
         sites = [word for site in SITES for word in ("--site", f"{site}={PATIENTS}")]
-        dura("study", "new", path, *sites, "--name", name, "--unsafe-plain-updates")
+        dura("study", "new", path, *sites, "--name", name, "--noise", "local")
         text = path.read_text().replace("rounds = 8", f"rounds = {rounds}")
         path.write_text(text.replace("steps_per_round = 10", "steps_per_round = 2"))
         return Path(self.sign(path)["path"])

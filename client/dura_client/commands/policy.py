@@ -18,16 +18,19 @@ app = typer.Typer(no_args_is_help=True)
 
 
 @app.command()
-def init(
+def init(  # noqa: PLR0917  # one option for every rule
     epsilon_per_study: Annotated[float, typer.Option(help="Most that one study may cost a patient.")] = 3.0,
     epsilon_total: Annotated[float, typer.Option(help="Most that all studies may cost a patient.")] = 10.0,
     delta: Annotated[float, typer.Option(help="The delta at which both caps hold.")] = 1e-4,
     minimum_patients: Annotated[int, typer.Option(help="A study must demand as many of every site.")] = 10,
     minimum_sites: Annotated[int, typer.Option(help="A study must have as many sites.")] = 3,
     allow_public_data_without_noise: Annotated[bool, typer.Option(help="For data registered as public.")] = False,
-    unsafe_plain_updates: Annotated[
-        bool, typer.Option(help="UNSAFE: let the coordinator see this site's noised updates one by one.")
-    ] = False,
+    epsilon_if_broken: Annotated[
+        float | None,
+        typer.Option(
+            help="Allow noise shared between sites, if a study costs at most this should the aggregation be broken."
+        ),
+    ] = None,
     replace: Annotated[bool, typer.Option(help="Replace the policy that is there.")] = False,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
@@ -44,15 +47,14 @@ def init(
                 minimum_patients=minimum_patients,
                 minimum_sites=minimum_sites,
                 public_data_without_noise=allow_public_data_without_noise,
-                unsafe_plain_updates=unsafe_plain_updates,
+                noise=("local",) if epsilon_if_broken is None else ("local", "shared"),
+                epsilon_if_broken=epsilon_if_broken,
             )
         except ValueError as error:
             raise InputError("a value of the policy is out of range; see --help") from error
         if policy.epsilon_per_study > policy.epsilon_total:
             raise InputError("--epsilon-per-study must not be larger than --epsilon-total")
         write_policy(site, policy, replace=replace)
-        if unsafe_plain_updates:
-            out.warn("unsafe_plain_updates: the coordinator may see this site's updates one by one")
         out.result({"policy": policy.model_dump(), "path": str(site.policy)}, "\n".join(explain(policy)))
 
 

@@ -193,6 +193,8 @@ def _show(out: Output, name: str, digest: str, result: Review) -> None:
         out.say(f"  - {sentence}")
     cost = "none is accounted (no noise)" if result.cost is None else f"epsilon {result.cost:.2f} at most"
     out.say(f"Cost to a patient: {cost}; spent so far by the patient who spent most: {result.spent:.2f}")
+    if result.cost_if_broken != result.cost:
+        out.say(f"If the coordinator broke the aggregation: epsilon {result.cost_if_broken:.2f}")
 
 
 def _as_data(digest: str, name: str, result: Review) -> dict[str, object]:
@@ -203,5 +205,6 @@ def _as_data(digest: str, name: str, result: Review) -> dict[str, object]:
         "findings": [asdict(finding) for finding in result.findings],
         "leaves": result.leaves,
         "epsilon": result.cost,
+        "epsilon_if_broken": result.cost_if_broken,
         "spent": result.spent,
     }

@@ -6,6 +6,7 @@ arXiv 2207.04380), so the epsilon returned is never below the true one.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import lru_cache
@@ -21,7 +22,8 @@ RELATIVE_TOLERANCE = 2e-3
 """How far below its target a calibrated epsilon may lie."""
 LARGEST_NOISE = 1e5
 SMALLEST_NOISE = 0.05
-"""Below this the discretised distribution of one step outgrows memory, and the promise would be empty anyway."""
+"""Below this the discretised distribution of one step outgrows memory, and the promise would be empty anyway: it
+counts as none, epsilon infinite."""
 
 
 def epsilon_of(events: Iterable[SampledGaussian | Gaussian], delta: float) -> float:
@@ -52,6 +54,8 @@ def _merge(
 def _epsilon(merged: tuple[tuple[SampledGaussian | Gaussian, int], ...], delta: float) -> float:
     if not merged:
         return 0.0
+    if any(event.noise_multiplier < SMALLEST_NOISE for event, _ in merged):
+        return math.inf
     accountant = PLDAccountant(
         dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE, value_discretization_interval=DISCRETISATION
     )

@@ -7,48 +7,91 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
+from typing import TypeVar
 
 from dura_common.privacy.accounting import calibrate_evaluation, calibrate_training, epsilon_of
 from dura_common.privacy.events import Gaussian, SampledGaussian
-from dura_common.study import LocalNoise, Study
+from dura_common.study import PatientNoise, SharedNoise, Study
+
+AnyEvent = TypeVar("AnyEvent", SampledGaussian, Gaussian)
 
 
 @dataclass(frozen=True, slots=True)
 class PrivacyPlan:
-    """Noise and cost of a study; without noise the events are absent and epsilon is infinite."""
+    """Noise and cost of a study; without noise the events are absent and epsilon is infinite.
+
+    Events and epsilons are those against the world, which sees opened sums only, and knows the noise of the declared
+    colluders. ``*_if_broken`` are against a coordinator who broke the aggregation and sees the vectors of this site
+    alone; with local noise that is the same.
+    """
 
     noise_multiplier: float
-    """Of training; 0 without noise."""
+    """Of the sum that is opened in a step of training; 0 without noise."""
+    honest_sites: int
+    """h: sites that make up the noise of a sum together; 1 with local noise."""
     round_event: SampledGaussian | None
     """What one round costs each training patient."""
     training_event: SampledGaussian | None
-    """What all rounds together cost."""
+    """What all rounds together cost, spare steps included."""
     evaluation_events: Mapping[int, Gaussian]
     """Round to what its evaluation costs each held-out patient."""
     training_epsilon: float
     evaluation_epsilon: float
+    training_epsilon_if_broken: float
+    evaluation_epsilon_if_broken: float
+
+    def share_of(self, noise_multiplier: float) -> float:
+        """Return the noise multiplier that one site adds, so that the honest ones reach the given one together.
+
+        Variances of independent Gaussians add up (Dwork et al. 2006, EUROCRYPT, "Our data, ourselves").
+        """
+        return noise_multiplier / math.sqrt(self.honest_sites)
+
+    @property
+    def share_multiplier(self) -> float:
+        """What one site adds in a step of training."""
+        return self.share_of(self.noise_multiplier)
+
+    @property
+    def epsilon(self) -> float:
+        """Of the patient who pays most, against the world; training and held-out patients are never the same."""
+        return max(self.training_epsilon, self.evaluation_epsilon)
+
+    @property
+    def epsilon_if_broken(self) -> float:
+        """Of the patient who pays most, against a coordinator who broke the aggregation."""
+        return max(self.training_epsilon_if_broken, self.evaluation_epsilon_if_broken)
 
 
 @lru_cache(maxsize=64)
 def _plan(text: str) -> PrivacyPlan:
     study = Study.model_validate_json(text)
     privacy = study.privacy
-    if not isinstance(privacy, LocalNoise) or study.evaluation.epsilon is None:
-        return PrivacyPlan(0.0, None, None, MappingProxyType({}), math.inf, math.inf)
-    noise = calibrate_training(privacy.epsilon, privacy.delta, privacy.participation, study.training.steps)
-    whole = SampledGaussian(participation=privacy.participation, noise_multiplier=noise, steps=study.training.steps)
+    if not isinstance(privacy, PatientNoise) or study.evaluation.epsilon is None:
+        return PrivacyPlan(0.0, 1, None, None, MappingProxyType({}), math.inf, math.inf, math.inf, math.inf)
+    noise = calibrate_training(privacy.epsilon, privacy.delta, privacy.participation, study.paid_steps)
+    whole = SampledGaussian(participation=privacy.participation, noise_multiplier=noise, steps=study.paid_steps)
     rounds = study.evaluation.rounds(study.training.rounds)
     curve, final = calibrate_evaluation(study.evaluation.epsilon, privacy.delta, len(rounds))
     events = {number: Gaussian(noise_multiplier=curve) for number in rounds[:-1]}
     events[rounds[-1]] = Gaussian(noise_multiplier=final)
+    honest = study.honest_sites if isinstance(privacy, SharedNoise) else 1
     return PrivacyPlan(
         noise_multiplier=noise,
+        honest_sites=honest,
         round_event=whole.model_copy(update={"steps": study.training.steps_per_round}),
         training_event=whole,
         evaluation_events=MappingProxyType(events),
         training_epsilon=epsilon_of([whole], privacy.delta),
         evaluation_epsilon=epsilon_of(events.values(), privacy.delta),
+        training_epsilon_if_broken=epsilon_of([alone(whole, honest)], privacy.delta),
+        evaluation_epsilon_if_broken=epsilon_of([alone(event, honest) for event in events.values()], privacy.delta),
     )
+
+
+def alone(event: AnyEvent, honest_sites: int) -> AnyEvent:
+    """Return what an event is to somebody who sees one site's vector by itself: its noise is one share."""
+    return event.model_copy(update={"noise_multiplier": event.noise_multiplier / math.sqrt(honest_sites)})
 
 
 def plan_of(study: Study) -> PrivacyPlan:

@@ -34,9 +34,10 @@ def new(
     epsilon: Annotated[float, typer.Option(help="Of training, and of evaluation for held-out patients.")] = 8.0,
     delta: Annotated[float, typer.Option(help="Below 1 / patients of every site.")] = 1e-3,
     seed: Annotated[int, typer.Option(help="Of the first parameters.")] = 1,
-    unsafe_plain_updates: Annotated[
-        bool, typer.Option(help="UNSAFE: the coordinator sees the noised updates one by one.")
-    ] = False,
+    noise: Annotated[
+        Literal["shared", "local"],
+        typer.Option(help="shared: one secure sum a step, three sites or more; local: each site alone, against all."),
+    ] = "shared",
     as_json: JsonOption = False,
 ) -> None:
     """Write a complete, commented study.toml to start from."""
@@ -51,7 +52,7 @@ def new(
             epsilon=epsilon,
             delta=delta,
             seed=seed,
-            unsafe=unsafe_plain_updates,
+            noise=noise,
         )
         study = parse_study(text.encode())
         write_atomic(path, text.encode(), mode=SHARED_FILE, replace=False)
@@ -75,7 +76,7 @@ def check(path: FileArgument, as_json: JsonOption = False) -> None:
             "noise": study.privacy.noise,
             "noise_multiplier": plan.noise_multiplier if private else None,
             "epsilon": {"training": plan.training_epsilon, "evaluation": plan.evaluation_epsilon} if private else None,
-            "delta": study.privacy.delta if study.privacy.noise == "local" else None,
+            "delta": study.privacy.delta if study.privacy.noise != "none" else None,
             "relation": "add/remove one patient",
         }
         table = Table("", "", show_header=False, title=f"{study.name}: valid")

@@ -111,10 +111,10 @@ def test_every_number_of_the_study_is_on_the_page() -> None:
 
 def test_warnings_stand_on_the_page_and_only_if_there_are_any() -> None:
     """Each warning is announced as an alert before the outcome; a study without one has no banner."""
-    warned = render(a_result(warnings=("unsafe_plain_updates: seen one by one", "simulated recordings")))
+    warned = render(a_result(warnings=("noise = none: no differential privacy", "simulated recordings")))
     alerts = [attributes for _, attributes in Page(warned).tags if attributes.get("role") == "alert"]
     assert len(alerts) == 2
-    assert warned.index("unsafe_plain_updates") < warned.index("<h2>Outcome")
+    assert warned.index("noise = none") < warned.index("<h2>Outcome")
     assert 'role="alert"' not in render(a_result())
 
 
