@@ -28,10 +28,15 @@ DIGEST = "ab" * 32
 REQUESTS = [
     Offer(study="{}", roster="{}"),
     AskApproval(study=DIGEST),
-    TrainRound(study=DIGEST, round=1),
-    EvaluateRound(study=DIGEST, round=3),
+    TrainRound(study=DIGEST, round=1, attempt=2, members=("east", "north"), first_step=4),
+    EvaluateRound(study=DIGEST, round=3, attempt=1, members=("east", "north")),
 ]
-REPLIES = [Standing(state="offered"), RoundDone(study=DIGEST, round=1), Refusal(reason=RefusalReason.BUDGET)]
+TRAIN = {"kind": "train-round", "study": DIGEST, "round": 1, "attempt": 1, "members": ["east", "north"]}
+REPLIES = [
+    Standing(state="offered"),
+    RoundDone(study=DIGEST, round=1, attempt=2, state=DIGEST),
+    Refusal(reason=RefusalReason.BUDGET),
+]
 
 
 @pytest.mark.parametrize("message", REQUESTS, ids=lambda m: m.kind)
@@ -54,10 +59,14 @@ def test_replies_survive_the_wire(message: Standing) -> None:
     "body",
     [
         {"kind": "train-round", "study": DIGEST},
-        {"kind": "train-round", "study": DIGEST, "round": 0},
-        {"kind": "train-round", "study": DIGEST, "round": "1; drop"},
-        {"kind": "train-round", "study": DIGEST.upper(), "round": 1},
-        {"kind": "train-round", "study": DIGEST, "round": 1, "epsilon": 100},
+        {**TRAIN, "round": 0},
+        {**TRAIN, "round": "1; drop"},
+        {**TRAIN, "study": DIGEST.upper()},
+        {**TRAIN, "epsilon": 100},
+        {**TRAIN, "attempt": 0},
+        {**TRAIN, "members": ["east"]},
+        {**TRAIN, "members": ["east", "drop table"]},
+        {**TRAIN, "threshold": 1},
         {"kind": "shell", "command": "id"},
         [],
     ],

@@ -12,16 +12,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dura_common.errors import InputError
-from dura_common.models import advance, build, first_state, load_vector, state_from_vector, to_vector
-from dura_common.study import EEGNetModel, Training
+from dura_common.model_schema import EEGNetModel
+from dura_common.models import StepRule, advance, build, first_state, load_vector, state_from_vector, to_vector
 
 SCALE = 2.0**-16 / 7.5
 
 
-def training(**changes: object) -> Training:
-    """Return training settings."""
-    values = {"rounds": 2, "steps_per_round": 5, "learning_rate": 0.02, **changes}
-    return Training.model_validate(values)
+ADAM = StepRule(adam=True, learning_rate=0.02)
+SGD = StepRule(adam=False, learning_rate=0.02)
+MOMENTUM = StepRule(adam=False, learning_rate=0.02, momentum=0.9)
 
 
 def totals(length: int, count: int) -> list[np.ndarray]:
@@ -42,13 +41,13 @@ def linear() -> nn.Module:
 @pytest.mark.parametrize(
     ("settings", "oracle"),
     [
-        (training(), lambda p: torch.optim.Adam(p, lr=0.02)),
-        (training(optimiser="sgd"), lambda p: torch.optim.SGD(p, lr=0.02)),
-        (training(optimiser="sgd", momentum=0.9), lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9)),
+        (ADAM, lambda p: torch.optim.Adam(p, lr=0.02)),
+        (SGD, lambda p: torch.optim.SGD(p, lr=0.02)),
+        (MOMENTUM, lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9)),
     ],
     ids=["adam", "sgd", "momentum"],
 )
-def test_steps_are_those_of_torch(settings: Training, oracle: object) -> None:
+def test_steps_are_those_of_torch(settings: StepRule, oracle: object) -> None:
     """Twelve steps end where torch's own optimiser ends, up to rounding of float32."""
     ours, theirs = linear(), linear().double()
     optimiser = oracle(theirs.parameters())  # type: ignore[operator]  # a factory
@@ -69,7 +68,7 @@ def test_a_training_ends_in_the_same_bits_everywhere() -> None:
     network = build(EEGNetModel(temporal_filters=2), channels=3, samples=32, classes=2, sampling_rate=16, seed=1)
     start = np.frombuffer(hashlib.shake_128(b"start").digest(4 * to_vector(network).size), dtype="<i4")
     load_vector(network, (start / 2.0**31).astype(np.float32))
-    settings = training()
+    settings = ADAM
     state = first_state(network, settings)
     for total in totals(state.parameters.size, 6):
         state = advance(network, state, total, settings, scale=SCALE)
@@ -79,7 +78,7 @@ def test_a_training_ends_in_the_same_bits_everywhere() -> None:
 @given(cut=st.integers(1, 9), adam=st.booleans())
 def test_a_state_that_travels_goes_on_as_if_it_had_stayed(cut: int, adam: bool) -> None:
     """Whoever joins in the middle with the state that was sent makes the very same further steps."""
-    settings = training(optimiser="adam" if adam else "sgd", momentum=0.0 if adam else 0.5)
+    settings = ADAM if adam else MOMENTUM
     whole, late = linear(), linear()
     state = first_state(whole, settings)
     joined = None
@@ -107,7 +106,7 @@ def test_a_state_that_travels_goes_on_as_if_it_had_stayed(cut: int, adam: bool) 
 def test_a_state_of_another_form_is_refused(vector: np.ndarray) -> None:
     """What is not a training state of this model is refused with what was expected."""
     with pytest.raises(InputError, match="training state"):
-        state_from_vector(vector, training(), length=8, steps=0)
+        state_from_vector(vector, ADAM, length=8, steps=0)
 
 
 def test_a_sum_of_another_form_changes_nothing() -> None:
@@ -115,5 +114,5 @@ def test_a_sum_of_another_form_changes_nothing() -> None:
     network = linear()
     before = to_vector(network)
     with pytest.raises(ValueError, match="8 int64"):
-        advance(network, first_state(network, training()), np.zeros(7, np.int64), training(), scale=1.0)
+        advance(network, first_state(network, ADAM), np.zeros(7, np.int64), ADAM, scale=1.0)
     assert (to_vector(network) == before).all()

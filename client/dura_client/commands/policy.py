@@ -18,7 +18,7 @@ app = typer.Typer(no_args_is_help=True)
 
 
 @app.command()
-def init(  # noqa: PLR0917  # one option for every rule
+def init(  # one option for every rule
     epsilon_per_study: Annotated[float, typer.Option(help="Most that one study may cost a patient.")] = 3.0,
     epsilon_total: Annotated[float, typer.Option(help="Most that all studies may cost a patient.")] = 10.0,
     delta: Annotated[float, typer.Option(help="The delta at which both caps hold.")] = 1e-4,

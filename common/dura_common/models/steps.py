@@ -18,7 +18,7 @@ from torch import nn
 from dura_common.errors import InputError
 from dura_common.models.vector import load_vector, to_vector
 from dura_common.models.zoo import project_constraints
-from dura_common.study import Training
+from dura_common.training_schema import DpSgdTraining, OneSumTraining, ResidualDescentTraining
 
 FIRST_DECAY = 0.9
 SECOND_DECAY = 0.999
@@ -26,6 +26,7 @@ STABILISER = 1e-8
 """Adam's constants as published (Kingma and Ba 2015, algorithm 1)."""
 
 Vector = NDArray[np.float32]
+AnyTraining = DpSgdTraining | OneSumTraining | ResidualDescentTraining
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,32 +50,48 @@ class TrainingState:
         return hashlib.sha256(content).hexdigest()
 
 
-def moments_of(training: Training) -> int:
-    """Return how many vectors an optimiser remembers beside the parameters."""
-    if training.optimiser == "adam":
-        return 2
-    return 1 if training.momentum else 0
+@dataclass(frozen=True, slots=True)
+class StepRule:
+    """How a gradient becomes a step."""
+
+    adam: bool
+    learning_rate: float
+    momentum: float = 0.0
+
+    @property
+    def moments(self) -> int:
+        """How many vectors are remembered beside the parameters."""
+        return 2 if self.adam else 1 if self.momentum else 0
 
 
-def first_state(network: nn.Module, training: Training) -> TrainingState:
+def rule_of(training: AnyTraining) -> StepRule:
+    """Return the rule of a study's engine."""
+    if isinstance(training, OneSumTraining):
+        return StepRule(adam=False, learning_rate=1.0)
+    if isinstance(training, ResidualDescentTraining):
+        return StepRule(adam=False, learning_rate=training.step_size)
+    return StepRule(training.optimiser == "adam", training.learning_rate, training.momentum)
+
+
+def first_state(network: nn.Module, rule: StepRule) -> TrainingState:
     """Return the state before the first step of a training."""
     parameters = to_vector(network)
-    return TrainingState(parameters, tuple(np.zeros_like(parameters) for _ in range(moments_of(training))), 0)
+    return TrainingState(parameters, tuple(np.zeros_like(parameters) for _ in range(rule.moments)), 0)
 
 
-def state_from_vector(vector: Vector, training: Training, *, length: int, steps: int) -> TrainingState:
+def state_from_vector(vector: Vector, rule: StepRule, *, length: int, steps: int) -> TrainingState:
     """Read a state that travelled.
 
     Args:
         vector: float32 ((1 + moments) * length,).
-        training: the approved study's training; it says how many moments there are.
+        rule: of the approved study; it says how many moments there are.
         length: number of parameters of the study's model.
         steps: steps made before this state.
 
     Raises:
         InputError: another length or type, a value that is not finite, or a negative second moment.
     """
-    parts = 1 + moments_of(training)
+    parts = 1 + rule.moments
     if vector.shape != (parts * length,) or vector.dtype != np.float32:
         raise InputError(
             f"a training state of {parts} times {length} float32 is expected, got {vector.dtype} of {vector.shape}"
@@ -82,13 +99,13 @@ def state_from_vector(vector: Vector, training: Training, *, length: int, steps:
     if not np.isfinite(vector).all():
         raise InputError("the training state holds a value that is not a finite number")
     parameters, *moments = np.split(vector, parts)
-    if training.optimiser == "adam" and (moments[1] < 0).any():
+    if rule.adam and (moments[1] < 0).any():
         raise InputError("the training state holds a negative mean of squares")
     return TrainingState(parameters, tuple(moments), steps)
 
 
 def advance(
-    network: nn.Module, state: TrainingState, total: NDArray[np.int64], training: Training, *, scale: float
+    network: nn.Module, state: TrainingState, total: NDArray[np.int64], rule: StepRule, *, scale: float
 ) -> TrainingState:
     """Make one step with an opened sum and load the new parameters into ``network``.
 
@@ -96,7 +113,7 @@ def advance(
         network: the study's model; its constraints are projected after the step (post-processing, hence free).
         state: what was before.
         total: int64 (parameters,), the noised sum of clipped gradients in steps of the grid.
-        training: optimiser and learning rate of the approved study.
+        rule: of the approved study.
         scale: from the integers of ``total`` to the mean gradient: the grid over the public divisor.
 
     Raises:
@@ -105,11 +122,8 @@ def advance(
     if total.shape != state.parameters.shape or total.dtype != np.int64:
         raise ValueError(f"a sum of {state.parameters.size} int64 is expected, got {total.dtype} of {total.shape}")
     gradient = total.astype(np.float64) * scale
-    if training.optimiser == "adam":
-        update, moments = _adam(state, gradient)
-    else:
-        update, moments = _sgd(state, gradient, training.momentum)
-    stepped = state.parameters.astype(np.float64) - training.learning_rate * update
+    update, moments = _adam(state, gradient) if rule.adam else _sgd(state, gradient, rule.momentum)
+    stepped = state.parameters.astype(np.float64) - rule.learning_rate * update
     load_vector(network, stepped.astype(np.float32))
     project_constraints(network)
     return TrainingState(to_vector(network), moments, state.steps + 1)
