@@ -17,8 +17,9 @@ from dura_common.transport import from_records, to_records
 
 app = ClientApp()
 
-MAX_PARAMETERS = 50_000_000
-"""Largest vector that is unpacked at all (200 MB); the approved study then demands its exact length."""
+MAX_PARAMETERS = 150_000_000
+"""Largest vector that is unpacked at all (600 MB: a model and two moments); the approved study then demands its
+exact length."""
 
 
 @cache
@@ -31,8 +32,7 @@ def _handle(message: Message, _context: Context) -> Message:
         body, vector = from_records(message.content, max_parameters=MAX_PARAMETERS)
     except InputError:
         return Message(to_records(encode(Refusal(reason=RefusalReason.NOT_UNDERSTOOD)), None), reply_to=message)
-    reply, release = _service().answer(body, vector)
-    return Message(to_records(encode(reply), release), reply_to=message)
+    return Message(to_records(encode(_service().answer(body, vector)), None), reply_to=message)
 
 
 app.query()(_handle)

@@ -91,6 +91,8 @@ class ApprovedStudy:
     digest: str
     study: Study
     dataset: str
+    roster: Roster
+    """The one that the study names."""
 
 
 def receive_offer(home: SiteHome, offer: Offer, now: datetime) -> Standing:
@@ -219,7 +221,7 @@ def require_approved(home: SiteHome, reference: str, now: datetime) -> ApprovedS
     if now + CLOCK_SKEW < approval.approved:
         raise NotAuthentic("the approval was given in the future: this machine's clock went back")
     _check_roster(home, checked)
-    return ApprovedStudy(reference, checked.study, choice.dataset)
+    return ApprovedStudy(reference, checked.study, choice.dataset, checked.roster)
 
 
 def _check_roster(home: SiteHome, checked: CheckedOffer) -> None:

@@ -3,20 +3,22 @@
 For every request, in this order, and stopping at the first that fails:
 
 1. the study is approved here, authentic, unexpired and meant for the pinned roster;
-2. the round is one that the study has;
+2. the round is one that the study has, and the members are sites of the study, this one among them;
 3. the policy holds for this study and data set, as it stands now (a policy tightened after the approval wins);
 4. the data fulfil the contract, and the vector that came fits the model;
 5. the ledger durably records the cost (it refuses a round that was answered before, and a cap overrun);
-6. compute;
-7. the release has the declared shape and is finite;
-8. the ledger settles.
+6. compute, and let the result out as a masked vector of a secure sum only;
+7. the ledger settles.
 
-A crash between 5 and 8 counts as spent. Limits come from the approved study and never from a message.
+A crash between 5 and 7 counts as spent. A vector that has to be drawn again, because a sum was lost with some of
+its members, is charged again (:mod:`dura_client.charges`). Limits come from the approved study and never from a
+message.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,18 +29,23 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dura_client.approvals import ApprovedStudy, require_approved
+from dura_client.charges import RoundCharges
 from dura_client.cohort import Cohort, load_cohort
 from dura_client.home import SiteHome
 from dura_client.ledger import Ledger
+from dura_client.parts import AveragedRound, Evaluation, Part, Setting, SharedSteps, Sums
 from dura_client.policy import load_policy
-from dura_client.settings import load_settings
-from dura_client.training.engine import train_round
-from dura_client.training.evaluation import release_sums, score
+from dura_client.settings import SiteSettings, load_settings
 from dura_common.errors import InputError, PolicyError
-from dura_common.models import build, load_vector, to_vector
+from dura_common.messages import EvaluateRound, SumRound, TrainRound
+from dura_common.models import build, load_vector, parameter_total, state_from_vector
 from dura_common.policy import Policy, judge
+from dura_common.privacy import Gaussian, SampledGaussian
+from dura_common.privacy.outputs import length_of, parts_of
 from dura_common.privacy.plan import PrivacyPlan, plan_of
-from dura_common.study import SharedNoise, Study
+from dura_common.secagg import SessionParameters
+from dura_common.sessions import Agreed, averaged, carried_rule
+from dura_common.study import NoNoise, SharedNoise, Study
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +54,13 @@ Purpose = Literal["train", "evaluate"]
 
 @dataclass(frozen=True, slots=True)
 class _Admitted:
-    """A request that passed steps 1 to 4."""
+    """A request that passed steps 1 to 4, apart from the vector that came with it."""
 
-    approved: ApprovedStudy
+    request: SumRound
+    agreed: Agreed
     plan: PrivacyPlan
     policy: Policy
+    settings: SiteSettings
     cohort: Cohort
     model: nn.Module
 
@@ -61,69 +70,81 @@ class Gate:
 
     Args:
         home: the site's folder.
+        sums: the way into secure sums.
         clock: returns the present time (UTC); tests set it.
     """
 
-    def __init__(self, home: SiteHome, *, clock: Callable[[], datetime]) -> None:
+    def __init__(self, home: SiteHome, sums: Sums, *, clock: Callable[[], datetime]) -> None:
         self._home = home
+        self._sums = sums
         self._clock = clock
         self._cohorts: dict[str, Cohort] = {}
 
-    def train(self, digest: str, round_number: int, parameters: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run one round of private steps from ``parameters`` (1-D float32) and return the new parameters.
+    def train(self, request: TrainRound, vector: NDArray[np.float32]) -> str | None:
+        """Make the steps of one round; return the digest of the state after them if this site made them itself.
+
+        Args:
+            request: round, attempt, members and first step.
+            vector: float32, parameters and the optimiser's moments before the first step (with noise of this
+                site's own: parameters alone).
 
         Raises:
             DuraError: any check failed; nothing was computed before the ledger had recorded it.
         """
-        admitted = self._admit(digest, round_number, "train", parameters)
-        study = admitted.approved.study
-        _refuse_shared_noise(study)
-        declared = study.training_patients(load_settings(self._home).name)
+        admitted = self._admit(request, "train")
+        study, model = admitted.agreed.study, admitted.model
+        length = parameter_total(model)
+        steps = study.training.steps_per_round
+        before = (request.round - 1) * steps + request.first_step - 1
+        state = state_from_vector(vector, carried_rule(study), length=length, steps=before)  # step 4
+        load_vector(model, state.parameters)
+        params = admitted.agreed.training(request, state=state.digest(), length=length)
+        patients = admitted.cohort.training
+        if averaged(study):
+            charges = self._charges(admitted, "train", steps=1)
+            self._release(admitted, params, charges, AveragedRound(self._setting(admitted, charges), model, patients))
+            return None
+        charges = self._charges(admitted, "train", steps=steps)
+        part = SharedSteps(self._setting(admitted, charges), model, state, patients)
+        self._release(admitted, params, charges, part)
+        return part.state.digest()
 
-        def steps() -> NDArray[np.float32]:
-            train_round(
-                admitted.model,
-                admitted.cohort.training,
-                study,
-                admitted.plan,
-                declared_patients=declared,
-                device=load_settings(self._home).device,
-            )
-            return to_vector(admitted.model)
-
-        return self._release(admitted, round_number, "train", steps, length=parameters.size)
-
-    def evaluate(self, digest: str, round_number: int, parameters: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Score ``parameters`` on held-out patients and return two noisy sums, float32 of shape (2,).
+    def evaluate(self, request: EvaluateRound, parameters: NDArray[np.float32]) -> None:
+        """Score ``parameters`` on held-out patients and add to the sums that the study asks for.
 
         Raises:
             DuraError: as for :meth:`train`.
         """
-        admitted = self._admit(digest, round_number, "evaluate", parameters)
-        _refuse_shared_noise(admitted.approved.study)
-        event = admitted.plan.evaluation_events.get(round_number)
+        admitted = self._admit(request, "evaluate")
+        load_vector(admitted.model, parameters)
+        length = length_of(parts_of(admitted.agreed.study, request.round))
+        params = admitted.agreed.evaluation(request, parameters=parameters, length=length)
+        charges = self._charges(admitted, "evaluate", steps=1)
+        setting = self._setting(admitted, charges)
+        part = Evaluation(setting, admitted.model, admitted.cohort.held_out, request.round)
+        self._release(admitted, params, charges, part)
 
-        def sums() -> NDArray[np.float32]:
-            scores = [score(admitted.model, patient) for patient in admitted.cohort.held_out]
-            return release_sums(scores, None if event is None else event.noise_multiplier)
-
-        return self._release(admitted, round_number, "evaluate", sums, length=2)
-
-    def _admit(self, digest: str, round_number: int, purpose: Purpose, parameters: NDArray[np.float32]) -> _Admitted:
-        approved = require_approved(self._home, digest, self._clock())  # step 1
-        study = approved.study
-        _check_round(study, round_number, purpose)  # step 2
+    def _admit(self, request: SumRound, purpose: Purpose) -> _Admitted:
+        approved = require_approved(self._home, request.study, self._clock())  # step 1
+        study, settings = approved.study, load_settings(self._home)
+        _check_round(study, request.round, purpose)  # step 2
+        if settings.name not in request.members:
+            raise InputError("this site is not among the members of the sum")
         cohort = self._cohort(approved)
         policy = load_policy(self._home)
-        name = load_settings(self._home).name
         plan = plan_of(study)
-        findings = judge(policy, study, site=name, public_data=cohort.public, epsilon_if_broken=plan.epsilon_if_broken)
+        findings = judge(
+            policy,
+            study,
+            site=settings.name,
+            public_data=cohort.public,
+            epsilon_if_broken=plan.epsilon_if_broken if isinstance(study.privacy, SharedNoise) else None,
+        )
         failed = [finding.rule for finding in findings if not finding.passed]
         if failed:  # step 3
             raise PolicyError(f"the policy forbids this study: {', '.join(failed)}")
-        model = build_model(study)
-        load_vector(model, parameters)  # step 4: refuses a wrong length and non-finite values
-        return _Admitted(approved, plan, policy, cohort, model)
+        agreed = Agreed(approved.digest, study, approved.roster)
+        return _Admitted(request, agreed, plan, policy, settings, cohort, build_model(study))
 
     def _cohort(self, approved: ApprovedStudy) -> Cohort:
         known = self._cohorts.get(approved.digest)
@@ -132,34 +153,50 @@ class Gate:
             self._cohorts = {approved.digest: known}  # one study at a time stays in memory
         return known
 
-    def _release(
-        self,
-        admitted: _Admitted,
-        round_number: int,
-        purpose: Purpose,
-        compute: Callable[[], NDArray[np.float32]],
-        *,
-        length: int,
-    ) -> NDArray[np.float32]:
-        plan, policy, cohort = admitted.plan, admitted.policy, admitted.cohort
-        training = purpose == "train"
-        ledger = Ledger(self._home.ledger)
-        entry = ledger.reserve(  # step 5
-            study=admitted.approved.digest,
-            round=round_number,
-            purpose=purpose,
-            patients=cohort.training_keys if training else cohort.held_out_keys,
-            event=plan.round_event if training else plan.evaluation_events.get(round_number),
-            epsilon_per_study=policy.epsilon_per_study,
-            epsilon_total=policy.epsilon_total,
-            delta=policy.delta,
+    def _charges(self, admitted: _Admitted, purpose: Purpose, *, steps: int) -> RoundCharges:
+        return RoundCharges(self._home, admitted.agreed.digest, purpose, admitted.request.round, steps=steps)
+
+    def _setting(self, admitted: _Admitted, charges: RoundCharges) -> Setting:
+        return Setting(
+            study=admitted.agreed.study,
+            plan=admitted.plan,
+            site=admitted.settings.name,
+            device=admitted.settings.device,
+            members=admitted.request.members,
+            pay=charges.pay,
         )
-        result = compute()  # step 6
-        if result.shape != (length,) or result.dtype != np.float32 or not np.isfinite(result).all():  # step 7
-            raise PolicyError("the result is not a finite vector of the declared length; nothing was released")
-        ledger.settle(entry)  # step 8
-        log.info("released %s of round %d, study %s", purpose, round_number, admitted.approved.digest[:12])
-        return result
+
+    def _release(self, admitted: _Admitted, params: SessionParameters, charges: RoundCharges, part: Part) -> None:
+        ledger, request = Ledger(self._home.ledger), admitted.request
+        first = request.first_step if isinstance(request, TrainRound) else 1
+        entries = charges.begin(  # step 5
+            self._reserve(ledger, admitted, params.purpose, first), first_step=first, repeated=request.attempt > 1
+        )
+        self._sums.attend(params, part)  # step 6
+        for entry in entries:  # step 7
+            ledger.settle(entry)
+        log.info("released %s of round %d, study %s", params.purpose, request.round, admitted.agreed.digest[:12])
+
+    def _reserve(self, ledger: Ledger, admitted: _Admitted, purpose: str, first_step: int) -> Callable[[int], int]:
+        """Return what writes the ledger: for the whole round (0), or for one draw more (its number)."""
+        training = purpose == "train"
+        study, policy = admitted.agreed.study, admitted.policy
+        cohort = admitted.cohort
+
+        def reserve(repeat: int) -> int:
+            return ledger.reserve(
+                study=admitted.agreed.digest,
+                round=admitted.request.round,
+                purpose="train" if training else "evaluate",
+                repeat=repeat,
+                patients=cohort.training_keys if training else cohort.held_out_keys,
+                event=_event(admitted, training=training, first_step=first_step, repeat=repeat),
+                epsilon_per_study=min(policy.epsilon_per_study, _declared_epsilon(study, training=training)),
+                epsilon_total=policy.epsilon_total,
+                delta=policy.delta,
+            )
+
+        return reserve
 
 
 def build_model(study: Study) -> nn.Module:
@@ -174,10 +211,25 @@ def build_model(study: Study) -> nn.Module:
     )
 
 
-def _refuse_shared_noise(study: Study) -> None:
-    """A vector with a share of the noise may leave in a secure sum only, never as an answer by itself."""
-    if isinstance(study.privacy, SharedNoise):
-        raise PolicyError('noise = "shared" needs secure sums; this request asks for a vector by itself')
+def _event(
+    admitted: _Admitted, *, training: bool, first_step: int, repeat: int
+) -> SampledGaussian | Gaussian | None:
+    """Return what a reservation costs: the steps of a round from the first one asked for, or one draw."""
+    plan, study = admitted.plan, admitted.agreed.study
+    if not training:
+        return plan.evaluation_events.get(admitted.request.round)
+    if plan.round_event is None or averaged(study):
+        return plan.round_event  # a draw is the whole round
+    steps = 1 if repeat else study.training.steps_per_round - first_step + 1
+    return plan.round_event.model_copy(update={"steps": steps})
+
+
+def _declared_epsilon(study: Study, *, training: bool) -> float:
+    """Return what the study says that it costs: no repetition may go beyond, whatever the policy would allow."""
+    if isinstance(study.privacy, NoNoise):
+        return math.inf
+    declared = study.privacy.epsilon if training else study.evaluation.epsilon
+    return math.inf if declared is None else declared
 
 
 def _check_round(study: Study, round_number: int, purpose: Purpose) -> None:

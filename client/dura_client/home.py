@@ -63,6 +63,11 @@ class SiteHome:
         return self.path / "ledger.db"
 
     @property
+    def sums(self) -> Path:
+        """How far the draws of each round have come, and vectors that wait for their sum."""
+        return self.path / "sums"
+
+    @property
     def policy(self) -> Path:
         """The privacy officer's rules."""
         return self.path / "policy.toml"

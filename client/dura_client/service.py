@@ -13,10 +13,10 @@ from dura_client.approvals import receive_offer, standing
 from dura_client.gate import Gate
 from dura_client.home import SiteHome
 from dura_client.ledger import RepeatedRound
+from dura_client.parts import Sums
 from dura_common.errors import BudgetError, DuraError, InputError, PolicyError, TrustError
 from dura_common.messages import (
     AskApproval,
-    EvaluateRound,
     Offer,
     Refusal,
     RefusalReason,
@@ -25,11 +25,13 @@ from dura_common.messages import (
     TrainRound,
     decode_request,
 )
+from dura_common.secagg import Abort
 
 log = logging.getLogger(__name__)
 
 _REASONS: tuple[tuple[type[DuraError], RefusalReason], ...] = (
     (RepeatedRound, RefusalReason.REPEATED_ROUND),
+    (Abort, RefusalReason.AGGREGATION),
     (BudgetError, RefusalReason.BUDGET),
     (PolicyError, RefusalReason.POLICY),
     (TrustError, RefusalReason.NOT_AUTHENTIC),
@@ -46,45 +48,45 @@ class SiteService:
 
     Args:
         home: the site's folder.
+        sums: the way into secure sums.
         clock: returns the present time (UTC); tests set it.
     """
 
-    def __init__(self, home: SiteHome, *, clock: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(self, home: SiteHome, sums: Sums, *, clock: Callable[[], datetime] = _utc_now) -> None:
         self._home = home
         self._clock = clock
-        self._gate = Gate(home, clock=clock)
+        self._gate = Gate(home, sums, clock=clock)
 
-    def answer(self, body: bytes, vector: NDArray[np.float32] | None) -> tuple[Reply, NDArray[np.float32] | None]:
+    def answer(self, body: bytes, vector: NDArray[np.float32] | None) -> Reply:
         """Answer one request; a failure becomes a :class:`Refusal`, its text goes to the local log only."""
         try:
             return self._dispatch(body, vector)
         except DuraError as error:
             reason = _reason(error)
             log.warning("refused (%s): %s", reason, error.message)
-            return Refusal(reason=reason), None
+            return Refusal(reason=reason)
         except Exception:  # the boundary: no exception text may reach the coordinator
             log.exception("a request failed inside the site")
-            return Refusal(reason=RefusalReason.SITE_FAULT), None
+            return Refusal(reason=RefusalReason.SITE_FAULT)
 
-    def _dispatch(self, body: bytes, vector: NDArray[np.float32] | None) -> tuple[Reply, NDArray[np.float32] | None]:
+    def _dispatch(self, body: bytes, vector: NDArray[np.float32] | None) -> Reply:
         try:
             request = decode_request(body)
         except InputError as error:
             log.warning("refused: %s", error.message)
-            return Refusal(reason=RefusalReason.NOT_UNDERSTOOD), None
+            return Refusal(reason=RefusalReason.NOT_UNDERSTOOD)
         if isinstance(request, Offer):
-            return receive_offer(self._home, request, self._clock()), None
+            return receive_offer(self._home, request, self._clock())
         if isinstance(request, AskApproval):
-            return standing(self._home, request.study, self._clock()), None
+            return standing(self._home, request.study, self._clock())
         if vector is None:
-            return Refusal(reason=RefusalReason.NOT_UNDERSTOOD), None
-        return self._release(request, vector)
-
-    def _release(
-        self, request: TrainRound | EvaluateRound, vector: NDArray[np.float32]
-    ) -> tuple[Reply, NDArray[np.float32]]:
-        act = self._gate.train if isinstance(request, TrainRound) else self._gate.evaluate
-        return RoundDone(study=request.study, round=request.round), act(request.study, request.round, vector)
+            return Refusal(reason=RefusalReason.NOT_UNDERSTOOD)
+        state = None
+        if isinstance(request, TrainRound):
+            state = self._gate.train(request, vector)
+        else:
+            self._gate.evaluate(request, vector)
+        return RoundDone(study=request.study, round=request.round, attempt=request.attempt, state=state)
 
 
 def _reason(error: DuraError) -> RefusalReason:

@@ -20,6 +20,7 @@ from opacus.optimizers import DPOptimizer
 from torch.optim import Optimizer
 
 from dura_client.training.secure_random import integer_gaussian
+from dura_common.privacy.grid import WHOLE
 
 GRID_BITS = 16
 WHOLE = 1 << GRID_BITS

@@ -2,7 +2,7 @@
 
 from dura_common.models.eegnet import EEGNet, parameter_count
 from dura_common.models.steps import StepRule, TrainingState, advance, first_state, rule_of, state_from_vector
-from dura_common.models.vector import load_vector, to_vector
+from dura_common.models.vector import load_vector, parameter_total, to_vector
 from dura_common.models.zoo import build, project_constraints
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "first_state",
     "load_vector",
     "parameter_count",
+    "parameter_total",
     "project_constraints",
     "rule_of",
     "state_from_vector",

@@ -10,6 +10,11 @@ from torch import nn
 from dura_common.errors import InputError
 
 
+def parameter_total(network: nn.Module) -> int:
+    """Return how many parameters a model has."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
 def to_vector(network: nn.Module) -> NDArray[np.float32]:
     """Return all parameters as a 1-D float32 array, in the module's own order."""
     flat = torch.nn.utils.parameters_to_vector([p.detach().cpu() for p in network.parameters()])
@@ -23,7 +28,7 @@ def load_vector(network: nn.Module, vector: NDArray[np.float32]) -> None:
         InputError: another length than the model has parameters, another type, or a value that is not finite;
             the model is left unchanged.
     """
-    expected = sum(parameter.numel() for parameter in network.parameters())
+    expected = parameter_total(network)
     if vector.shape != (expected,) or vector.dtype != np.float32:
         raise InputError(
             f"the model has {expected} float32 parameters; got {vector.dtype} of shape {tuple(vector.shape)}"

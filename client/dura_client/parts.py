@@ -1,0 +1,147 @@
+"""A site's part in the sums of one request: what it draws when a sum needs its vector, and what follows from a sum.
+
+Nothing here decides whether anything may be computed; that is the gate's, which hands in what a draw costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from dura_client.training import evaluation
+from dura_client.training.engine import PatientEngine, train_round
+from dura_client.training.optimiser import add_noise
+from dura_client.training.patient import TrainingPatient
+from dura_common.models import TrainingState, advance, load_vector, rule_of, to_vector
+from dura_common.privacy.outputs import parts_of, to_integers
+from dura_common.privacy.plan import PrivacyPlan
+from dura_common.secagg import Opened, SessionParameters
+from dura_common.sessions import WeightedChange, divisor_of, step_scale
+from dura_common.study import Study
+
+Pay = Callable[[int], None]
+"""Makes sure that a draw of a step is paid for; raises if the ledger refuses."""
+
+
+class Part(Protocol):
+    """What a session asks of this site."""
+
+    def draw(self, step: int) -> NDArray[np.int64]:
+        """Return a fresh vector for a step, int64 (length,); every call is a release that must be paid for."""
+        ...
+
+    def opened(self, opened: Opened) -> None:
+        """Take note of an opened sum."""
+        ...
+
+
+class Sums(Protocol):
+    """The way to the other sites' vectors: the aggregation plane, or a simulation of it in tests."""
+
+    def attend(self, params: SessionParameters, part: Part) -> None:
+        """Take part in one session to its end.
+
+        Raises:
+            DuraError: the session ended early, or a draw was refused.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What every part needs: the approved study, its plan, this site's name and machine, who takes part."""
+
+    study: Study
+    plan: PrivacyPlan
+    site: str
+    device: str
+    members: tuple[str, ...]
+    pay: Pay
+
+
+class SharedSteps:
+    """Training with shared noise: one sum a step, and every site makes the same step from it."""
+
+    def __init__(
+        self, setting: Setting, network: nn.Module, state: TrainingState, patients: Sequence[TrainingPatient]
+    ) -> None:
+        self._setting = setting
+        self._network = network
+        self._patients = patients
+        self.state = state
+        """After the last opened sum."""
+        divisor = divisor_of(setting.study, setting.members)
+        self._engine = PatientEngine(network, setting.study, divisor=divisor, device=setting.device)
+
+    def draw(self, step: int) -> NDArray[np.int64]:
+        """Return this site's sum of clipped gradients with its share of the noise."""
+        self._setting.pay(step)
+        total = self._engine.clipped_sum(self._engine.draw(self._patients))
+        return add_noise(total, self._setting.plan.share_multiplier)
+
+    def opened(self, opened: Opened) -> None:
+        """Make the step that everybody makes."""
+        study = self._setting.study
+        scale = step_scale(study, opened.contributors)
+        self.state = advance(self._network, self.state, opened.total, rule_of(study.training), scale=scale)
+
+
+class AveragedRound:
+    """Training with noise of this site's own: all steps of a round here, then one sum of weighted changes."""
+
+    def __init__(self, setting: Setting, network: nn.Module, patients: Sequence[TrainingPatient]) -> None:
+        self._setting = setting
+        self._network = network
+        self._patients = patients
+        self._before = to_vector(network)
+
+    def draw(self, step: int) -> NDArray[np.int64]:
+        """Train from the common model and return the weighted change."""
+        setting = self._setting
+        setting.pay(step)
+        load_vector(self._network, self._before)
+        train_round(
+            self._network,
+            self._patients,
+            setting.study,
+            setting.plan,
+            declared_patients=setting.study.training_patients(setting.site),
+            device=setting.device,
+        )
+        change = WeightedChange(setting.study, len(setting.members))
+        return change.encode(setting.site, self._before, to_vector(self._network))
+
+    def opened(self, opened: Opened) -> None:
+        """Do nothing: the coordinator sends the average with the next round."""
+
+
+class Evaluation:
+    """Scores of held-out patients in one sum."""
+
+    def __init__(
+        self, setting: Setting, network: nn.Module, patients: Sequence[TrainingPatient], round_number: int
+    ) -> None:
+        self._setting = setting
+        self._network = network
+        self._patients = patients
+        self._round = round_number
+
+    def draw(self, step: int) -> NDArray[np.int64]:
+        """Return the sum of this site's contributions with its noise, or its share of it."""
+        setting = self._setting
+        setting.pay(step)
+        parts = parts_of(setting.study, self._round)
+        rows = [
+            evaluation.contribution(self._network, one, setting.study, self._round) for one in self._patients
+        ]
+        event = setting.plan.evaluation_events.get(self._round)
+        noise = None if event is None else setting.plan.share_of(event.noise_multiplier)
+        return evaluation.add_noise(to_integers(np.stack(rows), parts), noise)
+
+    def opened(self, opened: Opened) -> None:
+        """Do nothing: what is released is the sum."""
