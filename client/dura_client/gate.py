@@ -28,6 +28,7 @@ from torch import nn
 
 from dura_client.approvals import ApprovedStudy, require_approved
 from dura_client.cohort import Cohort, load_cohort
+from dura_client.data.privacy_class import refuse_unpaid
 from dura_client.home import SiteHome
 from dura_client.ledger import Ledger
 from dura_client.policy import load_policy
@@ -86,6 +87,7 @@ class Gate:
                 study,
                 admitted.plan,
                 declared_patients=declared,
+                preparation=admitted.cohort.steps,
                 device=load_settings(self._home).device,
             )
             return to_vector(admitted.model)
@@ -112,6 +114,7 @@ class Gate:
         study = approved.study
         _check_round(study, round_number, purpose)  # step 2
         cohort = self._cohort(approved)
+        refuse_unpaid(cohort.steps)
         policy = load_policy(self._home)
         name = load_settings(self._home).name
         failed = [
