@@ -6,12 +6,13 @@ same in every study: a patient who was held out once never trains.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from dura_client.data.prepare import PatientData, prepare
+from dura_client.data.prepare import PreparedData, prepare
+from dura_client.data.privacy_class import Step
 from dura_client.data.registry import load_dataset
 from dura_client.home import SiteHome
 from dura_client.keys import SiteKeys
@@ -33,6 +34,8 @@ class Cohort:
     held_out: tuple[TrainingPatient, ...]
     held_out_keys: tuple[str, ...]
     public: bool
+    steps: tuple[Step, ...]
+    """What the recordings went through; the engine and the gate refuse a step that nobody vouches for."""
 
 
 def load_cohort(
@@ -52,9 +55,9 @@ def load_cohort(
         progress=progress,
     )
     if study.evaluation.split == "recordings":
-        cohort = _split_by_recording(prepared.patients, public=registered.public)
+        cohort = _split_by_recording(prepared, public=registered.public)
     else:
-        cohort = _split_by_patient(prepared.patients, study.evaluation.held_out, public=registered.public)
+        cohort = _split_by_patient(prepared, study.evaluation.held_out, public=registered.public)
     for side, patients in (("training", cohort.training), ("held-out", cohort.held_out)):
         if len(patients) < MINIMUM_PER_SIDE:
             raise InputError(
@@ -64,21 +67,23 @@ def load_cohort(
     return cohort
 
 
-def _split_by_patient(patients: Sequence[PatientData], fraction: float, *, public: bool) -> Cohort:
-    apart = [held_out(patient.key, fraction) for patient in patients]
-    training = [patient for patient, out in zip(patients, apart, strict=True) if not out]
-    testing = [patient for patient, out in zip(patients, apart, strict=True) if out]
+def _split_by_patient(prepared: PreparedData, fraction: float, *, public: bool) -> Cohort:
+    apart = [held_out(patient.key, fraction) for patient in prepared.patients]
+    training = [patient for patient, out in zip(prepared.patients, apart, strict=True) if not out]
+    testing = [patient for patient, out in zip(prepared.patients, apart, strict=True) if out]
     return Cohort(
         training=tuple(TrainingPatient(p.windows, p.labels) for p in training),
         training_keys=tuple(p.key for p in training),
         held_out=tuple(TrainingPatient(p.windows, p.labels) for p in testing),
         held_out_keys=tuple(p.key for p in testing),
         public=public,
+        steps=prepared.steps,
     )
 
 
-def _split_by_recording(patients: Sequence[PatientData], *, public: bool) -> Cohort:
+def _split_by_recording(prepared: PreparedData, *, public: bool) -> Cohort:
     """Hold out each patient's last recording; only studies without noise on public data may ask for it."""
+    patients = prepared.patients
     if any(np.unique(patient.recordings).size < 2 for patient in patients):  # noqa: PLR2004  # one to train, one to test
         raise InputError(
             'evaluation.split = "recordings" needs at least two recordings of every patient',
@@ -97,4 +102,5 @@ def _split_by_recording(patients: Sequence[PatientData], *, public: bool) -> Coh
         held_out=tuple(sides[True]),
         held_out_keys=keys,
         public=public,
+        steps=prepared.steps,
     )

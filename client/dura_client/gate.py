@@ -164,6 +164,7 @@ class Gate:
             device=admitted.settings.device,
             members=admitted.request.members,
             pay=charges.pay,
+            preparation=admitted.cohort.steps,
         )
 
     def _release(self, admitted: _Admitted, params: SessionParameters, charges: RoundCharges, part: Part) -> None:

@@ -105,6 +105,7 @@ def train_alone(
             study,
             plan_of(study),
             declared_patients=declared,
+            preparation=cohorts[0].steps,
             device=load_settings(homes[0]).device,
         )
         if progress is not None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from dura_client.data.privacy_class import Step
 from dura_client.training import evaluation
 from dura_client.training.engine import PatientEngine, train_round
 from dura_client.training.optimiser import add_noise
@@ -62,6 +63,8 @@ class Setting:
     device: str
     members: tuple[str, ...]
     pay: Pay
+    preparation: tuple[Step, ...]
+    """What the patients' data went through; the engine refuses statistics that nobody has paid for."""
 
 
 class SharedSteps:
@@ -76,7 +79,9 @@ class SharedSteps:
         self.state = state
         """After the last opened sum."""
         divisor = divisor_of(setting.study, setting.members)
-        self._engine = PatientEngine(network, setting.study, divisor=divisor, device=setting.device)
+        self._engine = PatientEngine(
+            network, setting.study, divisor=divisor, preparation=setting.preparation, device=setting.device
+        )
 
     def draw(self, step: int) -> NDArray[np.int64]:
         """Return this site's sum of clipped gradients with its share of the noise."""
@@ -111,6 +116,7 @@ class AveragedRound:
             setting.study,
             setting.plan,
             declared_patients=setting.study.training_patients(setting.site),
+            preparation=setting.preparation,
             device=setting.device,
         )
         change = WeightedChange(setting.study, len(setting.members))

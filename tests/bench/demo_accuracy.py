@@ -87,7 +87,7 @@ def trained(plan: Study, cohorts: Sequence[Sequence[TrainingPatient]], declared:
         updates = []
         for cohort in cohorts:
             load_vector(model, common)
-            train_round(model, cohort, plan, plan_of(plan), declared_patients=declared)
+            train_round(model, cohort, plan, plan_of(plan), declared_patients=declared, preparation=())
             updates.append(to_vector(model))
         common = np.mean(updates, axis=0).astype(np.float32)
     load_vector(model, common)

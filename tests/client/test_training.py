@@ -83,7 +83,7 @@ def adversaries() -> list[TrainingPatient]:
 
 def summed(study: Study, patients: list[TrainingPatient]) -> np.ndarray[Any, Any]:
     """Return the clipped, cut and summed gradients of one step, before noise, in units of the gradient."""
-    engine = PatientEngine(network(), whole_patients(study), divisor=1.0)
+    engine = PatientEngine(network(), whole_patients(study), divisor=1.0, preparation=())
     return engine.clipped_sum(patients) * (CLIP / WHOLE)
 
 
@@ -110,7 +110,10 @@ def test_sums_of_sites_make_the_step_of_their_pooled_patients(study: Study) -> N
     """Two sites' integer sums, added up and applied, move the model exactly as one site with all patients."""
     first, second = [patient(i) for i in range(20)], [patient(i) for i in range(20, 45)]
     plain = study.model_copy(update={"training": study.training.model_copy(update={"optimiser": "adam"})})
-    pooled, shared = PatientEngine(network(), plain, divisor=45.0), PatientEngine(network(), plain, divisor=45.0)
+    pooled, shared = (
+        PatientEngine(network(), plain, divisor=45.0, preparation=()),
+        PatientEngine(network(), plain, divisor=45.0, preparation=()),
+    )
     for _ in range(3):
         pooled.apply(pooled.clipped_sum(first + second))
         shared.apply(shared.clipped_sum(first) + shared.clipped_sum(second))
@@ -119,7 +122,7 @@ def test_sums_of_sites_make_the_step_of_their_pooled_patients(study: Study) -> N
 
 def test_a_sum_of_another_form_is_refused_and_the_model_stays(study: Study) -> None:
     """A vector of the wrong length or type changes neither parameters nor optimiser."""
-    engine = PatientEngine(network(), study, divisor=1.0)
+    engine = PatientEngine(network(), study, divisor=1.0, preparation=())
     total = engine.clipped_sum([patient(1)])
     for bad in (total[:-1], total.astype(np.float64), total[None]):
         with pytest.raises(ValueError, match="int64"):
@@ -143,7 +146,7 @@ def test_the_step_without_patients_is_pure_noise_of_the_stated_size(study: Study
     for _ in range(6):
         model = network()
         start = to_vector(model)
-        train_round(model, [], study, plan, declared_patients=15.0)
+        train_round(model, [], study, plan, declared_patients=15.0, preparation=())
         moved.append(to_vector(model) - start)
     free = np.concatenate(moved)[:]
     expected = plan.noise_multiplier * CLIP / 15.0
@@ -160,7 +163,7 @@ def test_noise_cannot_be_reached_by_a_seed(study: Study) -> None:
         torch.manual_seed(1)
         np.random.seed(1)  # noqa: NPY002  # the legacy global generator is what an attacker would try
         model = network()
-        train_round(model, [patient(1)], study, plan_of(study), declared_patients=15.0)
+        train_round(model, [patient(1)], study, plan_of(study), declared_patients=15.0, preparation=())
         results.append(to_vector(model))
     assert not np.array_equal(*results)
 
@@ -195,7 +198,7 @@ def test_running_batch_statistics_are_refused(study: Study) -> None:
     """A model with BatchNorm's running mean is refused and unchanged: that mean would be an unpaid release."""
     model = torch.nn.Sequential(torch.nn.BatchNorm1d(3))
     with pytest.raises(InputError, match="batch statistics"):
-        train_round(model, [patient(1)], study, plan_of(study), declared_patients=15.0)
+        train_round(model, [patient(1)], study, plan_of(study), declared_patients=15.0, preparation=())
     assert model[0].running_mean.abs().sum() == 0
 
 
@@ -214,7 +217,7 @@ def test_training_without_noise_learns_a_separable_task(study: Study) -> None:
         windows[labels == 1, 0] *= 3
         patients.append(TrainingPatient(windows.astype(np.float32), labels))
     model = network()
-    train_round(model, patients, plain, plan_of(plain), declared_patients=8.0)
+    train_round(model, patients, plain, plan_of(plain), declared_patients=8.0, preparation=())
     assert np.mean([score(model, one) for one in patients]) > 0.9
 
 

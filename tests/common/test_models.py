@@ -1,15 +1,28 @@
-"""EEGNet: exact size, same start everywhere, parameters that survive the way through a vector."""
+"""Models: exact size, same start everywhere, parameters that survive the way through a vector."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from dura_common.errors import InputError
-from dura_common.model_schema import EEGNetModel
-from dura_common.models import build, load_vector, parameter_count, project_constraints, to_vector
+from dura_common.model_schema import EEGNetModel, LinearModel, Model, RecurrentModel, ShallowConvNetModel
+from dura_common.models import (
+    build,
+    linear,
+    load_vector,
+    parameter_count,
+    project_constraints,
+    recurrent,
+    shallow,
+    to_vector,
+)
 from dura_common.models.eegnet import SpatialConv
+from dura_common.models.shallow import ShallowConvNet
 
 
 @pytest.mark.parametrize(
@@ -92,3 +105,87 @@ def test_the_spatial_convolution_is_the_ordinary_one() -> None:
     seen = torch.autograd.grad(fast(windows).square().sum(), [windows, weight])
     expected = torch.autograd.grad(ordinary.square().sum(), [windows, weight])
     assert all(torch.allclose(one, other, atol=1e-10) for one, other in zip(seen, expected, strict=True))
+
+
+def literal_shallow(network: ShallowConvNet, windows: torch.Tensor) -> torch.Tensor:
+    """Return the paper's two convolutions one after the other, with the network's own weights."""
+    layer = network.filter
+    first = torch.nn.functional.conv2d(windows.unsqueeze(1), layer.temporal.weight, layer.temporal.bias)
+    return torch.nn.functional.conv2d(first, layer.spatial.weight).squeeze(2)
+
+
+def test_the_fused_convolution_is_the_papers_two() -> None:
+    """One convolution with multiplied weights gives what two give, and so do the gradients of all weights."""
+    model = ShallowConvNetModel(name="shallow", filters=6)
+    network = build(model, channels=5, samples=120, classes=2, sampling_rate=128, seed=2).double()
+    assert isinstance(network, ShallowConvNet)
+    windows = torch.randn(4, 5, 120, dtype=torch.float64)
+    fused, literal = network.filter(windows), literal_shallow(network, windows)
+    assert torch.allclose(fused, literal, atol=1e-12)
+    weights = list(network.filter.parameters())
+    seen = torch.autograd.grad(fused.square().sum(), weights)
+    expected = torch.autograd.grad(literal.square().sum(), weights)
+    assert all(torch.allclose(one, other, atol=1e-9) for one, other in zip(seen, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("model", "channels", "samples", "classes", "rate", "expected"),
+    [
+        # Figures of the modules' own docstrings, counted by hand from the layers.
+        (ShallowConvNetModel(name="shallow"), 22, 512, 4, 250.0, 40804),
+        (RecurrentModel(name="gru"), 22, 512, 4, 128.0, 10596),
+        (LinearModel(name="linear"), 1, 6105, 2, 64.0, 12210),
+        (EEGNetModel(), 11, 256, 2, 128.0, 1538),
+    ],
+)
+def test_the_documented_sizes_are_the_real_ones(
+    *, model: Model, channels: int, samples: int, classes: int, rate: float, expected: int
+) -> None:
+    """Each architecture has the documented number of parameters and gives one row of logits per window."""
+    network = build(model, channels=channels, samples=samples, classes=classes, sampling_rate=rate, seed=0)
+    assert to_vector(network).size == expected
+    assert network(torch.zeros(3, channels, samples)).shape == (3, classes)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    channels=st.integers(2, 6),
+    samples=st.integers(40, 150),
+    classes=st.integers(2, 4),
+    filters=st.integers(1, 6),
+    units=st.integers(1, 6),
+)
+def test_the_formulas_count_every_parameter(
+    *, channels: int, samples: int, classes: int, filters: int, units: int
+) -> None:
+    """Whatever the sizes, the formulas of the shallow, recurrent and linear nets equal what torch holds."""
+    common = {"channels": channels, "samples": samples, "classes": classes, "sampling_rate": 100.0, "seed": 0}
+    net = build(ShallowConvNetModel(name="shallow", filters=filters), **common)
+    sizes = {"channels": channels, "samples": samples, "classes": classes, "filters": filters}
+    assert to_vector(net).size == shallow.parameter_count(**sizes, kernel=10, pool=30, stride=6)
+    net = build(RecurrentModel(name="gru", filters=filters, units=units), **common)
+    sizes = {"channels": channels, "classes": classes, "filters": filters, "units": units}
+    assert to_vector(net).size == recurrent.parameter_count(**sizes, kernel=12)
+    net = build(LinearModel(name="linear"), **common)
+    assert to_vector(net).size == linear.parameter_count(features=channels * samples, classes=classes)
+
+
+@pytest.mark.parametrize(
+    ("model", "samples", "shortest"),
+    [(ShallowConvNetModel(name="shallow"), 49, 50), (RecurrentModel(name="gru"), 15, 16)],
+)
+def test_every_model_names_its_shortest_window(model: Model, samples: int, shortest: int) -> None:
+    """One sample too few is refused with the number needed; that number is enough."""
+    sizes = {"channels": 3, "classes": 2, "sampling_rate": 128, "seed": 1}
+    with pytest.raises(InputError, match=f"at least {shortest} samples"):
+        build(model, samples=samples, **sizes)
+    build(model, samples=shortest, **sizes)
+
+
+@pytest.mark.parametrize("name", ["shallow", "gru", "eegnet"])
+def test_the_norms_keep_no_statistics(name: str) -> None:
+    """No architecture has a buffer: everything that training changes is a parameter and passes the noise."""
+    model = TypeAdapter(Model).validate_python({"name": name})
+    network = build(model, channels=3, samples=128, classes=2, sampling_rate=128, seed=1)
+    assert list(network.buffers()) == []
+    assert not any(getattr(module, "inplace", False) for module in network.modules())

@@ -11,6 +11,7 @@ import mne
 import numpy as np
 from mne_bids import get_bids_path_from_fname, read_raw_bids
 
+from dura_client.data.privacy_class import PrivacyClass, declares
 from dura_client.data.registry import DataSet
 from dura_common.errors import InputError
 
@@ -53,6 +54,7 @@ def _in_time(name: str) -> list[int]:
     return [int(digits) for digits in re.findall(r"(?:ses|run)-(\d+)", name)]
 
 
+@declares(PrivacyClass.PER_PATIENT)
 def read(dataset: DataSet, recording: Recording) -> mne.io.BaseRaw:
     """Read one recording into memory, in volts, EEG channels only, with its events as annotations.
 
@@ -84,6 +86,7 @@ def amplitude(raw: mne.io.BaseRaw) -> float:
     return float(np.median(np.abs(centred)) * 1e6)
 
 
+@declares(PrivacyClass.PER_PATIENT)
 def check_amplitude(raw: mne.io.BaseRaw, dataset: DataSet, recording: Recording) -> None:
     """Refuse a recording that holds no signal, or whose unit is wrong.
 

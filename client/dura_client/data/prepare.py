@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dura_client.data.bids import Recording, check_amplitude, codes, find_recordings, read
+from dura_client.data.privacy_class import PrivacyClass, Step, declares, step_of
 from dura_client.data.registry import DataSet
 from dura_client.data.signals import (
     bring_to_rate_and_band,
@@ -65,6 +66,8 @@ class PreparedData:
     """All patients of a data set, sorted by key."""
 
     patients: tuple[PatientData, ...]
+    steps: tuple[Step, ...]
+    """Everything that the windows went through, with what each step depends on."""
 
 
 def prepare(
@@ -96,7 +99,7 @@ def prepare(
         if progress is not None:
             progress(done + 1, len(patients))
     keys = sorted(pseudonym(subject, pseudonym_key) for subject, _ in patients)
-    prepared = PreparedData(tuple(_load(folder / key) for key in keys))
+    prepared = PreparedData(tuple(_load(folder / key) for key in keys), steps_of(contract))
     seen = {int(label) for patient in prepared.patients for label in np.unique(patient.labels)}
     missing = [name for index, name in enumerate(contract.classes) if index not in seen]
     if missing:
@@ -105,6 +108,21 @@ def prepare(
             hint="Map the local event codes with `dura site data add --label CODE=CLASS`.",
         )
     return prepared
+
+
+def steps_of(contract: DataContract) -> tuple[Step, ...]:
+    """Return the steps of preparation in their order."""
+    functions: list[Callable[..., Any]] = [
+        read,
+        check_amplitude,
+        complete_channels,
+        bring_to_rate_and_band,
+        reference_and_scale,
+        cut,
+    ]
+    if contract.alignment == "euclidean":
+        functions.append(euclidean_alignment)
+    return tuple(step_of(function) for function in functions)
 
 
 def pseudonym(subject: str, key: bytes) -> str:
@@ -181,12 +199,14 @@ def _windows(
         warnings.simplefilter("ignore")  # MNE warns of short signals; such recordings hold no window
         complete_channels(raw, contract)  # 2
         bring_to_rate_and_band(raw, contract)  # 3
-    return _cut(reference_and_scale(raw, contract), events, contract)  # 4, 5
+    return cut(reference_and_scale(raw, contract), events, contract)  # 4, 5
 
 
-def _cut(
+@declares(PrivacyClass.PER_PATIENT)
+def cut(
     signal: NDArray[np.float64], events: Sequence[tuple[float, str]], contract: DataContract
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the windows (windows, channels, samples) around the events of the study's classes, and their labels."""
     windows, labels = [], []
     for at, name in events:
         begin = round((at + contract.window_start) * contract.sampling_rate)

@@ -8,6 +8,7 @@ import mne
 import numpy as np
 from numpy.typing import NDArray
 
+from dura_client.data.privacy_class import PrivacyClass, declares
 from dura_common.errors import InputError
 from dura_common.study import DataContract
 
@@ -34,6 +35,7 @@ def positions(contract: DataContract) -> tuple[mne.channels.DigMontage, dict[str
     return montage, known
 
 
+@declares(PrivacyClass.PER_PATIENT)
 def complete_channels(raw: mne.io.BaseRaw, contract: DataContract) -> None:
     """Place all channels, mark bad ones, add absent ones, and interpolate what the study needs, in place.
 
@@ -75,6 +77,7 @@ def _suspicious(raw: mne.io.BaseRaw) -> list[str]:
     ]
 
 
+@declares(PrivacyClass.PER_PATIENT)
 def bring_to_rate_and_band(raw: mne.io.BaseRaw, contract: DataContract) -> None:
     """Remove the line where the band reaches it, resample and band-pass the continuous signal, in place.
 
@@ -95,6 +98,7 @@ def bring_to_rate_and_band(raw: mne.io.BaseRaw, contract: DataContract) -> None:
     raw.filter(low, high, verbose="error")
 
 
+@declares(PrivacyClass.PER_PATIENT)
 def reference_and_scale(raw: mne.io.BaseRaw, contract: DataContract) -> NDArray[np.float64]:
     """Return the study's channels (channels, samples), average reference, in robust standard deviations."""
     wanted = {name.lower(): index for index, name in enumerate(raw.ch_names)}
@@ -105,6 +109,7 @@ def reference_and_scale(raw: mne.io.BaseRaw, contract: DataContract) -> NDArray[
     return signal
 
 
+@declares(PrivacyClass.PER_PATIENT)
 def euclidean_alignment(windows: NDArray[np.float64]) -> NDArray[np.float64]:
     """Whiten windows (n, channels, samples) by the inverse square root of their mean covariance.
 

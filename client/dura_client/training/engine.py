@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.optim import SGD, Adam, Optimizer
 
+from dura_client.data.privacy_class import Step, refuse_unpaid
 from dura_client.training.gradients import Batch, patient_gradients
 from dura_client.training.losses import loss_of
 from dura_client.training.optimiser import PatientOptimizer, add_noise
@@ -49,14 +50,19 @@ class PatientEngine:
     Args:
         network: the model with the first parameters.
         study: the approved study; all limits come from it.
+        preparation: what the patients' data went through before they came here.
         divisor: public constant that a step's sum is divided by: q times the declared patients of the sum.
         device: where to compute; the noise always comes from the operating system.
 
     Raises:
         InputError: the model keeps running batch statistics, which nobody would have paid for.
+        PolicyError: a preparation step uses a statistic over patients that nobody has paid for.
     """
 
-    def __init__(self, network: nn.Module, study: Study, *, divisor: float, device: str = "cpu") -> None:
+    def __init__(
+        self, network: nn.Module, study: Study, *, divisor: float, preparation: Sequence[Step], device: str = "cpu"
+    ) -> None:
+        refuse_unpaid(preparation)
         _refuse_batch_statistics(network)
         self._network = network.to(device).train()
         self._privacy = study.privacy
@@ -123,6 +129,7 @@ def train_round(
     plan: PrivacyPlan,
     *,
     declared_patients: float,
+    preparation: Sequence[Step],
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
@@ -136,13 +143,16 @@ def train_round(
         study: the approved study; all limits come from it.
         plan: the study's plan, whose noise multiplier is used.
         declared_patients: public number of training patients; the divisor is q times this.
+        preparation: what the patients' data went through before they came here.
         device: where to compute.
         progress: called with (steps done, steps).
 
     Raises:
         InputError: the model keeps running batch statistics, which nobody would have paid for.
+        PolicyError: a preparation step uses a statistic over patients that nobody has paid for.
     """
-    engine = PatientEngine(network, study, divisor=study.privacy.participation * declared_patients, device=device)
+    divisor = study.privacy.participation * declared_patients
+    engine = PatientEngine(network, study, divisor=divisor, preparation=preparation, device=device)
     steps = study.training.steps_per_round
     for step in range(steps):
         total = engine.clipped_sum(engine.draw(patients))

@@ -90,7 +90,7 @@ def audit(study: Study, plan: PrivacyPlan, seed: int) -> tuple[NDArray[np.float6
         windows[:, 0, index] = 1e4
         patients.append(TrainingPatient(windows, np.ones(3, dtype=np.int64)))
     network = Coordinates()
-    train_round(network, patients, study, plan, declared_patients=DECLARED)
+    train_round(network, patients, study, plan, declared_patients=DECLARED, preparation=())
     shown = -network.weight.detach().double().numpy() / LEARNING_RATE * (RATE * DECLARED) / CLIP
     return shown[members], shown[~members]
 

@@ -1,0 +1,164 @@
+"""One-sum and residual descent are what their formulas say, and both ways to patients' gradients agree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from dura_client.training.engine import PatientEngine, train_round
+from dura_client.training.gradients import by_backward, by_vmap, can_vectorise, patient_gradients, patients_at_once
+from dura_client.training.losses import loss_of
+from dura_client.training.optimiser import WHOLE
+from dura_client.training.patient import TrainingPatient
+from dura_common.model_schema import EEGNetModel, LinearModel, Model, RecurrentModel, ShallowConvNetModel
+from dura_common.models import build, to_vector
+from dura_common.privacy.plan import plan_of
+from dura_common.study import Study
+
+FEATURES = 12
+SMALL: tuple[Model, ...] = (
+    EEGNetModel(dropout=0.0),
+    ShallowConvNetModel(name="shallow", filters=5, dropout=0.0),
+    RecurrentModel(name="gru", filters=4, units=5, dropout=0.0),
+    LinearModel(name="linear"),
+)
+
+
+def study(training: dict[str, Any], classes: int = 2, **privacy: Any) -> Study:
+    """Return a study without noise on a linear model."""
+    return Study.model_validate(
+        {
+            "name": "edges",
+            "question": "?",
+            "expires": "2099-01-01",
+            "sites": {"north": 20, "east": 20},
+            "data": {
+                "task": "rest",
+                "channels": ["C3", "C4"],
+                "sampling_rate": 64.0,
+                "band": [1.0, 30.0],
+                "window_start": 0.0,
+                "window_length": 1.0,
+                "classes": [f"class{number}" for number in range(classes)],
+            },
+            "model": {"name": "linear"},
+            "privacy": {"noise": "none", **privacy},
+            "training": training,
+            "aggregation": {"minimum_sites": 2},
+        }
+    )
+
+
+def people(count: int, seed: int, classes: int = 2) -> tuple[list[TrainingPatient], NDArray[np.float64], NDArray[Any]]:
+    """Return patients of one vector each, the unit vectors (patients, features), and the labels."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, count)
+    rows = rng.normal(size=(count, FEATURES)) + 0.5 * labels[:, None]
+    patients = [TrainingPatient(row[None, None].astype(np.float32), label[None]) for row, label in zip(rows, labels)]  # noqa: B905  # same length by construction
+    return patients, rows / np.linalg.norm(rows, axis=1, keepdims=True), labels
+
+
+def trained(plan: Study, patients: list[TrainingPatient], classes: int = 2) -> NDArray[np.float64]:
+    """Return the weights (classes, features) after one round."""
+    network = build(plan.model, channels=1, samples=FEATURES, classes=classes, sampling_rate=64, seed=1)
+    train_round(network, patients, plan, plan_of(plan), declared_patients=50.0, preparation=())
+    return to_vector(network).astype(np.float64).reshape(classes, FEATURES)
+
+
+def test_one_sum_is_the_difference_of_class_means() -> None:
+    """With two classes, the difference of the rows is sqrt(2) times the mean of label times unit vector."""
+    patients, units, labels = people(30, seed=1)
+    weights = trained(study({"engine": "one-sum"}), patients)
+    expected = ((2 * labels - 1)[:, None] * units).sum(0) / 50
+    assert np.allclose(weights[1] - weights[0], np.sqrt(2) * expected, atol=30 * 2 / WHOLE / 50)
+    assert np.allclose(weights[0], -weights[1], atol=1e-6)
+
+
+def test_every_patient_weighs_exactly_the_bound_in_one_sum() -> None:
+    """With two classes and with five, a patient's part has length one: clipping cuts nothing, sensitivity is tight."""
+    for classes in (2, 5):
+        plan = study({"engine": "one-sum"}, classes)
+        patients, _, _ = people(6, seed=2, classes=classes)
+        network = build(plan.model, channels=1, samples=FEATURES, classes=classes, sampling_rate=64, seed=1)
+        engine = PatientEngine(network, plan, divisor=1.0, preparation=())
+        for patient in patients:
+            weight = np.linalg.norm(engine.clipped_sum([patient]).astype(np.float64)) / WHOLE
+            assert 1 - 1e-3 < weight <= 1
+
+
+@settings(max_examples=10, deadline=None)
+@given(steps=st.integers(1, 5), step_size=st.floats(0.5, 8), average=st.booleans(), seed=st.integers(0, 50))
+def test_residual_descent_is_the_textbook_descent(steps: int, step_size: float, average: bool, seed: int) -> None:
+    """Two rows of weights follow gradient descent on one row with labels +-1 and residuals clipped to [-1, 1]."""
+    patients, units, labels = people(25, seed)
+    settings_ = {"engine": "residual-descent", "steps_per_round": steps, "step_size": step_size, "average": average}
+    weights = trained(study(settings_), patients)
+    one = np.zeros(FEATURES)
+    iterates = []
+    for _ in range(steps):
+        residuals = np.clip((2 * labels - 1) - units @ one, -1, 1)
+        one = one + step_size / 50 * residuals @ units
+        iterates.append(one)
+    expected = np.mean(iterates, axis=0) if average else one
+    assert np.allclose((weights[1] - weights[0]) / np.sqrt(2), expected, atol=2e-3 * step_size)
+
+
+@pytest.mark.parametrize("model", SMALL, ids=lambda model: model.name)
+def test_both_ways_give_the_same_gradients(model: Model) -> None:
+    """One backward pass per patient and the vectorised pass agree; the recurrent net has only the first."""
+    network = build(model, channels=3, samples=64, classes=2, sampling_rate=64, seed=3)
+    loss = loss_of(study({"rounds": 1, "steps_per_round": 1, "learning_rate": 0.1}).training)
+    rng = torch.Generator().manual_seed(1)
+    batches = [(torch.randn(1, 3, 64, generator=rng), torch.tensor([index % 2])) for index in range(5)]
+    slow = [torch.stack(g) for g in zip(*(by_backward(network, loss, b) for b in batches), strict=True)]
+    assert can_vectorise(network) == (model.name != "gru")
+    if can_vectorise(network):
+        for one, other in zip(slow, by_vmap(network, loss, batches), strict=True):
+            assert torch.allclose(one, other, atol=1e-5)
+    stacks = list(patient_gradients(network, loss, batches))
+    assert sum(len(stack[0]) for stack in stacks) == 5
+    assert torch.allclose(torch.cat([stack[-1] for stack in stacks]).sum(0), slow[-1].sum(0), atol=1e-5)
+
+
+def test_every_patient_is_in_exactly_one_stack() -> None:
+    """Patients with one window and with several are mixed, more of them than fit at once: nobody is lost or doubled."""
+    network = build(LinearModel(name="linear"), channels=1, samples=FEATURES, classes=2, sampling_rate=64, seed=1)
+    loss = loss_of(study({"engine": "one-sum"}).training)
+    count = 2 * patients_at_once(network) + 3
+    batches = [
+        (torch.full((1 + index % 2, 1, FEATURES), 1.0), torch.zeros(1 + index % 2, dtype=torch.int64))
+        for index in range(2 * count)
+    ]
+    stacks = list(patient_gradients(network, loss, batches))
+    assert max(len(stack[0]) for stack in stacks) == patients_at_once(network)
+    assert sum(len(stack[0]) for stack in stacks) == 2 * count
+
+
+def test_a_large_model_keeps_few_gradients_at_once() -> None:
+    """Memory for gradients is bounded in values, not in patients."""
+    large = build(LinearModel(name="linear"), channels=1, samples=400_000, classes=2, sampling_rate=64, seed=1)
+    assert patients_at_once(large) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": {"name": "eegnet"}},
+        {"model": {"name": "linear", "unit_norm": False}},
+        {"privacy": {"noise": "none", "participation": 0.5}},
+        {"privacy": {"noise": "none", "clipping_norm": 0.5}},
+    ],
+)
+@pytest.mark.parametrize("engine", ["one-sum", "residual-descent"])
+def test_settings_under_which_the_engines_are_something_else_are_refused(engine: str, change: dict[str, Any]) -> None:
+    """Both need every patient's whole unit vector in every sum."""
+    data = study({"engine": engine}).model_dump()
+    with pytest.raises(ValidationError, match=engine):
+        Study.model_validate({**data, **change})
