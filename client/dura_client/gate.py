@@ -34,10 +34,11 @@ from dura_client.ledger import Ledger
 from dura_client.policy import load_policy
 from dura_client.settings import load_settings
 from dura_client.training.engine import train_round
-from dura_client.training.evaluation import release_sums, score
+from dura_client.training.evaluation import contribution, release_sums
 from dura_common.errors import InputError, PolicyError
 from dura_common.models import build, load_vector, to_vector
 from dura_common.policy import Policy, judge
+from dura_common.privacy.outputs import length_of, parts_of
 from dura_common.privacy.plan import PrivacyPlan, plan_of
 from dura_common.study import Study
 
@@ -95,7 +96,7 @@ class Gate:
         return self._release(admitted, round_number, "train", steps, length=parameters.size)
 
     def evaluate(self, digest: str, round_number: int, parameters: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Score ``parameters`` on held-out patients and return two noisy sums, float32 of shape (2,).
+        """Score ``parameters`` on held-out patients and return the noisy sums that the study asks for.
 
         Raises:
             DuraError: as for :meth:`train`.
@@ -103,11 +104,14 @@ class Gate:
         admitted = self._admit(digest, round_number, "evaluate", parameters)
         event = admitted.plan.evaluation_events.get(round_number)
 
-        def sums() -> NDArray[np.float32]:
-            scores = [score(admitted.model, patient) for patient in admitted.cohort.held_out]
-            return release_sums(scores, None if event is None else event.noise_multiplier)
+        study = admitted.approved.study
+        parts = parts_of(study, round_number)
 
-        return self._release(admitted, round_number, "evaluate", sums, length=2)
+        def sums() -> NDArray[np.float32]:
+            rows = [contribution(admitted.model, one, study, round_number) for one in admitted.cohort.held_out]
+            return release_sums(rows, parts, None if event is None else event.noise_multiplier)
+
+        return self._release(admitted, round_number, "evaluate", sums, length=length_of(parts))
 
     def _admit(self, digest: str, round_number: int, purpose: Purpose, parameters: NDArray[np.float32]) -> _Admitted:
         approved = require_approved(self._home, digest, self._clock())  # step 1

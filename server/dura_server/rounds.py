@@ -34,13 +34,13 @@ from dura_common.messages import (
     TrainRound,
 )
 from dura_common.models import build, to_vector
-from dura_common.privacy.estimate import accuracy_from
+from dura_common.privacy.estimate import outcome_from
+from dura_common.privacy.outputs import length_of, parts_of
 from dura_common.privacy.plan import plan_of
 from dura_common.study import Study
-from dura_server.study_store import CurvePoint, StoredStudy
+from dura_server.study_store import CurvePoint, StoredStudy, point_of
 
 Vector = NDArray[np.float32]
-SUMS_LENGTH = 2
 
 
 class Sites(Protocol):
@@ -149,14 +149,17 @@ class Rounds:
 
     def _evaluate(self, names: tuple[str, ...], number: int, parameters: Vector) -> CurvePoint:
         request = EvaluateRound(study=self._stored.digest, round=number)
-        sums = self._vectors(names, request, parameters, length=SUMS_LENGTH)
+        parts = parts_of(self._study, number)
+        sums = self._vectors(names, request, parameters, length=length_of(parts))
         event = plan_of(self._study).evaluation_events.get(number)
-        estimate = accuracy_from(
+        outcome = outcome_from(
             np.sum([values.astype(np.float64) for values in sums.values()], axis=0),
+            parts,
             noise_multiplier=None if event is None else event.noise_multiplier,
             sites=len(sums),
+            smallest_cell=self._study.evaluation.smallest_cell,
         )
-        return CurvePoint(round=number, accuracy=estimate.accuracy, standard_error=estimate.standard_error)
+        return point_of(number, outcome)
 
     def _vectors(
         self, names: tuple[str, ...], request: TrainRound | EvaluateRound, parameters: Vector, *, length: int
