@@ -212,9 +212,7 @@ def build_model(study: Study) -> nn.Module:
     )
 
 
-def _event(
-    admitted: _Admitted, *, training: bool, first_step: int, repeat: int
-) -> SampledGaussian | Gaussian | None:
+def _event(admitted: _Admitted, *, training: bool, first_step: int, repeat: int) -> SampledGaussian | Gaussian | None:
     """Return what a reservation costs: the steps of a round from the first one asked for, or one draw."""
     plan, study = admitted.plan, admitted.agreed.study
     if not training:

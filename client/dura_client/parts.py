@@ -142,9 +142,7 @@ class Evaluation:
         setting = self._setting
         setting.pay(step)
         parts = parts_of(setting.study, self._round)
-        rows = [
-            evaluation.contribution(self._network, one, setting.study, self._round) for one in self._patients
-        ]
+        rows = [evaluation.contribution(self._network, one, setting.study, self._round) for one in self._patients]
         event = setting.plan.evaluation_events.get(self._round)
         noise = None if event is None else setting.plan.share_of(event.noise_multiplier)
         return evaluation.add_noise(to_integers(np.stack(rows), parts), noise)

@@ -89,6 +89,12 @@ def _charges(
     ]
 
 
+_OUTPUTS = {
+    "confusion": "a confusion matrix over held-out patients",
+    "auc": "a histogram of scores over held-out patients and classes",
+}
+
+
 def _leaves(study: Study) -> tuple[str, ...]:
     rounds = study.training.rounds
     evaluations = len(study.evaluation.rounds(rounds))
@@ -100,5 +106,6 @@ def _leaves(study: Study) -> tuple[str, ...]:
     return (
         f"{times} times {what}, {how}",
         f"{evaluations} times two sums over held-out patients (correct answers, patients), {how}",
+        *(f"after the last round {_OUTPUTS[name]}, {how}" for name in study.evaluation.outputs if name in _OUTPUTS),
         "nothing else: no recording, no count, no loss, no error text",
     )

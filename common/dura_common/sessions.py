@@ -71,7 +71,14 @@ class Agreed:
         """
         state = hashlib.sha256(parameters.astype("<f4").tobytes()).hexdigest()
         return self._session(
-            request, purpose="evaluate", state=state, length=length, kind=Kind.ROUND, steps=1, first_step=1, ring_bits=64
+            request,
+            purpose="evaluate",
+            state=state,
+            length=length,
+            kind=Kind.ROUND,
+            steps=1,
+            first_step=1,
+            ring_bits=64,
         )
 
     def _session(
@@ -90,7 +97,9 @@ class Agreed:
         members = self._members(request)
         threshold = len(members) if kind is Kind.STEP else smallest_threshold(len(members), rules.tolerated_colluders)
         if threshold > len(members):
-            raise InputError(f"{len(members)} sites cannot tolerate {rules.tolerated_colluders} colluders in a round sum")
+            raise InputError(
+                f"{len(members)} sites cannot tolerate {rules.tolerated_colluders} colluders in a round sum"
+            )
         return SessionParameters(
             study=self.digest,
             roster=digest(canonical_json(self.roster)),
@@ -183,4 +192,3 @@ def carried_rule(study: Study) -> StepRule:
 def averaged(study: Study) -> bool:
     """Tell whether sites train by themselves and their changes are averaged, or make every step together."""
     return not isinstance(study.privacy, SharedNoise)
-

@@ -132,6 +132,24 @@ class Evaluation(Frozen):
     """Rounds between two points of the learning curve; the last round is always evaluated."""
     epsilon: Annotated[float, Field(gt=0, le=100)] | None = None
     """Of all evaluations together, spent by held-out patients. Absent exactly if ``noise = "none"``."""
+    outputs: Annotated[tuple[Literal["accuracy", "confusion", "auc"], ...], Field(min_length=1, max_length=3)] = (
+        "accuracy",
+    )
+    """What the final evaluation releases; the outputs share its budget. The curve has the accuracy alone."""
+    bins: Annotated[int, Field(ge=2, le=200)] = 20
+    """Of the score histograms from which the area under the curve is computed."""
+    score_scale: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """Difference of logits that counts as one unit of score; linear models of unit vectors have small ones."""
+    smallest_cell: Annotated[int, Field(ge=1, le=1000)] = 5
+    """Fewest patients that a cell of a confusion matrix may show."""
+    minimum_held_out: Annotated[int, Field(ge=2, le=100_000)] = 2
+    """Fewest held-out patients that a site is expected to have, by its declared number: live counts are never used."""
+
+    @model_validator(mode="after")
+    def _outputs(self) -> Self:
+        if "accuracy" not in self.outputs or len(set(self.outputs)) != len(self.outputs):
+            raise ValueError('outputs must hold "accuracy", and nothing twice')
+        return self
 
     def rounds(self, total: int) -> tuple[int, ...]:
         """Return the rounds (1-based) after which the model is evaluated; the last one is the final point."""
@@ -211,10 +229,27 @@ class Study(Frozen):
         if private and self.evaluation.split != "patients":
             raise ValueError('evaluation.split must be "patients": a patient must not train and be held out')
         self._check_engine()
+        self._check_evaluation()
         if isinstance(self.privacy, LocalNoise) and self.privacy.delta * max(self.sites.values()) >= 1:
             raise ValueError("privacy.delta must be below 1 / patients at every site")
         self._check_shared_noise()
         return self
+
+    def _check_evaluation(self) -> None:
+        if "auc" in self.evaluation.outputs and len(self.data.classes) != 2:  # noqa: PLR2004  # a curve has two sides
+            raise ValueError('evaluation.outputs: "auc" needs exactly two classes')
+        if self.evaluation.split == "recordings":
+            return
+        few = sorted(
+            name
+            for name, patients in self.sites.items()
+            if patients * self.evaluation.held_out < self.evaluation.minimum_held_out
+        )
+        if few:
+            raise ValueError(
+                f"fewer than evaluation.minimum_held_out = {self.evaluation.minimum_held_out} patients would be held "
+                f"out at {', '.join(few)}"
+            )
 
     def _check_engine(self) -> None:
         """Refuse settings with which the engines for feature vectors would not be what their names say."""

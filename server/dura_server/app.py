@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,53 +12,91 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from dura_common.errors import DuraError, InputError, PolicyError
-from dura_common.messages import EvaluateRound, Reply, Request, TrainRound, decode_reply, encode
+from dura_common.messages import EvaluateRound, Refusal, Reply, Request, TrainRound, decode_reply, encode
 from dura_common.transport import from_records, to_records
-from dura_server.exchange import exchange, nodes_by_key
+from dura_server.aggregation.sessions import AggregationSessions
+from dura_server.exchange import Pending, nodes_by_key
 from dura_server.home import CoordinatorHome
-from dura_server.rounds import Rounds, Vector, first_parameters
+from dura_server.rounds import Rounds, Vector
 from dura_server.study_store import StoredStudy, StudyStore
 
 log = logging.getLogger(__name__)
 
 app = ServerApp()
 
-QUERY_SECONDS = 120.0
-TRAIN_SECONDS = 3600.0
+QUERY_TTL = 120.0
+TRAIN_TTL = 3600.0
+"""Seconds after which Flower drops a message that a node did not fetch."""
+REFUSAL_POLL_SECONDS = 0.5
 
 
 class FlowerSites:
     """The sites of a study, reached through Flower's grid; a node is a site by its authenticated public key."""
 
-    def __init__(self, grid: Grid, stored: StoredStudy, *, max_parameters: int) -> None:
+    def __init__(self, grid: Grid, stored: StoredStudy) -> None:
         self._grid = grid
         self._keys = {site.name: site.node_key for site in stored.roster.sites}
-        self._max_parameters = max_parameters
 
-    def exchange(
-        self, names: tuple[str, ...], request: Request, vector: Vector | None
-    ) -> Mapping[str, tuple[Reply, Vector | None] | None]:
-        """Send one request to the named sites and return their replies by name."""
+    def ask(self, names: tuple[str, ...], request: Request, vector: Vector | None) -> FlowerReplies:
+        """Send one request to the named sites."""
         nodes = nodes_by_key(self._grid, {name: self._keys[name] for name in names})
-        training = isinstance(request, TrainRound)
-        kind = "train" if training else "evaluate" if isinstance(request, EvaluateRound) else "query"
-        replies = exchange(
+        kind = (
+            "train"
+            if isinstance(request, TrainRound)
+            else "evaluate"
+            if isinstance(request, EvaluateRound)
+            else "query"
+        )
+        pending = Pending(
             self._grid,
             {node: to_records(encode(request), vector) for node in nodes.values()},
             message_type=kind,
-            timeout=TRAIN_SECONDS if vector is not None else QUERY_SECONDS,
+            ttl=QUERY_TTL if vector is None else TRAIN_TTL,
         )
-        return {name: self._decode(name, replies.get(nodes[name])) if name in nodes else None for name in names}
+        return FlowerReplies(pending, names, nodes)
 
-    def _decode(self, name: str, content: object) -> tuple[Reply, Vector | None] | None:
-        if content is None:
-            return None
-        try:
-            body, vector = from_records(content, max_parameters=self._max_parameters)
-            return decode_reply(body), vector
-        except InputError as error:
-            log.warning("%s sent a reply of another form: %s", name, error.message)
-            return None
+
+class FlowerReplies:
+    """Replies by site; a reply of another form counts as none."""
+
+    def __init__(self, pending: Pending, names: tuple[str, ...], nodes: Mapping[str, int]) -> None:
+        self._pending = pending
+        self._names = names
+        self._nodes = nodes
+        self._polled = 0.0
+
+    def refused(self) -> int:
+        """Return how many sites have refused, failed, or were not online."""
+        if time.monotonic() - self._polled > REFUSAL_POLL_SECONDS:
+            self._pending.poll()
+            self._polled = time.monotonic()
+        failed = sum(
+            reply is None or isinstance(_decode(name, reply), Refusal | None)
+            for name, node in self._nodes.items()
+            if (reply := self._pending.replies.get(node, _MISSING)) is not _MISSING
+        )
+        return failed + len(self._names) - len(self._nodes)
+
+    def collect(self, seconds: float) -> Mapping[str, Reply | None]:
+        """Wait for what is missing, at most so long."""
+        self._pending.wait(seconds)
+        return {name: _decode(name, self._pending.replies.get(self._nodes.get(name, -1))) for name in self._names}
+
+
+_MISSING = object()
+
+
+def _decode(name: str, content: object) -> Reply | None:
+    if content is None:
+        return None
+    try:
+        body, vector = from_records(content, max_parameters=1)
+        if vector is not None:
+            raise InputError("a site sends no vector over the control plane")
+        return decode_reply(body)
+    except InputError as error:
+        log.warning("%s sent a reply of another form: %s", name, error.message)
+        return None
 
 
 @app.main()
@@ -65,8 +104,7 @@ def main(grid: Grid, context: Context) -> None:
     """Run one job of one study: ``offer`` or ``train``; the outcome is in the coordinator's study folder."""
     home = CoordinatorHome(Path(os.environ["DURA_COORDINATOR_HOME"]))
     stored = StudyStore(home).load(str(context.run_config["study"]))
-    sites = FlowerSites(grid, stored, max_parameters=max(first_parameters(stored.study).size, 2))
-    rounds = Rounds(stored, sites)
+    rounds = Rounds(stored, FlowerSites(grid, stored), AggregationSessions(home))
     try:
         if context.run_config["job"] == "offer":
             rounds.offer()

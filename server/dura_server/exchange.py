@@ -1,4 +1,4 @@
-"""One exchange with nodes over Flower's grid, polled often: the grid's own call sleeps three seconds a turn."""
+"""Messages to nodes over Flower's grid, polled often: the grid's own call sleeps three seconds a turn."""
 
 from __future__ import annotations
 
@@ -41,28 +41,36 @@ def nodes_by_key(grid: Grid, keys: Mapping[str, str]) -> dict[str, int]:
     return found
 
 
-def exchange(
-    grid: Grid, messages: Mapping[int, RecordDict], *, message_type: str, timeout: float
-) -> dict[int, RecordDict | None]:
-    """Send one message to each node and wait for the replies; None for a node that failed or was too late."""
-    if not messages:
-        return {}
-    outgoing = [
-        Message(content, dst_node_id=node, message_type=message_type, ttl=timeout) for node, content in messages.items()
-    ]
-    identifiers = grid.push_messages(outgoing)
-    waiting = dict(zip(identifiers, messages, strict=True))
-    replies: dict[int, RecordDict | None] = dict.fromkeys(messages)
-    deadline = time.monotonic() + timeout
-    while waiting and time.monotonic() < deadline:
-        for reply in grid.pull_messages(tuple(waiting)):
-            node = waiting.pop(reply.metadata.reply_to_message_id, None)
+class Pending:
+    """Messages on their way to nodes, and the replies that have come back so far."""
+
+    def __init__(self, grid: Grid, messages: Mapping[int, RecordDict], *, message_type: str, ttl: float) -> None:
+        self._grid = grid
+        self.replies: dict[int, RecordDict | None] = {}
+        """By node; None for a node that failed."""
+        outgoing = [
+            Message(content, dst_node_id=node, message_type=message_type, ttl=ttl) for node, content in messages.items()
+        ]
+        identifiers = grid.push_messages(outgoing) if outgoing else []
+        self._waiting = dict(zip(identifiers, messages, strict=True))
+
+    def poll(self) -> bool:
+        """Fetch what has come; return whether nothing is missing any more."""
+        if not self._waiting:
+            return True
+        for reply in self._grid.pull_messages(tuple(self._waiting)):
+            node = self._waiting.pop(reply.metadata.reply_to_message_id, None)
             if node is None:
                 log.warning("a reply to nothing that was asked")
             elif reply.has_error():
                 log.warning("node %d: error code %d", node, reply.error.code)
+                self.replies[node] = None
             else:
-                replies[node] = reply.content
-        if waiting:
+                self.replies[node] = reply.content
+        return not self._waiting
+
+    def wait(self, seconds: float) -> None:
+        """Wait for what is missing, at most so long."""
+        deadline = time.monotonic() + seconds
+        while not self.poll() and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
-    return replies

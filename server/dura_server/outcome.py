@@ -90,6 +90,7 @@ def result_of(stored: StoredStudy, extra: Extra | None) -> StudyResult:
         rounds=state.rounds,
         parameters=int(stored.read_model().size),
         chance=1 / len(study.data.classes),
+        classes=study.data.classes,
         warnings=warnings,
         sites=sites,
         curve=tuple(Point(**point.model_dump()) for point in state.curve),

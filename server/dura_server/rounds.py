@@ -3,59 +3,119 @@
 Steps of :meth:`Rounds.train`:
 
 1. every site of the study is asked for its approval; signatures are verified with the keys of the roster;
-2. the first parameters come from the study's public seed;
-3. each round: parameters out, new parameters back, average weighted by declared (public) patients, checkpoint;
-4. after the rounds that the study names: held-out sums back, one point of the learning curve;
+2. the first state comes from the study's public seed;
+3. each round: a secure session is opened, the state goes out, sums come back, and the coordinator makes the steps
+   that every site makes, or the average; checkpoint;
+4. after the rounds that the study names: held-out sums, one point of the learning curve;
 5. the model is written, the study is finished.
 
-A site that refuses or is out of reach is left out of that round; below ``minimum_sites`` the run ends.
+The coordinator never receives a vector of a site, only sums. A round that was lost goes on from the last opened sum
+with the sites that are left; below ``minimum_sites`` the run ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from dura_common.approval import APPROVAL_TYPE, parse_approval
 from dura_common.envelope import verify
-from dura_common.errors import DuraError, HostError, InputError, PolicyError, TrustError
+from dura_common.errors import DuraError, HostError, PolicyError, TrustError
 from dura_common.messages import (
     AskApproval,
     EvaluateRound,
     Offer,
     Refusal,
+    RefusalReason,
     Reply,
     Request,
     RoundDone,
     Standing,
+    SumRound,
     TrainRound,
 )
-from dura_common.models import build, to_vector
-from dura_common.privacy.estimate import accuracy_from
+from dura_common.models import (
+    TrainingState,
+    advance,
+    build,
+    first_state,
+    rule_of,
+    to_vector,
+)
+from dura_common.privacy.estimate import outcome_from
+from dura_common.privacy.outputs import from_integers, length_of, parts_of
 from dura_common.privacy.plan import plan_of
+from dura_common.secagg import Opened, SessionParameters
+from dura_common.sessions import Agreed, WeightedChange, averaged, carried_rule, step_scale
 from dura_common.study import Study
-from dura_server.study_store import CurvePoint, StoredStudy
+from dura_server.study_store import CurvePoint, StoredStudy, point_of
+
+log = logging.getLogger(__name__)
 
 Vector = NDArray[np.float32]
-SUMS_LENGTH = 2
+ATTEMPTS = 5
+"""Attempts of one round before the run gives up."""
+
+
+class Lost(HostError):
+    """A session ended early."""
+
+    def __init__(self, message: str, gone: tuple[str, ...]) -> None:
+        super().__init__(message, hint="`dura study status` shows every site; `dura study run` goes on from here.")
+        self.gone = gone
+        """Sites that were lost, as far as the service knows."""
+
+
+class Replies(Protocol):
+    """Answers to one request that are still on their way."""
+
+    def refused(self) -> int:
+        """Return how many sites have refused or failed so far: their vectors will not come."""
+        ...
+
+    def collect(self, seconds: float) -> Mapping[str, Reply | None]:
+        """Wait for what is missing, at most so long; None for a site that is out of reach or too late."""
+        ...
 
 
 class Sites(Protocol):
-    """The way to the sites: one exchange, every reply verified for form, None for a site out of reach."""
+    """The way to the sites."""
 
-    def exchange(
-        self, names: tuple[str, ...], request: Request, vector: Vector | None
-    ) -> Mapping[str, tuple[Reply, Vector | None] | None]:
-        """Send one request to the named sites and return their replies by name."""
+    def ask(self, names: tuple[str, ...], request: Request, vector: Vector | None) -> Replies:
+        """Send one request to the named sites."""
+        ...
+
+
+class Sessions(Protocol):
+    """The aggregation service: opens sums and never shows a masked vector."""
+
+    def run(self, params: SessionParameters, *, stop: Callable[[], bool]) -> AbstractContextManager[Iterator[Opened]]:
+        """Open a session that sites may attend; iterate over the sums as they are opened.
+
+        Args:
+            params: of the session.
+            stop: asked now and then; True ends the session.
+
+        Raises:
+            Lost: while iterating, if the session ends early.
+        """
         ...
 
 
 def first_parameters(study: Study) -> Vector:
     """Return the study's first parameters, 1-D float32, from its public seed."""
-    model = build(
+    return to_vector(_model(study))
+
+
+def _model(study: Study) -> nn.Module:
+    return build(
         study.model,
         channels=len(study.data.channels),
         samples=study.data.window_samples,
@@ -63,23 +123,35 @@ def first_parameters(study: Study) -> Vector:
         sampling_rate=study.data.sampling_rate,
         seed=study.training.seed,
     )
-    return to_vector(model)
+
+
+QUERY_SECONDS = 120.0
+GRACE_SECONDS = 20.0
+"""How long a site may take to say that a session is over, or that it is back."""
+REJOIN_SECONDS = 300.0
+"""How long a run waits for sites that are needed and gone."""
+POLL_SECONDS = 2.0
 
 
 class Rounds:
-    """One study on its way; ``sites`` carries the messages."""
+    """One study on its way; ``sites`` carries the messages, ``sessions`` opens the sums."""
 
-    def __init__(self, stored: StoredStudy, sites: Sites) -> None:
+    def __init__(self, stored: StoredStudy, sites: Sites, sessions: Sessions) -> None:
         self._stored = stored
         self._study = stored.study
         self._sites = sites
+        self._sessions = sessions
         self._names = tuple(sorted(stored.study.sites))
+        self._agreed = Agreed(stored.digest, stored.study, stored.roster)
+        self._network = _model(stored.study)
+        self._present: set[str] = set()
+        self._expected: tuple[str, ...] = ()
 
     def offer(self) -> None:
         """Send the study and its roster to every site that it lists."""
         self._stored.update(phase="offering")
         request = Offer(study=self._stored.study_envelope, roster=self._stored.roster_envelope)
-        replies = self._sites.exchange(self._names, request, None)
+        replies = self._sites.ask(self._names, request, None).collect(QUERY_SECONDS)
         standing = {name: self._standing(name, replies.get(name)) for name in self._names}
         self._stored.update(phase="offered", sites=standing, message=_advice(standing))
 
@@ -88,26 +160,153 @@ class Rounds:
 
         Raises:
             PolicyError: too few approvals.
-            HostError: too few sites answered in a round.
+            HostError: too few sites are left, or a round was lost too often.
+            TrustError: sites made other steps from the same sums.
         """
-        if not self._study.aggregation.unsafe_plain_updates:
-            raise InputError("the study forbids plain updates, and this version of dura has no other way yet")
-        approved = self._collect_approvals()  # step 1
+        self._present = set(self._collect_approvals())  # step 1
         self._stored.update(phase="running", round=0, curve=(), message="")
-        parameters = first_parameters(self._study)  # step 2
+        state = first_state(self._network, carried_rule(self._study))  # step 2
         evaluated = self._study.evaluation.rounds(self._study.training.rounds)
         curve: list[CurvePoint] = []
         for number in range(1, self._study.training.rounds + 1):
-            parameters = self._average(approved, number, parameters)  # step 3
-            self._stored.checkpoint(number, parameters)
+            state = self._train_round(number, state)  # step 3
+            self._stored.checkpoint(number, state.parameters)
             if number in evaluated:
-                curve.append(self._evaluate(approved, number, parameters))  # step 4
+                curve += self._evaluate(number, state.parameters)  # step 4
             self._stored.update(round=number, curve=[point.model_dump() for point in curve])
-        self._stored.write_model(parameters)  # step 5
+        self._stored.write_model(state.parameters)  # step 5
         self._stored.update(phase="finished")
 
+    def _train_round(self, number: int, state: TrainingState) -> TrainingState:
+        """Return the state after one round, through as many attempts as it takes."""
+        steps = 1 if averaged(self._study) else self._study.training.steps_per_round
+        done = 0
+        for attempt in range(1, ATTEMPTS + 1):
+            request = TrainRound(
+                study=self._stored.digest,
+                round=number,
+                attempt=attempt,
+                members=self._members(),
+                first_step=done + 1,
+            )
+            replies = self._sites.ask(request.members, request, state.to_vector())
+            try:
+                while done < steps:
+                    params = self._agreed.training(request, state=state.digest(), length=state.parameters.size)
+                    for opened in self._sums(params, replies):
+                        state = self._follow(state, opened)
+                        done += 1
+                        request = request.model_copy(update={"members": opened.contributors, "first_step": done + 1})
+            except Lost as lost:
+                self._leave_out(lost, request, replies)
+                continue
+            self._conclude(request, replies, None if averaged(self._study) else state.digest())
+            return state
+        raise HostError(f"round {number} was lost {ATTEMPTS} times", hint="`dura study status` shows every site.")
+
+    def _follow(self, state: TrainingState, opened: Opened) -> TrainingState:
+        """Make the step that every site makes, or average what the sites changed."""
+        if not averaged(self._study):
+            scale = step_scale(self._study, opened.contributors)
+            return advance(self._network, state, opened.total, rule_of(self._study.training), scale=scale)
+        change = WeightedChange(self._study, len(self._expected))
+        parameters = change.apply(state.parameters, opened.total, opened.contributors)
+        return TrainingState(parameters, (), state.steps + self._study.training.steps_per_round)
+
+    def _evaluate(self, number: int, parameters: Vector) -> list[CurvePoint]:
+        """Return one point of the learning curve; none if its sum was lost, since a second one costs anew."""
+        request = EvaluateRound(study=self._stored.digest, round=number, attempt=1, members=self._members())
+        parts = parts_of(self._study, number)
+        replies = self._sites.ask(request.members, request, parameters)
+        try:
+            params = self._agreed.evaluation(request, parameters=parameters, length=length_of(parts))
+            (opened,) = self._sums(params, replies)
+        except Lost as lost:
+            self._leave_out(lost, request, replies)
+            return []
+        self._conclude(request, replies, None)
+        plan = plan_of(self._study)
+        event = plan.evaluation_events.get(number)
+        outcome = outcome_from(
+            from_integers(opened.total, parts),
+            parts,
+            noise_multiplier=None if event is None else plan.share_of(event.noise_multiplier),
+            sites=len(opened.contributors),
+            smallest_cell=self._study.evaluation.smallest_cell,
+        )
+        return [point_of(number, outcome)]
+
+    def _sums(self, params: SessionParameters, replies: Replies) -> Iterator[Opened]:
+        """Open one session and yield its sums."""
+        self._expected = params.names
+        spare = len(params.members) - max(params.threshold, params.minimum)
+        with self._sessions.run(params, stop=lambda: replies.refused() > spare) as sums:
+            yield from sums
+
+    def _conclude(self, request: SumRound, replies: Replies, state: str | None) -> None:
+        """Collect the answers to a request whose sums are all open, and compare the states that sites came to.
+
+        Raises:
+            TrustError: a site made other steps from the same sums.
+        """
+        answers = replies.collect(GRACE_SECONDS)
+        standing = dict(self._stored.read_state().sites)
+        for name in self._names:
+            answer = answers.get(name)
+            if isinstance(answer, RoundDone) and (answer.study, answer.round) == (request.study, request.round):
+                standing[name] = "approved"
+                if answer.state != state:
+                    raise TrustError(
+                        f"{name} came to another model from the same sums",
+                        hint="Its installation differs; compare `dura --version` at all sites.",
+                    )
+            elif name in answers:
+                standing[name] = f"round {request.round}: {_words(answer)}"
+        self._stored.update(sites=standing)
+
+    def _leave_out(self, lost: Lost, request: SumRound, replies: Replies) -> None:
+        """Note who was lost; they are asked again before the next request."""
+        answers = replies.collect(GRACE_SECONDS)
+        standing = dict(self._stored.read_state().sites)
+        fine = {
+            name
+            for name, answer in answers.items()
+            if isinstance(answer, RoundDone)
+            or (isinstance(answer, Refusal) and answer.reason is RefusalReason.AGGREGATION)
+        }
+        gone = (set(request.members) - fine) | set(lost.gone)
+        for name in sorted(gone):
+            standing[name] = f"round {request.round}: {_words(answers.get(name))}"
+        self._present -= gone
+        self._stored.update(sites=standing, message=f"round {request.round}: {lost.message}")
+        log.warning("round %d was lost (%s); left out: %s", request.round, lost.message, ", ".join(sorted(gone)))
+
+    def _members(self) -> tuple[str, ...]:
+        """Return who takes part next: everybody who is there, after a wait if those are too few.
+
+        Raises:
+            HostError: too few for too long.
+        """
+        deadline = time.monotonic() + REJOIN_SECONDS
+        while True:
+            absent = tuple(name for name in self._names if name not in self._present)
+            needed = self._study.aggregation.minimum_sites
+            if absent:
+                patience = QUERY_SECONDS if len(self._present) < needed else GRACE_SECONDS
+                answers = self._sites.ask(absent, AskApproval(study=self._stored.digest), None).collect(patience)
+                back = [name for name in absent if self._standing(name, answers.get(name)) == "approved"]
+                self._present.update(back)
+            if len(self._present) >= needed:
+                return tuple(sorted(self._present))
+            if time.monotonic() > deadline:
+                standing = self._stored.read_state().sites
+                reasons = "; ".join(f"{name}: {standing.get(name, 'unreachable')}" for name in absent)
+                raise HostError(f"{len(self._present)} of {needed} needed sites are left ({reasons})")
+            time.sleep(POLL_SECONDS)
+
     def _collect_approvals(self) -> tuple[str, ...]:
-        replies = self._sites.exchange(self._names, AskApproval(study=self._stored.digest), None)
+        request = AskApproval(study=self._stored.digest)
+        replies = self._sites.ask(self._names, request, None).collect(QUERY_SECONDS)
         standing = {name: self._standing(name, replies.get(name)) for name in self._names}
         approved = tuple(name for name in self._names if standing[name] == "approved")
         self._stored.update(phase="asking", sites=standing, message=_advice(standing))
@@ -118,14 +317,9 @@ class Rounds:
             raise PolicyError(message)
         return approved
 
-    def _standing(self, name: str, answer: tuple[Reply, Vector | None] | None) -> str:
-        if answer is None:
-            return "unreachable"
-        reply, _ = answer
-        if isinstance(reply, Refusal):
-            return f"refused: {reply.reason}"
+    def _standing(self, name: str, reply: Reply | None) -> str:
         if not isinstance(reply, Standing):
-            return "answered out of turn"
+            return _words(reply)
         if reply.state != "approved":
             return reply.state
         try:
@@ -140,54 +334,11 @@ class Rounds:
         if (approval.site, approval.study) != (name, self._stored.digest):
             raise TrustError("the approval is for another study or site")
 
-    def _average(self, names: tuple[str, ...], number: int, parameters: Vector) -> Vector:
-        request = TrainRound(study=self._stored.digest, round=number)
-        updates = self._vectors(names, request, parameters, length=parameters.size)
-        weights = np.array([self._study.sites[name] for name in updates], dtype=np.float64)
-        stacked = np.stack([updates[name].astype(np.float64) for name in updates])
-        return np.average(stacked, axis=0, weights=weights).astype(np.float32)
 
-    def _evaluate(self, names: tuple[str, ...], number: int, parameters: Vector) -> CurvePoint:
-        request = EvaluateRound(study=self._stored.digest, round=number)
-        sums = self._vectors(names, request, parameters, length=SUMS_LENGTH)
-        event = plan_of(self._study).evaluation_events.get(number)
-        estimate = accuracy_from(
-            np.sum([values.astype(np.float64) for values in sums.values()], axis=0),
-            noise_multiplier=None if event is None else event.noise_multiplier,
-            sites=len(sums),
-        )
-        return CurvePoint(round=number, accuracy=estimate.accuracy, standard_error=estimate.standard_error)
-
-    def _vectors(
-        self, names: tuple[str, ...], request: TrainRound | EvaluateRound, parameters: Vector, *, length: int
-    ) -> dict[str, Vector]:
-        replies = self._sites.exchange(names, request, parameters)
-        accepted: dict[str, Vector] = {}
-        standing = dict(self._stored.read_state().sites)
-        for name in names:
-            try:
-                accepted[name] = _vector(replies.get(name), request, length)
-            except InputError as error:
-                standing[name] = f"round {request.round}: {error.message}"
-        self._stored.update(sites=standing)
-        needed = self._study.aggregation.minimum_sites
-        if len(accepted) < needed:
-            reasons = "; ".join(f"{name}: {standing[name]}" for name in names if name not in accepted)
-            raise HostError(f"round {request.round}: {len(accepted)} of {needed} needed sites answered ({reasons})")
-        return accepted
-
-
-def _vector(answer: tuple[Reply, Vector | None] | None, request: TrainRound | EvaluateRound, length: int) -> Vector:
-    if answer is None:
-        raise InputError("unreachable")
-    reply, vector = answer
-    if isinstance(reply, Refusal):
-        raise InputError(f"refused: {reply.reason}")
-    if not isinstance(reply, RoundDone) or (reply.study, reply.round) != (request.study, request.round):
-        raise InputError("answered out of turn")
-    if vector is None or vector.shape != (length,) or not np.isfinite(vector).all():
-        raise InputError("sent something else than a finite vector of the declared length")
-    return vector
+def _words(reply: Reply | None) -> str:
+    if reply is None:
+        return "unreachable"
+    return f"refused: {reply.reason}" if isinstance(reply, Refusal) else "answered out of turn"
 
 
 def _advice(standing: Mapping[str, str]) -> str:

@@ -19,6 +19,7 @@ from safetensors.numpy import save as save_tensors
 from dura_common.envelope import digest as digest_of
 from dura_common.envelope import payload_of, verify
 from dura_common.errors import InputError, StateError, TrustError
+from dura_common.privacy.estimate import Outcome
 from dura_common.roster import Roster
 from dura_common.runtime.files import private_folder, read_limited, write_atomic
 from dura_common.study import STUDY_TYPE, Frozen, Study, StudyDocument, explain_validation
@@ -30,11 +31,29 @@ Phase = Literal["submitted", "offering", "offered", "asking", "unapproved", "run
 
 
 class CurvePoint(Frozen):
-    """Released accuracy after one round."""
+    """Released accuracy after one round; what else the study asked for after the last one."""
 
     round: int
     accuracy: float
     standard_error: float
+    auc: float | None = None
+    auc_standard_error: float | None = None
+    confusion: tuple[tuple[float | None, ...], ...] | None = None
+    """Patients by true class (rows) and predicted class; None where too few would be shown."""
+    confusion_standard_error: float | None = None
+
+
+def point_of(round_number: int, outcome: Outcome) -> CurvePoint:
+    """Return an evaluation's outcome as it is kept."""
+    return CurvePoint(
+        round=round_number,
+        accuracy=outcome.accuracy.accuracy,
+        standard_error=outcome.accuracy.standard_error,
+        auc=None if outcome.auc is None else outcome.auc.area,
+        auc_standard_error=None if outcome.auc is None else outcome.auc.standard_error,
+        confusion=None if outcome.confusion is None else outcome.confusion.cells,
+        confusion_standard_error=None if outcome.confusion is None else outcome.confusion.standard_error,
+    )
 
 
 class StudyState(Frozen):

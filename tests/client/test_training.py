@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 from dura_client.training.engine import PatientEngine, train_round
-from dura_client.training.evaluation import release_sums, score
+from dura_client.training.evaluation import score
 from dura_client.training.optimiser import WHOLE, add_noise
 from dura_client.training.patient import TrainingPatient
 from dura_client.training.secure_random import bernoulli, choose, gaussian
@@ -18,7 +18,6 @@ from dura_client.training.split import held_out
 from dura_common.errors import InputError
 from dura_common.model_schema import EEGNetModel
 from dura_common.models import build, to_vector
-from dura_common.privacy.estimate import PATIENT_NORM
 from dura_common.privacy.plan import plan_of
 from dura_common.study import Study
 
@@ -219,20 +218,6 @@ def test_training_without_noise_learns_a_separable_task(study: Study) -> None:
     model = network()
     train_round(model, patients, plain, plan_of(plain), declared_patients=8.0, preparation=())
     assert np.mean([score(model, one) for one in patients]) > 0.9
-
-
-def test_one_held_out_patient_changes_the_sums_by_at_most_the_stated_norm() -> None:
-    """Scores outside [0, 1] or not finite weigh no more than honest ones."""
-    base = release_sums([0.2, 0.9], None)
-    for value in (0.0, 1.0, 7.0, -3.0, float("nan"), float("inf")):
-        moved = release_sums([0.2, 0.9, value], None) - base
-        assert np.linalg.norm(moved) <= PATIENT_NORM * (1 + 1e-6)
-
-
-def test_the_released_sums_carry_the_stated_noise() -> None:
-    """The spread of released sums is the noise multiplier times the patient's norm."""
-    values = np.array([release_sums([], 2.0) for _ in range(3000)])
-    assert values.std(axis=0) == pytest.approx(2.0 * PATIENT_NORM, rel=0.08)
 
 
 def test_the_split_is_stable_and_has_the_asked_share() -> None:

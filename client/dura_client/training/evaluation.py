@@ -1,8 +1,13 @@
-"""Scores of held-out patients, and the two noisy sums in which they leave."""
+"""Scores of held-out patients, and the noisy sums in which alone they leave.
+
+As in training, the pieces are separate: contributions of patients, their integer sum, noise, and the way back to
+units, so that the noise may be a site's own or shared by many. Nothing else of an evaluation is released: no number of
+patients, no loss, no smallest or largest score, and no stop that depends on any of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,9 +16,9 @@ from torch import nn
 
 from dura_client.training.patient import TrainingPatient
 from dura_client.training.secure_random import integer_gaussian
-from dura_common.privacy.estimate import PATIENT_NORM
+from dura_common.privacy.outputs import WHOLE, Part, from_integers, length_of, parts_of, to_integers
+from dura_common.study import Study
 
-GRID_BITS = 20
 BATCH = 256
 """Windows scored at once: bounds memory for a patient with hours of recordings."""
 
@@ -22,27 +27,64 @@ def score(network: nn.Module, patient: TrainingPatient) -> float:
     """Return the share of a patient's windows that the model gets right, in [0, 1]; one half without windows."""
     if len(patient.labels) == 0:
         return 0.5
+    right = sum(int((logits.argmax(1) == labels).sum()) for logits, labels in _logits(network, patient))
+    return right / len(patient.labels)
+
+
+def contribution(network: nn.Module, patient: TrainingPatient, study: Study, round_number: int) -> NDArray[np.float64]:
+    """Return what one held-out patient adds to the sums of a round, float64 (length,), in the outputs' own units.
+
+    Each window counts one over the patient's windows, so that a patient weighs the same with one and with many.
+    """
+    parts = parts_of(study, round_number)
+    counts = np.zeros(length_of(parts))
+    total = len(patient.labels)
+    classes = len(study.data.classes)
+    for logits, labels in _logits(network, patient):
+        guesses = logits.argmax(1)
+        for part in parts:
+            if part.name == "accuracy":
+                counts[part.begin] += int((guesses == labels).sum())
+            elif part.name == "confusion":
+                np.add.at(counts, part.begin + labels * classes + guesses, 1.0)
+            else:
+                margin = (logits[:, 1] - logits[:, 0]).astype(np.float64) / study.evaluation.score_scale
+                bins = _bins(margin, study.evaluation.bins)
+                np.add.at(counts, part.begin + labels * study.evaluation.bins + bins, 1.0)
+    if total:
+        counts /= total
+    for part in parts:
+        if part.name == "accuracy":
+            counts[part.begin] = counts[part.begin] - 0.5 if total else 0.0
+            counts[part.begin + 1] = 0.5
+    return counts
+
+
+def add_noise(total: NDArray[np.int64], noise_multiplier: float | None) -> NDArray[np.int64]:
+    """Return an integer sum of contributions plus Gaussian noise; None adds none and is for public data only."""
+    if noise_multiplier is None:
+        return total
+    return total + integer_gaussian(total.size, noise_multiplier * WHOLE)
+
+
+def release_sums(
+    contributions: Sequence[NDArray[np.float64]], parts: tuple[Part, ...], noise_multiplier: float | None
+) -> NDArray[np.float32]:
+    """Return the noised sums of patients' contributions, float32 (length,), in the outputs' own units."""
+    rows = np.stack(contributions) if len(contributions) else np.zeros((0, length_of(parts)))
+    return from_integers(add_noise(to_integers(rows, parts), noise_multiplier), parts).astype(np.float32)
+
+
+def _bins(margin: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
+    """Return the bin of each window's score, the logistic function of its margin; equal widths on [0, 1]."""
+    scores = 0.5 * (1 + np.tanh(np.nan_to_num(margin) / 2))
+    return np.minimum((scores * bins).astype(np.int64), bins - 1)
+
+
+def _logits(network: nn.Module, patient: TrainingPatient) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
     network.eval()
-    right = 0
     with torch.no_grad():
         for begin in range(0, len(patient.labels), BATCH):
             part = slice(begin, begin + BATCH)
             logits = network(torch.from_numpy(np.ascontiguousarray(patient.windows[part])))
-            right += int((logits.argmax(1).numpy() == patient.labels[part]).sum())
-    return right / len(patient.labels)
-
-
-def release_sums(scores: Sequence[float], noise_multiplier: float | None) -> NDArray[np.float32]:
-    """Return the sums of (s - 1/2, 1/2) over patients, float32 (2,), with Gaussian noise.
-
-    The noise has standard deviation ``noise_multiplier`` times the largest norm of one patient's part; None adds
-    none and is for public data only. Parts are cut to an integer grid towards zero before noise (see
-    :mod:`dura_client.training.optimiser`).
-    """
-    bounded = np.clip(np.nan_to_num(np.asarray(scores, dtype=np.float64), nan=0.5), 0.0, 1.0)
-    parts = np.stack([bounded - 0.5, np.full_like(bounded, 0.5)], axis=1).reshape(-1, 2)
-    grid = PATIENT_NORM * 2.0**-GRID_BITS
-    total: NDArray[np.int64] = np.trunc(parts / grid).sum(axis=0).astype(np.int64)
-    if noise_multiplier is not None:
-        total = total + integer_gaussian(2, noise_multiplier * 2.0**GRID_BITS)
-    return (total * grid).astype(np.float32)
+            yield logits.numpy(), patient.labels[part]

@@ -22,9 +22,6 @@ from torch.optim import Optimizer
 from dura_client.training.secure_random import integer_gaussian
 from dura_common.privacy.grid import WHOLE
 
-GRID_BITS = 16
-WHOLE = 1 << GRID_BITS
-"""The clipping norm in steps of the grid: the L2 sensitivity of an integer sum to one patient."""
 ROUNDING = 2.0**-40
 """Share of the clipping norm given up so that no rounding of float64 can push a clipped gradient above it."""
 

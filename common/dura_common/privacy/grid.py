@@ -3,5 +3,5 @@
 from __future__ import annotations
 
 GRID_BITS = 16
-WHOLE = 2**GRID_BITS
+WHOLE = 1 << GRID_BITS
 """The clipping norm in steps of the grid: the L2 sensitivity of an integer sum to one patient."""

@@ -26,6 +26,10 @@ class Point(Frozen):
     round: int
     accuracy: float
     standard_error: float
+    auc: float | None = None
+    auc_standard_error: float | None = None
+    confusion: tuple[tuple[float | None, ...], ...] | None = None
+    confusion_standard_error: float | None = None
 
 
 class SimulationOnly(Frozen):
@@ -51,6 +55,8 @@ class StudyResult(Frozen):
     rounds: int
     parameters: int
     chance: float
+    classes: tuple[str, ...] = ()
+    """Label names, in the order of the rows of a confusion matrix."""
     warnings: tuple[str, ...]
     sites: tuple[SiteResult, ...]
     curve: tuple[Point, ...]

@@ -165,3 +165,22 @@ def test_a_real_browser_draws_the_page(tmp_path: Path) -> None:
     arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=900,1600", f"--screenshot={picture}"]
     subprocess.run([str(BROWSER), *arguments, page.as_uri()], check=True, capture_output=True, timeout=90)
     assert picture.stat().st_size > 20_000  # an empty page of this size compresses to less
+
+
+def test_area_and_confusion_are_shown_where_the_study_asked_for_them() -> None:
+    """Cells that were too small say so; without these outputs the page has neither."""
+    point = {
+        "round": 4,
+        "accuracy": 0.7,
+        "standard_error": 0.03,
+        "auc": 0.765,
+        "auc_standard_error": 0.021,
+        "confusion": ((31.4, None), (6.2, 28.9)),
+        "confusion_standard_error": 1.5,
+    }
+    page = Page(render(a_result(curve=(point,), classes=("left_hand", "right_hand"))))
+    assert (page.faults, page.open) == ([], [])
+    for part in ("0.765", "0.021", "31.4", "28.9", "not shown", "called left_hand"):
+        assert part in page.text
+    assert "ROC" not in Page(render(a_result())).text
+    assert "called" not in Page(render(a_result())).text
