@@ -61,6 +61,7 @@ class Consortium:
     """Folders of everybody."""
 
     root: Path
+    names: tuple[str, ...] = NAMES
 
     @property
     def coordinator(self) -> CoordinatorHome:
@@ -108,15 +109,15 @@ class Consortium:
         home = self.site(name)
         site_side.join(home, site_side.check_admission(home, self.admission(name), now))
 
-    def make_all(self) -> None:
+    def make_all(self, now: datetime = NOW) -> None:
         """Create everybody and let every hospital join."""
-        self.make_coordinator()
-        for name in NAMES:
-            self.make_site(name)
-        _, path = create_identity(self.researcher, "ada", NOW)
-        self.admit(*(self.card(name) for name in NAMES), path.read_bytes())
-        for name in NAMES:
-            self.join(name)
+        self.make_coordinator(now)
+        for name in self.names:
+            self.make_site(name, now)
+        _, path = create_identity(self.researcher, "ada", now)
+        self.admit(*(self.card(name) for name in self.names), path.read_bytes(), now=now)
+        for name in self.names:
+            self.join(name, now)
 
     def offer(self, wanted: Study | None = None) -> tuple[Offer, str]:
         """Return a study signed by the researcher for the present roster, and its digest."""

@@ -45,7 +45,7 @@ from dura_common.privacy.outputs import length_of, parts_of
 from dura_common.privacy.plan import PrivacyPlan, plan_of
 from dura_common.secagg import SessionParameters
 from dura_common.sessions import Agreed, averaged, carried_rule
-from dura_common.study import NoNoise, SharedNoise, Study
+from dura_common.study import NoNoise, Study
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ class Gate:
             study,
             site=settings.name,
             public_data=cohort.public,
-            epsilon_if_broken=plan.epsilon_if_broken if isinstance(study.privacy, SharedNoise) else None,
+            epsilon_if_broken=plan.epsilon_if_broken,
         )
         failed = [finding.rule for finding in findings if not finding.passed]
         if failed:  # step 3

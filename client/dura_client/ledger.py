@@ -39,6 +39,8 @@ class Entry:
     study: str
     round: int
     purpose: Purpose
+    repeat: int
+    """0 for the round; from 1 on, a draw that was made again after a loss."""
     patients: int
     """Size of the cohort; for the site's own eyes."""
     event: Event | None
@@ -97,6 +99,7 @@ class Ledger:
         epsilon_per_study: float,
         epsilon_total: float,
         delta: float,
+        repeat: int = 0,
     ) -> int:
         """Record durably that ``event`` is about to happen to ``patients``; return the id for :meth:`settle`.
 
@@ -109,6 +112,7 @@ class Ledger:
             epsilon_per_study: most that this study may cost any of them, this event included.
             epsilon_total: most that everything may cost any of them.
             delta: where both caps hold.
+            repeat: 0 for the round; from 1 on, the number of a draw that has to be made again after a loss.
 
         Raises:
             RepeatedRound: reserved before.
@@ -116,10 +120,10 @@ class Ledger:
             TrustError: the ledger was tampered with.
             HostError: it could not be written; nothing was recorded.
         """
-        _check_arguments(study, round, patients, epsilon_per_study, epsilon_total, delta)
+        _check_arguments(study, round, repeat, patients, epsilon_per_study, epsilon_total, delta)
         with self._store.writing() as writer:
             snapshot = writer.snapshot
-            if any((r.study, r.round, r.purpose) == (study, round, purpose) for r in snapshot.rows):
+            if (study, round, purpose, repeat) in {_release(row) for row in snapshot.rows}:
                 raise RepeatedRound(f"{purpose} round {round} of this study was recorded before")
             if event is not None:
                 charge = dict.fromkeys(patients, (event_to_json(event),))
@@ -137,6 +141,7 @@ class Ledger:
                 study=study,
                 round=round,
                 purpose=purpose,
+                repeat=repeat,
                 cohort=writer.add_cohort(patients),
                 event=None if event is None else event_to_json(event),
                 delta=float(delta),
@@ -234,6 +239,7 @@ class Ledger:
                 study=row.study,
                 round=row.round,
                 purpose=cast("Purpose", row.purpose),
+                repeat=row.repeat,
                 patients=len(snapshot.cohorts[row.cohort]),
                 event=None if row.event is None else event_from_json(row.event),
                 time=datetime.fromisoformat(row.time),
@@ -258,7 +264,7 @@ class Ledger:
             TrustError: a row was altered or removed, or ``known`` is missing.
         """
         snapshot = self._store.read()
-        open_releases: dict[tuple[str, int, str], Content] = {}
+        open_releases: dict[tuple[str, int, str, int], Content] = {}
         for number, row in enumerate(snapshot.rows, start=1):
             if row.kind == "reserve":
                 open_releases[_release(row)] = row
@@ -280,10 +286,10 @@ class Ledger:
 
 
 def _check_arguments(
-    study: str, round_number: int, patients: Sequence[str], per_study: float, total: float, delta: float
+    study: str, round_number: int, repeat: int, patients: Sequence[str], per_study: float, total: float, delta: float
 ) -> None:
-    if not study or round_number < 1:
-        raise ValueError("a reservation names a study and a round from 1 on")
+    if not study or round_number < 1 or repeat < 0:
+        raise ValueError("a reservation names a study, a round from 1 on and a repetition from 0 on")
     if not patients or len(set(patients)) != len(patients):
         raise ValueError("a cohort has at least one patient and none twice")
     if not all(_KEY.fullmatch(patient) for patient in patients):
@@ -292,5 +298,5 @@ def _check_arguments(
         raise ValueError("caps must be positive and delta between 0 and 1")
 
 
-def _release(row: Content) -> tuple[str, int, str]:
-    return row.study, row.round, row.purpose
+def _release(row: Content) -> tuple[str, int, str, int]:
+    return row.study, row.round, row.purpose, row.repeat

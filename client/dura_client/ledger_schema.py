@@ -33,6 +33,7 @@ ENTRIES = sa.Table(
     sa.Column("study", sa.Text, nullable=False),
     sa.Column("round", sa.Integer, nullable=False),
     sa.Column("purpose", sa.Text, nullable=False),
+    sa.Column("repeat", sa.Integer, nullable=False),
     sa.Column("cohort", sa.Text, sa.ForeignKey("cohort.digest"), nullable=False),
     sa.Column("event", sa.Text),
     sa.Column("delta", sa.Float, nullable=False),
@@ -41,14 +42,15 @@ ENTRIES = sa.Table(
     sa.Column("time", sa.Text, nullable=False),
     sa.Column("previous", sa.Text, nullable=False),
     sa.Column("hash", sa.Text, nullable=False),
-    sa.UniqueConstraint("study", "round", "purpose", "kind"),
+    sa.UniqueConstraint("study", "round", "purpose", "repeat", "kind"),
     # Never gives an id again, so that a removed last row leaves a gap that the chain alone would not show.
     sqlite_autoincrement=True,
 )
 _REFUSAL = "BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
 _TAKEN = {
     "cohort": "digest = NEW.digest",
-    "entry": "id = NEW.id OR (study, round, purpose, kind) = (NEW.study, NEW.round, NEW.purpose, NEW.kind)",
+    "entry": "id = NEW.id OR (study, round, purpose, repeat, kind) = "
+    "(NEW.study, NEW.round, NEW.purpose, NEW.repeat, NEW.kind)",
 }
 TRIGGERS = {
     f"{table}_{verb.lower()}": f"CREATE TRIGGER {table}_{verb.lower()} BEFORE {verb} ON {table} {_REFUSAL}"
@@ -70,6 +72,8 @@ class Content:
     study: str
     round: int
     purpose: str
+    repeat: int
+    """0 for the round itself; from 1 on, a draw that was made again after a loss."""
     cohort: str
     """Digest of the patients' keys."""
     event: str | None

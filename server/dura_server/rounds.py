@@ -145,6 +145,8 @@ class Rounds:
         self._agreed = Agreed(stored.digest, stored.study, stored.roster)
         self._network = _model(stored.study)
         self._present: set[str] = set()
+        self._refusing: set[str] = set()
+        """Sites that said no for a reason of their own: they are not asked again in this run."""
         self._expected: tuple[str, ...] = ()
 
     def offer(self) -> None:
@@ -278,6 +280,7 @@ class Rounds:
         for name in sorted(gone):
             standing[name] = f"round {request.round}: {_words(answers.get(name))}"
         self._present -= gone
+        self._refusing |= {name for name in gone if isinstance(answers.get(name), Refusal)}
         self._stored.update(sites=standing, message=f"round {request.round}: {lost.message}")
         log.warning("round %d was lost (%s); left out: %s", request.round, lost.message, ", ".join(sorted(gone)))
 
@@ -289,7 +292,7 @@ class Rounds:
         """
         deadline = time.monotonic() + REJOIN_SECONDS
         while True:
-            absent = tuple(name for name in self._names if name not in self._present)
+            absent = tuple(name for name in self._names if name not in self._present | self._refusing)
             needed = self._study.aggregation.minimum_sites
             if absent:
                 patience = QUERY_SECONDS if len(self._present) < needed else GRACE_SECONDS
@@ -298,9 +301,10 @@ class Rounds:
                 self._present.update(back)
             if len(self._present) >= needed:
                 return tuple(sorted(self._present))
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or len(self._names) - len(self._refusing) < needed:
                 standing = self._stored.read_state().sites
-                reasons = "; ".join(f"{name}: {standing.get(name, 'unreachable')}" for name in absent)
+                out = [name for name in self._names if name not in self._present]
+                reasons = "; ".join(f"{name}: {standing.get(name, 'unreachable')}" for name in out)
                 raise HostError(f"{len(self._present)} of {needed} needed sites are left ({reasons})")
             time.sleep(POLL_SECONDS)
 

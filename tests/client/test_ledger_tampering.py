@@ -14,7 +14,7 @@ from dura_client.ledger import Ledger
 from dura_client.ledger_schema import TRIGGERS
 from dura_common.errors import InputError, TrustError
 
-TAIL = "purpose, cohort, event, delta, epsilon_per_study, epsilon_total, time, hash, hash"
+TAIL = "purpose, repeat, cohort, event, delta, epsilon_per_study, epsilon_total, time, hash, hash"
 """Columns of a forged row that continues the chain but for its own hash."""
 
 

@@ -1,0 +1,223 @@
+"""A whole study over four hospitals: real gate, ledger, protocol and coordinator; only the network is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.consortium import Consortium, study
+from tests.sums import Hub
+
+from dura_client.approvals import approve, find_offer
+from dura_client.data.registry import DataSet, register
+from dura_client.data.simulate import simulate
+from dura_client.keys import SiteKeys
+from dura_client.ledger import Ledger
+from dura_client.policy import write_policy
+from dura_client.service import SiteService
+from dura_common.errors import DuraError
+from dura_common.messages import Refusal, RefusalReason, Reply, Request, RoundDone, decode_reply, encode
+from dura_common.policy import Policy
+from dura_common.privacy.plan import plan_of
+from dura_common.study import Study
+from dura_server.enrolment import read_roster
+from dura_server.rounds import Rounds, Vector
+from dura_server.study_store import StoredStudy, StudyStore
+
+SITES = ("east", "north", "south", "west")
+PATIENTS = 8
+DELTA = 1e-3
+LABELS = {"west": {"1": "left_hand", "2": "right_hand"}}
+
+
+@dataclass
+class MemorySites:
+    """Sites in threads: every message is encoded and decoded as on the wire."""
+
+    services: Mapping[str, SiteService]
+    asked: list[tuple[str, Request]] = field(default_factory=list)
+
+    def ask(self, names: tuple[str, ...], request: Request, vector: Vector | None) -> MemoryReplies:
+        """Ask each named site in a thread of its own."""
+        pool = ThreadPoolExecutor(len(names))
+        self.asked += [(name, request) for name in names]
+        futures = {
+            name: pool.submit(self.services[name].answer, encode(request), None if vector is None else vector.copy())
+            for name in names
+        }
+        pool.shutdown(wait=False)
+        return MemoryReplies(futures)
+
+
+@dataclass
+class MemoryReplies:
+    """Futures as replies."""
+
+    futures: dict[str, Future[Reply]]
+
+    def refused(self) -> int:
+        """Count refusals so far."""
+        return sum(isinstance(f.result(), Refusal) for f in self.futures.values() if f.done())
+
+    def collect(self, seconds: float) -> dict[str, Reply | None]:
+        """Wait for all."""
+        return {name: decode_reply(encode(future.result(seconds))) for name, future in self.futures.items()}
+
+
+@dataclass
+class World:
+    """A consortium with data, policies and an approved study."""
+
+    consortium: Consortium
+    hub: Hub
+    sites: MemorySites
+
+    def approved(self, wanted: Study) -> StoredStudy:
+        """Sign, submit, offer and approve a study."""
+        offer, digest = self.consortium.offer(wanted)
+        roster, _ = read_roster(self.consortium.coordinator)
+        stored = StudyStore(self.consortium.coordinator).submit(offer.study, offer.roster, roster)
+        self.rounds(stored).offer()
+        for name in SITES:
+            approve(self.consortium.site(name), find_offer(self.consortium.site(name), digest).digest, "motor", now())
+        return stored
+
+    def rounds(self, stored: StoredStudy) -> Rounds:
+        """Return the coordinator's side."""
+        return Rounds(stored, self.sites, self.hub)
+
+    def ledger(self, name: str) -> Ledger:
+        """Return a site's ledger."""
+        return Ledger(self.consortium.site(name).ledger)
+
+
+def now() -> datetime:
+    """Return the present time."""
+    return datetime.now(UTC)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Return four small hospitals."""
+    root = tmp_path_factory.mktemp("world")
+    consortium = Consortium(root, SITES)
+    consortium.make_all(now())
+    hub = Hub()
+    services = {}
+    for name in SITES:
+        home = consortium.site(name)
+        (home.keys / "pseudonym.key").write_bytes(name.encode().ljust(32, b"*"))  # decides who is held out
+        simulate(root / "bids" / name, name, patients=PATIENTS, trials=6, seed=3)
+        dataset = {"name": "motor", "root": str(root / "bids" / name), "task": "motorimagery"}
+        scale = 1e-3 if name == "south" else 1.0
+        register(home, DataSet(**dataset, labels=LABELS.get(name, {}), scale=scale))
+        rules = {"epsilon_per_study": 8, "epsilon_total": 50, "delta": DELTA, "minimum_patients": 5, "minimum_sites": 3}
+        modes = {"noise": ("local", "shared"), "epsilon_if_broken": 100.0, "public_data_without_noise": False}
+        write_policy(home, Policy(**rules, **modes))
+        services[name] = SiteService(home, hub.way_of(name, SiteKeys(home).identity()))
+    return World(consortium, hub, MemorySites(services))
+
+
+def small(name: str, *, noise: str = "shared", **aggregation: Any) -> Study:
+    """Return a study of two rounds with three steps each."""
+    base = study().model_dump()
+    base |= {"name": name, "sites": dict.fromkeys(SITES, PATIENTS), "expires": "2099-01-01"}
+    base["data"]["minimum_patients"] = 5
+    base["model"] = {"name": "eegnet", "temporal_filters": 2, "separable_filters": 4, "kernel_seconds": 0.1}
+    base["privacy"] |= {"noise": noise, "windows_per_patient": 4, "participation": 1.0}
+    base["training"] |= {"rounds": 2, "steps_per_round": 3}
+    base["evaluation"] |= {"every": 1, "held_out": 0.4}
+    base["aggregation"] = {"minimum_sites": 4, **aggregation}
+    return Study.model_validate(base)
+
+
+@pytest.mark.parametrize(
+    ("noise", "sums"), [("shared", "step"), ("shared", "round"), ("local", "step")], ids=["step", "round", "local"]
+)
+def test_a_study_runs_to_its_end_and_costs_what_was_planned(world: World, noise: str, sums: str) -> None:
+    """Model and curve are there, and every site's ledger holds exactly the planned cost, all of it settled."""
+    asked = small(f"{noise}-{sums}", noise=noise, sums=sums)
+    stored = world.approved(asked)
+    world.rounds(stored).train()
+    state = stored.read_state()
+    assert state.phase == "finished"
+    assert len(state.curve) == 2
+    assert set(state.sites.values()) == {"approved"}
+    assert np.isfinite(stored.read_model()).all()
+    for name in SITES:
+        (row,) = [row for row in world.ledger(name).studies(DELTA) if row.study == stored.digest]
+        assert row.unfinished == 0
+        assert row.epsilon == pytest.approx(plan_of(asked).epsilon, rel=1e-6)
+    assert all(not isinstance(request, RoundDone) for _, request in world.sites.asked)
+
+
+def test_a_lost_site_costs_one_more_step_and_the_study_goes_on(world: World) -> None:
+    """A site that dies before its second step: the others draw that step afresh, pay for it, and all go on."""
+    asked = small("loss", minimum_sites=3, tolerated_dropouts=1, spare_steps=2)
+    stored = world.approved(asked)
+    world.hub.killed["south", 2] = "before sending"
+    world.rounds(stored).train()
+    assert stored.read_state().phase == "finished"
+    for name in ("east", "north", "west"):
+        repeats = [entry for entry in world.ledger(name).entries() if entry.study == stored.digest and entry.repeat > 0]
+        assert {entry.kind for entry in repeats} == {"reserve", "settle"}
+        assert {entry.event.steps for entry in repeats if entry.event} == {1}
+        spent = world.ledger(name).spent(DELTA, stored.digest)
+        assert spent <= asked.privacy.epsilon
+
+
+def test_without_spare_steps_a_loss_ends_the_study_and_nobody_pays_too_much(world: World) -> None:
+    """The sites refuse to draw a step again that the study has not declared, and the ledger stays under the cap."""
+    asked = small("no-spare")
+    stored = world.approved(asked)
+    world.hub.killed["south", 2] = "before sending"
+    with pytest.raises(DuraError):
+        world.rounds(stored).train()
+    for name in SITES:
+        assert world.ledger(name).spent(DELTA, stored.digest) <= asked.privacy.epsilon
+
+
+def test_a_round_is_not_answered_twice(world: World) -> None:
+    """The same request again, or one for a finished round as a further attempt, never opens anything for free."""
+    stored = world.approved(small("twice"))
+    world.rounds(stored).train()
+    name, request = next(
+        (n, r) for n, r in world.sites.asked if getattr(r, "study", "") == stored.digest and hasattr(r, "first_step")
+    )
+    before = world.ledger(name).entries()
+    size = world.rounds(stored)._network
+    length = sum(p.numel() for p in size.parameters())
+    reply = world.sites.services[name].answer(encode(request), np.zeros(3 * length, np.float32))
+    assert reply == Refusal(reason=RefusalReason.REPEATED_ROUND)
+    assert world.ledger(name).entries() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"members": ("east", "north", "south")}, RefusalReason.DATA),
+        ({"members": ("north", "east", "south", "west")}, RefusalReason.DATA),
+        ({"members": ("east", "north", "south", "west", "zurich")}, RefusalReason.DATA),
+        ({"members": ("north", "south", "west")}, RefusalReason.DATA),
+        ({"first_step": 4}, RefusalReason.DATA),
+        ({"round": 3}, RefusalReason.DATA),
+    ],
+)
+def test_requests_beyond_the_study_charge_nothing(world: World, changes: dict[str, Any], reason: RefusalReason) -> None:
+    """Too few members, others, none of this site, steps that the study has not: refused before the ledger."""
+    from dura_common.messages import TrainRound
+    from dura_common.models import parameter_total
+
+    asked = small("beyond")
+    stored = world.approved(asked)
+    length = 3 * parameter_total(world.rounds(stored)._network)
+    request = TrainRound(study=stored.digest, round=1, attempt=1, members=SITES).model_copy(update=changes)
+    before = world.ledger("east").entries()
+    reply = world.sites.services["east"].answer(encode(request), np.zeros(length, np.float32))
+    assert reply == Refusal(reason=reason)
+    assert world.ledger("east").entries() == before

@@ -1,0 +1,109 @@
+"""The aggregation plane in memory: the real protocol between real sites, with threads in place of a network."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from dura_client.parts import Part
+from dura_common.errors import HostError
+from dura_common.secagg import Abort, Opened, Reason, SessionParameters, open_coordinator, open_site
+from dura_server.rounds import Lost
+
+PATIENCE = 30.0
+
+
+@dataclass
+class Hub:
+    """Where sites and the coordinator meet; one session at a time for each set of parameters."""
+
+    killed: dict[tuple[str, int], str] = field(default_factory=dict)
+    """(site, step) to how a site is lost when it is about to send that step's vector; taken out when it happens."""
+    _meetings: dict[bytes, _Meeting] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def meeting(self, params: SessionParameters) -> _Meeting:
+        """Return the meeting of a session, the same for everybody with the same parameters."""
+        with self._lock:
+            return self._meetings.setdefault(params.session_id, _Meeting(params))
+
+    @contextmanager
+    def run(self, params: SessionParameters, *, stop: Callable[[], bool]) -> Iterator[Iterator[Opened]]:
+        """Play the coordinator of one session."""
+        yield self.meeting(params).sums(stop)
+
+    def way_of(self, name: str, identity: Ed25519PrivateKey) -> SiteWay:
+        """Return one site's way into sums."""
+        return SiteWay(self, name, identity)
+
+
+class _Meeting:
+    def __init__(self, params: SessionParameters) -> None:
+        self.params = params
+        self.up: queue.Queue[tuple[str, bytes | None]] = queue.Queue()
+        self.down: dict[str, queue.Queue[bytes]] = {name: queue.Queue() for name in params.names}
+
+    @staticmethod
+    def _check(stop: Callable[[], bool], deadline: float) -> None:
+        if stop() or time.monotonic() > deadline:
+            raise Abort(Reason.LOST, "sites refused or did not come")
+
+    def sums(self, stop: Callable[[], bool]) -> Iterator[Opened]:
+        """Yield what is opened."""
+        coordinator = open_coordinator(self.params)
+        deadline = time.monotonic() + PATIENCE
+        try:
+            while not coordinator.ended:
+                self._check(stop, deadline)
+                try:
+                    name, frame = self.up.get(timeout=0.05)
+                except queue.Empty:
+                    continue
+                progress = coordinator.lost(name) if frame is None else coordinator.receive(name, frame)
+                for receiver, outgoing in progress.outgoing.items():
+                    self.down[receiver].put(outgoing)
+                if progress.opened is not None:
+                    yield progress.opened
+        except Abort as abort:
+            for frames in self.down.values():
+                frames.put(coordinator.abort_frame(abort.reason))
+            raise Lost(abort.message, (abort.site,) if abort.site else ()) from abort
+
+
+@dataclass
+class SiteWay:
+    """One site's way into sums (see :class:`dura_client.parts.Sums`)."""
+
+    hub: Hub
+    name: str
+    identity: Ed25519PrivateKey
+
+    def attend(self, params: SessionParameters, part: Part) -> None:
+        """Take part in one session to its end."""
+        meeting = self.hub.meeting(params)
+        site = open_site(params, self.name, self.identity)
+        step = params.first_step
+        meeting.up.put((self.name, site.advertise()))
+        while not site.ended:
+            try:
+                frame = meeting.down[self.name].get(timeout=PATIENCE)
+            except queue.Empty:
+                raise HostError("the coordinator does not answer") from None
+            reaction = site.receive(frame)
+            if reaction.opened is not None:
+                part.opened(reaction.opened)
+                step = reaction.opened.step + 1
+            if reaction.reply is not None:
+                meeting.up.put((self.name, reaction.reply))
+            if reaction.ready:
+                vector = part.draw(step)
+                if self.hub.killed.pop((self.name, step), None):
+                    meeting.up.put((self.name, None))
+                    raise HostError("this site was lost")
+                meeting.up.put((self.name, site.mask(vector)))
