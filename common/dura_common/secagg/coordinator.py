@@ -1,0 +1,134 @@
+"""What both kinds of coordinator side share: frames in, frames out, nobody trusted, nothing secret but sums to come."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dura_common.secagg import wire
+from dura_common.secagg.abort import Abort, Reason
+from dura_common.secagg.masks import Words, word_type
+from dura_common.secagg.params import SessionParameters
+from dura_common.secagg.site import Opened
+from dura_common.secagg.wire import Frame, Type
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What follows from one frame, one loss or one deadline."""
+
+    outgoing: Mapping[str, bytes] = field(default_factory=dict)
+    """Frames to send, by site."""
+    opened: Opened | None = None
+
+
+class Coordinator(ABC):
+    """The coordinator's side of one session. Bytes in, bytes out; no clock, no network.
+
+    ``receive`` for every frame, ``lost`` for a site that is gone, ``close`` when the time of a stage is over.
+    :attr:`waiting` says who has not answered yet. An :class:`Abort` ends the session for good.
+    """
+
+    def __init__(self, params: SessionParameters) -> None:
+        self.params = params
+        self.ended = False
+        self._waiting = set(range(len(params.members)))
+        self._sum: Words = np.zeros(params.length + wire.CHECK_WORDS, dtype=word_type(params.ring_bits))
+
+    @property
+    def waiting(self) -> frozenset[str]:
+        """Sites that have not answered in the present stage."""
+        return frozenset(self.params.names[index] for index in self._waiting)
+
+    def receive(self, sender: str, content: bytes | memoryview) -> Progress:
+        """React to a frame of a site, which the transport has authenticated.
+
+        Raises:
+            Abort: the session is over.
+        """
+        index = self._index(sender)
+        try:
+            self._take(index, self._part(index, content))
+        except Abort as abort:
+            abort.site = sender
+            return self._drop(index, abort)
+        self._waiting.discard(index)
+        return self._advance()
+
+    def lost(self, sender: str) -> Progress:
+        """Go on without a site, or end.
+
+        Raises:
+            Abort: the session is over.
+        """
+        return self._drop(self._index(sender), Abort(Reason.LOST, f"{sender} is out of reach", site=sender))
+
+    def close(self) -> Progress:
+        """Go on without those who have not answered, or end: the time of this stage is over.
+
+        Raises:
+            Abort: the session is over.
+        """
+        late = ", ".join(sorted(self.waiting))
+        progress = Progress()
+        for index in sorted(self._waiting):
+            progress = self._drop(index, Abort(Reason.LOST, f"too late: {late}", site=self.params.names[index]))
+        return progress
+
+    def abort_frame(self, reason: Reason) -> bytes:
+        """Return the frame that tells a site that the session is over."""
+        return wire.encode(Type.ABORT, self.params.session_id, 0, bytes([reason]))
+
+    @abstractmethod
+    def _take(self, index: int, frame: Frame) -> None:
+        """Judge and keep one frame of a site that is waited for."""
+
+    @abstractmethod
+    def _drop(self, index: int, cause: Abort) -> Progress:
+        """Go on without a site if the kind of sum allows it, else raise ``cause``."""
+
+    @abstractmethod
+    def _advance(self) -> Progress:
+        """Enter the next stage if nobody is waited for."""
+
+    def _part(self, index: int, content: bytes | memoryview) -> Frame:
+        frame = wire.decode(content)
+        if frame.session != self.params.session_id:
+            raise Abort(Reason.MALFORMED, "a frame belongs to another session")
+        if frame.type is Type.ABORT:
+            raise Abort(Reason.LOST, f"{self.params.names[index]} left the session")
+        if index not in self._waiting:
+            raise Abort(Reason.OUT_OF_TURN, f"{self.params.names[index]} answered twice or out of turn")
+        return frame
+
+    def _index(self, sender: str) -> int:
+        if self.ended:
+            raise Abort(Reason.OUT_OF_TURN, "the session is over")
+        if sender not in self.params.names:
+            raise Abort(Reason.INCONSISTENT, "a frame came from a site that is no member")
+        return self.params.index(sender)
+
+    def _expect(self, frame: Frame, kind: Type, step: int) -> None:
+        if (frame.type, frame.step) != (kind, step):
+            raise Abort(
+                Reason.OUT_OF_TURN,
+                f"expected {kind.name} of step {step}, got {frame.type.name} of step {frame.step}",
+            )
+
+    def _add(self, frame: Frame) -> None:
+        """Add a masked vector to the sum; one vector's memory for any number of sites."""
+        if len(frame.body) != self._sum.nbytes:
+            raise Abort(Reason.MALFORMED, f"a vector of {self._sum.nbytes} bytes is expected, got {len(frame.body)}")
+        self._sum += np.frombuffer(frame.body, dtype=self._sum.dtype)
+
+    def _broadcast(self, indices: set[int] | frozenset[int], kind: Type, step: int, body: bytes) -> dict[str, bytes]:
+        frame = wire.encode(kind, self.params.session_id, step, body)
+        return {self.params.names[index]: frame for index in sorted(indices)}
+
+    def _end(self, cause: Abort) -> Abort:
+        self.ended = True
+        self._waiting.clear()
+        return cause

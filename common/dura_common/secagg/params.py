@@ -1,0 +1,210 @@
+"""What both sides must agree on before a session: every value comes from the approved study or is checked against it.
+
+The session id is the SHA-256 of all of it. It enters every signature, key derivation and associated data, so a
+session of another study, round, attempt, model or list of sites shares nothing with this one (Bonawitz et al. 2017
+with the bindings against Pasquini et al., CCS 2022: different models to different sites).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+MIN_MEMBERS = 2
+MAX_MEMBERS = 500
+MAX_LENGTH = 50_000_000
+"""Most parameters of one vector: 200 MB in a ring of 32 bits."""
+MAX_STEPS = 100_000
+IDENTITY_BYTES = 32
+HEADING = b"dura secure sum 1"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_WORD = re.compile(r"[a-z][a-z0-9-]{1,30}")
+
+
+class Kind(StrEnum):
+    """The two kinds of sum."""
+
+    STEP = "step"
+    """One message up a step, all or nothing: who drops out ends the session."""
+    ROUND = "round"
+    """Tolerates dropouts at every stage, with self-masks and a confirmed survivor set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One site of a session."""
+
+    name: str
+    identity: bytes
+    """Raw Ed25519 public key as the roster pins it, 32 bytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionParameters:
+    """One session: its sum or, of kind ``step``, its sums one after another.
+
+    Raises:
+        ValueError: values that contradict each other; callers build them from a validated study.
+    """
+
+    study: str
+    """Digest of the approved study, 64 hex digits."""
+    roster: str
+    """Digest of the roster that the study names."""
+    purpose: str
+    """What the vector is: ``train``, ``evaluate``, ..."""
+    round: int
+    attempt: int
+    first_step: int
+    """Number of the first step within the round; 1 for a sum that is not a step."""
+    steps: int
+    """Sums that this session opens; 1 with kind ``round``."""
+    state: str
+    """Digest of the public state that the first vectors were computed from (model, optimiser)."""
+    context: str = "0" * 64
+    """Digest of whatever else the sites of an attempt must agree on, such as the sums that were opened before it."""
+    length: int
+    """Words of a vector."""
+    ring_bits: int
+    """32 or 64."""
+    kind: Kind
+    members: tuple[Member, ...]
+    """Sorted by name; a site's index is its place here."""
+    threshold: int
+    """t: sites that must stay to the end; all of them with kind ``step``."""
+    minimum: int
+    """Fewest sites of which a sum may be opened, from the study and the policy."""
+    colluders: int
+    """c: sites that may work together with the coordinator."""
+
+    def __post_init__(self) -> None:
+        self._check_names()
+        self._check_sizes()
+        self._check_threshold()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the members, in the order of their indices."""
+        return tuple(member.name for member in self.members)
+
+    @cached_property
+    def session_id(self) -> bytes:
+        """SHA-256 of the canonical encoding, 32 bytes."""
+        return hashlib.sha256(self.encode()).digest()
+
+    def index(self, name: str) -> int:
+        """Return the index of a member.
+
+        Raises:
+            ValueError: not a member.
+        """
+        return self.names.index(name)
+
+    def encode(self) -> bytes:
+        """Return the canonical encoding: every field in order, each as its length (4 bytes) and its bytes."""
+        parts = [HEADING]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "members":
+                parts.append(len(self.members).to_bytes(4, "big"))
+                parts += [part for member in self.members for part in (member.name.encode(), member.identity)]
+            else:
+                parts.append(value.to_bytes(8, "big") if isinstance(value, int) else str(value).encode())
+        return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+    @classmethod
+    def decode(cls, content: bytes) -> SessionParameters:
+        """Read the canonical encoding, with all checks of the constructor.
+
+        Raises:
+            ValueError: another encoding than :meth:`encode` gives.
+        """
+        parts = _parts(content)
+        try:
+            if next(parts) != HEADING:
+                raise ValueError("not the parameters of a session")
+            values = {field.name: _value(field.name, parts) for field in fields(cls)}
+        except (StopIteration, UnicodeDecodeError) as error:
+            raise ValueError("the parameters of a session are cut short") from error
+        params = cls(**values)
+        if params.encode() != content:
+            raise ValueError("the parameters of a session are not in canonical form")
+        return params
+
+    def _check_names(self) -> None:
+        for digest in (self.study, self.roster, self.state, self.context):
+            if _DIGEST.fullmatch(digest) is None:
+                raise ValueError("study, roster, state and context are named by 64 hex digits")
+        if _WORD.fullmatch(self.purpose) is None:
+            raise ValueError("the purpose is one lower-case word")
+        if list(self.names) != sorted(set(self.names)):
+            raise ValueError("members must be distinct and sorted by name")
+        identities = [member.identity for member in self.members]
+        if len(set(identities)) != len(identities) or any(len(key) != IDENTITY_BYTES for key in identities):
+            raise ValueError("members must have distinct identities of 32 bytes: one site must not count twice")
+
+    def _check_sizes(self) -> None:
+        for name, low, high in (
+            ("round", 1, 10_000_000),
+            ("attempt", 1, 1_000_000),
+            ("first_step", 1, MAX_STEPS),
+            ("steps", 1, MAX_STEPS),
+            ("length", 1, MAX_LENGTH),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} must lie between {low} and {high}")
+        if self.ring_bits not in {32, 64}:
+            raise ValueError("ring_bits must be 32 or 64")
+
+    def _check_threshold(self) -> None:
+        count = len(self.members)
+        if not MIN_MEMBERS <= count <= MAX_MEMBERS:  # a sum of one is no sum
+            raise ValueError(f"a session has {MIN_MEMBERS} to {MAX_MEMBERS} members")
+        if not 0 <= self.colluders < count or not MIN_MEMBERS <= self.minimum <= count:
+            raise ValueError("colluders and minimum must fit the number of members")
+        if self.kind is Kind.STEP:
+            if self.threshold != count:
+                raise ValueError("a step sum is all or nothing: its threshold is the number of members")
+        elif not (2 * self.threshold > count + self.colluders and self.threshold <= count):
+            # Bonawitz et al. 2017, section 6: otherwise a lying coordinator gathers both secrets of a site.
+            raise ValueError("a round sum needs members >= threshold > (members + colluders) / 2")
+        elif self.steps != 1:
+            raise ValueError("a round sum opens one sum")
+
+
+def _parts(content: bytes) -> Iterator[bytes]:
+    begin = 0
+    while begin < len(content):
+        size = int.from_bytes(content[begin : begin + 4], "big")
+        part = content[begin + 4 : begin + 4 + size]
+        if len(part) != size:
+            raise ValueError("the parameters of a session are cut short")
+        yield part
+        begin += 4 + size
+
+
+def _value(name: str, parts: Iterator[bytes]) -> Any:
+    part = next(parts)
+    if name == "members":
+        count = int.from_bytes(part, "big")
+        if count > MAX_MEMBERS:
+            raise ValueError(f"a session has at most {MAX_MEMBERS} members")
+        return tuple(Member(next(parts).decode(), next(parts)) for _ in range(count))
+    if name in _NUMBERS:
+        return int.from_bytes(part, "big")
+    return Kind(part.decode()) if name == "kind" else part.decode()
+
+
+_NUMBERS = frozenset(
+    {"round", "attempt", "first_step", "steps", "length", "ring_bits", "threshold", "minimum", "colluders"}
+)
+
+
+def smallest_threshold(members: int, colluders: int) -> int:
+    """Return the threshold for a round sum: more than two thirds, and safe with that many colluders."""
+    return max(2 * members // 3 + 1, (members + colluders) // 2 + 1)

@@ -1,0 +1,159 @@
+"""What both kinds of site side share: the guard around secrets, and the reactions that a caller sees."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn, TypeVar
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import NDArray
+
+from dura_common.secagg import wire
+from dura_common.secagg.abort import Abort, Reason, reason_of
+from dura_common.secagg.params import SessionParameters
+from dura_common.secagg.wire import Frame, Type
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A sum that everybody sees."""
+
+    step: int
+    total: NDArray[np.int64]
+    """int64 (length,)."""
+    contributors: tuple[str, ...]
+    """Whose vectors are in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """What follows from one frame."""
+
+    reply: bytes | None = None
+    """To be sent back."""
+    ready: bool = False
+    """Whether :meth:`Site.mask` may be called now."""
+    opened: Opened | None = None
+
+
+class Site(ABC):
+    """One site's side of one session. Bytes in, bytes out; no clock, no network, no file.
+
+    ``advertise`` once, then ``receive`` for every frame from the coordinator; when a reaction says ``ready``,
+    ``mask`` once. Everything wrong raises :class:`Abort`, erases the secrets and ends the object for good. Secrets
+    appear in no representation, and the object cannot be copied or pickled.
+
+    Args:
+        params: built from the approved study, never from a message.
+        name: this site.
+        identity: the site's Ed25519 key, whose public half ``params`` pins.
+
+    Raises:
+        ValueError: not a member, or another key than the pinned one.
+    """
+
+    def __init__(self, params: SessionParameters, name: str, identity: Ed25519PrivateKey) -> None:
+        self.params = params
+        self.index = params.index(name)
+        if identity.public_key().public_bytes_raw() != params.members[self.index].identity:
+            raise ValueError("the identity key is not the one that the session's roster pins for this site")
+        self._identity: Ed25519PrivateKey | None = identity
+        self._ended = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the session is over, opened or aborted."""
+        return self._ended
+
+    def advertise(self) -> bytes:
+        """Return the first frame: this session's public keys, signed."""
+        return self._guarded(self._advertise)
+
+    def receive(self, content: bytes | memoryview) -> Reaction:
+        """React to a frame from the coordinator.
+
+        Raises:
+            Abort: it is not the frame that has its place now, or anything in it does not hold.
+        """
+        return self._guarded(lambda: self._react(self._part(content)))
+
+    def mask(self, values: NDArray[np.int64]) -> bytes:
+        """Return the frame with this site's masked vector (int64, (length,)) for the present step.
+
+        Raises:
+            Abort: out of turn (above all: a second vector for the same masks), or a value that does not fit.
+            ValueError: another length or type.
+        """
+        if values.shape != (self.params.length,) or values.dtype != np.int64:
+            raise ValueError(f"the session's vectors are int64 of length {self.params.length}")
+        return self._guarded(lambda: self._mask(values))
+
+    def leave(self) -> bytes:
+        """End the session from here and return the frame that says so; erases the secrets."""
+        self._erase()
+        self._ended = True
+        return self._frame(Type.ABORT, 0, bytes([Reason.LOST]))
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or written anywhere."""
+        raise TypeError("a session holds secrets and cannot be copied or pickled")
+
+    def __repr__(self) -> str:
+        """Return what may be shown."""
+        return f"<{type(self).__name__} of {self.params.names[self.index]}, {'ended' if self._ended else 'open'}>"
+
+    @abstractmethod
+    def _advertise(self) -> bytes: ...
+
+    @abstractmethod
+    def _react(self, frame: Frame) -> Reaction: ...
+
+    @abstractmethod
+    def _mask(self, values: NDArray[np.int64]) -> bytes: ...
+
+    @abstractmethod
+    def _erase(self) -> None: ...
+
+    def _guarded(self, act: Callable[[], T]) -> T:
+        if self._ended:
+            raise Abort(Reason.OUT_OF_TURN, "the session is over")
+        try:
+            return act()
+        except BaseException:
+            self._erase()
+            self._ended = True
+            raise
+
+    def _finish(self) -> None:
+        self._erase()
+        self._ended = True
+
+    def _part(self, content: bytes | memoryview) -> Frame:
+        frame = wire.decode(content)
+        if frame.session != self.params.session_id:
+            raise Abort(Reason.MALFORMED, "a frame belongs to another session")
+        if frame.type is Type.ABORT:
+            (code,) = wire.parts(frame.body, 1)
+            reason = reason_of(code[0])
+            raise Abort(reason, f"the coordinator ended the session ({reason.name.lower().replace('_', ' ')})")
+        return frame
+
+    def _frame(self, kind: Type, step: int, body: bytes | memoryview) -> bytes:
+        return wire.encode(kind, self.params.session_id, step, body)
+
+    def _expect(self, frame: Frame, kind: Type, step: int) -> None:
+        if (frame.type, frame.step) != (kind, step):
+            raise Abort(
+                Reason.OUT_OF_TURN,
+                f"expected {kind.name} of step {step}, got {frame.type.name} of step {frame.step}",
+            )
+
+    def _enough(self, count: int) -> None:
+        needed = max(self.params.threshold, self.params.minimum)
+        if count < needed:
+            raise Abort(Reason.TOO_FEW, f"{count} sites are left of the {needed} that the study demands")
