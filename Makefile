@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.dura-setup
 
-.PHONY: help setup demo test test-full bench lint docs wheel clean
+.PHONY: help setup demo test test-full bench lint docs proto wheel clean
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -37,6 +37,11 @@ lint: setup  ## Check style, types, imports and dependencies.
 
 docs: setup  ## Build the documentation, warnings are errors.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict -f .mkdocs.yml -d build/site
+
+proto: setup  ## Regenerate the wire types of the aggregation plane (after editing aggregation.proto).
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[proto]'
+	$(BIN)/python -m grpc_tools.protoc -I common --python_out=common --pyi_out=common --grpc_python_out=common \
+	  common/dura_common/proto/aggregation.proto
 
 wheel: setup  ## Build the wheel and check that it installs and starts.
 	rm -rf build/dist build/wheel-check

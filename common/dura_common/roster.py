@@ -126,6 +126,8 @@ class Roster(Frozen):
     expires: AwareDatetime
     fleet: Address
     """Where the sites' nodes connect to, host:port."""
+    aggregation: Address | None = None
+    """Where the sites' secure sums go, host:port; None on rosters from before there was an aggregation plane."""
     sites: Annotated[tuple[RosterSite, ...], Field(max_length=500)] = ()
     researchers: Annotated[tuple[RosterResearcher, ...], Field(max_length=500)] = ()
 

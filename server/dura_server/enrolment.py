@@ -108,6 +108,7 @@ def init(home: CoordinatorHome, settings: CoordinatorSettings, now: datetime) ->
         issued=now,
         expires=now + timedelta(days=ROSTER_DAYS),
         fleet=settings.fleet,
+        aggregation=settings.aggregation,
     )
     _write_roster(home, roster, consortium_key)
     write_atomic(home.settings, tomli_w.dumps(settings.model_dump()).encode())  # last: it marks the coordinator as made
@@ -182,9 +183,13 @@ def admit(
 
 
 def renew(home: CoordinatorHome, now: datetime) -> Roster:
-    """Issue the same roster for another year, and the server's certificate for the same key."""
+    """Issue the same roster for another year, and the server's certificate for the same key.
+
+    The addresses on the roster become those of the settings.
+    """
     roster, _ = read_roster(home)
     settings = load_settings(home)
+    roster = roster.model_copy(update={"fleet": settings.fleet, "aggregation": settings.aggregation})
     authority, authority_key = _authority(home)
     server_key = load_private(read_limited(home.keys / "server.key", what="the server's key"))
     if not isinstance(server_key, ec.EllipticCurvePrivateKey):

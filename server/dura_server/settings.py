@@ -29,11 +29,21 @@ class CoordinatorSettings(Frozen):
     """Public port of the gateway."""
     internal_port: Annotated[int, Field(ge=1, le=65535)]
     """Loopback port of the SuperLink."""
+    aggregation_port: Annotated[int, Field(ge=1, le=65535)] = 8444
+    """Public port of the secure sums."""
 
     @property
     def fleet(self) -> str:
-        """Where sites connect to, host:port; an IPv6 address stands in brackets."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        """Where sites' nodes connect to, host:port; an IPv6 address stands in brackets."""
+        return self._address(self.port)
+
+    @property
+    def aggregation(self) -> str:
+        """Where sites' secure sums go, host:port."""
+        return self._address(self.aggregation_port)
+
+    def _address(self, port: int) -> str:
+        return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
 
     @field_validator("host", "bind")
     @classmethod
@@ -43,9 +53,9 @@ class CoordinatorSettings(Frozen):
         return value
 
     @model_validator(mode="after")
-    def _two_ports(self) -> Self:
-        if self.port == self.internal_port:
-            raise ValueError("port and internal_port must differ")
+    def _distinct_ports(self) -> Self:
+        if len({self.port, self.internal_port, self.aggregation_port}) != 3:  # noqa: PLR2004  # one for each service
+            raise ValueError("port, internal_port and aggregation_port must differ")
         return self
 
 

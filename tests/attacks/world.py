@@ -126,6 +126,7 @@ class Planes:
     root: Path
     port: int = field(default_factory=free_port)
     internal: int = field(default_factory=free_port)
+    aggregation: int = field(default_factory=free_port)
     started: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     runs: int = 0
 
@@ -141,7 +142,12 @@ class Planes:
     def init(self) -> None:
         """Make the consortium."""
         settings = at_coordinator.CoordinatorSettings(
-            consortium="test", host="127.0.0.1", bind="127.0.0.1", port=self.port, internal_port=self.internal
+            consortium="test",
+            host="127.0.0.1",
+            bind="127.0.0.1",
+            port=self.port,
+            internal_port=self.internal,
+            aggregation_port=self.aggregation,
         )
         at_coordinator.init(self.coordinator, settings, now())
 

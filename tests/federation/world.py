@@ -57,6 +57,7 @@ class Consortium:
     sites: tuple[str, ...] = SITES
     port: int = field(default_factory=free_port)
     internal: int = field(default_factory=free_port)
+    aggregation: int = field(default_factory=free_port)
 
     @property
     def coordinator(self) -> Path:
@@ -69,7 +70,8 @@ class Consortium:
 
     def enrol(self) -> None:
         """Make coordinator, sites and researcher, and join them."""
-        options = ["--port", self.port, "--internal-port", self.internal, "--home", self.coordinator]
+        ports = ["--port", self.port, "--internal-port", self.internal, "--aggregation-port", self.aggregation]
+        options = [*ports, "--home", self.coordinator]
         dura("coordinator", "init", "--consortium", "test", "--host", "127.0.0.1", *options)
         cards = [dura("site", "init", "--name", name, "--home", self.site(name))["card"] for name in self.sites]
         cards.append(dura("study", "identity", "--name", "rita", "--researcher", self.root / "rita")["card"])

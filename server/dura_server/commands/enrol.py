@@ -28,7 +28,8 @@ def init_command(
     host: Annotated[str, typer.Option(help="Name or address under which sites reach this machine.")],
     port: Annotated[int, typer.Option(help="Public port of the gateway.")] = 8443,
     internal_port: Annotated[int, typer.Option(help="Loopback port of the SuperLink.")] = 8000,
-    bind: Annotated[str, typer.Option(help="Address on which the gateway listens.")] = "0.0.0.0",  # noqa: S104
+    aggregation_port: Annotated[int, typer.Option(help="Public port of the secure sums.")] = 8444,
+    bind: Annotated[str, typer.Option(help="Address on which both public ports listen.")] = "0.0.0.0",  # noqa: S104
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
@@ -44,7 +45,12 @@ def init_command(
 
         try:
             settings = CoordinatorSettings(
-                consortium=consortium, host=host, bind=bind, port=port, internal_port=internal_port
+                consortium=consortium,
+                host=host,
+                bind=bind,
+                port=port,
+                internal_port=internal_port,
+                aggregation_port=aggregation_port,
             )
         except ValidationError as error:
             raise explain_validation(error, what="the arguments") from error
