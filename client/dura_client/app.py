@@ -9,6 +9,7 @@ from pathlib import Path
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
+from dura_client.aggregation import PlaneSums
 from dura_client.home import SiteHome
 from dura_client.service import SiteService
 from dura_common.errors import InputError
@@ -24,7 +25,8 @@ exact length."""
 
 @cache
 def _service() -> SiteService:
-    return SiteService(SiteHome(Path(os.environ["DURA_SITE_HOME"])))
+    home = SiteHome(Path(os.environ["DURA_SITE_HOME"]))
+    return SiteService(home, PlaneSums(home))
 
 
 def _handle(message: Message, _context: Context) -> Message:

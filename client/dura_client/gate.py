@@ -11,7 +11,7 @@ For every request, in this order, and stopping at the first that fails:
 7. the ledger settles.
 
 A crash between 5 and 7 counts as spent. A vector that has to be drawn again, because a sum was lost with some of
-its members, is charged again (:mod:`dura_client.charges`). Limits come from the approved study and never from a
+its members, is charged again (:mod:`dura_client.draws`). Limits come from the approved study and never from a
 message.
 """
 
@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -29,11 +30,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dura_client.approvals import ApprovedStudy, require_approved
-from dura_client.charges import RoundCharges
 from dura_client.cohort import Cohort, load_cohort
+from dura_client.draws import RoundDraws
 from dura_client.home import SiteHome
 from dura_client.ledger import Ledger
-from dura_client.parts import AveragedRound, Evaluation, Part, Setting, SharedSteps, Sums
+from dura_client.parts import AveragedRound, Evaluation, PaidPart, Setting, SharedSteps, Sums, Work
 from dura_client.policy import load_policy
 from dura_client.settings import SiteSettings, load_settings
 from dura_common.errors import InputError, PolicyError
@@ -43,7 +44,6 @@ from dura_common.policy import Policy, judge
 from dura_common.privacy import Gaussian, SampledGaussian
 from dura_common.privacy.outputs import length_of, parts_of
 from dura_common.privacy.plan import PrivacyPlan, plan_of
-from dura_common.secagg import SessionParameters
 from dura_common.sessions import Agreed, averaged, carried_rule
 from dura_common.study import NoNoise, Study
 
@@ -98,16 +98,20 @@ class Gate:
         before = (request.round - 1) * steps + request.first_step - 1
         state = state_from_vector(vector, carried_rule(study), length=length, steps=before)  # step 4
         load_vector(model, state.parameters)
-        params = admitted.agreed.training(request, state=state.digest(), length=length)
+        admitted.agreed.training(request, state=state.digest(), length=length)  # refuses what the study has not
         patients = admitted.cohort.training
+        setting = self._setting(admitted)
         if averaged(study):
-            charges = self._charges(admitted, "train", steps=1)
-            self._release(admitted, params, charges, AveragedRound(self._setting(admitted, charges), model, patients))
+            params = admitted.agreed.training(request, state=state.digest(), length=length)
+            with self._paid(admitted, "train", AveragedRound(setting, model, patients, state.digest())) as part:
+                self._sums.attend(params, part)
             return None
-        charges = self._charges(admitted, "train", steps=steps)
-        part = SharedSteps(self._setting(admitted, charges), model, state, patients)
-        self._release(admitted, params, charges, part)
-        return part.state.digest()
+        steps_made = SharedSteps(setting, model, state, patients)
+        with self._paid(admitted, "train", steps_made) as part:
+            while part.next_step <= steps:  # one session, or one for each step
+                rest = request.model_copy(update={"first_step": part.next_step, "members": part.members})
+                self._sums.attend(admitted.agreed.training(rest, state=steps_made.position, length=length), part)
+        return steps_made.position
 
     def evaluate(self, request: EvaluateRound, parameters: NDArray[np.float32]) -> None:
         """Score ``parameters`` on held-out patients and add to the sums that the study asks for.
@@ -119,10 +123,11 @@ class Gate:
         load_vector(admitted.model, parameters)
         length = length_of(parts_of(admitted.agreed.study, request.round))
         params = admitted.agreed.evaluation(request, parameters=parameters, length=length)
-        charges = self._charges(admitted, "evaluate", steps=1)
-        setting = self._setting(admitted, charges)
-        part = Evaluation(setting, admitted.model, admitted.cohort.held_out, request.round)
-        self._release(admitted, params, charges, part)
+        work = Evaluation(
+            self._setting(admitted), admitted.model, admitted.cohort.held_out, request.round, params.state
+        )
+        with self._paid(admitted, "evaluate", work) as part:
+            self._sums.attend(params, part)
 
     def _admit(self, request: SumRound, purpose: Purpose) -> _Admitted:
         approved = require_approved(self._home, request.study, self._clock())  # step 1
@@ -153,32 +158,30 @@ class Gate:
             self._cohorts = {approved.digest: known}  # one study at a time stays in memory
         return known
 
-    def _charges(self, admitted: _Admitted, purpose: Purpose, *, steps: int) -> RoundCharges:
-        return RoundCharges(self._home, admitted.agreed.digest, purpose, admitted.request.round, steps=steps)
-
-    def _setting(self, admitted: _Admitted, charges: RoundCharges) -> Setting:
+    def _setting(self, admitted: _Admitted) -> Setting:
         return Setting(
             study=admitted.agreed.study,
             plan=admitted.plan,
             site=admitted.settings.name,
             device=admitted.settings.device,
             members=admitted.request.members,
-            pay=charges.pay,
             preparation=admitted.cohort.steps,
         )
 
-    def _release(self, admitted: _Admitted, params: SessionParameters, charges: RoundCharges, part: Part) -> None:
+    @contextmanager
+    def _paid(self, admitted: _Admitted, purpose: Purpose, work: Work) -> Iterator[PaidPart]:
+        """Reserve before, settle after: steps 5 and 7 around the sums of step 6."""
         ledger, request = Ledger(self._home.ledger), admitted.request
         first = request.first_step if isinstance(request, TrainRound) else 1
-        entries = charges.begin(  # step 5
-            self._reserve(ledger, admitted, params.purpose, first), first_step=first, repeated=request.attempt > 1
-        )
-        self._sums.attend(params, part)  # step 6
-        for entry in entries:  # step 7
+        draws = RoundDraws(self._home, admitted.agreed.digest, purpose, request.round)
+        reserve = self._reserve(ledger, admitted, purpose, first)
+        draws.begin(reserve, first_step=first, repeated=request.attempt > 1)  # step 5
+        yield PaidPart(work, draws, members=request.members, first_step=first, number=request.draw)  # step 6
+        for entry in draws.entries:  # step 7
             ledger.settle(entry)
-        log.info("released %s of round %d, study %s", params.purpose, request.round, admitted.agreed.digest[:12])
+        log.info("released %s of round %d, study %s", purpose, request.round, admitted.agreed.digest[:12])
 
-    def _reserve(self, ledger: Ledger, admitted: _Admitted, purpose: str, first_step: int) -> Callable[[int], int]:
+    def _reserve(self, ledger: Ledger, admitted: _Admitted, purpose: Purpose, first_step: int) -> Callable[[int], int]:
         """Return what writes the ledger: for the whole round (0), or for one draw more (its number)."""
         training = purpose == "train"
         study, policy = admitted.agreed.study, admitted.policy

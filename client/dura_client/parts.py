@@ -5,7 +5,8 @@ Nothing here decides whether anything may be computed; that is the gate's, which
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,10 +15,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dura_client.data.privacy_class import Step
+from dura_client.draws import RoundDraws
 from dura_client.training import evaluation
 from dura_client.training.engine import PatientEngine, train_round
 from dura_client.training.optimiser import add_noise
 from dura_client.training.patient import TrainingPatient
+from dura_common.errors import HostError
+from dura_common.messages import RefusalReason
 from dura_common.models import TrainingState, advance, load_vector, rule_of, to_vector
 from dura_common.privacy.outputs import parts_of, to_integers
 from dura_common.privacy.plan import PrivacyPlan
@@ -25,20 +29,82 @@ from dura_common.secagg import Opened, SessionParameters
 from dura_common.sessions import WeightedChange, divisor_of, step_scale
 from dura_common.study import Study
 
-Pay = Callable[[int], None]
-"""Makes sure that a draw of a step is paid for; raises if the ledger refuses."""
+
+class SumLost(HostError):
+    """A sum was not opened: the way to the others broke, or they did not come."""
+
+    reason = RefusalReason.AGGREGATION
 
 
 class Part(Protocol):
     """What a session asks of this site."""
 
     def draw(self, step: int) -> NDArray[np.int64]:
-        """Return a fresh vector for a step, int64 (length,); every call is a release that must be paid for."""
+        """Return the vector for a step, int64 (length,)."""
+        ...
+
+    def releasing(self) -> None:
+        """Take note that what takes the vector's mask off is about to leave."""
         ...
 
     def opened(self, opened: Opened) -> None:
         """Take note of an opened sum."""
         ...
+
+
+class Work(Protocol):
+    """What is computed for a request, before anybody asks what it costs."""
+
+    @property
+    def position(self) -> str:
+        """Digest of the state that the next vector is computed from."""
+        ...
+
+    def compute(self) -> NDArray[np.int64]:
+        """Draw afresh: sample, compute, add noise."""
+        ...
+
+    def opened(self, opened: Opened) -> None:
+        """Go on from an opened sum."""
+        ...
+
+
+class PaidPart:
+    """A part whose vectors are paid for and kept (:mod:`dura_client.draws`).
+
+    Args:
+        work: computes.
+        draws: of the round.
+        members: who adds to the next sum; afterwards those who did.
+        first_step: of the request.
+        number: of the draw of that step; later ones are first draws.
+    """
+
+    def __init__(
+        self, work: Work, draws: RoundDraws, *, members: tuple[str, ...], first_step: int, number: int
+    ) -> None:
+        self._work = work
+        self._draws = draws
+        self._first = first_step
+        self._number = number
+        self.members = members
+        self.next_step = first_step
+
+    def draw(self, step: int) -> NDArray[np.int64]:
+        """Return the vector that went out before, if this is the same draw; else a fresh one that is paid for."""
+        number = self._number if step == self._first else 1
+        key = hashlib.sha256("\n".join((self._work.position, *self.members)).encode()).hexdigest()
+        return self._draws.vector(step, number, key, self._work.compute)
+
+    def releasing(self) -> None:
+        """Make sure that the vector never goes out again."""
+        self._draws.releasing()
+
+    def opened(self, opened: Opened) -> None:
+        """Go on from an opened sum."""
+        self._work.opened(opened)
+        self.members = opened.contributors
+        self.next_step = opened.step + 1
 
 
 class Sums(Protocol):
@@ -62,7 +128,6 @@ class Setting:
     site: str
     device: str
     members: tuple[str, ...]
-    pay: Pay
     preparation: tuple[Step, ...]
     """What the patients' data went through; the engine refuses statistics that nobody has paid for."""
 
@@ -83,9 +148,13 @@ class SharedSteps:
             network, setting.study, divisor=divisor, preparation=setting.preparation, device=setting.device
         )
 
-    def draw(self, step: int) -> NDArray[np.int64]:
+    @property
+    def position(self) -> str:
+        """Digest of the state after the last opened sum."""
+        return self.state.digest()
+
+    def compute(self) -> NDArray[np.int64]:
         """Return this site's sum of clipped gradients with its share of the noise."""
-        self._setting.pay(step)
         total = self._engine.clipped_sum(self._engine.draw(self._patients))
         return add_noise(total, self._setting.plan.share_multiplier)
 
@@ -99,16 +168,23 @@ class SharedSteps:
 class AveragedRound:
     """Training with noise of this site's own: all steps of a round here, then one sum of weighted changes."""
 
-    def __init__(self, setting: Setting, network: nn.Module, patients: Sequence[TrainingPatient]) -> None:
+    def __init__(
+        self, setting: Setting, network: nn.Module, patients: Sequence[TrainingPatient], position: str
+    ) -> None:
+        self._position = position
         self._setting = setting
         self._network = network
         self._patients = patients
         self._before = to_vector(network)
 
-    def draw(self, step: int) -> NDArray[np.int64]:
+    @property
+    def position(self) -> str:
+        """Digest of the common model."""
+        return self._position
+
+    def compute(self) -> NDArray[np.int64]:
         """Train from the common model and return the weighted change."""
         setting = self._setting
-        setting.pay(step)
         load_vector(self._network, self._before)
         train_round(
             self._network,
@@ -130,17 +206,27 @@ class Evaluation:
     """Scores of held-out patients in one sum."""
 
     def __init__(
-        self, setting: Setting, network: nn.Module, patients: Sequence[TrainingPatient], round_number: int
+        self,
+        setting: Setting,
+        network: nn.Module,
+        patients: Sequence[TrainingPatient],
+        round_number: int,
+        position: str,
     ) -> None:
+        self._position = position
         self._setting = setting
         self._network = network
         self._patients = patients
         self._round = round_number
 
-    def draw(self, step: int) -> NDArray[np.int64]:
+    @property
+    def position(self) -> str:
+        """Digest of the model that is scored."""
+        return self._position
+
+    def compute(self) -> NDArray[np.int64]:
         """Return the sum of this site's contributions with its noise, or its share of it."""
         setting = self._setting
-        setting.pay(step)
         parts = parts_of(setting.study, self._round)
         rows = [evaluation.contribution(self._network, one, setting.study, self._round) for one in self._patients]
         event = setting.plan.evaluation_events.get(self._round)

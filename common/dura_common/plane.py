@@ -117,13 +117,3 @@ def check_binding(identity: Ed25519PublicKey, certificate: bytes, signature: byt
 
 def _statement(certificate: bytes) -> bytes:
     return b"dura aggregation stream 1\0" + hashlib.sha256(certificate).digest()
-
-
-def attempt_context(*, attempt: int, step: int, draw: int, last_sum: bytes) -> bytes:
-    """Return what all sites of an attempt must agree on beyond the session's parameters (32 bytes).
-
-    It enters the session id of the secure aggregation: a coordinator that tells two sites different attempts,
-    steps, draws or opened sums gets masks that do not cancel and signatures that do not hold.
-    """
-    numbers = b"".join(number.to_bytes(4, "big") for number in (attempt, step, draw))
-    return hashlib.sha256(b"dura attempt 1\0" + numbers + hashlib.sha256(last_sum).digest()).digest()

@@ -1,7 +1,8 @@
-"""The coordinator's services, kept alive together: SuperLink, SuperExec for the ServerApp, gateway.
+"""The coordinator's services, kept alive together: SuperLink, SuperExec for the ServerApp, gateway, secure sums.
 
 The SuperLink and its Control and Runtime APIs listen on loopback only, guarded by TLS, node authentication and a
-secret; the gateway is the one public port. Telemetry, update checks and run-time installation are off.
+secret; the gateway and the aggregation service have the two public ports. Telemetry, update checks and run-time
+installation are off.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def run_services(home: CoordinatorHome) -> None:
     check_issued(server, authority, now)
     require_free_port("127.0.0.1", settings.internal_port, what="the SuperLink")
     require_free_port(settings.bind, settings.port, what="the gateway")
+    require_free_port(settings.bind, settings.aggregation_port, what="the aggregation service")
     Supervisor(_children(home, settings), private_folder(home.run), tick=_Registrar(home)).run()
 
 
@@ -105,7 +107,15 @@ def _children(home: CoordinatorHome, settings: CoordinatorSettings) -> list[Chil
         env=environment,
         log=home.logs / "gateway.log",
     )
-    return [gateway, superlink, superexec]  # the first two start side by side, ready when both serve
+    aggregation = Child(
+        name="aggregation",
+        argv=[sys.executable, "-m", "dura_server.aggregation", str(home.path)],
+        env=environment,
+        log=home.logs / "aggregation.log",
+        ready=(home.run / "aggregation.address").exists,
+    )
+    # They start side by side and are ready when all serve.
+    return [gateway, aggregation, superlink, superexec]
 
 
 def _serves_tls(address: tuple[str, int], authority: str) -> bool:
