@@ -35,22 +35,24 @@ TOO_MANY_ATTEMPTS: Reason
 SITE_FAULT: Reason
 
 class Piece(_message.Message):
-    __slots__ = ("data", "last")
+    __slots__ = ("attempt", "data", "last")
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
+    attempt: int
     data: bytes
     last: bool
-    def __init__(self, data: _Optional[bytes] = ..., last: _Optional[bool] = ...) -> None: ...
+    def __init__(self, attempt: _Optional[int] = ..., data: _Optional[bytes] = ..., last: _Optional[bool] = ...) -> None: ...
 
 class FromSite(_message.Message):
-    __slots__ = ("hello", "piece", "give_up")
+    __slots__ = ("hello", "piece", "leave")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     PIECE_FIELD_NUMBER: _ClassVar[int]
-    GIVE_UP_FIELD_NUMBER: _ClassVar[int]
+    LEAVE_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     piece: Piece
-    give_up: GiveUp
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., piece: _Optional[_Union[Piece, _Mapping]] = ..., give_up: _Optional[_Union[GiveUp, _Mapping]] = ...) -> None: ...
+    leave: Leave
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., piece: _Optional[_Union[Piece, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ...) -> None: ...
 
 class ToSite(_message.Message):
     __slots__ = ("begin", "piece", "end")
@@ -76,25 +78,27 @@ class Hello(_message.Message):
     sent_to: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, binding: _Optional[bytes] = ..., session: _Optional[bytes] = ..., opened: _Optional[int] = ..., draw: _Optional[int] = ..., sent_to: _Optional[_Iterable[str]] = ...) -> None: ...
 
-class GiveUp(_message.Message):
+class Leave(_message.Message):
     __slots__ = ("reason",)
     REASON_FIELD_NUMBER: _ClassVar[int]
     reason: Reason
     def __init__(self, reason: _Optional[_Union[Reason, str]] = ...) -> None: ...
 
 class Begin(_message.Message):
-    __slots__ = ("attempt", "members", "step", "draw", "catch_up")
+    __slots__ = ("attempt", "members", "opened", "draw", "catch_up", "contributors")
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
-    STEP_FIELD_NUMBER: _ClassVar[int]
+    OPENED_FIELD_NUMBER: _ClassVar[int]
     DRAW_FIELD_NUMBER: _ClassVar[int]
     CATCH_UP_FIELD_NUMBER: _ClassVar[int]
+    CONTRIBUTORS_FIELD_NUMBER: _ClassVar[int]
     attempt: int
     members: _containers.RepeatedScalarFieldContainer[str]
-    step: int
+    opened: int
     draw: int
     catch_up: bool
-    def __init__(self, attempt: _Optional[int] = ..., members: _Optional[_Iterable[str]] = ..., step: _Optional[int] = ..., draw: _Optional[int] = ..., catch_up: _Optional[bool] = ...) -> None: ...
+    contributors: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, attempt: _Optional[int] = ..., members: _Optional[_Iterable[str]] = ..., opened: _Optional[int] = ..., draw: _Optional[int] = ..., catch_up: _Optional[bool] = ..., contributors: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class End(_message.Message):
     __slots__ = ("reason",)
@@ -103,20 +107,16 @@ class End(_message.Message):
     def __init__(self, reason: _Optional[_Union[Reason, str]] = ...) -> None: ...
 
 class SessionRequest(_message.Message):
-    __slots__ = ("parameters", "opened", "last_sum", "join_seconds", "step_seconds", "rejoin_seconds")
+    __slots__ = ("parameters", "join_seconds", "step_seconds", "rejoin_seconds")
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
-    OPENED_FIELD_NUMBER: _ClassVar[int]
-    LAST_SUM_FIELD_NUMBER: _ClassVar[int]
     JOIN_SECONDS_FIELD_NUMBER: _ClassVar[int]
     STEP_SECONDS_FIELD_NUMBER: _ClassVar[int]
     REJOIN_SECONDS_FIELD_NUMBER: _ClassVar[int]
     parameters: bytes
-    opened: int
-    last_sum: bytes
     join_seconds: float
     step_seconds: float
     rejoin_seconds: float
-    def __init__(self, parameters: _Optional[bytes] = ..., opened: _Optional[int] = ..., last_sum: _Optional[bytes] = ..., join_seconds: _Optional[float] = ..., step_seconds: _Optional[float] = ..., rejoin_seconds: _Optional[float] = ...) -> None: ...
+    def __init__(self, parameters: _Optional[bytes] = ..., join_seconds: _Optional[float] = ..., step_seconds: _Optional[float] = ..., rejoin_seconds: _Optional[float] = ...) -> None: ...
 
 class SessionEvent(_message.Message):
     __slots__ = ("opened", "finished", "failed")
@@ -129,26 +129,24 @@ class SessionEvent(_message.Message):
     def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("step", "members", "draw", "words", "last")
-    STEP_FIELD_NUMBER: _ClassVar[int]
-    MEMBERS_FIELD_NUMBER: _ClassVar[int]
-    DRAW_FIELD_NUMBER: _ClassVar[int]
-    WORDS_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("data", "last", "step", "contributors", "draw")
+    DATA_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
-    step: int
-    members: _containers.RepeatedScalarFieldContainer[str]
-    draw: int
-    words: bytes
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    CONTRIBUTORS_FIELD_NUMBER: _ClassVar[int]
+    DRAW_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
     last: bool
-    def __init__(self, step: _Optional[int] = ..., members: _Optional[_Iterable[str]] = ..., draw: _Optional[int] = ..., words: _Optional[bytes] = ..., last: _Optional[bool] = ...) -> None: ...
+    step: int
+    contributors: _containers.RepeatedScalarFieldContainer[str]
+    draw: int
+    def __init__(self, data: _Optional[bytes] = ..., last: _Optional[bool] = ..., step: _Optional[int] = ..., contributors: _Optional[_Iterable[str]] = ..., draw: _Optional[int] = ...) -> None: ...
 
 class Finished(_message.Message):
-    __slots__ = ("members", "attempts")
-    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("attempts",)
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
-    members: _containers.RepeatedScalarFieldContainer[str]
     attempts: int
-    def __init__(self, members: _Optional[_Iterable[str]] = ..., attempts: _Optional[int] = ...) -> None: ...
+    def __init__(self, attempts: _Optional[int] = ...) -> None: ...
 
 class Failed(_message.Message):
     __slots__ = ("reason", "lost")
