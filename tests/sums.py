@@ -100,8 +100,6 @@ class SiteWay:
                 part.opened(reaction.opened)
                 step = reaction.opened.step + 1
             if reaction.reply is not None:
-                if site.releasing:
-                    part.releasing()
                 meeting.up.put((self.name, reaction.reply))
             if reaction.ready:
                 vector = part.draw(step)

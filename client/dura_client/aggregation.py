@@ -1,176 +1,133 @@
-"""The site's way into secure sums: one outbound stream a session, mutual TLS 1.3, the protocol's frames in pieces.
+"""Secure sums from inside the training code: vectors in, sums over sites out, nothing else leaves.
 
-Everything that this module decides is when to stop waiting; what a frame may say is judged by the protocol.
+    params = ...                                     # SessionParameters from the approved study, all members in it
+    with SumSession(home, params, redraw=redraw) as sums:
+        for _ in range(params.steps):
+            opened = sums.step(vector)               # int64 (length,); the ledger has paid for it already
+            use(opened.total, opened.contributors)
+
+- Entering the block starts a thread that connects and agrees on keys; training goes on meanwhile, and that is how
+  a round sum (kind ``round``, one step) overlaps its key and share exchange with the local training.
+- ``step`` waits for the other sites and is bounded by ``patience``. It raises :class:`SumFailed` (host) if the
+  session ended, :class:`~dura_common.secagg.Abort` (trust) if somebody broke the protocol, and whatever ``redraw``
+  raises. After an error the session is over; what was sent counts as spent.
+- After a loss the very same vector is sent again if the very same sites are there. Otherwise ``redraw`` is called
+  with a :class:`Redraw`, in the thread of ``step``: it charges the ledger, draws sample and noise afresh and returns
+  the new vector. A vector that protects by itself (local noise) costs nothing to send again: return the same one.
+  Without ``redraw``, :class:`FreshDrawNeeded` is raised.
+- ``opened.contributors`` can be fewer than the members: divide by the declared patients of exactly those.
 """
 
 from __future__ import annotations
 
-import logging
 import queue
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
 
-import grpc
-from cryptography.hazmat.primitives.serialization import Encoding
+import numpy as np
+from numpy.typing import NDArray
 
-from dura_client.enrolment import Consortium, load_consortium
+from dura_client.aggregation_driver import Driver, Patience, Redraw, SumFailed
+from dura_client.aggregation_link import Endpoint
 from dura_client.home import SiteHome
-from dura_client.keys import SiteKeys
-from dura_client.parts import Part, SumLost
-from dura_client.settings import load_settings
-from dura_common.errors import InputError, StateError
-from dura_common.identity import load_certificate, private_pem
-from dura_common.plane import SITE_OPTIONS, Assembler, bind, pieces
-from dura_common.proto.aggregation_pb2 import FromSite, Hello, ToSite
-from dura_common.proto.aggregation_pb2 import Reason as EndReason
-from dura_common.proto.aggregation_pb2_grpc import AggregationStub
-from dura_common.runtime.files import read_limited
-from dura_common.secagg import SessionParameters, Site, max_frame, open_site
+from dura_common.errors import DuraError, StateError
+from dura_common.secagg import Opened, SessionParameters
 
-log = logging.getLogger(__name__)
+__all__ = ["Endpoint", "FreshDrawNeeded", "Opened", "Patience", "Redraw", "SumFailed", "SumSession"]
 
-WAIT_SECONDS = 3600.0
-"""Longest wait for the others: their training in one stage. A frozen or dead coordinator is noticed in seconds."""
+Vector = NDArray[np.int64]
+LOOK_SECONDS = 1.0
+CLOSE_SECONDS = 10.0
 
 
-class PlaneSums:
-    """See :class:`dura_client.parts.Sums`.
+class FreshDrawNeeded(StateError):
+    """A vector was sent for members of whom some are gone; the caller has no ``redraw``. The session is over.
+
+    Attributes:
+        redraw: what would have been needed.
+    """
+
+    def __init__(self, redraw: Redraw) -> None:
+        super().__init__("a site was lost after this site's vector had left; a fresh draw would be needed")
+        self.redraw = redraw
+
+
+class SumSession:
+    """One session of secure sums at this site; a context manager, for one thread.
 
     Args:
-        home: the site's folder.
-        clock: returns the present time (UTC); tests set it.
-        wait_seconds: longest wait for one frame.
+        home: the site's folder: address, certificate and keys are read from it.
+        params: the session with all its members, from the approved study and never from a message.
+        redraw: returns another vector, freshly drawn and paid for; see the module.
+        patience: how long this site waits.
+        address: of a relay that passes TLS on, in place of the roster's address.
+
+    Raises:
+        StateError: the site has not joined, or its roster knows no aggregation plane.
+        TrustError: the roster or a certificate was altered or has expired.
+        ValueError: this site is no member of the session.
     """
 
     def __init__(
         self,
         home: SiteHome,
+        params: SessionParameters,
         *,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        wait_seconds: float = WAIT_SECONDS,
+        redraw: Callable[[Redraw], Vector] | None = None,
+        patience: Patience | None = None,
+        address: str | None = None,
     ) -> None:
-        self._home = home
-        self._clock = clock
-        self._wait = wait_seconds
+        endpoint = Endpoint.of_site(home, datetime.now(UTC), address=address)
+        params.index(endpoint.site)
+        self._params = params
+        self._redraw = redraw
+        self._driver = Driver(endpoint, params, patience or Patience())
+        self._opened = 0
 
-    def attend(self, params: SessionParameters, part: Part) -> None:
-        """Take part in one session to its end.
+    def __enter__(self) -> Self:
+        self._driver.start()
+        return self
+
+    def __exit__(self, _kind: type[BaseException] | None, _error: object, _trace: TracebackType | None) -> None:
+        self._driver.finish()
+        self._driver.join(CLOSE_SECONDS)
+
+    def step(self, vector: Vector) -> Opened:
+        """Add this site's vector (int64, (length,)) to the next sum and return the opened sum.
 
         Raises:
-            Abort: the protocol's checks failed, or the coordinator ended the session.
-            SumLost: the stream broke, or the others did not come.
-            DuraError: a draw was refused.
+            ValueError: another shape or type.
+            RuntimeError: all sums of the session are opened.
+            SumFailed: the session ended early.
+            Abort: the protocol was broken.
+            FreshDrawNeeded: see the module.
         """
-        keys, name = SiteKeys(self._home), load_settings(self._home).name
-        site = open_site(params, name, keys.identity())
-        consortium = load_consortium(self._home, self._clock())
-        with self._channel(consortium, keys) as channel:
-            stub = AggregationStub(channel)  # type: ignore[no-untyped-call]  # generated
-            stream = _Stream(stub, max_frame(params), self._wait)
+        if self._opened == self._params.steps:
+            raise RuntimeError("all sums of this session are opened")
+        self._give(vector)
+        while True:
+            answer = self._answer()
+            if isinstance(answer, DuraError):
+                raise answer
+            if isinstance(answer, Opened):
+                self._opened += 1
+                return answer
+            if self._redraw is None:
+                self._driver.finish()
+                raise FreshDrawNeeded(answer)
+            self._give(self._redraw(answer))
+
+    def _give(self, vector: Vector) -> None:
+        if vector.shape != (self._params.length,) or vector.dtype != np.int64:
+            raise ValueError(f"expected an int64 vector of shape ({self._params.length},)")
+        self._driver.give(self._opened, vector.copy())
+
+    def _answer(self) -> Opened | Redraw | DuraError:
+        while True:
             try:
-                stream.greet(bind(keys.identity(), self._certificate()), params.session_id)
-                _follow(site, part, stream, params.first_step)
-            finally:
-                if not site.ended:
-                    stream.send(site.leave())
-                stream.close()
-
-    def _channel(self, consortium: Consortium, keys: SiteKeys) -> grpc.Channel:
-        address = consortium.roster.aggregation
-        if address is None:
-            raise StateError(
-                "the roster names no aggregation service",
-                hint="The coordinator renews the roster; then join again with the new admission.",
-            )
-        credentials = grpc.ssl_channel_credentials(
-            root_certificates=read_limited(consortium.authority_file, what="the authority's certificate"),
-            private_key=private_pem(keys.tls()),
-            certificate_chain=self._certificate_pem(),
-        )
-        return grpc.secure_channel(address, credentials, options=SITE_OPTIONS)
-
-    def _certificate_pem(self) -> bytes:
-        return read_limited(self._home.consortium / "certificate.pem", what="the site's certificate")
-
-    def _certificate(self) -> bytes:
-        return load_certificate(self._certificate_pem()).public_bytes(Encoding.DER)
-
-
-def _follow(site: Site, part: Part, stream: _Stream, first_step: int) -> None:
-    """Answer frames until the session is over."""
-    step = first_step
-    stream.send(site.advertise())
-    while not site.ended:
-        reaction = site.receive(stream.receive())
-        if reaction.opened is not None:
-            part.opened(reaction.opened)
-            step = reaction.opened.step + 1
-        if reaction.reply is not None:
-            if site.releasing:
-                part.releasing()
-            stream.send(reaction.reply)
-        if reaction.ready:
-            stream.send(site.mask(part.draw(step)))
-
-
-class _Stream:
-    """Frames over one call; a thread reads, so that a wait can have an end."""
-
-    def __init__(self, stub: AggregationStub, limit: int, wait_seconds: float) -> None:
-        self._outgoing: queue.Queue[FromSite | None] = queue.Queue()
-        self._incoming: queue.Queue[bytes | Exception] = queue.Queue()
-        self._wait = wait_seconds
-        self._call = stub.Attend(iter(self._outgoing.get, None))
-        self._assembler = Assembler(limit)
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def greet(self, binding: bytes, session: bytes) -> None:
-        """Say who this is and which session it wants."""
-        self._outgoing.put(FromSite(hello=Hello(binding=binding, session=session)))
-
-    def send(self, frame: bytes) -> None:
-        """Send one frame."""
-        for piece in pieces(frame):
-            self._outgoing.put(FromSite(piece=piece))
-
-    def receive(self) -> bytes:
-        """Return the next frame.
-
-        Raises:
-            SumLost: the stream is over, or nothing came for too long.
-        """
-        try:
-            item = self._incoming.get(timeout=self._wait)
-        except queue.Empty:
-            raise SumLost(f"nothing came from the aggregation service for {self._wait:g} seconds") from None
-        if isinstance(item, Exception):
-            raise item
-        return item
-
-    def close(self) -> None:
-        """Let what was sent go out, and end the call."""
-        self._outgoing.put(None)
-        self._reader.join(timeout=1.0)
-        self._call.cancel()
-
-    def _read(self) -> None:
-        try:
-            for message in self._messages():
-                frame = self._assembler.add(message.piece)
-                if frame is not None:
-                    self._incoming.put(frame)
-        except grpc.RpcError as error:
-            code = error.code()
-            self._incoming.put(SumLost(f"the aggregation service is out of reach or refused ({code.name.lower()})"))
-        except InputError as error:
-            self._incoming.put(error)
-
-    def _messages(self) -> Iterator[ToSite]:
-        for message in self._call:
-            if message.WhichOneof("kind") == "end":
-                reason = EndReason.Name(message.end.reason).lower().replace("_", " ")
-                self._incoming.put(SumLost(f"the aggregation service ended the stream ({reason})"))
-                return
-            yield message
+                return self._driver.answers.get(timeout=LOOK_SECONDS)
+            except queue.Empty:
+                if not self._driver.is_alive() and self._driver.answers.empty():
+                    raise SumFailed("CANCELLED", "the secure sum is over at this site") from None

@@ -9,9 +9,9 @@ from pathlib import Path
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from dura_client.aggregation import PlaneSums
 from dura_client.home import SiteHome
 from dura_client.service import SiteService
+from dura_client.sums import PlaneSums
 from dura_common.errors import InputError
 from dura_common.messages import Refusal, RefusalReason, encode
 from dura_common.transport import from_records, to_records

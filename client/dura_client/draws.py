@@ -1,25 +1,22 @@
-"""The draws of one round: what each costs, and when a vector may go out again.
+"""The draws of one round: what each costs, and what may go out again without cost.
 
 A draw is one sample of patients with its noise; its vector leaves the site masked. A round is reserved in the ledger
-as a whole before anything is computed, and that covers one draw of each step. Every vector is kept durably before it
-is sent. When a sum was lost and the coordinator asks again, it gives the draw a number:
+as a whole before anything is computed, and that covers one draw of each step. How far the draws have come is written
+durably before a vector is sent; a step that is drawn again, because a sum was lost, is a second release whatever
+the coordinator says happened to the first, and is paid for by itself.
 
-- the same number: every site sends the very vector that it sent before, to the very same members, from the very
-  same state, and nothing new is learnt. A site that cannot refuses: a fresh vector among old ones would thin the
-  noise that the others count on. A vector whose mask was given away (a round sum that was opened, perhaps without
-  somebody) never goes out again: the difference of two such sums would be one site's vector alone;
-- a higher number: everybody draws afresh, and every site pays for one draw more, whatever the coordinator says
-  happened to the first.
+A vector whose noise is this site's own keeps its promise against everybody, so the very same vector may go out any
+number of times, and is kept for that. A share of common noise is not kept on disk: within a session the aggregation
+plane resends it unchanged to unchanged members, and nothing else may.
 
-The number is bound into the session, so sites that were told different ones share no mask. A lost record of a round
-that was reserved ends the round for this site.
+A lost record of a round that was reserved ends the round for this site.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +25,6 @@ from numpy.typing import NDArray
 from dura_client.home import SiteHome
 from dura_client.ledger import RepeatedRound
 from dura_common.errors import InputError, StateError
-from dura_common.messages import RefusalReason
 from dura_common.runtime.files import private_folder, read_limited, write_atomic
 
 Reserve = Callable[[int], int]
@@ -40,18 +36,8 @@ MAX_RECORD_BYTES = 1 << 30
 class _Record:
     step: int
     """Highest step of which a vector was drawn; 0 before the first."""
-    number: int
-    """Of that draw."""
-    key: str
-    """Digest of the state and the members that the vector is for."""
-    spent: bool = False
-    """Whether what takes its mask off may have left the site."""
-
-
-class DrawPassed(StateError):
-    """The vector that was asked for cannot go out again; a fresh draw can."""
-
-    reason = RefusalReason.AGGREGATION
+    position: str
+    """Digest of the state that it was computed from."""
 
 
 class RoundDraws:
@@ -62,11 +48,13 @@ class RoundDraws:
         study: digest of the study.
         purpose: ``train`` or ``evaluate``.
         round_number: round of the study.
+        own_noise: whether a vector has all the noise of the study, or none because its data are public.
     """
 
-    def __init__(self, home: SiteHome, study: str, purpose: str, round_number: int) -> None:
+    def __init__(self, home: SiteHome, study: str, purpose: str, round_number: int, *, own_noise: bool) -> None:
         self._path: Path = home.sums / study / f"{purpose}-{round_number:05d}"
-        self._record = _Record(0, 0, "")
+        self._own_noise = own_noise
+        self._record = _Record(0, "")
         self._vector: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self._reserve: Reserve | None = None
         self._repeats = 0
@@ -94,40 +82,29 @@ class RoundDraws:
                 raise
             self._read()
             return
-        self._keep(_Record(first_step - 1, 1, "", spent=True), np.zeros(0, dtype=np.int64))
+        self._keep(_Record(first_step - 1, ""), np.zeros(0, dtype=np.int64))
 
-    def vector(self, step: int, number: int, key: str, draw: Callable[[], NDArray[np.int64]]) -> NDArray[np.int64]:
-        """Return the vector of a step, kept durably: the one from before, or a fresh one that is paid for.
+    def vector(self, step: int, position: str, draw: Callable[[], NDArray[np.int64]]) -> NDArray[np.int64]:
+        """Return the vector of a step, noted durably: a fresh one that is paid for, or one that may go out again.
 
         Args:
             step: within the round.
-            number: of the draw.
-            key: digest of the state and the members that the vector is for.
+            position: digest of the state that it is computed from.
             draw: draws a fresh vector, int64.
 
         Raises:
-            DrawPassed: the same draw for other members or from another state, or one whose vector is spent or passed.
             DuraError: the ledger refuses to pay for a fresh draw.
         """
-        record = self._record
-        if step <= record.step:
-            if (step, number) == (record.step, record.number):
-                if record.spent or key != record.key:
-                    raise DrawPassed("this draw was made before, and its vector cannot go out again")
+        if step <= self._record.step:
+            if self._own_noise and self._record == _Record(step, position):
                 return self._vector
-            if number <= (record.number if step == record.step else 1):
-                raise DrawPassed("this draw was made before and is passed")
             self._pay()
         vector = draw()
-        self._keep(_Record(step, number, key), vector)
+        self._keep(_Record(max(step, self._record.step), position), vector if self._own_noise else vector[:0])
         return vector
 
-    def releasing(self) -> None:
-        """Note durably that what takes the last vector's mask off is about to leave."""
-        self._keep(replace(self._record, spent=True), np.zeros(0, dtype=np.int64))
-
     def _pay(self) -> None:
-        """Reserve one draw more; a number that was used before belongs to a draw that a crash interrupted."""
+        """Reserve one draw more; a number that was used before belongs to a draw that was interrupted."""
         if self._reserve is None:
             raise RuntimeError("a draw was asked for before its round began")
         while True:

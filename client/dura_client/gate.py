@@ -173,10 +173,11 @@ class Gate:
         """Reserve before, settle after: steps 5 and 7 around the sums of step 6."""
         ledger, request = Ledger(self._home.ledger), admitted.request
         first = request.first_step if isinstance(request, TrainRound) else 1
-        draws = RoundDraws(self._home, admitted.agreed.digest, purpose, request.round)
+        own_noise = averaged(admitted.agreed.study)
+        draws = RoundDraws(self._home, admitted.agreed.digest, purpose, request.round, own_noise=own_noise)
         reserve = self._reserve(ledger, admitted, purpose, first)
         draws.begin(reserve, first_step=first, repeated=request.attempt > 1)  # step 5
-        yield PaidPart(work, draws, members=request.members, first_step=first, number=request.draw)  # step 6
+        yield PaidPart(work, draws, members=request.members, first_step=first)  # step 6
         for entry in draws.entries:  # step 7
             ledger.settle(entry)
         log.info("released %s of round %d, study %s", purpose, request.round, admitted.agreed.digest[:12])

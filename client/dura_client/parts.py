@@ -5,7 +5,6 @@ Nothing here decides whether anything may be computed; that is the gate's, which
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,8 +19,6 @@ from dura_client.training import evaluation
 from dura_client.training.engine import PatientEngine, train_round
 from dura_client.training.optimiser import add_noise
 from dura_client.training.patient import TrainingPatient
-from dura_common.errors import HostError
-from dura_common.messages import RefusalReason
 from dura_common.models import TrainingState, advance, load_vector, rule_of, to_vector
 from dura_common.privacy.outputs import parts_of, to_integers
 from dura_common.privacy.plan import PrivacyPlan
@@ -30,21 +27,11 @@ from dura_common.sessions import WeightedChange, divisor_of, step_scale
 from dura_common.study import Study
 
 
-class SumLost(HostError):
-    """A sum was not opened: the way to the others broke, or they did not come."""
-
-    reason = RefusalReason.AGGREGATION
-
-
 class Part(Protocol):
     """What a session asks of this site."""
 
     def draw(self, step: int) -> NDArray[np.int64]:
-        """Return the vector for a step, int64 (length,)."""
-        ...
-
-    def releasing(self) -> None:
-        """Take note that what takes the vector's mask off is about to leave."""
+        """Return a vector for a step, int64 (length,); asked again, it is another one unless it may go out again."""
         ...
 
     def opened(self, opened: Opened) -> None:
@@ -70,35 +57,18 @@ class Work(Protocol):
 
 
 class PaidPart:
-    """A part whose vectors are paid for and kept (:mod:`dura_client.draws`).
+    """A part whose vectors are paid for (:mod:`dura_client.draws`)."""
 
-    Args:
-        work: computes.
-        draws: of the round.
-        members: who adds to the next sum; afterwards those who did.
-        first_step: of the request.
-        number: of the draw of that step; later ones are first draws.
-    """
-
-    def __init__(
-        self, work: Work, draws: RoundDraws, *, members: tuple[str, ...], first_step: int, number: int
-    ) -> None:
+    def __init__(self, work: Work, draws: RoundDraws, *, members: tuple[str, ...], first_step: int) -> None:
         self._work = work
         self._draws = draws
-        self._first = first_step
-        self._number = number
         self.members = members
+        """Who adds to the next sum: at first those who were asked for, then those who added to the last one."""
         self.next_step = first_step
 
     def draw(self, step: int) -> NDArray[np.int64]:
-        """Return the vector that went out before, if this is the same draw; else a fresh one that is paid for."""
-        number = self._number if step == self._first else 1
-        key = hashlib.sha256("\n".join((self._work.position, *self.members)).encode()).hexdigest()
-        return self._draws.vector(step, number, key, self._work.compute)
-
-    def releasing(self) -> None:
-        """Make sure that the vector never goes out again."""
-        self._draws.releasing()
+        """Return a vector that is paid for."""
+        return self._draws.vector(step, self._work.position, self._work.compute)
 
     def opened(self, opened: Opened) -> None:
         """Go on from an opened sum."""

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from dura_client.aggregation import SumFailed
 from dura_client.approvals import receive_offer, standing
 from dura_client.gate import Gate
 from dura_client.home import SiteHome
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 _REASONS: tuple[tuple[type[DuraError], RefusalReason], ...] = (
     (RepeatedRound, RefusalReason.REPEATED_ROUND),
     (Abort, RefusalReason.AGGREGATION),
+    (SumFailed, RefusalReason.AGGREGATION),
     (BudgetError, RefusalReason.BUDGET),
     (PolicyError, RefusalReason.POLICY),
     (TrustError, RefusalReason.NOT_AUTHENTIC),

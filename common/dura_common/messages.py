@@ -67,8 +67,6 @@ class SumRound(Frozen):
     round: Annotated[int, Field(ge=1, le=10_000)]
     attempt: Annotated[int, Field(ge=1, le=MAX_ATTEMPTS)]
     """Counts up with every repetition after a loss; a site never goes back."""
-    draw: Annotated[int, Field(ge=1, le=MAX_ATTEMPTS)] = 1
-    """Number of the draw of the first step: the same number asks for the same vector again."""
     members: Annotated[tuple[SiteName, ...], Field(min_length=2, max_length=500)]
     """The sites that add, sorted; each checks them against the study and its policy."""
 

@@ -60,11 +60,12 @@ SERVER_OPTIONS: Options = [
 ]
 
 
-def pieces(frame: bytes) -> Iterator[Piece]:
+def pieces(frame: bytes, attempt: int) -> Iterator[Piece]:
     """Cut a frame; an empty frame is one empty last piece."""
     view, end = memoryview(frame), max(len(frame), 1)
     for begin in range(0, end, PIECE_BYTES):
-        yield Piece(data=bytes(view[begin : begin + PIECE_BYTES]), last=begin + PIECE_BYTES >= end)
+        last = begin + PIECE_BYTES >= end
+        yield Piece(attempt=attempt, data=bytes(view[begin : begin + PIECE_BYTES]), last=last)
 
 
 class Assembler:
@@ -72,15 +73,20 @@ class Assembler:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._attempt = 0
         self._parts: list[bytes] = []
         self._size = 0
 
     def add(self, piece: Piece) -> bytes | None:
         """Take the next piece; return the frame if it is complete.
 
+        A frame that was cut off because a new attempt began is dropped.
+
         Raises:
             InputError: the frame grows beyond the limit, or a piece has a size that no honest sender cuts.
         """
+        if piece.attempt != self._attempt:
+            self._attempt, self._parts, self._size = piece.attempt, [], 0
         if not piece.last and len(piece.data) != PIECE_BYTES:
             raise InputError(f"expected a piece of {PIECE_BYTES} bytes, got {len(piece.data)}")
         self._size += len(piece.data)

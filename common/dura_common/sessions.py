@@ -109,7 +109,6 @@ class Agreed:
             first_step=first_step,
             steps=steps,
             state=state,
-            context=hashlib.sha256(b"draw" + request.draw.to_bytes(4, "big")).hexdigest(),
             length=length,
             ring_bits=ring_bits,
             kind=kind,

@@ -14,11 +14,11 @@ from flwr.serverapp import Grid, ServerApp
 from dura_common.errors import DuraError, InputError, PolicyError
 from dura_common.messages import EvaluateRound, Refusal, Reply, Request, TrainRound, decode_reply, encode
 from dura_common.transport import from_records, to_records
-from dura_server.aggregation.sessions import AggregationSessions
 from dura_server.exchange import Pending, nodes_by_key
 from dura_server.home import CoordinatorHome
 from dura_server.rounds import Rounds, Vector
 from dura_server.study_store import StoredStudy, StudyStore
+from dura_server.sums import PlaneSessions
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def main(grid: Grid, context: Context) -> None:
     """Run one job of one study: ``offer`` or ``train``; the outcome is in the coordinator's study folder."""
     home = CoordinatorHome(Path(os.environ["DURA_COORDINATOR_HOME"]))
     stored = StudyStore(home).load(str(context.run_config["study"]))
-    rounds = Rounds(stored, FlowerSites(grid, stored), AggregationSessions(home))
+    rounds = Rounds(stored, FlowerSites(grid, stored), PlaneSessions(home))
     try:
         if context.run_config["job"] == "offer":
             rounds.offer()

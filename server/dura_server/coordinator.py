@@ -1,8 +1,8 @@
-"""The coordinator's services, kept alive together: SuperLink, SuperExec for the ServerApp, gateway, secure sums.
+"""The coordinator's services, kept alive together: SuperLink, SuperExec for the ServerApp, gateway, aggregator.
 
 The SuperLink and its Control and Runtime APIs listen on loopback only, guarded by TLS, node authentication and a
-secret; the gateway and the aggregation service have the two public ports. Telemetry, update checks and run-time
-installation are off.
+secret; the gateway and the aggregator are the two public ports. Telemetry, update checks and run-time installation
+are off.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from dura_common.runtime.files import private_folder, read_limited
 from dura_common.runtime.flower_env import flower_environment, program
 from dura_common.runtime.running import require_free_port
 from dura_common.runtime.supervisor import Child, Supervisor
+from dura_server.aggregation.door import socket_path
+from dura_server.aggregator import healthy
 from dura_server.enrolment import CoordinatorSettings, load_settings, read_roster
 from dura_server.home import CoordinatorHome
 
@@ -44,7 +46,8 @@ def run_services(home: CoordinatorHome) -> None:
     check_issued(server, authority, now)
     require_free_port("127.0.0.1", settings.internal_port, what="the SuperLink")
     require_free_port(settings.bind, settings.port, what="the gateway")
-    require_free_port(settings.bind, settings.aggregation_port, what="the aggregation service")
+    require_free_port(settings.bind, settings.aggregation_port, what="the secure sums")
+    socket_path(home)
     Supervisor(_children(home, settings), private_folder(home.run), tick=_Registrar(home)).run()
 
 
@@ -89,7 +92,9 @@ def _children(home: CoordinatorHome, settings: CoordinatorSettings) -> list[Chil
         ],
         env=environment,
         log=home.logs / "superlink.log",
-        ready=lambda: all(_serves_tls(address, authority) for address in (("127.0.0.1", internal), public)),
+        ready=lambda: (
+            all(_serves_tls(address, authority) for address in (("127.0.0.1", internal), public)) and healthy(home)
+        ),
     )
     superexec = Child(
         name="superexec",
@@ -107,15 +112,13 @@ def _children(home: CoordinatorHome, settings: CoordinatorSettings) -> list[Chil
         env=environment,
         log=home.logs / "gateway.log",
     )
-    aggregation = Child(
-        name="aggregation",
-        argv=[sys.executable, "-m", "dura_server.aggregation", str(home.path)],
+    aggregator = Child(
+        name="aggregator",
+        argv=[sys.executable, "-m", "dura_server.aggregator", str(home.path)],
         env=environment,
-        log=home.logs / "aggregation.log",
-        ready=(home.run / "aggregation.address").exists,
+        log=home.logs / "aggregator.log",
     )
-    # They start side by side and are ready when all serve.
-    return [gateway, aggregation, superlink, superexec]
+    return [gateway, aggregator, superlink, superexec]  # the first three start side by side, ready when all serve
 
 
 def _serves_tls(address: tuple[str, int], authority: str) -> bool:

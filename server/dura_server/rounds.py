@@ -182,20 +182,13 @@ class Rounds:
     def _train_round(self, number: int, state: TrainingState) -> TrainingState:
         """Return the state after one round, through as many attempts as it takes."""
         steps = 1 if averaged(self._study) else self._study.training.steps_per_round
-        done, draw, resent, asked = 0, 1, False, self._members()
+        done = 0
         for attempt in range(1, ATTEMPTS + 1):
-            members = asked if attempt == 1 else self._members()
-            if attempt > 1:
-                # First the same vectors again; among other members, or if that failed too, everybody draws afresh.
-                resent = members == asked and not resent
-                draw += not resent
-            asked = members
             request = TrainRound(
                 study=self._stored.digest,
                 round=number,
                 attempt=attempt,
-                draw=draw,
-                members=members,
+                members=self._members(),
                 first_step=done + 1,
             )
             replies = self._sites.ask(request.members, request, state.to_vector())
@@ -204,7 +197,7 @@ class Rounds:
                     params = self._agreed.training(request, state=state.digest(), length=state.parameters.size)
                     for opened in self._sums(params, replies):
                         state = self._follow(state, opened)
-                        done, draw, resent = done + 1, 1, False
+                        done += 1
                         request = request.model_copy(update={"members": opened.contributors, "first_step": done + 1})
             except Lost as lost:
                 self._leave_out(lost, request, replies)

@@ -13,48 +13,92 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FINISHED: _ClassVar[Reason]
     UNKNOWN_SESSION: _ClassVar[Reason]
     NOT_A_MEMBER: _ClassVar[Reason]
-    LOST: _ClassVar[Reason]
-    MALFORMED: _ClassVar[Reason]
+    TOO_FEW_SITES: _ClassVar[Reason]
+    PROTOCOL: _ClassVar[Reason]
+    TOO_LATE: _ClassVar[Reason]
+    CANCELLED: _ClassVar[Reason]
     REVOKED: _ClassVar[Reason]
+    REPLACED: _ClassVar[Reason]
+    TOO_MANY_ATTEMPTS: _ClassVar[Reason]
+    SITE_FAULT: _ClassVar[Reason]
 REASON_UNSPECIFIED: Reason
 FINISHED: Reason
 UNKNOWN_SESSION: Reason
 NOT_A_MEMBER: Reason
-LOST: Reason
-MALFORMED: Reason
+TOO_FEW_SITES: Reason
+PROTOCOL: Reason
+TOO_LATE: Reason
+CANCELLED: Reason
 REVOKED: Reason
+REPLACED: Reason
+TOO_MANY_ATTEMPTS: Reason
+SITE_FAULT: Reason
 
 class Piece(_message.Message):
-    __slots__ = ("data", "last")
+    __slots__ = ("attempt", "data", "last")
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
+    attempt: int
     data: bytes
     last: bool
-    def __init__(self, data: _Optional[bytes] = ..., last: _Optional[bool] = ...) -> None: ...
+    def __init__(self, attempt: _Optional[int] = ..., data: _Optional[bytes] = ..., last: _Optional[bool] = ...) -> None: ...
 
 class FromSite(_message.Message):
-    __slots__ = ("hello", "piece")
+    __slots__ = ("hello", "piece", "leave")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     PIECE_FIELD_NUMBER: _ClassVar[int]
+    LEAVE_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     piece: Piece
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., piece: _Optional[_Union[Piece, _Mapping]] = ...) -> None: ...
+    leave: Leave
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., piece: _Optional[_Union[Piece, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ...) -> None: ...
 
 class ToSite(_message.Message):
-    __slots__ = ("piece", "end")
+    __slots__ = ("begin", "piece", "end")
+    BEGIN_FIELD_NUMBER: _ClassVar[int]
     PIECE_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
+    begin: Begin
     piece: Piece
     end: End
-    def __init__(self, piece: _Optional[_Union[Piece, _Mapping]] = ..., end: _Optional[_Union[End, _Mapping]] = ...) -> None: ...
+    def __init__(self, begin: _Optional[_Union[Begin, _Mapping]] = ..., piece: _Optional[_Union[Piece, _Mapping]] = ..., end: _Optional[_Union[End, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("binding", "session")
+    __slots__ = ("binding", "session", "opened", "draw", "sent_to")
     BINDING_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
+    OPENED_FIELD_NUMBER: _ClassVar[int]
+    DRAW_FIELD_NUMBER: _ClassVar[int]
+    SENT_TO_FIELD_NUMBER: _ClassVar[int]
     binding: bytes
     session: bytes
-    def __init__(self, binding: _Optional[bytes] = ..., session: _Optional[bytes] = ...) -> None: ...
+    opened: int
+    draw: int
+    sent_to: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, binding: _Optional[bytes] = ..., session: _Optional[bytes] = ..., opened: _Optional[int] = ..., draw: _Optional[int] = ..., sent_to: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Leave(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: Reason
+    def __init__(self, reason: _Optional[_Union[Reason, str]] = ...) -> None: ...
+
+class Begin(_message.Message):
+    __slots__ = ("attempt", "members", "opened", "draw", "catch_up", "contributors")
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    OPENED_FIELD_NUMBER: _ClassVar[int]
+    DRAW_FIELD_NUMBER: _ClassVar[int]
+    CATCH_UP_FIELD_NUMBER: _ClassVar[int]
+    CONTRIBUTORS_FIELD_NUMBER: _ClassVar[int]
+    attempt: int
+    members: _containers.RepeatedScalarFieldContainer[str]
+    opened: int
+    draw: int
+    catch_up: bool
+    contributors: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, attempt: _Optional[int] = ..., members: _Optional[_Iterable[str]] = ..., opened: _Optional[int] = ..., draw: _Optional[int] = ..., catch_up: _Optional[bool] = ..., contributors: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class End(_message.Message):
     __slots__ = ("reason",)
@@ -63,37 +107,75 @@ class End(_message.Message):
     def __init__(self, reason: _Optional[_Union[Reason, str]] = ...) -> None: ...
 
 class SessionRequest(_message.Message):
-    __slots__ = ("parameters", "join_seconds", "stage_seconds")
+    __slots__ = ("parameters", "join_seconds", "step_seconds", "rejoin_seconds")
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     JOIN_SECONDS_FIELD_NUMBER: _ClassVar[int]
-    STAGE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    STEP_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    REJOIN_SECONDS_FIELD_NUMBER: _ClassVar[int]
     parameters: bytes
     join_seconds: float
-    stage_seconds: float
-    def __init__(self, parameters: _Optional[bytes] = ..., join_seconds: _Optional[float] = ..., stage_seconds: _Optional[float] = ...) -> None: ...
+    step_seconds: float
+    rejoin_seconds: float
+    def __init__(self, parameters: _Optional[bytes] = ..., join_seconds: _Optional[float] = ..., step_seconds: _Optional[float] = ..., rejoin_seconds: _Optional[float] = ...) -> None: ...
 
 class SessionEvent(_message.Message):
-    __slots__ = ("opened", "lost")
+    __slots__ = ("opened", "finished", "failed")
     OPENED_FIELD_NUMBER: _ClassVar[int]
-    LOST_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
     opened: Opened
-    lost: Lost
-    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., lost: _Optional[_Union[Lost, _Mapping]] = ...) -> None: ...
+    finished: Finished
+    failed: Failed
+    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("step", "contributors", "total")
+    __slots__ = ("data", "last", "step", "contributors", "draw")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     CONTRIBUTORS_FIELD_NUMBER: _ClassVar[int]
-    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    DRAW_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    last: bool
     step: int
     contributors: _containers.RepeatedScalarFieldContainer[str]
-    total: bytes
-    def __init__(self, step: _Optional[int] = ..., contributors: _Optional[_Iterable[str]] = ..., total: _Optional[bytes] = ...) -> None: ...
+    draw: int
+    def __init__(self, data: _Optional[bytes] = ..., last: _Optional[bool] = ..., step: _Optional[int] = ..., contributors: _Optional[_Iterable[str]] = ..., draw: _Optional[int] = ...) -> None: ...
 
-class Lost(_message.Message):
-    __slots__ = ("message", "gone")
-    MESSAGE_FIELD_NUMBER: _ClassVar[int]
-    GONE_FIELD_NUMBER: _ClassVar[int]
-    message: str
-    gone: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, message: _Optional[str] = ..., gone: _Optional[_Iterable[str]] = ...) -> None: ...
+class Finished(_message.Message):
+    __slots__ = ("attempts",)
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    attempts: int
+    def __init__(self, attempts: _Optional[int] = ...) -> None: ...
+
+class Failed(_message.Message):
+    __slots__ = ("reason", "lost")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    reason: Reason
+    lost: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, reason: _Optional[_Union[Reason, str]] = ..., lost: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class LookRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class LookReply(_message.Message):
+    __slots__ = ("sessions",)
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    sessions: _containers.RepeatedCompositeFieldContainer[Standing]
+    def __init__(self, sessions: _Optional[_Iterable[_Union[Standing, _Mapping]]] = ...) -> None: ...
+
+class Standing(_message.Message):
+    __slots__ = ("study", "round", "opened", "attempt", "attending")
+    STUDY_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    OPENED_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    ATTENDING_FIELD_NUMBER: _ClassVar[int]
+    study: str
+    round: int
+    opened: int
+    attempt: int
+    attending: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, study: _Optional[str] = ..., round: _Optional[int] = ..., opened: _Optional[int] = ..., attempt: _Optional[int] = ..., attending: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -116,6 +116,11 @@ class SessionsStub:
                 request_serializer=dura__common_dot_proto_dot_aggregation__pb2.SessionRequest.SerializeToString,
                 response_deserializer=dura__common_dot_proto_dot_aggregation__pb2.SessionEvent.FromString,
                 _registered_method=True)
+        self.Look = channel.unary_unary(
+                '/dura.aggregation.v1.Sessions/Look',
+                request_serializer=dura__common_dot_proto_dot_aggregation__pb2.LookRequest.SerializeToString,
+                response_deserializer=dura__common_dot_proto_dot_aggregation__pb2.LookReply.FromString,
+                _registered_method=True)
 
 
 class SessionsServicer:
@@ -123,7 +128,14 @@ class SessionsServicer:
     """
 
     def Run(self, request, context):
-        """Runs one session; cancelling the call ends it.
+        """Runs one session; cancelling the call ends the session.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Look(self, request, context):
+        """Tells which sessions run and which sites attend them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -136,6 +148,11 @@ def add_SessionsServicer_to_server(servicer, server):
                     servicer.Run,
                     request_deserializer=dura__common_dot_proto_dot_aggregation__pb2.SessionRequest.FromString,
                     response_serializer=dura__common_dot_proto_dot_aggregation__pb2.SessionEvent.SerializeToString,
+            ),
+            'Look': grpc.unary_unary_rpc_method_handler(
+                    servicer.Look,
+                    request_deserializer=dura__common_dot_proto_dot_aggregation__pb2.LookRequest.FromString,
+                    response_serializer=dura__common_dot_proto_dot_aggregation__pb2.LookReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -166,6 +183,33 @@ class Sessions:
             '/dura.aggregation.v1.Sessions/Run',
             dura__common_dot_proto_dot_aggregation__pb2.SessionRequest.SerializeToString,
             dura__common_dot_proto_dot_aggregation__pb2.SessionEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Look(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dura.aggregation.v1.Sessions/Look',
+            dura__common_dot_proto_dot_aggregation__pb2.LookRequest.SerializeToString,
+            dura__common_dot_proto_dot_aggregation__pb2.LookReply.FromString,
             options,
             channel_credentials,
             insecure,

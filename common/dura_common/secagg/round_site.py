@@ -62,11 +62,6 @@ class RoundSite(Site):
         self._awaits: Type | None = None
         self._masked = False
 
-    @property
-    def releasing(self) -> bool:
-        """Whether the shares that open the sum were released by the last reaction."""
-        return self._awaits is Type.OPENED
-
     def _advertise(self) -> bytes:
         if self._awaits is not None or self._publics:
             raise Abort(Reason.OUT_OF_TURN, "the keys were advertised already")

@@ -66,11 +66,6 @@ class Site(ABC):
         self._ended = False
 
     @property
-    def releasing(self) -> bool:
-        """Whether the last reaction's reply takes this site's mask off: a vector must not go out twice after that."""
-        return False
-
-    @property
     def ended(self) -> bool:
         """Whether the session is over, opened or aborted."""
         return self._ended

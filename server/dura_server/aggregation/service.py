@@ -1,11 +1,12 @@
-"""The two sides of the aggregation service: streams of sites (public, mutual TLS) and the ServerApp (Unix socket).
+"""The public port of the aggregation plane: mutual TLS, one stream for a site in a session.
 
-A stream, in order, and closed at the first step that fails:
+What a stream goes through before a session sees it, each bounded in size and time:
 
-1. the certificate's one URI names a site on the present roster (:mod:`dura_server.aggregation.identity`);
-2. the first message comes in time, and the site's identity has signed this connection's certificate;
-3. it names a session that the ServerApp has opened, of which the site is a member;
-4. frames, each no larger than the session's parameters allow; the roster is looked at again with every one.
+1. TLS 1.3 with a certificate of the consortium's authority (gRPC; a connection that does not get through is closed);
+2. the certificate names one site of the present roster;
+3. that site has few streams open;
+4. its first message is a Hello, soon, small, with the certificate bound by the identity on the roster;
+5. there is such a session, and the site is a member with this identity.
 """
 
 from __future__ import annotations
@@ -13,201 +14,161 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import grpc
 
+from dura_common.attempts import Position
 from dura_common.errors import DuraError, InputError, StateError, TrustError
-from dura_common.plane import HELLO_BYTES, Assembler, pieces
-from dura_common.proto.aggregation_pb2 import End, FromSite, Hello, SessionEvent, SessionRequest, ToSite
-from dura_common.proto.aggregation_pb2 import Lost as LostEvent
-from dura_common.proto.aggregation_pb2 import Opened as OpenedEvent
-from dura_common.proto.aggregation_pb2 import Reason as EndReason
-from dura_common.proto.aggregation_pb2_grpc import AggregationServicer, SessionsServicer
-from dura_common.secagg import Opened, SessionParameters, max_frame
-from dura_server.aggregation.identity import Peer, RosterWatch, identify
-from dura_server.aggregation.live import LiveSession, Seat
+from dura_common.plane import HELLO_BYTES
+from dura_common.proto.aggregation_pb2 import End, Hello, Reason, ToSite
+from dura_common.proto.aggregation_pb2_grpc import AggregationServicer
+from dura_common.secagg import SessionParameters, max_frame
+from dura_server.aggregation.identity import RELOAD_SECONDS, Peer, RosterWatch, identify
+from dura_server.aggregation.session import Session, Timing
+from dura_server.aggregation.stream import SiteStream
 
 log = logging.getLogger(__name__)
 
-HELLO_SECONDS = 10.0
-"""How long a stream may say nothing."""
-OPENING_SECONDS = 30.0
-"""How long a site waits for the ServerApp to open a session: their requests travel over different planes."""
-POLL_SECONDS = 0.05
-STREAMS_A_SITE = 3
+STREAMS_PER_SITE = 4
+"""One in use, one that replaces it, one of a session before that still says goodbye, one to spare."""
+HELLO_SECONDS = 5.0
+SESSIONS = 16
+"""Sessions at a time; studies run one by one, and every one of them holds one vector in memory."""
 
 
-class Book:
+class Sessions:
     """The sessions that run, by id."""
 
-    def __init__(self) -> None:
-        self._sessions: dict[bytes, LiveSession] = {}
+    def __init__(self, roster: RosterWatch) -> None:
+        self.roster = roster
+        self._sessions: dict[bytes, Session] = {}
+        self._tasks: dict[bytes, asyncio.Task[None]] = {}
 
-    def enter(self, session: LiveSession) -> None:
-        """Keep a session.
+    def open(self, params: SessionParameters, timing: Timing) -> Session:
+        """Begin a session.
 
         Raises:
-            StateError: one with the very same parameters runs.
+            StateError: this very session runs already, or too many do.
         """
-        if session.params.session_id in self._sessions:
+        if params.session_id in self._sessions:
             raise StateError("this session runs already")
-        self._sessions[session.params.session_id] = session
+        if len(self._sessions) >= SESSIONS:
+            raise StateError(f"at most {SESSIONS} sessions run at a time")
+        session = Session(params, timing, still=self.roster.still)
+        self._sessions[params.session_id] = session
+        task = asyncio.create_task(session.run())
+        self._tasks[params.session_id] = task
+        task.add_done_callback(lambda done: self._forget(params.session_id, done))
+        return session
 
-    def remove(self, session: LiveSession) -> None:
-        """Forget a session."""
-        self._sessions.pop(session.params.session_id, None)
+    def cancel(self, session: Session) -> None:
+        """End a session that nobody waits for any more."""
+        task = self._tasks.get(session.params.session_id)
+        if task is not None:
+            task.cancel()
 
-    async def find(self, session_id: bytes) -> LiveSession | None:
-        """Return a session, waiting a while for it to be opened."""
-        deadline = asyncio.get_running_loop().time() + OPENING_SECONDS
-        while asyncio.get_running_loop().time() < deadline:
-            found = self._sessions.get(session_id)
-            if found is not None:
-                return found
-            await asyncio.sleep(POLL_SECONDS)
-        return None
+    def find(self, key: bytes) -> Session | None:
+        """Return a running session."""
+        return self._sessions.get(key)
+
+    def all(self) -> list[Session]:
+        """Return the running sessions."""
+        return list(self._sessions.values())
+
+    def _forget(self, key: bytes, task: asyncio.Task[None]) -> None:
+        del self._sessions[key], self._tasks[key]
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a session failed inside the service", exc_info=task.exception())
 
 
-class Streams(AggregationServicer):
-    """The public side."""
+class AggregationService(AggregationServicer):
+    """See the module."""
 
-    def __init__(self, book: Book, watch: RosterWatch) -> None:
-        self._book = book
-        self._watch = watch
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
         self._open: Counter[str] = Counter()
+        self._streams: set[SiteStream] = set()
 
-    async def Attend(  # noqa: N802  # the method's name in the protocol
-        self, request_iterator: AsyncIterator[FromSite], context: grpc.aio.ServicerContext
-    ) -> AsyncIterator[ToSite]:
-        """Carry one site's frames in one session."""
-        try:
-            peer = identify(context.auth_context(), self._watch.now())
-        except DuraError as error:
-            log.warning("a stream was refused: %s", error.message)
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "not a site of this consortium")
-            return
+    async def Attend(self, _requests: object, context: Any) -> None:  # noqa: N802  # the name in the protocol
+        """Serve one stream from Hello to End."""
+        peer = await self._authenticate(context)  # steps 1 and 2
         name = peer.site.name
-        if self._open[name] >= STREAMS_A_SITE:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams of one site")
-            return
+        if self._open[name] >= STREAMS_PER_SITE:  # step 3
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams of this site")
+        with self._counted(name):
+            hello = await self._hello(peer, context)  # step 4
+            session = self._sessions.find(hello.session)  # step 5
+            if session is None:
+                await context.write(ToSite(end=End(reason=Reason.UNKNOWN_SESSION)))
+                return
+            if not _is_member(session.params, peer):
+                await context.write(ToSite(end=End(reason=Reason.NOT_A_MEMBER)))
+                return
+            await self._serve(session, SiteStream(peer, context, limit=max_frame(session.params)), hello)
+
+    async def watch_roster(self) -> None:
+        """End the streams of sites that left the roster; runs for as long as the service."""
+        while True:
+            await asyncio.sleep(RELOAD_SECONDS)
+            for stream in list(self._streams):
+                if not self._sessions.roster.still(stream.peer):
+                    log.warning("%s is not on the roster any more", stream.name)
+                    stream.end(Reason.REVOKED)
+
+    async def _authenticate(self, context: Any) -> Peer:
+        try:
+            return identify(context.auth_context(), self._sessions.roster.now())
+        except TrustError as error:
+            log.warning("refused %s: %s", context.peer(), error.message)
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "not admitted")
+        except DuraError as error:
+            log.warning("refused %s: %s", context.peer(), error.message)
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "no roster")
+        raise AssertionError  # abort never returns
+
+    async def _hello(self, peer: Peer, context: Any) -> Hello:
+        try:
+            async with asyncio.timeout(HELLO_SECONDS):
+                message = await context.read()
+        except TimeoutError:
+            log.warning("refused %s: no Hello within %.0f s", peer.site.name, HELLO_SECONDS)
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "no Hello")
+        if message is grpc.aio.EOF or message.WhichOneof("kind") != "hello" or message.ByteSize() > HELLO_BYTES:
+            log.warning("refused %s: its first message is no Hello", peer.site.name)
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no Hello")
+        hello: Hello = message.hello
+        try:
+            peer.check_hello(hello.binding)
+        except TrustError as error:
+            log.warning("refused %s: %s", peer.site.name, error.message)
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "not admitted")
+        return hello
+
+    async def _serve(self, session: Session, stream: SiteStream, hello: Hello) -> None:
+        self._streams.add(stream)
+        session.joined(stream, Position(hello.opened, hello.draw, tuple(hello.sent_to)))
+        reason: Reason | None = None
+        try:
+            reason = await stream.serve(lambda attempt, frame: session.arrived(stream, attempt, frame))
+        except InputError as error:
+            log.warning("%s broke the protocol: %s", stream.name, error.message)
+            reason = Reason.PROTOCOL
+        finally:
+            self._streams.discard(stream)
+            session.left(stream, reason)
+
+    @contextmanager
+    def _counted(self, name: str) -> Iterator[None]:
         self._open[name] += 1
         try:
-            async for message in self._serve(peer, request_iterator):
-                yield message
+            yield
         finally:
             self._open[name] -= 1
 
-    async def _serve(self, peer: Peer, incoming: AsyncIterator[FromSite]) -> AsyncIterator[ToSite]:
-        try:
-            hello = await _hello(incoming)
-            peer.check_hello(hello.binding)
-        except (TrustError, InputError) as error:
-            log.warning("a stream of %s was closed: %s", peer.site.name, error.message)
-            yield _end(EndReason.MALFORMED)
-            return
-        session = await self._book.find(hello.session)
-        if session is None:
-            yield _end(EndReason.UNKNOWN_SESSION)
-            return
-        try:
-            seat = session.attend(peer.site.name)
-        except StateError:
-            yield _end(EndReason.NOT_A_MEMBER)
-            return
-        reader = asyncio.create_task(self._read(peer, incoming, session))
-        try:
-            async for message in self._write(seat, reader):
-                yield message
-        finally:
-            reader.cancel()
-            await session.leave(peer.site.name)
 
-    async def _read(self, peer: Peer, incoming: AsyncIterator[FromSite], session: LiveSession) -> None:
-        """Hand frames to the session until the stream ends; whoever breaks a rule has left."""
-        assembler = Assembler(max_frame(session.params))
-        async for message in incoming:
-            if message.WhichOneof("kind") != "piece":
-                raise InputError("expected a piece of a frame")
-            frame = assembler.add(message.piece)
-            if frame is None:
-                continue
-            if not self._watch.still(peer):
-                raise TrustError(f"{peer.site.name} is not on the roster any more")
-            await session.receive(peer.site.name, frame)
-
-    async def _write(self, seat: Seat, reader: asyncio.Task[None]) -> AsyncIterator[ToSite]:
-        """Yield the site's frames until its session or its own stream is over."""
-        while True:
-            getter = asyncio.create_task(seat.outgoing.get())
-            await asyncio.wait({getter, reader}, return_when=asyncio.FIRST_COMPLETED)
-            if not getter.done():
-                getter.cancel()
-                if not reader.cancelled() and (error := reader.exception()) is not None:
-                    text = error.message if isinstance(error, DuraError) else type(error).__name__
-                    log.warning("a stream was closed: %s", text)
-                    yield _end(EndReason.MALFORMED)
-                return
-            frame = getter.result()
-            if frame is None:
-                yield _end(EndReason.FINISHED)
-                return
-            for piece in pieces(frame):
-                yield ToSite(piece=piece)
-
-
-async def _hello(incoming: AsyncIterator[FromSite]) -> Hello:
-    try:
-        message = await asyncio.wait_for(anext(incoming), HELLO_SECONDS)
-    except (TimeoutError, StopAsyncIteration) as error:
-        raise InputError("the first message did not come") from error
-    if message.WhichOneof("kind") != "hello" or message.ByteSize() > HELLO_BYTES:
-        raise InputError("the first message is not a greeting")
-    return message.hello
-
-
-def _end(reason: EndReason) -> ToSite:
-    return ToSite(end=End(reason=reason))
-
-
-class SessionDesk(SessionsServicer):
-    """The ServerApp's side."""
-
-    def __init__(self, book: Book, watch: RosterWatch) -> None:
-        self._book = book
-        self._watch = watch
-
-    async def Run(  # noqa: N802  # the method's name in the protocol
-        self, request: SessionRequest, context: grpc.aio.ServicerContext
-    ) -> AsyncIterator[SessionEvent]:
-        """Open a session and tell what it opens; it ends with the call."""
-        try:
-            params = SessionParameters.decode(request.parameters)
-            self._check_members(params)
-            session = LiveSession(params, join_seconds=request.join_seconds, stage_seconds=request.stage_seconds)
-            self._book.enter(session)
-        except (ValueError, DuraError) as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-            return
-        try:
-            while (event := await session.events.get()) is not None:
-                yield _event(event)
-                if not isinstance(event, Opened):
-                    return
-        finally:
-            self._book.remove(session)
-            await session.end("the run was cancelled")
-
-    def _check_members(self, params: SessionParameters) -> None:
-        roster = self._watch.now()
-        for member in params.members:
-            site = roster.site(member.name)
-            if site is None or site.identity_key().public_bytes_raw() != member.identity:
-                raise TrustError(f"{member.name} is not on the present roster with these keys")
-
-
-def _event(event: object) -> SessionEvent:
-    if isinstance(event, Opened):
-        total = event.total.astype("<i8").tobytes()
-        return SessionEvent(opened=OpenedEvent(step=event.step, contributors=event.contributors, total=total))
-    return SessionEvent(lost=LostEvent(message=event.message, gone=event.gone))  # type: ignore[attr-defined]  # the other kind
+def _is_member(params: SessionParameters, peer: Peer) -> bool:
+    identity = peer.site.identity_key().public_bytes_raw()
+    return any((member.name, member.identity) == (peer.site.name, identity) for member in params.members)

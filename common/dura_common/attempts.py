@@ -1,0 +1,123 @@
+"""Attempts of one session: what a loss leads to, decided from what every site has sent. Pure, on both sides.
+
+A session is known by its parameters, which every site builds from the approved study. It runs as attempts: each has
+fresh keys for all its members, begins after the sums that are opened already, and has a **draw** number. A site
+sends at most one vector for each step and draw, and one draw only to one set of members; so a vector that left a
+site under masks can come again only as the very same bytes to the very same sites, which reveals nothing that the
+first sending did not. Everything else is a new draw: fresh sample, fresh noise, and the ledger pays again.
+All of this enters the context of the attempt and with it every key: a coordinator that tells two sites different
+attempts, draws, members or opened sums gets masks that do not cancel and signatures that do not hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dura_common.secagg import Kind, SessionParameters, smallest_threshold
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far one site has come in a session."""
+
+    opened: int
+    """Sums that it has seen."""
+    draw: int = 0
+    """Of its pending vector."""
+    sent_to: tuple[str, ...] = ()
+    """Members to which the pending vector went under masks; empty if it never left the site."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastSum:
+    """The sum that was opened last."""
+
+    values: NDArray[np.int64]
+    contributors: tuple[str, ...]
+
+    def digest(self) -> bytes:
+        """Return the SHA-256 of values and contributors."""
+        names = "\0".join(self.contributors).encode()
+        return hashlib.sha256(hashlib.sha256(names).digest() + encode_values(self.values)).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt as everybody in it must see it."""
+
+    number: int
+    members: tuple[str, ...]
+    """Sorted."""
+    opened: int
+    draw: int
+
+
+class TooFew(Exception):
+    """Fewer sites are left than the study demands."""
+
+
+def next_attempt(params: SessionParameters, number: int, opened: int, positions: Mapping[str, Position]) -> Attempt:
+    """Return the attempt that follows for the sites that attend; those that cannot catch up are left out.
+
+    Raises:
+        TooFew: not enough sites are left.
+    """
+    members = tuple(sorted(name for name, position in positions.items() if 0 <= opened - position.opened <= 1))
+    if len(members) < max(params.minimum, params.colluders + 1):
+        raise TooFew
+    pending = [positions[name] for name in members if positions[name].opened == opened]
+    draw = max((position.draw for position in pending), default=0)
+    sent = [position for position in pending if position.sent_to]
+    same = params.kind is Kind.STEP and all((item.draw, item.sent_to) == (draw, members) for item in sent)
+    # A round sum names its survivors late: the same vector in two of them could be told apart by their difference.
+    return Attempt(number, members, opened, draw if not sent or same else draw + 1)
+
+
+def attempt_parameters(params: SessionParameters, attempt: Attempt, last: LastSum | None) -> SessionParameters:
+    """Return the parameters under which the secure aggregation of one attempt runs.
+
+    Raises:
+        ValueError: members that the session has not, fewer than the study demands, or no sum left to open.
+    """
+    if not set(attempt.members) <= set(params.names) or len(attempt.members) < params.minimum:
+        raise ValueError("the members of an attempt are members of the session, and as many as the study demands")
+    count = len(attempt.members)
+    if params.kind is Kind.STEP:
+        threshold = count
+    elif count == len(params.members):
+        threshold = params.threshold
+    else:
+        threshold = smallest_threshold(count, params.colluders)
+    numbers = b"".join(value.to_bytes(4, "big") for value in (attempt.number, attempt.opened, attempt.draw))
+    known = last.digest() if last else bytes(32)
+    return replace(
+        params,
+        attempt=attempt.number,
+        first_step=params.first_step + attempt.opened,
+        steps=params.steps - attempt.opened,
+        members=tuple(member for member in params.members if member.name in attempt.members),
+        threshold=threshold,
+        context=hashlib.sha256(b"dura attempt 1\0" + params.session_id + numbers + known).hexdigest(),
+    )
+
+
+def encode_values(values: NDArray[np.int64]) -> bytes:
+    """Return a sum as it travels when it is no secret any more: little-endian int64."""
+    return np.ascontiguousarray(values, dtype="<i8").tobytes()
+
+
+def decode_values(content: bytes, length: int) -> NDArray[np.int64]:
+    """Read a sum of ``length`` values.
+
+    Raises:
+        ValueError: another length.
+    """
+    values = np.frombuffer(content, dtype="<i8").astype(np.int64)
+    if values.shape != (length,):
+        raise ValueError(f"expected a sum of {length} values")
+    return values
