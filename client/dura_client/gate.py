@@ -144,7 +144,7 @@ class Gate:
         plan, policy, cohort = admitted.plan, admitted.policy, admitted.cohort
         training = purpose == "train"
         ledger = Ledger(self._home.ledger)
-        entry = ledger.reserve(  # step 5
+        reservation = ledger.reserve(  # step 5
             study=admitted.approved.digest,
             round=round_number,
             purpose=purpose,
@@ -154,10 +154,11 @@ class Gate:
             epsilon_total=policy.epsilon_total,
             delta=policy.delta,
         )
+        reservation.begin()
         result = compute()  # step 6
         if result.shape != (length,) or result.dtype != np.float32 or not np.isfinite(result).all():  # step 7
             raise PolicyError("the result is not a finite vector of the declared length; nothing was released")
-        ledger.settle(entry)  # step 8
+        ledger.settle(reservation.entry)  # step 8
         log.info("released %s of round %d, study %s", purpose, round_number, admitted.approved.digest[:12])
         return result
 

@@ -63,7 +63,7 @@ def test_the_file_is_private(ledger: Ledger, tmp_path: Path) -> None:
 def test_every_commit_is_synchronised_to_the_disk(ledger: Ledger) -> None:
     """Connections of the ledger use synchronous = FULL (2) on a write-ahead log."""
     reserve(ledger, 1)
-    with ledger._store._engine.connect() as connection:
+    with ledger._store._backend.reading() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
 

@@ -11,10 +11,10 @@ import pytest
 from tests.client.ledger_world import DELTA, QUERY, STEP, keys, reserve, rows
 
 from dura_client.ledger import Ledger
-from dura_client.ledger_schema import TRIGGERS
+from dura_client.ledger_sqlite import TRIGGERS
 from dura_common.errors import InputError, TrustError
 
-TAIL = "purpose, cohort, event, delta, epsilon_per_study, epsilon_total, time, hash, hash"
+TAIL = "purpose, attempt, cohort, event, delta, epsilon_per_study, epsilon_total, time, hash, hash"
 """Columns of a forged row that continues the chain but for its own hash."""
 
 
@@ -177,10 +177,10 @@ def test_a_damaged_page_is_noticed(path: Path) -> None:
 def test_a_ledger_of_a_newer_dura_is_not_touched(path: Path) -> None:
     """An unknown format is refused with both numbers, not guessed."""
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute("PRAGMA user_version = 3")
     connection.close()
     before = rows(path)
-    with pytest.raises(InputError, match="format 2"):
+    with pytest.raises(InputError, match="format 3"):
         reserve(Ledger(path), 9)
     assert rows(path) == before
 

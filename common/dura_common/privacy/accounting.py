@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 
 from dura_common.privacy.events import Gaussian, SampledGaussian
@@ -24,9 +24,6 @@ epsilon infinite."""
 MOST_STEPS = 1 << 20
 """Largest number of steps that is looked for."""
 
-Mechanisms = tuple[tuple[Sampled, int], ...]
-
-
 def epsilon_of(events: Iterable[SampledGaussian | Gaussian], delta: float) -> float:
     """Return epsilon of all events together on one patient, add/remove one patient.
 
@@ -35,16 +32,18 @@ def epsilon_of(events: Iterable[SampledGaussian | Gaussian], delta: float) -> fl
     """
     if not 0 < delta < 1:
         raise ValueError(f"delta must lie between 0 and 1, got {delta}")
-    return _epsilon(mechanisms_of(events), delta)
-
-
-def mechanisms_of(events: Iterable[SampledGaussian | Gaussian]) -> Mechanisms:
-    """Group equal mechanisms and add up how often they ran: composition does not depend on order."""
+    # Equal mechanisms are one that ran more often: composition does not depend on order.
     totals: Counter[Sampled] = Counter()
     for event in events:
         mechanism, times = mechanism_of(event)
         totals[mechanism] += times
-    return tuple(sorted(totals.items(), key=lambda item: (item[0].participation, item[0].noise_multiplier)))
+    return epsilon_of_mechanisms(totals, delta)
+
+
+def epsilon_of_mechanisms(totals: Mapping[Sampled, int], delta: float) -> float:
+    """Return epsilon of mechanisms that each ran a number of times on one patient."""
+    items = sorted(totals.items(), key=lambda item: (item[0].participation, item[0].noise_multiplier))
+    return _epsilon(tuple(items), delta)
 
 
 def mechanism_of(event: SampledGaussian | Gaussian) -> tuple[Sampled, int]:
@@ -55,7 +54,7 @@ def mechanism_of(event: SampledGaussian | Gaussian) -> tuple[Sampled, int]:
 
 
 @lru_cache(maxsize=4096)
-def _epsilon(mechanisms: Mechanisms, delta: float) -> float:
+def _epsilon(mechanisms: tuple[tuple[Sampled, int], ...], delta: float) -> float:
     if not mechanisms:
         return 0.0
     if any(mechanism.noise_multiplier < SMALLEST_NOISE for mechanism, _ in mechanisms):
