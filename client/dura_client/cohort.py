@@ -15,6 +15,7 @@ from dura_client.data.prepare import PatientData, prepare
 from dura_client.data.registry import load_dataset
 from dura_client.home import SiteHome
 from dura_client.keys import SiteKeys
+from dura_client.site_ledger import site_ledger
 from dura_client.training.patient import TrainingPatient
 from dura_client.training.split import held_out
 from dura_common.errors import InputError
@@ -38,10 +39,11 @@ class Cohort:
 def load_cohort(
     home: SiteHome, study: Study, dataset: str, *, progress: Callable[[int, int], None] | None = None
 ) -> Cohort:
-    """Prepare the data set for the study's contract (cached on disk) and split it.
+    """Prepare the data set for the study's contract (cached on disk), without withdrawn patients, and split it.
 
     Raises:
         InputError: the data set is unknown, unreadable or does not fulfil the contract.
+        TrustError: the ledger, which knows who has withdrawn, cannot be trusted.
     """
     registered = load_dataset(home, dataset)
     prepared = prepare(
@@ -49,6 +51,7 @@ def load_cohort(
         study.data,
         cache=home.cache,
         pseudonym_key=SiteKeys(home).pseudonym_key(),
+        leave_out=site_ledger(home).withdrawn(),
         progress=progress,
     )
     if study.evaluation.split == "recordings":

@@ -29,9 +29,9 @@ from torch import nn
 from dura_client.approvals import ApprovedStudy, require_approved
 from dura_client.cohort import Cohort, load_cohort
 from dura_client.home import SiteHome
-from dura_client.ledger import Ledger
 from dura_client.policy import load_policy
 from dura_client.settings import load_settings
+from dura_client.site_ledger import site_ledger
 from dura_client.training.engine import train_round
 from dura_client.training.evaluation import release_sums, score
 from dura_common.errors import InputError, PolicyError
@@ -67,7 +67,7 @@ class Gate:
     def __init__(self, home: SiteHome, *, clock: Callable[[], datetime]) -> None:
         self._home = home
         self._clock = clock
-        self._cohorts: dict[str, Cohort] = {}
+        self._cohorts: dict[tuple[str, frozenset[str]], Cohort] = {}
 
     def train(self, digest: str, round_number: int, parameters: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run one round of private steps from ``parameters`` (1-D float32) and return the new parameters.
@@ -126,10 +126,12 @@ class Gate:
         return _Admitted(approved, plan, policy, cohort, model)
 
     def _cohort(self, approved: ApprovedStudy) -> Cohort:
-        known = self._cohorts.get(approved.digest)
+        # A withdrawal takes effect at the next request, so the patients in memory are those of one state of it.
+        key = (approved.digest, site_ledger(self._home).withdrawn())
+        known = self._cohorts.get(key)
         if known is None:
             known = load_cohort(self._home, approved.study, approved.dataset)
-            self._cohorts = {approved.digest: known}  # one study at a time stays in memory
+            self._cohorts = {key: known}  # one study at a time stays in memory
         return known
 
     def _release(
@@ -143,8 +145,8 @@ class Gate:
     ) -> NDArray[np.float32]:
         plan, policy, cohort = admitted.plan, admitted.policy, admitted.cohort
         training = purpose == "train"
-        ledger = Ledger(self._home.ledger)
-        reservation = ledger.reserve(  # step 5
+        ledger = site_ledger(self._home)
+        entry = ledger.reserve(  # step 5
             study=admitted.approved.digest,
             round=round_number,
             purpose=purpose,
@@ -154,11 +156,10 @@ class Gate:
             epsilon_total=policy.epsilon_total,
             delta=policy.delta,
         )
-        reservation.begin()
         result = compute()  # step 6
         if result.shape != (length,) or result.dtype != np.float32 or not np.isfinite(result).all():  # step 7
             raise PolicyError("the result is not a finite vector of the declared length; nothing was released")
-        ledger.settle(reservation.entry)  # step 8
+        ledger.settle(entry)  # step 8
         log.info("released %s of round %d, study %s", purpose, round_number, admitted.approved.digest[:12])
         return result
 

@@ -63,6 +63,11 @@ class SiteHome:
         return self.path / "ledger.db"
 
     @property
+    def ledger_location(self) -> Path:
+        """Where the ledger lies, if that is not the file above; written once."""
+        return self.path / "ledger.location"
+
+    @property
     def policy(self) -> Path:
         """The privacy officer's rules."""
         return self.path / "policy.toml"

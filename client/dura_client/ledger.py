@@ -2,17 +2,17 @@
 
 Rules: the ledger keeps events, never epsilons, and composes them afresh for every question. A release is first
 reserved, durably, then computed, then settled; a reservation that was never settled counts as spent, because a crash
-does not tell what had left. Only the process that reserved may refund, and only while it has not begun to compute:
-nobody else can know. A round of a study is reserved once for each purpose. A patient pays for the cohorts that he or
-she was in and for no others, and is in no cohort after a withdrawal.
+does not tell what had left. A refund is possible only to the process that reserved, only if it asked for that, and
+only before it begins to compute: nobody else can know that nothing left. A round of a study is reserved once for each
+purpose. A patient pays for the cohorts that he or she was in and for no others, and is in no cohort after a
+withdrawal.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -38,21 +38,6 @@ class WithdrawnPatient(StateError):
     """The cohort holds a patient who takes part in nothing any more."""
 
 
-@dataclass(slots=True)
-class Reservation:
-    """The right to compute one release, held by the process that reserved it."""
-
-    entry: int
-    """Its row."""
-    release: Release
-    process: int = field(default_factory=os.getpid)
-    begun: bool = False
-
-    def begin(self) -> None:
-        """Say that computing begins: from now on the reservation counts as spent, whatever happens."""
-        self.begun = True
-
-
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One row of the ledger; a withdrawal has no study, round, purpose and event."""
@@ -62,7 +47,8 @@ class Entry:
     study: str | None
     round: int | None
     purpose: Purpose | None
-    attempt: int | None
+    repeat: int | None
+    """0 for the round; from 1 on, a draw that was made again after a loss."""
     patients: int
     """Size of the cohort; for the site's own eyes."""
     event: Event | None
@@ -138,9 +124,10 @@ class Ledger:
         epsilon_per_study: float,
         epsilon_total: float,
         delta: float,
-        again: bool = False,
-    ) -> Reservation:
-        """Record durably that ``event`` is about to happen to ``patients``.
+        repeat: int = 0,
+        refundable: bool = False,
+    ) -> int:
+        """Record durably that ``event`` is about to happen to ``patients``; return the id for :meth:`settle`.
 
         Args:
             study: digest of the study.
@@ -151,19 +138,24 @@ class Ledger:
             epsilon_per_study: most that this study may cost any of them, this event included.
             epsilon_total: most that everything may cost any of them.
             delta: where both caps hold.
-            again: pay once more for a round whose earlier attempt failed; never used to answer twice.
+            repeat: 0 for the round; from 1 on, the number of a draw that has to be made again after a loss.
+            refundable: whether :meth:`refund` may give it back until :meth:`begin` is called, which the caller then
+                must do before anything is computed.
 
         Raises:
-            RepeatedRound: reserved before and not refunded, and ``again`` is false.
+            RepeatedRound: reserved before and not refunded.
             WithdrawnPatient: one of the patients has withdrawn; nothing was recorded.
             BudgetError: a patient would exceed a cap; nothing was recorded.
             TrustError: the ledger was tampered with.
             HostError: it could not be written; nothing was recorded.
         """
-        _check_arguments(study, round, tuple(patients), epsilon_per_study, epsilon_total, delta)
+        _check_arguments(study, round, repeat, tuple(patients), epsilon_per_study, epsilon_total, delta)
+        release = Release(study, round, purpose, repeat)
         with self._store.writing() as writer:
             book = writer.book
-            release = _next_attempt(book, study, round, purpose, again=again)
+            before = book.last.get(release)
+            if before is not None and before.kind != "refund":
+                raise RepeatedRound(f"{purpose} round {round} of this study was recorded before")
             if not book.withdrawn.isdisjoint(patients):
                 raise WithdrawnPatient("a patient of the cohort has withdrawn since it was loaded")
             charge = spending_of([event])
@@ -181,7 +173,8 @@ class Ledger:
                 study=study,
                 round=round,
                 purpose=purpose,
-                attempt=release.attempt,
+                repeat=repeat,
+                attempt=1 if before is None else (before.attempt or 0) + 1,
                 cohort=writer.add_cohort(patients),
                 event=None if event is None else event_to_json(event),
                 delta=float(delta),
@@ -190,7 +183,9 @@ class Ledger:
                 time=self._now(),
             )
             entry = writer.add(content)
-        return Reservation(entry, release)
+        if refundable:
+            self._store.hold(entry)
+        return entry
 
     def settle(self, entry: int) -> None:
         """Record that the reserved release was made; the cost stays what it was.
@@ -200,25 +195,30 @@ class Ledger:
             TrustError: the ledger was tampered with.
             HostError: it could not be written.
         """
+        self.begin(entry)
         with self._store.writing() as writer:
             writer.add(_open(writer.book, entry).followed_by("settle", self._now()))
 
-    def refund(self, reservation: Reservation) -> None:
+    def begin(self, entry: int) -> None:
+        """Say that computing begins: from now on a refundable reservation counts as spent, whatever happens."""
+        self._store.release(entry)
+
+    def refund(self, entry: int) -> None:
         """Give back what was reserved, since nothing was computed; a row of its own says so.
 
         Raises:
-            StateError: another process reserved it, or computing has begun, or it is settled or refunded: it stays
-                spent.
+            StateError: this process did not reserve it as refundable, or computing has begun, or it is closed: it
+                stays spent.
             TrustError: the ledger was tampered with.
             HostError: it could not be written; it stays spent.
         """
-        if reservation.process != os.getpid():
-            raise StateError("only the process that reserved a release knows that nothing was computed; it stays spent")
-        if reservation.begun:
-            raise StateError("computing had begun; the reservation stays spent")
+        if not self._store.release(entry):
+            raise StateError(
+                f"reservation {entry} stays spent: nothing shows that nothing was computed",
+                hint="Only the process that reserved can refund, and only before it begins to compute.",
+            )
         with self._store.writing() as writer:
-            writer.add(_open(writer.book, reservation.entry).followed_by("refund", self._now()))
-        reservation.begun = True  # this right is used up
+            writer.add(_open(writer.book, entry).followed_by("refund", self._now()))
 
     def withdraw(self, patient: str) -> bool:
         """Record that a patient takes part in nothing from here on; return whether that is new.
@@ -320,7 +320,7 @@ class Ledger:
             result = []
             for study in dict.fromkeys(row.release.study for row in reserved):
                 rows = [row for row in reserved if row.study == study]
-                states = [book.states[row.release] for row in rows]
+                states = [_state(book, row) for row in rows]
                 kept = [row for row, state in zip(rows, states, strict=True) if state != "refund"]
                 result.append(
                     StudySpending(
@@ -348,7 +348,7 @@ class Ledger:
                     study=row.study,
                     round=row.round,
                     purpose=cast("Purpose | None", row.purpose),
-                    attempt=row.attempt,
+                    repeat=row.repeat,
                     patients=book.sizes[row.cohort],
                     event=None if row.event is None else event_from_json(row.event),
                     time=datetime.fromisoformat(row.time),
@@ -385,14 +385,10 @@ class Ledger:
         return self._clock().astimezone(UTC).isoformat(timespec="seconds")
 
 
-def _next_attempt(book: Book, study: str, round_number: int, purpose: str, *, again: bool) -> Release:
-    """Return the release that may be reserved now."""
-    attempt = 1
-    while (state := book.states.get(Release(study, round_number, purpose, attempt))) is not None:
-        if state == "settle" or (state == "reserve" and not again):
-            raise RepeatedRound(f"{purpose} round {round_number} of this study was recorded before")
-        attempt += 1
-    return Release(study, round_number, purpose, attempt)
+def _state(book: Book, reserved: Content) -> str:
+    """Return the kind of the last row of a reservation."""
+    last = book.last[reserved.release]
+    return last.kind if last.attempt == reserved.attempt else "refund"  # only after a refund there is another attempt
 
 
 def _open(book: Book, entry: int) -> Content:
@@ -400,8 +396,8 @@ def _open(book: Book, entry: int) -> Content:
     if not 1 <= entry <= len(book.rows) or book.rows[entry - 1].kind != "reserve":
         raise StateError(f"the ledger has no reservation {entry}")
     reserved = book.rows[entry - 1]
-    if book.states[reserved.release] != "reserve":
-        raise StateError(f"reservation {entry} is closed already ({book.states[reserved.release]})")
+    if _state(book, reserved) != "reserve":
+        raise StateError(f"reservation {entry} is closed already ({_state(book, reserved)})")
     return reserved
 
 
@@ -424,7 +420,7 @@ def _apart(
 def _history(book: Book, patient: str, delta: float) -> tuple[PatientInStudy, ...]:
     cohorts = book.cohorts_with(patient)
     rows = [row for row in book.rows if row.kind == "reserve" and row.cohort in cohorts]
-    kept = [row for row in rows if book.states[row.release] != "refund"]
+    kept = [row for row in rows if _state(book, row) != "refund"]
     result = []
     for study in dict.fromkeys(row.release.study for row in kept):
         mine = [row for row in kept if row.study == study]
@@ -432,7 +428,7 @@ def _history(book: Book, patient: str, delta: float) -> tuple[PatientInStudy, ..
             purpose: tuple(sorted({row.release.round for row in mine if row.purpose == purpose}))
             for purpose in ("train", "evaluate")
         }
-        settled = [r.release.round for r in mine if r.purpose == "train" and book.states[r.release] == "settle"]
+        settled = [row.release.round for row in mine if row.purpose == "train" and _state(book, row) == "settle"]
         priced = any(row.event for row in mine)
         result.append(
             PatientInStudy(
@@ -466,10 +462,10 @@ def _check_order(book: Book) -> None:
 
 
 def _check_arguments(
-    study: str, round_number: int, patients: tuple[str, ...], per_study: float, total: float, delta: float
+    study: str, round_number: int, repeat: int, patients: tuple[str, ...], per_study: float, total: float, delta: float
 ) -> None:
-    if not study or round_number < 1:
-        raise ValueError("a reservation names a study and a round from 1 on")
+    if not study or round_number < 1 or repeat < 0:
+        raise ValueError("a reservation names a study, a round from 1 on and a repetition from 0 on")
     _check_cohort(patients)
     if not (per_study > 0 and total > 0 and 0 < delta < 1):
         raise ValueError("caps must be positive and delta between 0 and 1")

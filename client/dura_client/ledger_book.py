@@ -8,6 +8,7 @@ yes), a composition continued from the last answer, and the tight epsilon of the
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -27,7 +28,10 @@ MOST_EXACT = 64
 """Groups whose epsilon is computed tightly for a figure; beyond that a figure is an upper bound, never too low."""
 
 MARGIN = 1e-3
-"""Closer to the cap than this, the tight epsilon alone decides: a continued composition lies on another grid."""
+"""Closer below the cap than this, relatively, the tight epsilon alone decides: a continued composition lies on another
+grid."""
+EXCESS = 0.02
+"""Further above the cap than this, a continued composition decides by itself."""
 
 Spending = Counter[Sampled]
 """Mechanism to how often it ran."""
@@ -62,8 +66,8 @@ class Book:
         """Cohorts that rows are about."""
         self.withdrawn: set[str] = set()
         """Keys of patients who take part in nothing any more."""
-        self.states: dict[Release, str] = {}
-        """Release to the kind of its last row."""
+        self.last: dict[Release, Content] = {}
+        """Release to its last row."""
         self._index: dict[str, int] = {}
         self._patients: dict[str, NDArray[np.int64]] = {}
         self._spent: dict[str, dict[str, Spending]] = {}  # study, cohort
@@ -92,7 +96,7 @@ class Book:
         if row.kind == "withdraw":
             self.withdrawn.update(self.keys_of(row.cohort))
             return
-        self.states[row.release] = row.kind
+        self.last[row.release] = row
         if row.kind != "settle" and row.event is not None:
             mechanism, times = mechanism_in(row.event)
             spent = self._spent.setdefault(row.release.study, {}).setdefault(row.cohort, Counter())
@@ -150,12 +154,9 @@ class Book:
             joined: Spending = Counter()
             for total in totals.values():
                 joined |= total  # the maximum of each: more than any of them
-            if self._continues(joined, charge, cap, delta):
+            if self._continued(joined, charge, delta) <= cap * (1 - MARGIN):
                 return True
-        return all(
-            self._continues(total, charge, cap, delta) or epsilon_of_mechanisms(total + charge, delta) <= cap
-            for total in totals.values()
-        )
+        return all(self._one_fits(total, charge, cap, delta) for total in totals.values())
 
     def most(self, delta: float, study: str | None = None) -> float:
         """Return epsilon of the patient who spent most; see :data:`MOST_EXACT` for when it is a bound."""
@@ -204,24 +205,33 @@ class Book:
             self._groups[patients, cohorts] = known  # holds for ever, since cohorts never change
         return known
 
-    def _continues(self, spent: Spending, charge: Spending, cap: float, delta: float) -> bool:
-        """Tell whether spending continued by a charge stays under the cap by a composition that is remembered."""
+    def _one_fits(self, spent: Spending, charge: Spending, cap: float, delta: float) -> bool:
+        continued = self._continued(spent, charge, delta)
+        if continued <= cap * (1 - MARGIN):
+            return True
+        return continued <= cap * (1 + EXCESS) and epsilon_of_mechanisms(spent + charge, delta) <= cap
+
+    def _continued(self, spent: Spending, charge: Spending, delta: float) -> float:
+        """Return epsilon after a charge, from a composition that is remembered and continued."""
         after = spent + charge
         if any(mechanism.noise_multiplier < SMALLEST_NOISE for mechanism in after):
-            return False
+            return math.inf
         composition = self._compositions.get(_mark(after))
         if composition is None:
-            before = self._compositions.get(_mark(spent))
-            if before is None and spent:
-                before = Composition.of(tuple(spent.items()))
-                self._remember(spent, before)
-            composition = before
+            composition = self._composed(spent) if spent else None
             for item in charge.items():
                 composition = Composition.of([item]) if composition is None else composition.then(*item)
-        if composition is None or not composition.epsilon(delta) <= cap * (1 - MARGIN):
-            return False
+        if composition is None:
+            return 0.0
         self._remember(after, composition)
-        return True
+        return composition.epsilon(delta)
+
+    def _composed(self, spent: Spending) -> Composition:
+        known = self._compositions.get(_mark(spent))
+        if known is None:
+            known = Composition.of(tuple(spent.items()))
+            self._remember(spent, known)
+        return known
 
     def _remember(self, spent: Spending, composition: Composition) -> None:
         self._compositions[_mark(spent)] = composition

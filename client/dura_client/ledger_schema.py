@@ -36,6 +36,7 @@ ENTRIES = sa.Table(
     sa.Column("study", sa.Text),
     sa.Column("round", sa.Integer),
     sa.Column("purpose", sa.Text),
+    sa.Column("repeat", sa.Integer),
     sa.Column("attempt", sa.Integer),
     sa.Column("cohort", sa.Text, sa.ForeignKey("cohort.digest"), nullable=False),
     sa.Column("event", sa.Text),
@@ -45,7 +46,7 @@ ENTRIES = sa.Table(
     sa.Column("time", sa.Text, nullable=False),
     sa.Column("previous", sa.Text, nullable=False),
     sa.Column("hash", sa.Text, nullable=False),
-    sa.UniqueConstraint("study", "round", "purpose", "attempt", "kind"),
+    sa.UniqueConstraint("study", "round", "purpose", "repeat", "attempt", "kind"),
     # Never gives an id again, so that a removed last row leaves a gap that the chain alone would not show.
     sqlite_autoincrement=True,
 )
@@ -59,12 +60,12 @@ WITHDRAWN_ONCE = sa.Index(
 
 
 class Release(NamedTuple):
-    """What is reserved once: a round of a study, for a purpose, and which attempt at it."""
+    """What is reserved once: a round of a study for a purpose, or one draw of it that had to be made again."""
 
     study: str
     round: int
     purpose: str
-    attempt: int
+    repeat: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +76,10 @@ class Content:
     study: str | None
     round: int | None
     purpose: str | None
+    repeat: int | None
+    """0 for the round itself; from 1 on, a draw that was made again after a loss."""
     attempt: int | None
-    """From 1 on; more than one after a refund, or where a failed attempt is charged again."""
+    """From 1 on; the reservation after a refund is the next one."""
     cohort: str
     """Digest of the patients' keys."""
     event: str | None
@@ -94,9 +97,9 @@ class Content:
         Raises:
             ValueError: it is a withdrawal.
         """
-        if self.study is None or self.round is None or self.purpose is None or self.attempt is None:
+        if self.study is None or self.round is None or self.purpose is None or self.repeat is None:
             raise ValueError("a withdrawal belongs to no release")
-        return Release(self.study, self.round, self.purpose, self.attempt)
+        return Release(self.study, self.round, self.purpose, self.repeat)
 
     def followed_by(self, kind: str, time: str) -> Content:
         """Return the row that settles or refunds this reservation."""
@@ -105,7 +108,7 @@ class Content:
 
 def withdrawal(cohort: str, time: str) -> Content:
     """Return the row that takes the only patient of ``cohort`` out of everything that follows."""
-    return Content("withdraw", None, None, None, None, cohort, None, None, None, None, time)
+    return Content("withdraw", None, None, None, None, None, cohort, None, None, None, None, time)
 
 
 def cohort_text(patients: tuple[str, ...]) -> str:

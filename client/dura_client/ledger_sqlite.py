@@ -27,8 +27,8 @@ WAIT_SECONDS = 60
 _REFUSAL = "BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
 _TAKEN = {
     "cohort": "digest = NEW.digest",
-    "entry": "id = NEW.id OR (study, round, purpose, attempt, kind) = "
-    "(NEW.study, NEW.round, NEW.purpose, NEW.attempt, NEW.kind) "
+    "entry": "id = NEW.id OR (study, round, purpose, repeat, attempt, kind) = "
+    "(NEW.study, NEW.round, NEW.purpose, NEW.repeat, NEW.attempt, NEW.kind) "
     "OR (kind = 'withdraw' AND NEW.kind = 'withdraw' AND cohort = NEW.cohort)",
 }
 TRIGGERS = {

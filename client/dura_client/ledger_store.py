@@ -37,10 +37,12 @@ class _Verified:
     mark: object | None = None
     since: float = 0.0
     """When everything was last verified (monotonic seconds)."""
+    held: set[int] = field(default_factory=set)
+    """Reservations of this process for which nothing has been computed yet."""
 
 
 _VERIFIED: dict[str, _Verified] = {}
-# A child must not wait for a lock that a thread of its parent held.
+# A child must not wait for a lock that a thread of its parent held, nor give back what its parent reserved.
 os.register_at_fork(after_in_child=_VERIFIED.clear)
 
 
@@ -94,6 +96,17 @@ class LedgerStore:
                 yield writer
             writer.publish()
             self._remember(known, writer.book, trusted)
+
+    def hold(self, entry: int) -> None:
+        """Remember that this process reserved ``entry`` and has computed nothing for it."""
+        self._known().held.add(entry)
+
+    def release(self, entry: int) -> bool:
+        """Forget a held entry; return whether it was held."""
+        held = self._known().held
+        known = entry in held
+        held.discard(entry)
+        return known
 
     def _known(self) -> _Verified:
         return _VERIFIED.setdefault(self._backend.location, _Verified())

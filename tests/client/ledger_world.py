@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dura_client.ledger import Ledger, Reservation
+from dura_client.ledger import Ledger
 from dura_common.privacy import Event, Gaussian, SampledGaussian
 
 DELTA = 1e-3
@@ -25,7 +25,7 @@ def keys(*numbers: int) -> tuple[str, ...]:
     return tuple(key(number) for number in numbers)
 
 
-def hold(ledger: Ledger, number: int, patients: Sequence[str] = keys(1, 2), **changes: Any) -> Reservation:
+def reserve(ledger: Ledger, number: int, patients: Sequence[str] = keys(1, 2), **changes: Any) -> int:
     """Reserve training round ``number`` of a study under generous caps; ``changes`` replace arguments."""
     arguments: dict[str, Any] = {
         "study": "a" * 64,
@@ -38,11 +38,6 @@ def hold(ledger: Ledger, number: int, patients: Sequence[str] = keys(1, 2), **ch
         "delta": DELTA,
     }
     return ledger.reserve(**{**arguments, **changes})
-
-
-def reserve(ledger: Ledger, number: int, patients: Sequence[str] = keys(1, 2), **changes: Any) -> int:
-    """Reserve like :func:`hold` and return the row."""
-    return hold(ledger, number, patients, **changes).entry
 
 
 def releases(ledger: Ledger) -> list[tuple[str, int | None, str | None, Event | None]]:
@@ -74,7 +69,7 @@ def reserve(path, number):
     return Ledger(path).reserve(
         study="a" * 64, round=number, purpose="train", patients=COHORT, event=None,
         epsilon_per_study=8.0, epsilon_total=8.0, delta=1e-3,
-    ).entry
+    )
 
 def settle(path, entry):
     Ledger(path).settle(entry)
