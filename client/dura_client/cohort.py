@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dura_client.approvals import ApprovedStudy
 from dura_client.data.prepare import PatientData, prepare
 from dura_client.data.registry import load_dataset
 from dura_client.home import SiteHome
@@ -34,6 +35,30 @@ class Cohort:
     held_out: tuple[TrainingPatient, ...]
     held_out_keys: tuple[str, ...]
     public: bool
+
+
+class Cohorts:
+    """The cohort of the study that is under way; a withdrawal takes effect when it is asked for again.
+
+    Args:
+        home: the site's folder.
+    """
+
+    def __init__(self, home: SiteHome) -> None:
+        self._home = home
+        self._known: dict[tuple[str, frozenset[str]], Cohort] = {}
+
+    def of(self, approved: ApprovedStudy) -> Cohort:
+        """Return the cohort of a study without anybody who has withdrawn by now.
+
+        Raises:
+            DuraError: as for :func:`load_cohort`.
+        """
+        key = (approved.digest, site_ledger(self._home).withdrawn())
+        if key not in self._known:
+            # One study at a time stays in memory.
+            self._known = {key: load_cohort(self._home, approved.study, approved.dataset)}
+        return self._known[key]
 
 
 def load_cohort(

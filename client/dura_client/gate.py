@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dura_client.approvals import ApprovedStudy, require_approved
-from dura_client.cohort import Cohort, load_cohort
+from dura_client.cohort import Cohort, Cohorts
 from dura_client.home import SiteHome
 from dura_client.policy import load_policy
 from dura_client.settings import load_settings
@@ -67,7 +67,7 @@ class Gate:
     def __init__(self, home: SiteHome, *, clock: Callable[[], datetime]) -> None:
         self._home = home
         self._clock = clock
-        self._cohorts: dict[tuple[str, frozenset[str]], Cohort] = {}
+        self._cohorts = Cohorts(home)
 
     def train(self, digest: str, round_number: int, parameters: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run one round of private steps from ``parameters`` (1-D float32) and return the new parameters.
@@ -113,7 +113,7 @@ class Gate:
         approved = require_approved(self._home, digest, self._clock())  # step 1
         study = approved.study
         _check_round(study, round_number, purpose)  # step 2
-        cohort = self._cohort(approved)
+        cohort = self._cohorts.of(approved)
         policy = load_policy(self._home)
         name = load_settings(self._home).name
         plan = plan_of(study)
@@ -124,15 +124,6 @@ class Gate:
         model = build_model(study)
         load_vector(model, parameters)  # step 4: refuses a wrong length and non-finite values
         return _Admitted(approved, plan, policy, cohort, model)
-
-    def _cohort(self, approved: ApprovedStudy) -> Cohort:
-        # A withdrawal takes effect at the next request, so the patients in memory are those of one state of it.
-        key = (approved.digest, site_ledger(self._home).withdrawn())
-        known = self._cohorts.get(key)
-        if known is None:
-            known = load_cohort(self._home, approved.study, approved.dataset)
-            self._cohorts = {key: known}  # one study at a time stays in memory
-        return known
 
     def _release(
         self,
