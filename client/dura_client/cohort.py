@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dura_client.approvals import ApprovedStudy
 from dura_client.data.prepare import PreparedData, prepare
 from dura_client.data.privacy_class import Step
 from dura_client.data.registry import load_dataset
 from dura_client.home import SiteHome
 from dura_client.keys import SiteKeys
+from dura_client.site_ledger import site_ledger
 from dura_client.training.patient import TrainingPatient
 from dura_client.training.split import held_out
 from dura_common.errors import InputError
@@ -38,13 +40,38 @@ class Cohort:
     """What the recordings went through; the engine and the gate refuse a step that nobody vouches for."""
 
 
+class Cohorts:
+    """The cohort of the study that is under way; a withdrawal takes effect when it is asked for again.
+
+    Args:
+        home: the site's folder.
+    """
+
+    def __init__(self, home: SiteHome) -> None:
+        self._home = home
+        self._known: dict[tuple[str, frozenset[str]], Cohort] = {}
+
+    def of(self, approved: ApprovedStudy) -> Cohort:
+        """Return the cohort of a study without anybody who has withdrawn by now.
+
+        Raises:
+            DuraError: as for :func:`load_cohort`.
+        """
+        key = (approved.digest, site_ledger(self._home).withdrawn())
+        if key not in self._known:
+            # One study at a time stays in memory.
+            self._known = {key: load_cohort(self._home, approved.study, approved.dataset)}
+        return self._known[key]
+
+
 def load_cohort(
     home: SiteHome, study: Study, dataset: str, *, progress: Callable[[int, int], None] | None = None
 ) -> Cohort:
-    """Prepare the data set for the study's contract (cached on disk) and split it.
+    """Prepare the data set for the study's contract (cached on disk), without withdrawn patients, and split it.
 
     Raises:
         InputError: the data set is unknown, unreadable or does not fulfil the contract.
+        TrustError: the ledger, which knows who has withdrawn, cannot be trusted.
     """
     registered = load_dataset(home, dataset)
     prepared = prepare(
@@ -52,6 +79,7 @@ def load_cohort(
         study.data,
         cache=home.cache,
         pseudonym_key=SiteKeys(home).pseudonym_key(),
+        leave_out=site_ledger(home).withdrawn(),
         progress=progress,
     )
     if study.evaluation.split == "recordings":

@@ -40,6 +40,10 @@ class _Record:
     """Digest of the state that it was computed from."""
 
 
+def _nothing(_entry: int) -> None:
+    """Stand for a ledger before :meth:`RoundDraws.begin`."""
+
+
 class RoundDraws:
     """The draws of one purpose in one round of one study.
 
@@ -57,15 +61,19 @@ class RoundDraws:
         self._record = _Record(0, "")
         self._vector: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self._reserve: Reserve | None = None
+        self._computing: Callable[[int], None] = _nothing
         self._repeats = 0
+        self.untouched = True
+        """Whether nothing was computed yet: what was reserved may be given back."""
         self.entries: list[int] = []
         """Entries of the ledger to settle in the end."""
 
-    def begin(self, reserve: Reserve, *, first_step: int, repeated: bool) -> None:
+    def begin(self, reserve: Reserve, computing: Callable[[int], None], *, first_step: int, repeated: bool) -> None:
         """Reserve the round unless that was done before.
 
         Args:
             reserve: writes the ledger.
+            computing: tells the ledger that from now on a reservation cannot be given back.
             first_step: the first step that is asked for; earlier ones are not covered any more.
             repeated: whether the coordinator says that this is not the first attempt.
 
@@ -74,7 +82,7 @@ class RoundDraws:
             StateError: the record of a reserved round is lost.
             DuraError: the ledger refuses.
         """
-        self._reserve = reserve
+        self._reserve, self._computing = reserve, computing
         try:
             self.entries.append(reserve(0))
         except RepeatedRound:
@@ -99,6 +107,9 @@ class RoundDraws:
             if self._own_noise and self._record == _Record(step, position):
                 return self._vector
             self._pay()
+        self.untouched = False
+        for entry in self.entries:
+            self._computing(entry)
         vector = draw()
         self._keep(_Record(max(step, self._record.step), position), vector if self._own_noise else vector[:0])
         return vector

@@ -29,14 +29,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from dura_client.approvals import ApprovedStudy, require_approved
-from dura_client.cohort import Cohort, load_cohort
+from dura_client.approvals import require_approved
+from dura_client.cohort import Cohort, Cohorts
 from dura_client.draws import RoundDraws
 from dura_client.home import SiteHome
 from dura_client.ledger import Ledger
 from dura_client.parts import AveragedRound, Evaluation, PaidPart, Setting, SharedSteps, Sums, Work
 from dura_client.policy import load_policy
 from dura_client.settings import SiteSettings, load_settings
+from dura_client.site_ledger import site_ledger
 from dura_common.errors import InputError, PolicyError
 from dura_common.messages import EvaluateRound, SumRound, TrainRound
 from dura_common.models import build, load_vector, parameter_total, state_from_vector
@@ -78,7 +79,7 @@ class Gate:
         self._home = home
         self._sums = sums
         self._clock = clock
-        self._cohorts: dict[str, Cohort] = {}
+        self._cohorts = Cohorts(home)
 
     def train(self, request: TrainRound, vector: NDArray[np.float32]) -> str | None:
         """Make the steps of one round; return the digest of the state after them if this site made them itself.
@@ -135,7 +136,7 @@ class Gate:
         _check_round(study, request.round, purpose)  # step 2
         if settings.name not in request.members:
             raise InputError("this site is not among the members of the sum")
-        cohort = self._cohort(approved)
+        cohort = self._cohorts.of(approved)
         policy = load_policy(self._home)
         plan = plan_of(study)
         findings = judge(
@@ -151,13 +152,6 @@ class Gate:
         agreed = Agreed(approved.digest, study, approved.roster)
         return _Admitted(request, agreed, plan, policy, settings, cohort, build_model(study))
 
-    def _cohort(self, approved: ApprovedStudy) -> Cohort:
-        known = self._cohorts.get(approved.digest)
-        if known is None:
-            known = load_cohort(self._home, approved.study, approved.dataset)
-            self._cohorts = {approved.digest: known}  # one study at a time stays in memory
-        return known
-
     def _setting(self, admitted: _Admitted) -> Setting:
         return Setting(
             study=admitted.agreed.study,
@@ -171,13 +165,19 @@ class Gate:
     @contextmanager
     def _paid(self, admitted: _Admitted, purpose: Purpose, work: Work) -> Iterator[PaidPart]:
         """Reserve before, settle after: steps 5 and 7 around the sums of step 6."""
-        ledger, request = Ledger(self._home.ledger), admitted.request
+        ledger, request = site_ledger(self._home), admitted.request
         first = request.first_step if isinstance(request, TrainRound) else 1
         own_noise = averaged(admitted.agreed.study)
         draws = RoundDraws(self._home, admitted.agreed.digest, purpose, request.round, own_noise=own_noise)
         reserve = self._reserve(ledger, admitted, purpose, first)
-        draws.begin(reserve, first_step=first, repeated=request.attempt > 1)  # step 5
-        yield PaidPart(work, draws, members=request.members, first_step=first)  # step 6
+        draws.begin(reserve, ledger.begin, first_step=first, repeated=request.attempt > 1)  # step 5
+        try:
+            yield PaidPart(work, draws, members=request.members, first_step=first)  # step 6
+        except BaseException:
+            if draws.untouched:  # the sites never came together: nothing was computed, nothing is owed
+                for entry in draws.entries:
+                    ledger.refund(entry)
+            raise
         for entry in draws.entries:  # step 7
             ledger.settle(entry)
         log.info("released %s of round %d, study %s", purpose, request.round, admitted.agreed.digest[:12])
@@ -194,6 +194,7 @@ class Gate:
                 round=admitted.request.round,
                 purpose="train" if training else "evaluate",
                 repeat=repeat,
+                refundable=repeat == 0,
                 patients=cohort.training_keys if training else cohort.held_out_keys,
                 event=_event(admitted, training=training, first_step=first_step, repeat=repeat),
                 epsilon_per_study=min(policy.epsilon_per_study, _declared_epsilon(study, training=training)),

@@ -68,6 +68,11 @@ class SiteHome:
         return self.path / "sums"
 
     @property
+    def ledger_location(self) -> Path:
+        """Where the ledger lies, if that is not the file above; written once."""
+        return self.path / "ledger.location"
+
+    @property
     def policy(self) -> Path:
         """The privacy officer's rules."""
         return self.path / "policy.toml"

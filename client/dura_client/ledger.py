@@ -1,27 +1,31 @@
 """The privacy ledger: what every patient has spent, recorded before it is spent.
 
-Rules: the ledger keeps events, never epsilons, and composes them afresh for every question. A release is
-first reserved, durably, then computed, then settled; a reservation that was never settled counts as spent,
-because a crash does not tell what had left. A round of a study is reserved once for each purpose. A patient
-pays for the cohorts that he or she was in and for no others.
+Rules: the ledger keeps events, never epsilons, and composes them afresh for every question. A release is first
+reserved, durably, then computed, then settled; a reservation that was never settled counts as spent, because a crash
+does not tell what had left. A refund is possible only to the process that reserved, only if it asked for that, and
+only before it begins to compute: nobody else can know that nothing left. A round of a study is reserved once for each
+purpose. A patient pays for the cohorts that he or she was in and for no others, and is in no cohort after a
+withdrawal.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, cast
 
-from dura_client.ledger_schema import Content
-from dura_client.ledger_spending import add, collect, fits, most
+from dura_client.ledger_book import Book, Spending, spending_of
+from dura_client.ledger_schema import Content, Release, withdrawal
 from dura_client.ledger_store import LedgerStore
 from dura_common.errors import BudgetError, StateError, TrustError
 from dura_common.privacy import Event, event_from_json, event_to_json
+from dura_common.privacy.accounting import epsilon_of_mechanisms
 
-Kind = Literal["reserve", "settle"]
+Kind = Literal["reserve", "settle", "refund", "withdraw"]
 Purpose = Literal["train", "evaluate"]
 _KEY = re.compile(r"[0-9a-f]{64}")
 
@@ -30,16 +34,20 @@ class RepeatedRound(StateError):  # named after what happened, as the refusal re
     """This round of the study was reserved before for this purpose, finished or not."""
 
 
+class WithdrawnPatient(StateError):
+    """The cohort holds a patient who takes part in nothing any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One row of the ledger."""
+    """One row of the ledger; a withdrawal has no study, round, purpose and event."""
 
     id: int
     kind: Kind
-    study: str
-    round: int
-    purpose: Purpose
-    repeat: int
+    study: str | None
+    round: int | None
+    purpose: Purpose | None
+    repeat: int | None
     """0 for the round; from 1 on, a draw that was made again after a loss."""
     patients: int
     """Size of the cohort; for the site's own eyes."""
@@ -55,8 +63,10 @@ class StudySpending:
 
     study: str
     releases: int
+    """Reserved and not refunded."""
     unfinished: int
     """Reserved and never settled, now or for ever; counted as spent."""
+    refunded: int
     unaccounted: int
     """Releases without noise (public data)."""
     epsilon: float | None
@@ -66,6 +76,21 @@ class StudySpending:
     def state(self) -> str:
         """``settled``, or ``unfinished`` while a reservation is open."""
         return "unfinished" if self.unfinished else "settled"
+
+
+@dataclass(frozen=True, slots=True)
+class PatientInStudy:
+    """What one study did with one patient."""
+
+    study: str
+    train: tuple[int, ...]
+    """Rounds for which the patient could be drawn."""
+    evaluate: tuple[int, ...]
+    """Rounds after which the patient was scored."""
+    released: int | None
+    """Last training round with the patient that was settled: a model with these contributions left the site."""
+    epsilon: float | None
+    """What the study cost the patient; None without noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +105,12 @@ class Ledger:
     """The ledger of one site.
 
     Args:
-        path: its file; created by the first reservation.
+        target: its file, or the URL of its PostgreSQL database; created by the first row.
         clock: returns the present time (UTC); tests set it.
     """
 
-    def __init__(self, path: Path, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._store = LedgerStore(path)
+    def __init__(self, target: Path | str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._store = LedgerStore(target)
         self._clock = clock
 
     def reserve(
@@ -100,6 +125,7 @@ class Ledger:
         epsilon_total: float,
         delta: float,
         repeat: int = 0,
+        refundable: bool = False,
     ) -> int:
         """Record durably that ``event`` is about to happen to ``patients``; return the id for :meth:`settle`.
 
@@ -113,35 +139,42 @@ class Ledger:
             epsilon_total: most that everything may cost any of them.
             delta: where both caps hold.
             repeat: 0 for the round; from 1 on, the number of a draw that has to be made again after a loss.
+            refundable: whether :meth:`refund` may give it back until :meth:`begin` is called, which the caller then
+                must do before anything is computed.
 
         Raises:
-            RepeatedRound: reserved before.
+            RepeatedRound: reserved before and not refunded.
+            WithdrawnPatient: one of the patients has withdrawn; nothing was recorded.
             BudgetError: a patient would exceed a cap; nothing was recorded.
             TrustError: the ledger was tampered with.
             HostError: it could not be written; nothing was recorded.
         """
-        _check_arguments(study, round, repeat, patients, epsilon_per_study, epsilon_total, delta)
+        _check_arguments(study, round, repeat, tuple(patients), epsilon_per_study, epsilon_total, delta)
+        release = Release(study, round, purpose, repeat)
         with self._store.writing() as writer:
-            snapshot = writer.snapshot
-            if (study, round, purpose, repeat) in {_release(row) for row in snapshot.rows}:
+            book = writer.book
+            before = book.last.get(release)
+            if before is not None and before.kind != "refund":
                 raise RepeatedRound(f"{purpose} round {round} of this study was recorded before")
-            if event is not None:
-                charge = dict.fromkeys(patients, (event_to_json(event),))
-                for cap, scope, words in (
-                    (epsilon_per_study, study, "for one study"),
-                    (epsilon_total, None, "for all studies together"),
-                ):
-                    if not fits(add(collect(snapshot, scope), charge), cap, delta):
-                        raise BudgetError(
-                            f"a patient would exceed epsilon {cap:g} at delta {delta:g} {words}",
-                            hint="`dura site ledger show` says what was spent; the policy sets the caps.",
-                        )
+            if not book.withdrawn.isdisjoint(patients):
+                raise WithdrawnPatient("a patient of the cohort has withdrawn since it was loaded")
+            charge = spending_of([event])
+            for cap, scope, words in (
+                (epsilon_per_study, study, "for one study"),
+                (epsilon_total, None, "for all studies together"),
+            ):
+                if charge and not book.fits(patients, charge, cap=cap, delta=delta, study=scope):
+                    raise BudgetError(
+                        f"a patient would exceed epsilon {cap:g} at delta {delta:g} {words}",
+                        hint="`dura site ledger show` says what was spent; the policy sets the caps.",
+                    )
             content = Content(
                 kind="reserve",
                 study=study,
                 round=round,
                 purpose=purpose,
                 repeat=repeat,
+                attempt=1 if before is None else (before.attempt or 0) + 1,
                 cohort=writer.add_cohort(patients),
                 event=None if event is None else event_to_json(event),
                 delta=float(delta),
@@ -149,24 +182,88 @@ class Ledger:
                 epsilon_total=float(epsilon_total),
                 time=self._now(),
             )
-            return writer.add(content)
+            entry = writer.add(content)
+        if refundable:
+            self._store.hold(entry)
+        return entry
 
     def settle(self, entry: int) -> None:
         """Record that the reserved release was made; the cost stays what it was.
 
         Raises:
-            StateError: there is no such reservation, or it is settled.
+            StateError: there is no such reservation, or it is settled or refunded.
             TrustError: the ledger was tampered with.
             HostError: it could not be written.
         """
+        self.begin(entry)
         with self._store.writing() as writer:
-            rows = writer.snapshot.rows
-            if not 1 <= entry <= len(rows) or rows[entry - 1].kind != "reserve":
-                raise StateError(f"the ledger has no reservation {entry}")
-            reserved = rows[entry - 1]
-            if _release(reserved) in {_release(row) for row in rows if row.kind == "settle"}:
-                raise StateError(f"reservation {entry} is settled already")
-            writer.add(replace(reserved, kind="settle", time=self._now()))
+            writer.add(_open(writer.book, entry).followed_by("settle", self._now()))
+
+    def begin(self, entry: int) -> None:
+        """Say that computing begins: from now on a refundable reservation counts as spent, whatever happens."""
+        self._store.release(entry)
+
+    def refund(self, entry: int) -> None:
+        """Give back what was reserved, since nothing was computed; a row of its own says so.
+
+        Raises:
+            StateError: this process did not reserve it as refundable, or computing has begun, or it is closed: it
+                stays spent.
+            TrustError: the ledger was tampered with.
+            HostError: it could not be written; it stays spent.
+        """
+        if not self._store.release(entry):
+            raise StateError(
+                f"reservation {entry} stays spent: nothing shows that nothing was computed",
+                hint="Only the process that reserved can refund, and only before it begins to compute.",
+            )
+        with self._store.writing() as writer:
+            writer.add(_open(writer.book, entry).followed_by("refund", self._now()))
+
+    def withdraw(self, patient: str) -> bool:
+        """Record that a patient takes part in nothing from here on; return whether that is new.
+
+        Args:
+            patient: the key (64 hexadecimal digits).
+
+        Raises:
+            TrustError: the ledger was tampered with.
+            HostError: it could not be written.
+        """
+        if not _KEY.fullmatch(patient):
+            raise ValueError("patients are named by keys of 64 hexadecimal digits, never by their labels")
+        with self._store.writing() as writer:
+            if patient in writer.book.withdrawn:
+                return False
+            writer.add(withdrawal(writer.add_cohort((patient,)), self._now()))
+        return True
+
+    def withdrawn(self) -> frozenset[str]:
+        """Return the keys of all patients who have withdrawn.
+
+        Raises:
+            TrustError: the ledger was tampered with.
+        """
+        with self._store.reading() as book:
+            return frozenset(book.withdrawn)
+
+    def knows(self, patient: str) -> bool:
+        """Tell whether a patient was ever in a cohort, or has withdrawn.
+
+        Raises:
+            TrustError: the ledger was tampered with.
+        """
+        with self._store.reading() as book:
+            return bool(book.cohorts_with(patient))
+
+    def history(self, patient: str, delta: float) -> tuple[PatientInStudy, ...]:
+        """Return what each study did with one patient, in order of the first reservation.
+
+        Raises:
+            TrustError: the ledger was tampered with.
+        """
+        with self._store.reading() as book:
+            return _history(book, patient, delta)
 
     def spent(self, delta: float, study: str | None = None) -> float:
         """Return epsilon of the patient who spent most, over all studies or over one.
@@ -174,12 +271,22 @@ class Ledger:
         Raises:
             TrustError: the ledger was tampered with.
         """
-        return most(collect(self._store.read(), study), delta)
+        with self._store.reading() as book:
+            return book.most(delta, study)
+
+    def spent_by(self, patient: str, delta: float) -> float:
+        """Return epsilon of one patient over all studies.
+
+        Raises:
+            TrustError: the ledger was tampered with.
+        """
+        with self._store.reading() as book:
+            return epsilon_of_mechanisms(book.spending(patient), delta)
 
     def fits(
         self,
         *,
-        study: str,
+        study: str | None,
         charges: Iterable[tuple[Sequence[str], Sequence[Event | None]]],
         epsilon_total: float,
         delta: float,
@@ -187,7 +294,8 @@ class Ledger:
         """Return whether a whole study would keep every patient under the total cap. Records nothing.
 
         Args:
-            study: its digest; what it has spent so far is part of ``charges`` and not counted twice.
+            study: its digest; what it has spent so far is part of ``charges`` and not counted twice. None for a
+                study that is only thought of.
             charges: cohorts with all events that the study holds for them.
             epsilon_total: most that everything may cost a patient.
             delta: where the cap holds.
@@ -195,12 +303,11 @@ class Ledger:
         Raises:
             TrustError: the ledger was tampered with.
         """
-        charge: dict[str, tuple[str, ...]] = {}
-        for patients, events in charges:
-            texts = tuple(event_to_json(event) for event in events if event is not None)
-            for patient in patients:
-                charge[patient] = (*charge.get(patient, ()), *texts)
-        return fits(add(collect(self._store.read(), None, without=study), charge), epsilon_total, delta)
+        with self._store.reading() as book:
+            return all(
+                book.fits(patients, charge, cap=epsilon_total, delta=delta, without=study)
+                for patients, charge in _apart(charges)
+            )
 
     def studies(self, delta: float) -> tuple[StudySpending, ...]:
         """Return what each study has taken, in order of its first reservation.
@@ -208,22 +315,24 @@ class Ledger:
         Raises:
             TrustError: the ledger was tampered with.
         """
-        snapshot = self._store.read()
-        settled = {_release(row) for row in snapshot.rows if row.kind == "settle"}
-        reserved = [row for row in snapshot.rows if row.kind == "reserve"]
-        result = []
-        for study in dict.fromkeys(row.study for row in reserved):
-            rows = [row for row in reserved if row.study == study]
-            result.append(
-                StudySpending(
-                    study=study,
-                    releases=len(rows),
-                    unfinished=sum(_release(row) not in settled for row in rows),
-                    unaccounted=sum(row.event is None for row in rows),
-                    epsilon=most(collect(snapshot, study), delta) if any(row.event for row in rows) else None,
+        with self._store.reading() as book:
+            reserved = [row for row in book.rows if row.kind == "reserve"]
+            result = []
+            for study in dict.fromkeys(row.release.study for row in reserved):
+                rows = [row for row in reserved if row.study == study]
+                states = [_state(book, row) for row in rows]
+                kept = [row for row, state in zip(rows, states, strict=True) if state != "refund"]
+                result.append(
+                    StudySpending(
+                        study=study,
+                        releases=len(kept),
+                        unfinished=states.count("reserve"),
+                        refunded=states.count("refund"),
+                        unaccounted=sum(row.event is None for row in kept),
+                        epsilon=book.most(delta, study) if any(row.event for row in rows) else None,
+                    )
                 )
-            )
-        return tuple(result)
+            return tuple(result)
 
     def entries(self) -> tuple[Entry, ...]:
         """Return all rows in order.
@@ -231,72 +340,140 @@ class Ledger:
         Raises:
             TrustError: the ledger was tampered with.
         """
-        snapshot = self._store.read()
-        return tuple(
-            Entry(
-                id=number,
-                kind=cast("Kind", row.kind),
-                study=row.study,
-                round=row.round,
-                purpose=cast("Purpose", row.purpose),
-                repeat=row.repeat,
-                patients=len(snapshot.cohorts[row.cohort]),
-                event=None if row.event is None else event_from_json(row.event),
-                time=datetime.fromisoformat(row.time),
-                hash=snapshot.hashes[number - 1],
+        with self._store.reading() as book:
+            return tuple(
+                Entry(
+                    id=number,
+                    kind=cast("Kind", row.kind),
+                    study=row.study,
+                    round=row.round,
+                    purpose=cast("Purpose | None", row.purpose),
+                    repeat=row.repeat,
+                    patients=book.sizes[row.cohort],
+                    event=None if row.event is None else event_from_json(row.event),
+                    time=datetime.fromisoformat(row.time),
+                    hash=book.hashes[number - 1],
+                )
+                for number, row in enumerate(book.rows, start=1)
             )
-            for number, row in enumerate(snapshot.rows, start=1)
-        )
 
     def last_delta(self) -> float | None:
-        """Return the delta of the last row, for lack of a policy; None for an empty ledger."""
-        rows = self._store.read().rows
-        return rows[-1].delta if rows else None
+        """Return the delta of the last reservation, for lack of a policy; None without one."""
+        with self._store.reading() as book:
+            return next((row.delta for row in reversed(book.rows) if row.delta is not None), None)
 
     def verify(self, known: str | None = None) -> Head:
-        """Check every row and what each settlement belongs to; return the end of the chain.
+        """Check every row from the beginning, and what each belongs to; return the end of the chain.
 
         Args:
             known: hash that :meth:`verify` returned before; it must still be in the chain, which shows
-                that the file was not replaced by an older one.
+                that the ledger was not replaced by an older one.
 
         Raises:
             TrustError: a row was altered or removed, or ``known`` is missing.
         """
-        snapshot = self._store.read()
-        open_releases: dict[tuple[str, int, str, int], Content] = {}
-        for number, row in enumerate(snapshot.rows, start=1):
-            if row.kind == "reserve":
-                open_releases[_release(row)] = row
-            else:
-                reserved = open_releases.pop(_release(row), None)
-                if reserved is None or row != replace(reserved, kind="settle", time=row.time):
-                    raise TrustError(f"the privacy ledger cannot be trusted: entry {number} settles nothing")
-            if row.event is not None:
-                event_from_json(row.event)
-        if known is not None and known not in snapshot.hashes:
-            raise TrustError(
-                "the privacy ledger cannot be trusted: it does not contain the entry that was noted before",
-                hint="The file may have been replaced by an older copy; look for a newer backup.",
-            )
-        return Head(len(snapshot.rows), snapshot.head)
+        with self._store.reading(afresh=True) as book:
+            _check_order(book)
+            if known is not None and known not in book.hashes:
+                raise TrustError(
+                    "the privacy ledger cannot be trusted: it does not contain the entry that was noted before",
+                    hint="The file may have been replaced by an older copy; look for a newer backup.",
+                )
+            return Head(len(book.rows), book.head)
 
     def _now(self) -> str:
         return self._clock().astimezone(UTC).isoformat(timespec="seconds")
 
 
+def _state(book: Book, reserved: Content) -> str:
+    """Return the kind of the last row of a reservation."""
+    last = book.last[reserved.release]
+    return last.kind if last.attempt == reserved.attempt else "refund"  # only after a refund there is another attempt
+
+
+def _open(book: Book, entry: int) -> Content:
+    """Return a reservation that is neither settled nor refunded."""
+    if not 1 <= entry <= len(book.rows) or book.rows[entry - 1].kind != "reserve":
+        raise StateError(f"the ledger has no reservation {entry}")
+    reserved = book.rows[entry - 1]
+    if _state(book, reserved) != "reserve":
+        raise StateError(f"reservation {entry} is closed already ({_state(book, reserved)})")
+    return reserved
+
+
+def _apart(
+    charges: Iterable[tuple[Sequence[str], Sequence[Event | None]]],
+) -> Iterable[tuple[tuple[str, ...], Spending]]:
+    """Return disjoint cohorts, each with everything that its patients would pay."""
+    listed = [(tuple(patients), spending_of(events)) for patients, events in charges]
+    roles: dict[str, tuple[int, ...]] = {}
+    for number, (patients, _) in enumerate(listed):
+        for patient in patients:
+            roles[patient] = (*roles.get(patient, ()), number)
+    for role in dict.fromkeys(roles.values()):
+        total: Spending = spending_of([])
+        for number in role:
+            total.update(listed[number][1])
+        yield tuple(patient for patient, theirs in roles.items() if theirs == role), total
+
+
+def _history(book: Book, patient: str, delta: float) -> tuple[PatientInStudy, ...]:
+    cohorts = book.cohorts_with(patient)
+    rows = [row for row in book.rows if row.kind == "reserve" and row.cohort in cohorts]
+    kept = [row for row in rows if _state(book, row) != "refund"]
+    result = []
+    for study in dict.fromkeys(row.release.study for row in kept):
+        mine = [row for row in kept if row.study == study]
+        rounds = {
+            purpose: tuple(sorted({row.release.round for row in mine if row.purpose == purpose}))
+            for purpose in ("train", "evaluate")
+        }
+        settled = [row.release.round for row in mine if row.purpose == "train" and _state(book, row) == "settle"]
+        priced = any(row.event for row in mine)
+        result.append(
+            PatientInStudy(
+                study=study,
+                train=rounds["train"],
+                evaluate=rounds["evaluate"],
+                released=max(settled, default=None),
+                epsilon=epsilon_of_mechanisms(book.spending(patient, study), delta) if priced else None,
+            )
+        )
+    return tuple(result)
+
+
+def _check_order(book: Book) -> None:
+    """Check what no hash shows: that settlements and refunds follow their reservations, and nobody who withdrew."""
+    reserved: dict[Release, Content] = {}
+    withdrawn: set[str] = set()
+    for number, row in enumerate(book.rows, start=1):
+        if row.kind == "withdraw":
+            withdrawn.update(book.keys_of(row.cohort))
+        elif row.kind == "reserve":
+            reserved[row.release] = row
+            if withdrawn and not withdrawn.isdisjoint(book.keys_of(row.cohort)):
+                raise TrustError(f"the privacy ledger cannot be trusted: entry {number} holds a withdrawn patient")
+        else:
+            begun = reserved.pop(row.release, None)
+            if begun is None or row != begun.followed_by(row.kind, row.time):
+                raise TrustError(f"the privacy ledger cannot be trusted: entry {number} follows no reservation")
+        if row.event is not None:
+            event_from_json(row.event)
+
+
 def _check_arguments(
-    study: str, round_number: int, repeat: int, patients: Sequence[str], per_study: float, total: float, delta: float
+    study: str, round_number: int, repeat: int, patients: tuple[str, ...], per_study: float, total: float, delta: float
 ) -> None:
     if not study or round_number < 1 or repeat < 0:
         raise ValueError("a reservation names a study, a round from 1 on and a repetition from 0 on")
-    if not patients or len(set(patients)) != len(patients):
-        raise ValueError("a cohort has at least one patient and none twice")
-    if not all(_KEY.fullmatch(patient) for patient in patients):
-        raise ValueError("patients are named by keys of 64 hexadecimal digits, never by their labels")
+    _check_cohort(patients)
     if not (per_study > 0 and total > 0 and 0 < delta < 1):
         raise ValueError("caps must be positive and delta between 0 and 1")
 
 
-def _release(row: Content) -> tuple[str, int, str, int]:
-    return row.study, row.round, row.purpose, row.repeat
+@lru_cache(maxsize=16)  # the gate asks again and again with the same cohort
+def _check_cohort(patients: tuple[str, ...]) -> None:
+    if not patients or len(set(patients)) != len(patients):
+        raise ValueError("a cohort has at least one patient and none twice")
+    if not all(_KEY.fullmatch(patient) for patient in patients):
+        raise ValueError("patients are named by keys of 64 hexadecimal digits, never by their labels")

@@ -1,254 +1,223 @@
-"""How the ledger lies on disk: one SQLite file of rows that are only ever added, chained by hashes.
+"""How the ledger is read and written: rows that are only ever added, chained by hashes, verified before any use.
 
-Rules: a row is complete and synchronised to the disk before :meth:`LedgerStore.writing` ends, or it is
-absent; writers exclude each other from their first read to their commit; every read checks the whole chain,
-so nothing is ever decided on rows that were altered or removed. The chain holds no key: it shows damage and
-changes by hand, while a whole file replaced by an older copy shows only against a hash noted elsewhere
-(``known`` of :meth:`dura_client.ledger.Ledger.verify`).
+Rules: nothing is ever decided on rows that were not verified; a process verifies everything once, and again from the
+beginning whenever anybody else has written since (or, where a database cannot tell, after :data:`RECHECK_SECONDS`).
+In between it decides on the rows that it verified and holds in memory, and verifies what is new.
+
+The chain holds no key: it shows damage and changes by hand, while a whole ledger replaced by an older copy shows only
+against a hash noted elsewhere (``known`` of :meth:`dura_client.ledger.Ledger.verify`).
 """
 
 from __future__ import annotations
 
-import json
 import os
-import sqlite3
-import tempfile
+import threading
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.pool import NullPool
 
-from dura_client.ledger_schema import (
-    APPLICATION,
-    COHORTS,
-    ENTRIES,
-    FORMAT,
-    GENESIS,
-    TABLES,
-    TRIGGERS,
-    Content,
-    Snapshot,
-    cohort_digest,
-    row_hash,
-)
-from dura_common.errors import HostError, InputError, TrustError
-from dura_common.runtime.files import private_folder
+from dura_client.ledger_book import Book
+from dura_client.ledger_schema import COHORTS, ENTRIES, Backend, Content, broken, cohort_digest, cohort_text, row_hash
+from dura_client.ledger_sqlite import SQLite
 
-WAIT_SECONDS = 60
-"""How long a writer waits for another one; a reservation takes well under a second."""
-_HOST_CODES = frozenset(
-    {
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_NOMEM,
-        sqlite3.SQLITE_PROTOCOL,
-    }
-)
-_PRIMARY_CODE = 0xFF
-"""SQLite's extended result codes carry the primary code in the lowest byte."""
+RECHECK_SECONDS = 600.0
 
-_EMPTY = Snapshot((), {}, ())
+
+@dataclass(slots=True)
+class _Verified:
+    """What this process knows of one ledger."""
+
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    book: Book | None = None
+    mark: object | None = None
+    since: float = 0.0
+    """When everything was last verified (monotonic seconds)."""
+    held: set[int] = field(default_factory=set)
+    """Reservations of this process for which nothing has been computed yet."""
+
+
+_VERIFIED: dict[str, _Verified] = {}
+# A child must not wait for a lock that a thread of its parent held, nor give back what its parent reserved.
+os.register_at_fork(after_in_child=_VERIFIED.clear)
+
+
+def backend_of(target: Path | str) -> Backend:
+    """Return the database of a ledger: a file, or the URL of a PostgreSQL database."""
+    if isinstance(target, Path):
+        return SQLite(target)
+    from dura_client.ledger_postgresql import PostgreSQL  # noqa: PLC0415  # its driver is an optional dependency
+
+    return PostgreSQL(target)
 
 
 class LedgerStore:
-    """The file of one ledger.
+    """The rows of one ledger.
 
     Args:
-        path: the file; it is created by the first writer, in a folder that may be absent.
+        target: its file, or the URL of its database.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._engine = _engine(path)
+    def __init__(self, target: Path | str) -> None:
+        self._backend = backend_of(target)
 
-    def read(self) -> Snapshot:
-        """Return all rows; an absent file is an empty ledger.
+    @contextmanager
+    def reading(self, *, afresh: bool = False) -> Iterator[Book]:
+        """Lend all rows, verified; an absent ledger is empty. ``afresh`` verifies from the beginning.
 
         Raises:
-            TrustError: a row was altered or removed, or the file is damaged.
-            HostError: the file cannot be read.
+            TrustError: a row was altered or removed, or the ledger is damaged.
+            HostError: it cannot be read.
         """
-        with _translated(self._path):
-            if not self._path.exists():
-                return _EMPTY
-            with self._engine.connect() as connection:
-                return _load(connection)
+        known = self._known()
+        with known.lock:
+            with self._backend.translated():
+                book = self._read(known, afresh=afresh)
+            yield book
 
     @contextmanager
     def writing(self) -> Iterator[Writer]:
         """Hold the only right to write; what was added is durable on exit, or dropped by an exception.
 
         Raises:
-            TrustError: as for :meth:`read`.
+            TrustError: as for :meth:`reading`.
             HostError: the disk is full or failing, or another writer does not finish.
         """
-        with _translated(self._path):
-            self._create()
-            exclusive = self._engine.execution_options(dura_begin="IMMEDIATE")
-            with exclusive.begin() as connection:
-                yield Writer(connection, _load(connection))
+        known = self._known()
+        with known.lock, self._backend.translated():
+            self._backend.create()
+            trusted = self._trusted(known)
+            with self._backend.writing() as connection:
+                writer = Writer(connection, self._verify(known, connection, trusted))
+                yield writer
+            writer.publish()
+            self._remember(known, writer.book, trusted)
 
-    def _create(self) -> None:
-        """Make the file under another name and link it: there is never a ledger without its triggers."""
-        if self._path.exists():
-            return
-        folder = private_folder(self._path.parent)
-        descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{self._path.name}.")
-        os.close(descriptor)
-        draft = Path(name)
-        try:
-            _write_schema(draft)
-            _synchronise(draft)
-            with suppress(FileExistsError):  # another process was first; its ledger is as good
-                os.link(draft, self._path)
-            _synchronise(folder)
-        finally:
-            for leftover in (
-                draft,
-                draft.with_name(draft.name + "-wal"),
-                draft.with_name(draft.name + "-shm"),
-            ):
-                leftover.unlink(missing_ok=True)
+    def hold(self, entry: int) -> None:
+        """Remember that this process reserved ``entry`` and has computed nothing for it."""
+        self._known().held.add(entry)
+
+    def release(self, entry: int) -> bool:
+        """Forget a held entry; return whether it was held."""
+        held = self._known().held
+        known = entry in held
+        held.discard(entry)
+        return known
+
+    def _known(self) -> _Verified:
+        return _VERIFIED.setdefault(self._backend.location, _Verified())
+
+    def _read(self, known: _Verified, *, afresh: bool) -> Book:
+        if not self._backend.exists():
+            known.book = None
+            return Book()
+        trusted = None if afresh else self._trusted(known)
+        with self._backend.reading() as connection:
+            book = self._verify(known, connection, trusted)
+        self._remember(known, book, trusted)
+        return book
+
+    def _trusted(self, known: _Verified) -> Book | None:
+        """Return the rows in memory if nobody else can have written since they were verified."""
+        mark = self._backend.mark()
+        fresh = mark == known.mark if mark is not None else time.monotonic() - known.since < RECHECK_SECONDS
+        return known.book if fresh else None
+
+    def _verify(self, known: _Verified, connection: sa.Connection, trusted: Book | None) -> Book:
+        known.book = None  # until it is known to be whole
+        book = _load(self._backend, connection, trusted or Book())
+        known.book = book
+        return book
+
+    def _remember(self, known: _Verified, book: Book, trusted: Book | None) -> None:
+        known.book, known.mark = book, self._backend.mark()
+        if trusted is None:
+            known.since = time.monotonic()
 
 
 class Writer:
     """Adds rows inside one transaction."""
 
-    def __init__(self, connection: sa.Connection, snapshot: Snapshot) -> None:
+    def __init__(self, connection: sa.Connection, book: Book) -> None:
         self._connection = connection
-        self._head = snapshot.head
-        self._next = len(snapshot.rows) + 1
-        self.snapshot = snapshot
+        self._head = book.head
+        self._cohorts: dict[str, str] = {}
+        self._rows: list[tuple[Content, str]] = []
+        self.book = book
         """What the ledger held when the transaction began; nobody can change it before the commit."""
 
     def add_cohort(self, patients: Sequence[str]) -> str:
         """Keep the keys of a cohort once and return its digest."""
-        text = json.dumps(sorted(patients))
-        digest = cohort_digest(text)
-        if digest not in self.snapshot.cohorts:
+        text, digest = _named(tuple(patients))
+        if digest not in self.book.sizes and digest not in self._cohorts:
             self._connection.execute(COHORTS.insert().values(digest=digest, patients=text))
+            self._cohorts[digest] = text
         return digest
 
     def add(self, content: Content) -> int:
         """Append a row and return its id."""
-        number, previous = self._next, self._head
-        digest = row_hash(number, previous, content)
+        number = len(self.book.rows) + len(self._rows) + 1
+        digest = row_hash(number, self._head, content)
         values = {name: getattr(content, name) for name in Content.__dataclass_fields__}
-        self._connection.execute(ENTRIES.insert().values(id=number, previous=previous, hash=digest, **values))
-        self._head, self._next = digest, number + 1
+        self._connection.execute(ENTRIES.insert().values(id=number, previous=self._head, hash=digest, **values))
+        self._rows.append((content, digest))
+        self._head = digest
         return number
 
-
-def _engine(path: Path) -> sa.Engine:
-    url = sa.URL.create("sqlite", database=str(path))
-    engine = sa.create_engine(url, poolclass=NullPool, connect_args={"timeout": WAIT_SECONDS})
-
-    @sa.event.listens_for(engine, "connect")
-    def _on_connect(connection: sqlite3.Connection, _record: object) -> None:
-        connection.isolation_level = None  # the driver must not begin transactions of its own
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-
-    @sa.event.listens_for(engine, "begin")
-    def _on_begin(connection: sa.Connection) -> None:
-        # A deferred transaction would let two writers both read before either writes, and overdraw.
-        kind = connection.get_execution_options().get("dura_begin", "DEFERRED")
-        connection.exec_driver_sql(f"BEGIN {kind}")
-
-    return engine
+    def publish(self) -> None:
+        """Take the rows, which are durable by now, into memory."""
+        for digest, text in self._cohorts.items():
+            self.book.add_cohort(digest, text)
+        for content, digest in self._rows:
+            self.book.add(content, digest)
 
 
-def _write_schema(path: Path) -> None:
-    with _engine(path).connect() as connection:
-        driver = connection.connection.dbapi_connection
-        if driver is None:
-            raise RuntimeError("a fresh connection has no driver connection")
-        driver.execute("PRAGMA journal_mode = WAL")
-        driver.execute(f"PRAGMA application_id = {APPLICATION}")
-        driver.execute(f"PRAGMA user_version = {FORMAT}")
-        TABLES.create_all(connection, checkfirst=False)
-        for trigger in TRIGGERS.values():
-            connection.exec_driver_sql(trigger)
-        connection.commit()
-        driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+@lru_cache(maxsize=16)
+def _named(patients: tuple[str, ...]) -> tuple[str, str]:
+    """Return a cohort as it is kept, and its digest."""
+    text = cohort_text(patients)
+    return text, cohort_digest(text)
 
 
-def _synchronise(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _load(backend: Backend, connection: sa.Connection, book: Book) -> Book:
+    """Verify what ``book`` does not hold yet and add it; see the rules of the module."""
+    backend.check(connection)
+    digests = _load_cohorts(connection, book)
+    _load_rows(connection, book)
+    highest = backend.highest(connection)
+    if highest is not None and highest != len(book.rows):
+        raise broken("the last entries were removed")
+    if digests != book.used:
+        raise broken("a cohort belongs to no entry, or was removed")
+    return book
 
 
-def _load(connection: sa.Connection) -> Snapshot:
-    """Read everything and check it; see the rules of the module."""
-    _check_schema(connection)
-    cohorts: dict[str, tuple[str, ...]] = {}
-    for digest, text in connection.execute(sa.select(COHORTS)):
+def _load_cohorts(connection: sa.Connection, book: Book) -> set[str]:
+    digests = set(connection.scalars(sa.select(COHORTS.c.digest)))
+    wanted = sa.select(COHORTS)
+    if book.sizes:
+        wanted = wanted.where(COHORTS.c.digest.in_(digests - book.sizes.keys()))
+    for digest, text in connection.execute(wanted):
         if cohort_digest(text) != digest:
-            raise _broken("a cohort was altered")
-        cohorts[digest] = tuple(json.loads(text))
-    rows: list[Content] = []
-    hashes: list[str] = []
-    head = GENESIS
-    for number, row in enumerate(connection.execute(sa.select(ENTRIES).order_by(ENTRIES.c.id)), start=1):
-        content = Content(*row[1:-2])
-        if row.id != number or row.previous != head:
-            raise _broken(f"entry {number} was removed")
-        if row.hash != row_hash(number, head, content):
-            raise _broken(f"entry {number} was altered")
-        if content.cohort not in cohorts:
-            raise _broken(f"the cohort of entry {number} was removed")
-        head = row.hash
-        rows.append(content)
-        hashes.append(head)
-    given = connection.exec_driver_sql("SELECT seq FROM sqlite_sequence WHERE name = 'entry'").scalar()
-    if (given or 0) != len(rows):
-        raise _broken("the last entries were removed")
-    if cohorts.keys() != {row.cohort for row in rows}:
-        raise _broken("a cohort belongs to no entry")
-    return Snapshot(tuple(rows), cohorts, tuple(hashes))
+            raise broken("a cohort was altered")
+        book.add_cohort(digest, text)
+    return digests
 
 
-def _check_schema(connection: sa.Connection) -> None:
-    if connection.exec_driver_sql("PRAGMA application_id").scalar() != APPLICATION:
-        raise _broken("the file is not a ledger")
-    version = connection.exec_driver_sql("PRAGMA user_version").scalar()
-    if version != FORMAT:
-        raise InputError(f"the ledger has format {version}, this dura reads format {FORMAT}")
-    triggers = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
-    if {row.name: row.sql for row in triggers} != TRIGGERS:
-        raise _broken("its protection against changes was removed")
-
-
-def _broken(what: str) -> TrustError:
-    return TrustError(
-        f"the privacy ledger cannot be trusted: {what}",
-        hint="Nothing is released from now on. Restore the newest backup of the ledger that verifies.",
-    )
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """Turn errors of the database and the file system into ours, without any value of a statement."""
-    try:
-        yield
-    except (sa.exc.DBAPIError, sqlite3.Error) as error:
-        cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-        code = getattr(cause, "sqlite_errorcode", 0)
-        if code & _PRIMARY_CODE in _HOST_CODES:
-            raise HostError(
-                f"the privacy ledger {path} cannot be used: {cause}",
-                hint="Check free space, permissions and other running dura processes.",
-            ) from None
-        raise _broken("the file is damaged") from None
-    except OSError as error:
-        raise HostError(f"the privacy ledger {path} cannot be used: {error.strerror}") from error
+def _load_rows(connection: sa.Connection, book: Book) -> None:
+    known = len(book.rows)
+    if known and connection.scalar(sa.select(ENTRIES.c.hash).where(ENTRIES.c.id == known)) != book.head:
+        raise broken(f"entry {known} was altered or removed")
+    for row in connection.execute(sa.select(ENTRIES).where(ENTRIES.c.id > known).order_by(ENTRIES.c.id)):
+        number, content = len(book.rows) + 1, Content(*row[1:-2])
+        if row.id != number or row.previous != book.head:
+            raise broken(f"entry {number} was removed")
+        if row.hash != row_hash(number, book.head, content):
+            raise broken(f"entry {number} was altered")
+        if content.cohort not in book.sizes:
+            raise broken(f"the cohort of entry {number} was removed")
+        book.add(content, row.hash)

@@ -133,6 +133,18 @@ def load_checked(home: SiteHome, reference: str, now: datetime) -> CheckedOffer:
     return checked
 
 
+def name_of(home: SiteHome, reference: str) -> str | None:
+    """Return the name of a study by its digest, also of one that has expired; None if its offer is gone.
+
+    Only the digest is compared: the ledger, which names the study, vouches for it.
+    """
+    try:
+        payload = payload_of(load_offer(home, reference).study)
+        return StudyDocument.model_validate_json(payload).study.name if digest(payload) == reference else None
+    except (DuraError, ValidationError):
+        return None
+
+
 def end_of(study: Study) -> datetime:
     """Return the last moment at which a study may run."""
     return datetime.combine(study.expires, time.max, tzinfo=UTC)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from dura_client.cohort import Cohort
 from dura_client.home import SiteHome
-from dura_client.ledger import Ledger
 from dura_client.policy import load_policy
 from dura_client.settings import load_settings
+from dura_client.site_ledger import site_ledger
 from dura_common.policy import Finding, judge
 from dura_common.privacy import Gaussian, SampledGaussian
 from dura_common.privacy.plan import PrivacyPlan, plan_of
@@ -44,7 +44,7 @@ def review(home: SiteHome, digest: str, study: Study, cohort: Cohort) -> Review:
     name = load_settings(home).name
     policy = load_policy(home)
     plan = plan_of(study)
-    ledger = Ledger(home.ledger)
+    ledger = site_ledger(home)
     findings = list(
         judge(policy, study, site=name, public_data=cohort.public, epsilon_if_broken=plan.epsilon_if_broken)
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from urllib.parse import parse_qs, urlsplit
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from dura_client.home import SiteHome
 from dura_common.errors import StateError
@@ -20,6 +21,32 @@ class SiteSettings(Frozen):
     """Where models train."""
     runtime_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Loopback port between SuperNode and runner; 0 takes a free one at every start."""
+    ledger_url: str | None = None
+    """PostgreSQL database of the ledger; without it the ledger is a file in the site's folder."""
+
+    @field_validator("ledger_url")
+    @classmethod
+    def _safe_url(cls, url: str | None) -> str | None:
+        return None if url is None else check_ledger_url(url)
+
+
+def check_ledger_url(url: str) -> str:
+    """Return the URL of a ledger if it names a PostgreSQL database, holds no password and protects the way there.
+
+    Raises:
+        ValueError: one of these does not hold; the message does not repeat the URL.
+    """
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    if parts.scheme != "postgresql" or not parts.path.strip("/"):
+        raise ValueError("expected postgresql://user@host/database")
+    if parts.password is not None or "password" in query:
+        raise ValueError("a password does not belong here: put it into ~/.pgpass, PGPASSFILE or PGPASSWORD")
+    host = query.get("host", [parts.hostname or ""])[0]
+    local = host in {"", "localhost", "127.0.0.1", "::1"} or host.startswith("/")
+    if not local and query.get("sslmode") != ["verify-full"]:
+        raise ValueError("a database on another machine needs ?sslmode=verify-full (and sslrootcert)")
+    return url
 
 
 def load_settings(home: SiteHome) -> SiteSettings:

@@ -40,7 +40,7 @@ def reserve(ledger: Ledger, number: int, patients: Sequence[str] = keys(1, 2), *
     return ledger.reserve(**{**arguments, **changes})
 
 
-def releases(ledger: Ledger) -> list[tuple[str, int, str, Event | None]]:
+def releases(ledger: Ledger) -> list[tuple[str, int | None, str | None, Event | None]]:
     """Return kind, round, purpose and event of every row."""
     return [(entry.kind, entry.round, entry.purpose, entry.event) for entry in ledger.entries()]
 

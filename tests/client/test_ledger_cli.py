@@ -76,6 +76,7 @@ def test_show_counts_studies_at_the_policys_delta(home: SiteHome) -> None:
         "state": "unfinished",
         "events": 2,
         "unfinished": 1,
+        "refunded": 0,
         "without_noise": 0,
         "epsilon": epsilon_of([STEP] * 2, 1e-4),
     }

@@ -311,7 +311,7 @@ def test_a_stuck_rival_is_a_host_error(tmp_path: Path, monkeypatch: pytest.Monke
     """A process that holds the ledger for too long is reported, and nothing is written."""
     path = tmp_path / "ledger.db"
     reserve(Ledger(path), 1, event=None)
-    monkeypatch.setattr("dura_client.ledger_store.WAIT_SECONDS", 0.2)
+    monkeypatch.setattr("dura_client.ledger_sqlite.WAIT_SECONDS", 0.2)
     rival = sqlite3.connect(path, isolation_level=None)
     rival.execute("BEGIN IMMEDIATE")
     began = time.monotonic()

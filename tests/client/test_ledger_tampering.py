@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.client.ledger_world import DELTA, QUERY, STEP, keys, reserve, rows
 
 from dura_client.ledger import Ledger
-from dura_client.ledger_schema import TRIGGERS
-from dura_common.errors import InputError, TrustError
+from dura_client.ledger_sqlite import TRIGGERS
+from dura_common.errors import BudgetError, InputError, TrustError
 
-TAIL = "purpose, repeat, cohort, event, delta, epsilon_per_study, epsilon_total, time, hash, hash"
+TAIL = "purpose, repeat, attempt, cohort, event, delta, epsilon_per_study, epsilon_total, time, hash, hash"
 """Columns of a forged row that continues the chain but for its own hash."""
+
+
+WITHDRAWAL = (
+    "kind, study, round, purpose, repeat, attempt, cohort, event, delta, epsilon_per_study, epsilon_total, time, "
+    "previous, hash FROM entry WHERE id = 6"
+)
 
 
 @pytest.fixture
@@ -174,13 +183,64 @@ def test_a_damaged_page_is_noticed(path: Path) -> None:
         assert entries == 5, "only pages without rows may go unnoticed"
 
 
+@pytest.mark.parametrize("row", [1, 2, 5, 6])
+def test_rows_that_were_verified_before_are_still_watched(path: Path, row: int) -> None:
+    """A process that has verified everything notices a change of an old row, without reading anew at every question."""
+    ledger = Ledger(path)
+    ledger.settle(5)
+    assert ledger.verify().entries == 6
+    assault(path, f"UPDATE entry SET event = NULL, delta = 0.5 WHERE id = {row}")  # noqa: S608
+    refuses_everything(path)
+    with pytest.raises(TrustError):
+        reserve(ledger, 9)
+
+
+def test_what_another_process_adds_is_seen(path: Path) -> None:
+    """Rows of another process are verified and counted; nothing is decided on an old picture."""
+    ledger = Ledger(path)
+    cap = ledger.spent(DELTA)
+    script = (
+        "import sys; from pathlib import Path; from tests.client.ledger_world import *; "
+        "reserve(Ledger(Path(sys.argv[1])), 8, keys(*range(1, 5)))"
+    )
+    subprocess.run([sys.executable, "-c", script, str(path)], check=True)
+    assert ledger.entries()[-1].round == 8
+    with pytest.raises(BudgetError):
+        reserve(ledger, 9, keys(4), epsilon_total=cap)
+
+
+def test_a_removed_withdrawal_is_noticed(path: Path) -> None:
+    """A withdrawal is a row like every other: neither changed nor taken out, and a second one is refused."""
+    ledger = Ledger(path)
+    ledger.withdraw(keys(3)[0])
+    connection = sqlite3.connect(path)
+    for statement in ("DELETE FROM entry WHERE id = 6", "INSERT INTO entry SELECT 7, " + WITHDRAWAL):
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"), connection:
+            connection.execute(statement)
+    connection.close()
+    assault(path, "DELETE FROM entry WHERE id = 6", "UPDATE sqlite_sequence SET seq = 5")
+    with pytest.raises(TrustError):  # its cohort of one is left behind
+        ledger.withdrawn()
+
+
+def test_a_chained_reservation_of_a_withdrawn_patient_is_noticed(path: Path) -> None:
+    """Somebody who can compute hashes still cannot pass `verify` with a cohort that holds a withdrawn patient."""
+    ledger = Ledger(path)
+    ledger.withdraw(keys(3)[0])
+    with ledger._store.writing() as writer:
+        first = next(row for row in writer.book.rows if row.purpose == "evaluate")
+        writer.add(replace(first, round=7))
+    with pytest.raises(TrustError, match="withdrawn"):
+        ledger.verify()
+
+
 def test_a_ledger_of_a_newer_dura_is_not_touched(path: Path) -> None:
     """An unknown format is refused with both numbers, not guessed."""
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute("PRAGMA user_version = 3")
     connection.close()
     before = rows(path)
-    with pytest.raises(InputError, match="format 2"):
+    with pytest.raises(InputError, match="format 3"):
         reserve(Ledger(path), 9)
     assert rows(path) == before
 

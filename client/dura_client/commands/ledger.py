@@ -12,6 +12,7 @@ from dura_common.runtime.console import JsonOption, command
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from dura_client.forecast import Forecast, Question
     from dura_client.ledger import StudySpending
 
 app = typer.Typer(no_args_is_help=True)
@@ -28,9 +29,9 @@ def show(
     """Show what each study has cost the patient who paid most, and what all together have cost."""
     with command(as_json) as out:
         from dura_client.home import SiteHome
-        from dura_client.ledger import Ledger
         from dura_client.policy import load_policy
         from dura_client.settings import load_settings
+        from dura_client.site_ledger import site_ledger
         from dura_common.errors import InputError
 
         site = SiteHome(home.expanduser())
@@ -38,7 +39,7 @@ def show(
         if delta is not None and not 0 < delta < 1:
             raise InputError("--delta must lie between 0 and 1")
         policy = load_policy(site) if site.policy.exists() else None
-        ledger = Ledger(site.ledger)
+        ledger = site_ledger(site)
         # Without a policy the delta of the last entry is the one that the site was last asked to keep.
         at = delta or (policy.delta if policy else ledger.last_delta())
         studies = () if at is None else ledger.studies(at)
@@ -49,12 +50,14 @@ def show(
                 "spent": spent,
                 "epsilon_per_study": policy.epsilon_per_study if policy else None,
                 "epsilon_total": policy.epsilon_total if policy else None,
+                "withdrawn": len(ledger.withdrawn()),
                 "studies": [
                     {
                         "study": study.study,
                         "state": study.state,
                         "events": study.releases,
                         "unfinished": study.unfinished,
+                        "refunded": study.refunded,
                         "without_noise": study.unaccounted,
                         "epsilon": study.epsilon,
                     }
@@ -71,6 +74,57 @@ def show(
 
 
 @app.command()
+def forecast(  # options of a command
+    data: Annotated[str, typer.Option("--data", help="The registered data set whose patients would take part.")],
+    participation: Annotated[
+        list[float] | None, typer.Option(help="Probability that a patient enters a step; once for each.")
+    ] = None,
+    epsilon: Annotated[list[float] | None, typer.Option(help="Epsilon of a study; once for each.")] = None,
+    steps: Annotated[list[int] | None, typer.Option(help="Steps of a study; once for each.")] = None,
+    held_out: Annotated[float, typer.Option(help="Share of patients that a study holds out.")] = 0.25,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what could still be run: how many studies of which epsilon and steps fit, and with how much noise."""
+    with command(as_json) as out:
+        from dataclasses import asdict
+
+        from dura_client.forecast import EPSILONS, PARTICIPATIONS, STEPS, Question
+        from dura_client.forecast import forecast as ask
+        from dura_client.home import SiteHome
+        from dura_client.policy import load_policy
+        from dura_client.settings import load_settings
+
+        site = SiteHome(home.expanduser())
+        load_settings(site)
+        policy = load_policy(site)
+        question = Question(
+            participations=participation or PARTICIPATIONS,
+            epsilons=epsilon or [value for value in EPSILONS if value <= policy.epsilon_per_study] or EPSILONS[:1],
+            steps=steps or STEPS,
+            held_out=held_out,
+        )
+        with out.progress() as bar:
+            task = bar.add_task("composing", total=None)
+            found = ask(
+                site, data, question, progress=lambda done, total: bar.update(task, completed=done, total=total)
+            )
+        caps = {
+            "delta": policy.delta,
+            "epsilon_per_study": policy.epsilon_per_study,
+            "epsilon_total": policy.epsilon_total,
+        }
+        for table in _forecast_tables(found, question):
+            out.say(table)
+        out.result(
+            {**caps, **asdict(found), "choices": [asdict(choice) for choice in found.choices]},
+            f"one more study may cost at most epsilon {found.largest_training:.2f} for patients who train "
+            f"({found.training_patients}), {found.largest_evaluation:.2f} for patients held out "
+            f"({found.held_out_patients}); delta {policy.delta:g}",
+        )
+
+
+@app.command()
 def verify(
     known: Annotated[
         str | None,
@@ -82,16 +136,36 @@ def verify(
     """Check that no entry was altered or removed; the printed hash shows later that none was lost since."""
     with command(as_json) as out:
         from dura_client.home import SiteHome
-        from dura_client.ledger import Ledger
         from dura_client.settings import load_settings
+        from dura_client.site_ledger import site_ledger
 
         site = SiteHome(home.expanduser())
         load_settings(site)
-        head = Ledger(site.ledger).verify(known)
+        head = site_ledger(site).verify(known)
         out.result(
             {"verified": True, "entries": head.entries, "hash": head.hash},
             f"the ledger holds: {head.entries} entries, hash {head.hash}",
         )
+
+
+def _forecast_tables(found: Forecast, question: Question) -> list[Table]:
+    from rich.table import Table
+
+    tables = []
+    for participation in question.participations:
+        table = Table(
+            "epsilon of a study",
+            *(f"{steps} steps" for steps in question.steps),
+            title=f"Studies that still fit, and their noise multiplier; participation {participation:g}",
+        )
+        for epsilon in question.epsilons:
+            cells = [c for c in found.choices if (c.participation, c.epsilon) == (participation, epsilon)]
+            table.add_row(
+                f"{epsilon:g}",
+                *(f"{c.studies} (noise {c.noise_multiplier:.2f})" if c.studies else "does not fit" for c in cells),
+            )
+        tables.append(table)
+    return tables
 
 
 def _table(

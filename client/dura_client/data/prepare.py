@@ -18,7 +18,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -76,9 +76,12 @@ def prepare(
     *,
     cache: Path,
     pseudonym_key: bytes,
+    leave_out: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> PreparedData:
     """Bring a data set to a study's contract; prepared patients come from the cache.
+
+    Patients whose pseudonyms are to be left out are not even read, and count nowhere.
 
     Raises:
         InputError: unreadable recordings, unknown channels, no event of a class, or too few patients.
@@ -87,6 +90,7 @@ def prepare(
     positions(contract)  # an impossible contract is refused before hours of reading
     recordings = find_recordings(dataset)
     patients = [(subject, list(items)) for subject, items in groupby(recordings, key=lambda item: item.subject)]
+    patients = [item for item in patients if pseudonym(item[0], pseudonym_key) not in leave_out]
     if len(patients) < contract.minimum_patients:
         raise InputError(
             f"the data set {dataset.name} has fewer patients than the study demands, {contract.minimum_patients}"

@@ -1,6 +1,6 @@
 """Privacy costs as data: immutable events, one accountant, always "add or remove one patient"."""
 
-from dura_common.privacy.accounting import calibrate_evaluation, calibrate_training, epsilon_of
+from dura_common.privacy.accounting import calibrate_evaluation, calibrate_training, epsilon_of, steps_that_fit
 from dura_common.privacy.events import Event, Gaussian, SampledGaussian, event_from_json, event_to_json
 
 __all__ = [
@@ -12,4 +12,5 @@ __all__ = [
     "epsilon_of",
     "event_from_json",
     "event_to_json",
+    "steps_that_fit",
 ]

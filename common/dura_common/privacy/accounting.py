@@ -1,29 +1,28 @@
-"""Epsilon from events, and noise from epsilon. The accountant is dp_accounting's PLD, relation add/remove.
+"""Epsilon from events, noise from epsilon, and how many steps fit; always "add or remove one patient".
 
-The privacy loss distribution is composed numerically with pessimistic rounding (Doroshenko et al. 2022,
-arXiv 2207.04380), so the epsilon returned is never below the true one.
+The accountant is the privacy loss distribution (:mod:`dura_common.privacy.loss`), rounded pessimistically: the
+epsilon returned is never below the true one. Opacus's PRV accountant, dp_accounting's PLD and Renyi accountants
+check it in the tests.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 
-import dp_accounting
-from dp_accounting.pld import PLDAccountant
-
 from dura_common.privacy.events import Gaussian, SampledGaussian
+from dura_common.privacy.loss import Composition, Sampled
 
-DISCRETISATION = 1e-3
-"""Interval of the discretised privacy loss; at 1e-4 epsilon falls by less than 0.4 % at ten times the time."""
 RELATIVE_TOLERANCE = 2e-3
 """How far below its target a calibrated epsilon may lie."""
 LARGEST_NOISE = 1e5
 SMALLEST_NOISE = 0.05
-"""Below this the discretised distribution of one step outgrows memory, and the promise would be empty anyway: it
-counts as none, epsilon infinite."""
+"""Below this the distribution of one step outgrows memory, and the promise would be empty anyway: it counts as none,
+epsilon infinite."""
+MOST_STEPS = 1 << 20
+"""Largest number of steps that is looked for."""
 
 
 def epsilon_of(events: Iterable[SampledGaussian | Gaussian], delta: float) -> float:
@@ -34,37 +33,60 @@ def epsilon_of(events: Iterable[SampledGaussian | Gaussian], delta: float) -> fl
     """
     if not 0 < delta < 1:
         raise ValueError(f"delta must lie between 0 and 1, got {delta}")
-    return _epsilon(_merge(events), delta)
-
-
-def _merge(
-    events: Iterable[SampledGaussian | Gaussian],
-) -> tuple[tuple[SampledGaussian | Gaussian, int], ...]:
-    """Group equal mechanisms and add up how often they ran: composition does not depend on order."""
-    totals: Counter[SampledGaussian | Gaussian] = Counter()
+    # Equal mechanisms are one that ran more often: composition does not depend on order.
+    totals: Counter[Sampled] = Counter()
     for event in events:
-        if isinstance(event, SampledGaussian):
-            totals[event.model_copy(update={"steps": 1})] += event.steps
-        else:
-            totals[event.model_copy(update={"count": 1})] += event.count
-    return tuple(sorted(totals.items(), key=lambda item: item[0].model_dump_json()))
+        mechanism, times = mechanism_of(event)
+        totals[mechanism] += times
+    return epsilon_of_mechanisms(totals, delta)
+
+
+def epsilon_of_mechanisms(totals: Mapping[Sampled, int], delta: float) -> float:
+    """Return epsilon of mechanisms that each ran a number of times on one patient."""
+    items = sorted(totals.items(), key=lambda item: (item[0].participation, item[0].noise_multiplier))
+    return _epsilon(tuple(items), delta)
+
+
+def mechanism_of(event: SampledGaussian | Gaussian) -> tuple[Sampled, int]:
+    """Return what an event did once, and how often."""
+    if isinstance(event, SampledGaussian):
+        return Sampled(event.participation, event.noise_multiplier), event.steps
+    return Sampled(1.0, event.noise_multiplier), event.count
 
 
 @lru_cache(maxsize=4096)
-def _epsilon(merged: tuple[tuple[SampledGaussian | Gaussian, int], ...], delta: float) -> float:
-    if not merged:
+def _epsilon(mechanisms: tuple[tuple[Sampled, int], ...], delta: float) -> float:
+    if not mechanisms:
         return 0.0
-    if any(event.noise_multiplier < SMALLEST_NOISE for event, _ in merged):
+    if any(mechanism.noise_multiplier < SMALLEST_NOISE for mechanism, _ in mechanisms):
         return math.inf
-    accountant = PLDAccountant(
-        dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE, value_discretization_interval=DISCRETISATION
-    )
-    for event, times in merged:
-        mechanism: dp_accounting.DpEvent = dp_accounting.GaussianDpEvent(event.noise_multiplier)
-        if isinstance(event, SampledGaussian) and event.participation < 1:
-            mechanism = dp_accounting.PoissonSampledDpEvent(event.participation, mechanism)
-        accountant.compose(mechanism, times)
-    return float(accountant.get_epsilon(delta))
+    return Composition.of(mechanisms).epsilon(delta)
+
+
+@lru_cache(maxsize=256)
+def steps_that_fit(participation: float, noise_multiplier: float, epsilon: float, delta: float) -> int:
+    """Return the largest number of steps (at most 2^20) that cost at most ``epsilon``; 0 if not even one does."""
+
+    def fits(steps: int) -> bool:
+        event = SampledGaussian(participation=participation, noise_multiplier=noise_multiplier, steps=steps)
+        return epsilon_of([event], delta) <= epsilon
+
+    return largest(fits, MOST_STEPS)
+
+
+def largest(fits: Callable[[int], bool], most: int) -> int:
+    """Return the largest number up to ``most`` that fits, where all smaller ones do; 0 if 1 does not."""
+    low, high = 0, 1
+    while high <= most and fits(high):
+        low, high = high, 2 * high
+    high = min(high, most + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if fits(middle):
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 @lru_cache(maxsize=256)

@@ -64,7 +64,8 @@ class SiteStream:
         while (message := await self._context.read()) is not grpc.aio.EOF:
             kind = message.WhichOneof("kind")
             if kind == "leave":
-                return message.leave.reason
+                reason: Reason = message.leave.reason
+                return reason
             if kind != "piece":
                 raise InputError("expected a piece of a frame")
             frame = self._assembler.add(message.piece)
