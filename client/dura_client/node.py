@@ -16,7 +16,6 @@ from dura_client.home import SiteHome
 from dura_client.keys import SiteKeys
 from dura_client.policy import load_policy
 from dura_client.preflight import check_coordinator
-from dura_client.runner import DEFAULT_APP
 from dura_client.settings import load_settings
 from dura_common.identity import check_issued, load_certificate
 from dura_common.runtime.files import private_folder, read_limited, write_atomic
@@ -25,6 +24,7 @@ from dura_common.runtime.running import require_free_port
 from dura_common.runtime.supervisor import Child, Supervisor
 
 SECRET_BYTES = 48
+DEFAULT_APP = "dura_client.app:app"
 
 
 def run_node(home: SiteHome, *, app: str = DEFAULT_APP) -> None:

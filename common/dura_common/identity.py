@@ -214,7 +214,7 @@ def check_issued(
     try:
         certificate.verify_directly_issued_by(authority)
     except (InvalidSignature, ValueError, TypeError) as error:
-        raise TrustError("the certificate was not issued by this consortium's authority") from error
+        raise TrustError("the certificate was not issued by this consortium's authority", hint=renewal) from error
     for what, item in (("certificate", certificate), ("consortium's authority", authority)):
         if now > item.not_valid_after_utc:
             raise TrustError(f"the {what} has expired: {_dates(item.not_valid_after_utc, now)}", hint=renewal)

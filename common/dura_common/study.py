@@ -33,7 +33,7 @@ MAX_STEPS = 1_000_000
 class Frozen(BaseModel):
     """Base of all schemas: immutable, no unknown keys, no NaN or infinity."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class DataContract(Frozen):
