@@ -144,8 +144,7 @@ class Clinics(Planes):
         """A small valid study."""
         sites = dict.fromkeys(SITES, PATIENTS)
         text = study_toml(name="hands", question="?", sites=sites, epsilon=8, delta=1e-3, seed=1, unsafe=True)
-        text = text.replace("rounds = 8", "rounds = 2").replace("steps_per_round = 10", "steps_per_round = 2")
-        return parse_study(text.encode())
+        return parse_study(text.replace("rounds = 8", "rounds = 2").encode())
 
     def recordings(self, name: str) -> Path:
         """Return a hospital's BIDS folder."""

@@ -106,7 +106,7 @@ def check_amplitude(raw: mne.io.BaseRaw, dataset: DataSet, recording: Recording)
         suggestion = suggest_scale(seen) * dataset.scale
         raise InputError(
             f"the unit of a recording of the data set {dataset.name} is wrong: its values are not those of scalp EEG",
-            hint=f"It is {place}. Register the data set with --scale {suggestion:g} if its files declare the wrong unit.",
+            hint=f"It is {place}. Register with --scale {suggestion:g} if the files declare the wrong unit.",
         )
 
 
