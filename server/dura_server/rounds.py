@@ -66,6 +66,13 @@ def first_parameters(study: Study) -> Vector:
     return to_vector(model)
 
 
+def average(study: Study, updates: Mapping[str, Vector]) -> Vector:
+    """Return the common parameters after a round: sites' parameters, weighted by declared (public) patients."""
+    weights = np.array([study.sites[name] for name in updates], dtype=np.float64)
+    stacked = np.stack([values.astype(np.float64) for values in updates.values()])
+    return np.average(stacked, axis=0, weights=weights).astype(np.float32)
+
+
 class Rounds:
     """One study on its way; ``sites`` carries the messages."""
 
@@ -143,9 +150,7 @@ class Rounds:
     def _average(self, names: tuple[str, ...], number: int, parameters: Vector) -> Vector:
         request = TrainRound(study=self._stored.digest, round=number)
         updates = self._vectors(names, request, parameters, length=parameters.size)
-        weights = np.array([self._study.sites[name] for name in updates], dtype=np.float64)
-        stacked = np.stack([updates[name].astype(np.float64) for name in updates])
-        return np.average(stacked, axis=0, weights=weights).astype(np.float32)
+        return average(self._study, updates)
 
     def _evaluate(self, names: tuple[str, ...], number: int, parameters: Vector) -> CurvePoint:
         request = EvaluateRound(study=self._stored.digest, round=number)

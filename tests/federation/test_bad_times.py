@@ -18,7 +18,7 @@ from dura_client.home import SiteHome
 from dura_client.ledger import Ledger
 from dura_common.privacy import SampledGaussian
 
-pytestmark = [pytest.mark.federation, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.federation, pytest.mark.slow, pytest.mark.timeout(600)]
 
 FULL_BYTES = 4096
 """Largest file that a process may still write: less than one page of SQLite's log with its header."""
