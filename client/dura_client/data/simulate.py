@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from dura_client.data.hospitals import HOSPITALS, Hospital
 from dura_client.data.paradigm import JITTER_SECONDS, Paradigm, hospital_for, paradigm_of
 from dura_client.data.registry import SIMULATOR
+from dura_client.data.signals import positions
 from dura_common.errors import HostError, InputError, StateError
 from dura_common.runtime.files import SHARED_FILE, write_atomic
 from dura_common.study import DataContract
@@ -67,8 +68,10 @@ def simulate_for(
     The same seed makes the same patients however they are divided over calls.
 
     Raises:
+        InputError: the contract asks for channels that nobody knows.
         HostError: the disk is full or the folder cannot be written.
     """
+    positions(contract)
     everybody = np.random.SeedSequence([RNG_DOMAIN, seed, site, 1])
     people = {
         number: np.random.SeedSequence(everybody.entropy, spawn_key=(number,))

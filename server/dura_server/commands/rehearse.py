@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import tempfile
 import time
@@ -106,7 +107,12 @@ def _rehearse(out: Output, study: Study, settings: Settings, folder: Path, worke
 @contextmanager
 def _folder(work: Path | None) -> Iterator[Path]:
     if work is not None:
-        yield private_folder(work.expanduser().resolve())
+        folder = private_folder(work.expanduser().resolve())
+        try:
+            yield folder
+        finally:
+            for unfinished in folder.glob("*/.new-*"):  # of simulated sites that were stopped in the middle
+                shutil.rmtree(unfinished, ignore_errors=True)
         return
     with tempfile.TemporaryDirectory(prefix="dura-rehearsal-") as name:
         yield Path(name)

@@ -1,4 +1,4 @@
-"""What a rehearsal found: accuracy against epsilon. `dura study plan` reads the file."""
+"""What a rehearsal found: accuracy against epsilon, in the form that the plan of a study reads."""
 
 from __future__ import annotations
 

@@ -23,14 +23,24 @@ INK = "#010203"
 
 def render(result: StudyResult) -> str:
     """Return the report as HTML text."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(resources.files(__package__).joinpath("report.html").read_text("utf-8"))
-    with _style():
+    with style():
         pictures = {"curve": _curve(result), "comparison": _comparison(result), "spend": _spend(result)}
-    return template.render(result=result, **pictures)
+    return fill("report.html", result=result, **pictures)
 
 
-def _style() -> AbstractContextManager[None]:
+def fill(template: str, **values: object) -> str:
+    """Return a template of this package with its values and the style that all pages share."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    sheet = Markup(_read("style.css"))  # noqa: S704  # a file of this package
+    return environment.from_string(_read(template)).render(style=sheet, **values)
+
+
+def _read(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text("utf-8")
+
+
+def style() -> AbstractContextManager[None]:
+    """Return the settings under which drawings are made: texts stay texts, and colours follow the page."""
     return mpl.rc_context(
         {
             "svg.fonttype": "none",
@@ -60,7 +70,7 @@ def _curve(result: StudyResult) -> Markup:
     axes.axhline(result.chance, color=GREY, linestyle="--", label="chance")
     axes.set(xlabel="round", ylabel="accuracy, held-out", ylim=(0, 1), xlim=(0, result.rounds + 0.5))
     figure.legend(frameon=False, loc="outside upper right", ncols=2)  # inside, it would hide a bad curve
-    return _svg(figure, "curve")
+    return svg(figure, "curve")
 
 
 def _spend(result: StudyResult) -> Markup | None:
@@ -113,10 +123,10 @@ def _bars(
     axes.invert_yaxis()
     axes.set(xlabel=label, xlim=(0, top or 1.15 * max([limit, *values])))
     figure.legend(frameon=False, loc="outside upper right")
-    return _svg(figure, prefix)
+    return svg(figure, prefix)
 
 
-def _svg(figure: Figure, prefix: str) -> Markup:
+def svg(figure: Figure, prefix: str) -> Markup:
     """Return the drawing as markup; ``prefix`` keeps its element ids apart from those of other drawings."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
