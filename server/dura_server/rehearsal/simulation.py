@@ -1,21 +1,28 @@
 """The simulated sites as Flower's simulation engine runs them: one Ray actor a core, nothing on a network.
 
-This and nothing else touches the engine (flwr 1.41.0, pinned exactly). Telemetry of Flower and of Ray is off, and
-no process of Ray outlives the call, however it ends.
+This and nothing else touches the engine (flwr 1.41.0, pinned exactly). Telemetry of Flower and of Ray is off, Ray
+listens on loopback only and asks for a token that is made for the one call (who can speak to Ray can run code as
+its user), and none of its processes outlives the call, however it ends.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import secrets
 import shutil
+import signal
+import sys
 import tempfile
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout, suppress
 from importlib.metadata import entry_points
+from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from dura_common.errors import HostError, StateError
@@ -33,6 +40,7 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # elsewhere too it makes Ray listen on loopback instead of everywhere
     "OMP_NUM_THREADS": "1",
 }
 OBJECT_STORE_BYTES = 128 * 1_048_576
@@ -120,14 +128,15 @@ def simulate_with(act: Callable[[FlowerCrew], None], *, workers: int) -> None:
 
     Raises:
         StateError: the site's package or the engine is not installed.
+        KeyboardInterrupt: SIGINT or SIGTERM came.
     """
     app = site_app()
-    with _engine(workers) as config:
+    stopped = threading.Event()
+    failures: list[BaseException] = []
+    with _engine(workers), _interruptible(stopped):
         from flwr.serverapp import ServerApp  # noqa: PLC0415  # see above
         from flwr.simulation import run_simulation  # noqa: PLC0415  # idem
 
-        stopped = threading.Event()
-        failures: list[BaseException] = []
         server = ServerApp()
 
         @server.main()  # type: ignore[untyped-decorator]  # Flower's decorator declares no types
@@ -136,11 +145,14 @@ def simulate_with(act: Callable[[FlowerCrew], None], *, workers: int) -> None:
                 act(FlowerCrew(_ready(grid, stopped), stopped))
             except BaseException as error:  # noqa: BLE001  # carried over to the thread that asked
                 failures.append(error)
+                _end_actors()  # Flower waits for jobs under way
 
-        try:
-            run_simulation(server, app, num_supernodes=min(4 * workers, MOST_NODES), backend_config=config)
-        finally:
-            stopped.set()
+        run_simulation(
+            server,
+            app,
+            num_supernodes=min(4 * workers, MOST_NODES),
+            backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
+        )
     if failures:
         raise failures[0]
 
@@ -152,10 +164,11 @@ def _ready(grid: Grid, stopped: threading.Event) -> Grid:
 
 
 @contextmanager
-def _engine(workers: int) -> Iterator[Any]:
-    """Set Ray up quietly, yield Flower's configuration of it, and take everything away again."""
-    before = {name: os.environ.get(name) for name in (*QUIET, "PYTHONPATH")}
-    os.environ.update(QUIET)
+def _engine(workers: int) -> Iterator[None]:
+    """Start Ray quietly, and take everything away again. Flower uses a Ray that runs already."""
+    settings = {**QUIET, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    before = {name: os.environ.get(name) for name in (*settings, "PYTHONPATH")}
+    os.environ.update(settings)
     try:
         import ray  # noqa: PLC0415  # an optional part, heavy, and it reads the environment when it is loaded
     except ImportError as error:
@@ -166,25 +179,75 @@ def _engine(workers: int) -> Iterator[Any]:
     scratch = tempfile.mkdtemp(prefix="dura-ray-")
     logging.getLogger("flwr").setLevel(logging.CRITICAL)  # errors come back as errors
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # Ray says there how it ends
             warnings.simplefilter("ignore")
-            yield {
-                "init_args": {
-                    "num_cpus": workers,
-                    "num_gpus": 0,
-                    "object_store_memory": OBJECT_STORE_BYTES,
-                    "include_dashboard": False,
-                    "log_to_driver": False,
-                    "logging_level": logging.CRITICAL,
-                    "_temp_dir": scratch,
-                },
-                "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
-            }
+            ray.init(
+                num_cpus=workers,
+                num_gpus=0,
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+                _temp_dir=scratch,
+                runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}},
+            )
+            try:
+                yield
+            finally:
+                ray.shutdown()
     finally:
-        ray.shutdown()
         shutil.rmtree(scratch, ignore_errors=True)
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _interruptible(stopped: threading.Event) -> Iterator[None]:
+    """Turn SIGINT and SIGTERM into the event, and into KeyboardInterrupt when everything has ended.
+
+    An exception in the middle of Flower's engine would leave threads that wait for Ray for ever.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        stopped.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if stopped.is_set():
+        raise KeyboardInterrupt
+
+
+def _end_actors() -> None:
+    """Kill the processes in which simulated sites compute: children of the raylet that this process started."""
+    parents = {int(entry.name): _parent(entry) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+    raylets = {
+        process
+        for process, parent in parents.items()
+        if parent == os.getpid() and _read(Path(f"/proc/{process}/comm")).strip() == "raylet"
+    }
+    for process, parent in parents.items():
+        if parent in raylets and _read(Path(f"/proc/{process}/comm")).startswith("ray::"):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+
+def _parent(entry: Path) -> int:
+    fields = _read(entry / "stat").rpartition(")")[2].split()
+    return int(fields[1]) if fields else 0
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
