@@ -15,7 +15,7 @@ from dura_client.enrolment import load_consortium
 from dura_client.home import SiteHome
 from dura_client.keys import SiteKeys
 from dura_client.policy import load_policy
-from dura_client.runner import DEFAULT_APP
+from dura_client.preflight import check_coordinator
 from dura_client.settings import load_settings
 from dura_common.identity import check_issued, load_certificate
 from dura_common.runtime.files import private_folder, read_limited, write_atomic
@@ -24,6 +24,7 @@ from dura_common.runtime.running import require_free_port
 from dura_common.runtime.supervisor import Child, Supervisor
 
 SECRET_BYTES = 48
+DEFAULT_APP = "dura_client.app:app"
 
 
 def run_node(home: SiteHome, *, app: str = DEFAULT_APP) -> None:
@@ -32,12 +33,13 @@ def run_node(home: SiteHome, *, app: str = DEFAULT_APP) -> None:
     Raises:
         StateError: the site has not joined, or its node runs already.
         PolicyError: the site has no policy.
-        TrustError: the roster or a certificate has expired or was altered.
-        HostError: a port is taken, or a process does not start.
+        TrustError: the roster or a certificate has expired or was altered, or the coordinator is a false one.
+        HostError: a port is taken, the clocks differ, or a process does not start.
     """
     settings, consortium = load_settings(home), load_consortium(home, datetime.now(UTC))
     load_policy(home)
     _check_certificates(home)
+    check_coordinator(consortium.roster.fleet, consortium.authority_file, lambda: datetime.now(UTC))
     run = private_folder(home.run)
     secret = run / "superexec.secret"
     write_atomic(secret, secrets.token_hex(SECRET_BYTES).encode())

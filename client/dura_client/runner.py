@@ -21,7 +21,6 @@ from dura_client.flower_adapter import NodeAddress, TaskSource
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
-DEFAULT_APP = "dura_client.app:app"
 
 
 def load(reference: str) -> ClientApp:
@@ -34,11 +33,11 @@ def load(reference: str) -> ClientApp:
 
 
 def main(arguments: list[str]) -> None:
-    """Serve until the process is stopped: ADDRESS SECRET_FILE [MODULE:APP]."""
+    """Serve until the process is stopped: ADDRESS SECRET_FILE MODULE:APP."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # or it writes a line for every poll
     node = NodeAddress(arguments[0], Path(arguments[1]))
-    app = load(arguments[2] if len(arguments) > 2 else DEFAULT_APP)  # noqa: PLR2004  # the optional third word
+    app = load(arguments[2])
     Path(arguments[1]).with_suffix(".ready").write_text(str(os.getpid()))
     source = TaskSource(node)
     log.info("serving tasks with %s", getattr(app, "__module__", "the installed app"))

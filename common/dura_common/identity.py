@@ -197,8 +197,16 @@ def make_site_certificate(
     return builder.add_extension(uri, critical=True).sign(authority_key, hashes.SHA256())
 
 
-def check_issued(certificate: x509.Certificate, authority: x509.Certificate, now: datetime) -> None:
+def check_issued(
+    certificate: x509.Certificate,
+    authority: x509.Certificate,
+    now: datetime,
+    *,
+    renewal: str = "Ask the coordinator to admit the site again, then `dura site join`.",
+) -> None:
     """Check that the authority issued a certificate and that both are valid now.
+
+    ``renewal`` tells the operator how to get a new certificate.
 
     Raises:
         TrustError: another issuer, expired, or not valid yet (a wrong clock, perhaps).
@@ -206,12 +214,19 @@ def check_issued(certificate: x509.Certificate, authority: x509.Certificate, now
     try:
         certificate.verify_directly_issued_by(authority)
     except (InvalidSignature, ValueError, TypeError) as error:
-        raise TrustError("the certificate was not issued by this consortium's authority") from error
+        raise TrustError("the certificate was not issued by this consortium's authority", hint=renewal) from error
     for what, item in (("certificate", certificate), ("consortium's authority", authority)):
         if now > item.not_valid_after_utc:
-            raise TrustError(f"the {what} has expired", hint="Ask the coordinator to admit the site again.")
+            raise TrustError(f"the {what} has expired: {_dates(item.not_valid_after_utc, now)}", hint=renewal)
         if now + CLOCK_SKEW < item.not_valid_before_utc:
-            raise TrustError(f"the {what} is not valid yet", hint="Check this machine's clock.")
+            raise TrustError(
+                f"the {what} is not valid yet: {_dates(item.not_valid_before_utc, now)}",
+                hint="Check this machine's clock.",
+            )
+
+
+def _dates(limit: datetime, now: datetime) -> str:
+    return f"its limit is {limit:%Y-%m-%d %H:%M} UTC, and this machine's clock says {now:%Y-%m-%d %H:%M} UTC"
 
 
 def certificate_pem(certificate: x509.Certificate) -> bytes:

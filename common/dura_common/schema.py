@@ -14,7 +14,7 @@ TAG = "="
 class Frozen(BaseModel):
     """Base of all schemas: immutable, no unknown keys, no NaN or infinity."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 def by_key(key: str, *choices: str) -> Discriminator:

@@ -43,7 +43,7 @@ def run_services(home: CoordinatorHome) -> None:
     read_roster(home)
     authority = load_certificate(read_limited(home.keys / "authority.pem", what="the authority's certificate"))
     server = load_certificate(read_limited(home.keys / "server.pem", what="the server's certificate"))
-    check_issued(server, authority, now)
+    check_issued(server, authority, now, renewal="`dura coordinator renew` issues a new one.")
     require_free_port("127.0.0.1", settings.internal_port, what="the SuperLink")
     require_free_port(settings.bind, settings.port, what="the gateway")
     require_free_port(settings.bind, settings.aggregation_port, what="the secure sums")

@@ -133,6 +133,13 @@ REJOIN_SECONDS = 300.0
 POLL_SECONDS = 2.0
 
 
+def average(study: Study, updates: Mapping[str, Vector]) -> Vector:
+    """Return the common parameters after a round: sites' parameters, weighted by declared (public) patients."""
+    weights = np.array([study.sites[name] for name in updates], dtype=np.float64)
+    stacked = np.stack([values.astype(np.float64) for values in updates.values()])
+    return np.average(stacked, axis=0, weights=weights).astype(np.float32)
+
+
 class Rounds:
     """One study on its way; ``sites`` carries the messages, ``sessions`` opens the sums."""
 

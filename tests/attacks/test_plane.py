@@ -249,7 +249,7 @@ def test_certificates_that_name_no_site(plane: Plane, names: list[x509.GeneralNa
 
 
 def test_a_second_certificate_for_a_real_name(plane: Plane) -> None:
-    """The authority alone cannot put somebody in a site's place: the site's identity must have signed the certificate."""
+    """The authority alone cannot put somebody in a site's place: its identity must have signed the certificate."""
     with stream(plane, Forger(plane).issue([uri("north")])) as made:
         made.hello(plane.params(number=51), Ed25519PrivateKey.generate())
         assert made.refusal() == grpc.StatusCode.PERMISSION_DENIED
@@ -258,10 +258,9 @@ def test_a_second_certificate_for_a_real_name(plane: Plane) -> None:
 def test_one_site_in_the_name_of_another(plane: Plane) -> None:
     """A member with its own certificate and another member's name: the certificate decides, so it is just itself."""
     params = plane.params(number=52)
-    with open_session(plane.coordinator, params, QUICK):
-        with stream(plane, own(plane, "south")) as made:
-            made.hello(params, identity(plane, "north"))
-            assert made.refusal() == grpc.StatusCode.PERMISSION_DENIED
+    with open_session(plane.coordinator, params, QUICK), stream(plane, own(plane, "south")) as made:
+        made.hello(params, identity(plane, "north"))
+        assert made.refusal() == grpc.StatusCode.PERMISSION_DENIED
 
 
 def test_without_tls(plane: Plane) -> None:
@@ -360,9 +359,8 @@ def test_health_needs_a_certificate_too(plane: Plane) -> None:
     with grpc.secure_channel(address, grpc.ssl_channel_credentials(trust, key, certificate)) as channel:
         answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
-    with grpc.secure_channel(address, grpc.ssl_channel_credentials(trust)) as channel:
-        with pytest.raises(grpc.RpcError):
-            health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+    with grpc.secure_channel(address, grpc.ssl_channel_credentials(trust)) as channel, pytest.raises(grpc.RpcError):
+        health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
 
 
 # what a stream may send
@@ -460,9 +458,7 @@ def test_a_flood_of_streams(plane: Plane) -> None:
             names = ("east", "south")
             from dataclasses import replace
 
-            other = replace(
-                params, round=131, threshold=2, members=tuple(m for m in params.members if m.name in names)
-            )
+            other = replace(params, round=131, threshold=2, members=tuple(m for m in params.members if m.name in names))
             with honest(plane, other, names):
                 (opened,) = plane.run(other)
             assert opened.contributors == names
@@ -531,9 +527,8 @@ def test_revoked_in_the_middle(tmp_path: Plane) -> None:
             assert time.monotonic() - begin < 8
             assert next(opened for opened in sums if opened.contributors != SITES).contributors == ("east", "north")
         assert "off the roster" in (tmp_path / "south.log").read_text()  # type: ignore[operator]  # idem
-        with SumSession(made.site("south"), params) as again:
-            with pytest.raises(TrustError, match="does not admit"):
-                again.step(vector_of("south", 1, params.length))
+        with SumSession(made.site("south"), params) as again, pytest.raises(TrustError, match="does not admit"):
+            again.step(vector_of("south", 1, params.length))
     finally:
         made.stop()
 

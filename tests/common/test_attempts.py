@@ -50,9 +50,7 @@ def positions() -> st.SearchStrategy[dict[str, Position]]:
 
 
 @given(positions(), st.integers(0, 3), st.sampled_from(Kind))
-def test_what_was_sent_comes_again_only_to_the_same_sites(
-    known: dict[str, Position], opened: int, kind: Kind
-) -> None:
+def test_what_was_sent_comes_again_only_to_the_same_sites(known: dict[str, Position], opened: int, kind: Kind) -> None:
     """Whatever the sites report, nobody is asked for the same draw by other members, and no draw comes back."""
     try:
         attempt = next_attempt(session(kind), 7, opened, known)

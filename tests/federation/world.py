@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -49,6 +50,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def fix_pseudonyms(home: Path, name: str) -> None:
+    """Give a site a pseudonym key that is always the same.
+
+    With a random one, 16 patients leave fewer than two on the held-out side in 6 of 100 runs, and are refused.
+    """
+    (home / "keys" / "pseudonym.key").write_bytes(hashlib.sha256(name.encode()).digest())
+
+
 @dataclass
 class Consortium:
     """Homes of one running consortium."""
@@ -74,6 +83,8 @@ class Consortium:
         options = [*ports, "--home", self.coordinator]
         dura("coordinator", "init", "--consortium", "test", "--host", "127.0.0.1", *options)
         cards = [dura("site", "init", "--name", name, "--home", self.site(name))["card"] for name in self.sites]
+        for name in self.sites:
+            fix_pseudonyms(self.site(name), name)
         cards.append(dura("study", "identity", "--name", "rita", "--researcher", self.root / "rita")["card"])
         dura("coordinator", "admit", *cards, "--yes", "--out", self.root / "post", "--home", self.coordinator)
         for name in self.sites:

@@ -69,7 +69,10 @@ def approve_command(
         digest, name, result = _review(out, home, study, data)
         failed = [finding.sentence for finding in result.findings if not finding.passed]
         if failed:
-            raise PolicyError(f"the policy forbids this study: {'; '.join(failed)}")
+            raise PolicyError(
+                f"the policy forbids this study: {'; '.join(failed)}",
+                hint="Say no with `dura site decline`, or change the policy first, in writing, if you mean it.",
+            )
         if not yes and not typer.confirm("Approve this study?", err=True):
             raise PolicyError("the study was not approved")
         approve(SiteHome(home.expanduser()), digest, data, datetime.now(UTC))

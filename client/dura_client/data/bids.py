@@ -1,4 +1,8 @@
-"""Recordings of a BIDS-EEG folder, found by name and read through mne-bids one at a time."""
+"""Recordings of a BIDS-EEG folder, found by name and read through mne-bids one at a time.
+
+The place of a recording names a patient, so it stands in an error's hint, which only the command line shows to
+the data manager; the message, which logs keep too, does without.
+"""
 
 from __future__ import annotations
 
@@ -70,8 +74,8 @@ def read(dataset: DataSet, recording: Recording) -> mne.io.BaseRaw:
             raw.load_data(verbose="error")
     except Exception as error:  # readers raise many kinds for broken files; the place is what helps
         raise InputError(
-            f"the recording {place} cannot be read ({type(error).__name__})",
-            hint="Look at it with `dura site data check`; repair or leave it out.",
+            f"a recording of the data set {dataset.name} cannot be read ({type(error).__name__})",
+            hint=f"It is {place}. Look at it with `dura site data check {dataset.name}`; repair or leave it out.",
         ) from error
     if dataset.scale != 1.0:
         raw.apply_function(lambda values: values * dataset.scale, channel_wise=False, verbose="error")
@@ -97,12 +101,15 @@ def check_amplitude(raw: mne.io.BaseRaw, dataset: DataSet, recording: Recording)
     place = recording.path.relative_to(dataset.root)
     seen = amplitude(raw)
     if not np.isfinite(seen) or seen == 0:
-        raise InputError(f"the recording {place} holds no signal: it is flat, or its values are no numbers")
+        raise InputError(
+            f"a recording of the data set {dataset.name} holds no signal: it is flat, or its values are no numbers",
+            hint=f"It is {place}. Leave it out.",
+        )
     if not low <= seen <= high:
         suggestion = suggest_scale(seen) * dataset.scale
         raise InputError(
-            f"the unit of {place} is wrong: its values are not those of scalp EEG",
-            hint=f"Register the data set with --scale {suggestion:g} if its files declare the wrong unit.",
+            f"the unit of a recording of the data set {dataset.name} is wrong: its values are not those of scalp EEG",
+            hint=f"It is {place}. Register with --scale {suggestion:g} if the files declare the wrong unit.",
         )
 
 

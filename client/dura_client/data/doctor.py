@@ -54,10 +54,11 @@ def diagnose(dataset: DataSet, progress: Callable[[int, int], None] | None = Non
     readable = 0
     contents: dict[str, Recording] = {}
     for done, recording in enumerate(recordings, start=1):
+        place = recording.path.relative_to(dataset.root)
         try:
             raw = read(dataset, recording)
         except InputError as error:
-            faults.append(error.message)
+            faults.append(f"{place}: {error.message}")
         else:
             readable += 1
             channels.update(raw.ch_names)
@@ -66,7 +67,6 @@ def diagnose(dataset: DataSet, progress: Callable[[int, int], None] | None = Non
             found = codes(raw)
             events.update(dataset.class_of(code) for _, code in found)
             seen = amplitude(raw)
-            place = recording.path.relative_to(dataset.root)
             if not found:
                 faults.append(f"the recording {place} has no event")
             if not np.isfinite(seen) or seen == 0:

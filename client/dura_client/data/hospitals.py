@@ -32,8 +32,8 @@ class Hospital:
     """Channels whose mean is subtracted; empty means the average of all."""
     line: int
     """Hz."""
-    codes: tuple[str, str]
-    """Event codes of the left and the right hand."""
+    codes: tuple[str, ...]
+    """Event codes of the classes; of the left and the right hand, say."""
     file_format: str
     stored_scale: float = 1.0
     """Factor by which stored values are wrong."""

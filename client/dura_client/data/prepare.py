@@ -220,3 +220,8 @@ def cut(
             labels.append(contract.classes.index(name))
     shape = (0, len(contract.channels), contract.window_samples)
     return (np.stack(windows) if windows else np.zeros(shape)), np.array(labels, dtype=np.int64)
+
+
+def load_prepared(folder: Path) -> tuple[PatientData, ...]:
+    """Return the patients that lie prepared in a folder of the cache, sorted by key; arrays are memory maps."""
+    return tuple(_load(path) for path in sorted(folder.iterdir()))

@@ -31,7 +31,10 @@ def positions(contract: DataContract) -> tuple[mne.channels.DigMontage, dict[str
     known = {name.lower(): name for name in montage.ch_names}
     unknown = [name for name in contract.channels if name.lower() not in known]
     if unknown:
-        raise InputError(f"the study asks for channels that the 10-05 system does not know: {', '.join(unknown)}")
+        raise InputError(
+            f"the study asks for channels that the 10-05 system does not know: {', '.join(unknown)}",
+            hint="Names are those of the system, such as C3 or FCz. Tell the researcher; `dura site decline` says no.",
+        )
     return montage, known
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,16 +20,16 @@ from mne_bids import BIDSPath, make_dataset_description, write_raw_bids
 from numpy.typing import NDArray
 
 from dura_client.data.hospitals import HOSPITALS, Hospital
+from dura_client.data.paradigm import JITTER_SECONDS, Paradigm, hospital_for, paradigm_of
 from dura_client.data.registry import SIMULATOR
+from dura_client.data.signals import positions
 from dura_common.errors import HostError, InputError, StateError
 from dura_common.runtime.files import SHARED_FILE, write_atomic
+from dura_common.study import DataContract
 
-TASK = "motorimagery"
-TRIAL_SECONDS = 4.5
-CUE_SECONDS = 0.75
-"""From the beginning of a trial to its cue."""
-IMAGERY = (0.4, 3.4)
-"""Seconds after the cue between which the rhythm is weak."""
+DEMO = Paradigm()
+TASK = DEMO.task
+IMAGERY = DEMO.active
 HAND_BANK = 24
 NOISE_SOURCES = 24
 RNG_DOMAIN = 0xD0_2A
@@ -55,35 +55,68 @@ def simulate(
         raise InputError(f"unknown hospital {hospital!r}; known: {', '.join(HOSPITALS)}")
     if out.exists() and any(out.iterdir()):
         raise StateError(f"{out} exists and is not empty", hint="Choose another folder.")
+    seeds = np.random.SeedSequence([RNG_DOMAIN, seed, list(HOSPITALS).index(hospital)]).spawn(patients)
+    people = dict(enumerate(seeds, start=1))
+    _write(out, f"hospital {hospital}, seed {seed}", HOSPITALS[hospital], DEMO, people, trials, progress)
+
+
+def simulate_for(
+    out: Path, contract: DataContract, site: int, *, first: int, patients: int, trials: int, seed: int
+) -> None:
+    """Write some patients of the ``site``-th site of a study as its contract needs them, numbered from ``first``.
+
+    The same seed makes the same patients however they are divided over calls.
+
+    Raises:
+        InputError: the contract asks for channels that nobody knows.
+        HostError: the disk is full or the folder cannot be written.
+    """
+    positions(contract)
+    everybody = np.random.SeedSequence([RNG_DOMAIN, seed, site, 1])
+    people = {
+        number: np.random.SeedSequence(everybody.entropy, spawn_key=(number,))
+        for number in range(first, first + patients)
+    }
+    profile = hospital_for(contract, site)
+    _write(out, f"site {site}, seed {seed}", profile, paradigm_of(contract), people, trials, None)
+
+
+def _write(
+    out: Path,
+    what: str,
+    profile: Hospital,
+    paradigm: Paradigm,
+    people: Mapping[int, np.random.SeedSequence],
+    trials: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
     try:
-        _write(out, hospital, patients=patients, trials=trials, seed=seed, progress=progress)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _describe(out, what)  # before any recording
+            for done, (number, seed) in enumerate(people.items(), start=1):
+                raw = _patient(profile, paradigm, np.random.default_rng(seed), trials)
+                path = BIDSPath(root=out, subject=f"{number:03d}", task=paradigm.task, datatype="eeg")
+                write_raw_bids(
+                    raw, path, format=profile.file_format, allow_preload=True, overwrite=True, verbose="error"
+                )
+                _declare_reference(path, profile)
+                if progress is not None:
+                    progress(done, len(people))
     except OSError as error:
         raise HostError(
             f"cannot write the recordings to {out}: {error.strerror}", hint="Check free space and permissions."
         ) from error
 
 
-def _write(
-    out: Path, hospital: str, *, patients: int, trials: int, seed: int, progress: Callable[[int, int], None] | None
-) -> None:
-    profile = HOSPITALS[hospital]
-    seeds = np.random.SeedSequence([RNG_DOMAIN, seed, list(HOSPITALS).index(hospital)]).spawn(patients)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        make_dataset_description(
-            path=out, name=f"Simulated hospital {hospital}", authors=[SIMULATOR], overwrite=True, verbose="error"
-        )
-        description = out / "dataset_description.json"
-        content = json.loads(description.read_text())
-        content["GeneratedBy"] = [{"Name": SIMULATOR, "Description": f"hospital {hospital}, seed {seed}"}]
-        write_atomic(description, json.dumps(content, indent=2).encode(), mode=SHARED_FILE)  # before any recording
-        for number in range(patients):
-            raw = _patient(profile, np.random.default_rng(seeds[number]), trials)
-            path = BIDSPath(root=out, subject=f"{number + 1:03d}", task=TASK, datatype="eeg")
-            write_raw_bids(raw, path, format=profile.file_format, allow_preload=True, overwrite=True, verbose="error")
-            _declare_reference(path, profile)
-            if progress is not None:
-                progress(number + 1, patients)
+def _describe(out: Path, what: str) -> None:
+    make_dataset_description(
+        path=out, name=f"Simulated {what.partition(',')[0]}", authors=[SIMULATOR], overwrite=True, verbose="error"
+    )
+    description = out / "dataset_description.json"
+    content = json.loads(description.read_text())
+    content["GeneratedBy"] = [{"Name": SIMULATOR, "Description": what}]
+    write_atomic(description, json.dumps(content, indent=2).encode(), mode=SHARED_FILE)
 
 
 def _declare_reference(path: BIDSPath, profile: Hospital) -> None:
@@ -95,10 +128,10 @@ def _declare_reference(path: BIDSPath, profile: Hospital) -> None:
 
 
 @lru_cache(maxsize=8)
-def _leadfields(channels: tuple[str, ...]) -> dict[str, NDArray[np.float64]]:
+def _leadfields(channels: tuple[str, ...], extra_areas: int) -> dict[str, NDArray[np.float64]]:
     """Return volts per ampere-metre at the channels for banks of sources: (positions, channels)."""
     info = mne.create_info(list(channels), 256.0, "eeg", verbose="error")
-    info.set_montage("colin27_1020", verbose="error")
+    info.set_montage(_montage(channels), match_case=False, verbose="error")
     sphere = mne.make_sphere_model("auto", "auto", info, verbose="error")
     centre, radius = np.array(sphere["r0"]), float(sphere["layers"][0]["rad"])
     rng = np.random.default_rng(RNG_DOMAIN)  # positions of the bank: the same for every hospital
@@ -109,6 +142,7 @@ def _leadfields(channels: tuple[str, ...]) -> dict[str, NDArray[np.float64]]:
         "eyes": _near([0.0, 0.95, -0.25], rng, 2),
         "noise": _unit(rng.normal(size=(NOISE_SOURCES, 3)) * [1, 1, 0.6] + [0, 0, 0.35]),
     }
+    banks |= _extra_banks(extra_areas)  # last, and from a generator of their own: the others stay what they are
     directions = np.concatenate(list(banks.values()))
     depth = 0.72 * radius
     tilted = _unit(directions + 0.35 * rng.normal(size=directions.shape))
@@ -127,6 +161,22 @@ def _leadfields(channels: tuple[str, ...]) -> dict[str, NDArray[np.float64]]:
     return dict(zip(banks, np.split(field, ends), strict=True))
 
 
+def _extra_banks(count: int) -> dict[str, NDArray[np.float64]]:
+    """Return places for classes beyond two: the foot area first, then spread from front to back."""
+    rng = np.random.default_rng([RNG_DOMAIN, 2])
+    banks = {}
+    for number in range(count):
+        turn = np.pi * number / max(count, 2)
+        side, front = 0.75 * np.sin(2 * turn), 0.75 * (1 - np.cos(turn)) * (-1) ** number
+        banks[f"extra-{number}"] = _near([side, front, 0.8], rng, HAND_BANK)
+    return banks
+
+
+def _montage(channels: tuple[str, ...]) -> str:
+    small = {name.lower() for name in mne.channels.make_standard_montage("colin27_1020").ch_names}
+    return "colin27_1020" if {name.lower() for name in channels} <= small else "colin27_1005"
+
+
 def _near(direction: list[float], rng: np.random.Generator, count: int) -> NDArray[np.float64]:
     return _unit(_unit(np.array([direction])) + 0.12 * rng.normal(size=(count, 3)))
 
@@ -136,35 +186,37 @@ def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     return vectors / lengths
 
 
-def _patient(profile: Hospital, rng: np.random.Generator, trials: int) -> mne.io.RawArray:
-    samples = round(trials * TRIAL_SECONDS * profile.rate)
-    sides = rng.permutation(np.arange(trials) % 2)
-    cues = np.arange(trials) * TRIAL_SECONDS + CUE_SECONDS + rng.uniform(0, 0.2, trials)
-    signal = _signal(profile, rng, sides, cues, samples)
+def _patient(profile: Hospital, paradigm: Paradigm, rng: np.random.Generator, trials: int) -> mne.io.RawArray:
+    samples = round(trials * paradigm.trial_seconds * profile.rate)
+    classes = rng.permutation(np.arange(trials) % len(paradigm.areas))
+    cues = np.arange(trials) * paradigm.trial_seconds + paradigm.cue_seconds + rng.uniform(0, JITTER_SECONDS, trials)
+    signal = _signal(profile, paradigm, rng, classes, cues, samples)
     signal = _recorded(profile, rng, signal)
     info = mne.create_info(list(profile.channels), profile.rate, "eeg", verbose="error")
     raw = mne.io.RawArray(signal, info, verbose="error")
     raw.info["line_freq"] = profile.line
-    raw.set_montage("colin27_1020", verbose="error")
-    raw.set_annotations(mne.Annotations(cues, np.zeros(trials), [profile.codes[side] for side in sides]))
+    raw.set_montage(_montage(profile.channels), match_case=False, verbose="error")
+    raw.set_annotations(mne.Annotations(cues, np.zeros(trials), [profile.codes[index] for index in classes]))
     return raw
 
 
 def _signal(
     profile: Hospital,
+    paradigm: Paradigm,
     rng: np.random.Generator,
-    sides: NDArray[np.int64],
+    classes: NDArray[np.int64],
     cues: NDArray[np.float64],
     samples: int,
 ) -> NDArray[np.float64]:
     """Return the noiseless electrodes' view of one patient's sources, volts, (channels, samples)."""
-    banks, rate = _leadfields(profile.channels), profile.rate
-    frequency = rng.normal(10.5, 0.9)
+    banks, rate = _leadfields(profile.channels, paradigm.extra_areas), profile.rate
+    frequency = rng.normal(paradigm.rhythm, 0.9)
     weakening = np.clip(rng.normal(0.55, 0.18), 0.1, 0.9)
-    attentive = rng.random(len(sides)) > 0.12  # noqa: PLR2004  # 12 % of trials are lapses
+    attentive = rng.random(len(classes)) > 0.12  # noqa: PLR2004  # 12 % of trials are lapses
     fields, sources = [], []
-    for hemisphere, name in enumerate(("left", "right")):
-        envelope = _envelope(cues[(sides != hemisphere) & attentive], samples, rate, weakening)
+    for name in ("left", "right", *paradigm.areas[2:]):
+        mine = classes == paradigm.areas.index(name)
+        envelope = _envelope(cues[mine & attentive], paradigm.active, samples, rate, weakening)
         beta = 0.4 * _rhythm(rng, samples, rate, 2 * frequency, 2.0)
         fields.append(banks[name][rng.integers(HAND_BANK)])
         sources.append(2.4e-8 * envelope * (_rhythm(rng, samples, rate, frequency, 1.0) + beta))
@@ -196,10 +248,12 @@ def _recorded(profile: Hospital, rng: np.random.Generator, signal: NDArray[np.fl
     return signal * profile.stored_scale
 
 
-def _envelope(cues: NDArray[np.float64], samples: int, rate: float, weakening: float) -> NDArray[np.float64]:
+def _envelope(
+    cues: NDArray[np.float64], active: tuple[float, float], samples: int, rate: float, weakening: float
+) -> NDArray[np.float64]:
     envelope = np.ones(samples)
     for cue in cues:
-        begin, end = (round((cue + edge) * rate) for edge in IMAGERY)
+        begin, end = (round((cue + edge) * rate) for edge in active)
         envelope[begin:end] = 1 - weakening
     smooth = np.hanning(max(3, round(0.3 * rate)))
     padded: NDArray[np.float64] = np.pad(envelope, len(smooth) // 2, mode="edge")

@@ -173,7 +173,10 @@ def _finish(out: Output, stored: StoredStudy, state: StudyState) -> None:
     if state.phase == "unapproved":
         raise PolicyError(state.message, hint="Sites decide with `dura site review` and `dura site approve`.")
     if state.phase == "failed":
-        raise HostError(f"the study failed: {state.message}", hint="`dura study status` shows every site.")
+        raise HostError(
+            f"the study failed: {state.message}",
+            hint="`dura study status` shows every site; why one refused stands in its own log only.",
+        )
     lines = [f"{stored.study.name} ({stored.digest[:12]}): {state.phase}"]
     lines += [f"  {name}: {standing}" for name, standing in state.sites.items()]
     lines += [f"  round {p.round}: accuracy {p.accuracy:.3f} +- {p.standard_error:.3f}" for p in state.curve]

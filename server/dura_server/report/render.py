@@ -23,14 +23,24 @@ INK = "#010203"
 
 def render(result: StudyResult) -> str:
     """Return the report as HTML text."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(resources.files(__package__).joinpath("report.html").read_text("utf-8"))
-    with _style():
+    with style():
         pictures = {"curve": _curve(result), "comparison": _comparison(result), "spend": _spend(result)}
-    return template.render(result=result, **pictures)
+    return fill("report.html", result=result, **pictures)
 
 
-def _style() -> AbstractContextManager[None]:
+def fill(template: str, **values: object) -> str:
+    """Return a template of this package with its values and the style that all pages share."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    sheet = Markup(_read("style.css"))  # noqa: S704  # a file of this package
+    return environment.from_string(_read(template)).render(style=sheet, **values)
+
+
+def _read(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text("utf-8")
+
+
+def style() -> AbstractContextManager[None]:
+    """Return the settings under which drawings are made: texts stay texts, and colours follow the page."""
     return mpl.rc_context(
         {
             "svg.fonttype": "none",
@@ -59,8 +69,8 @@ def _curve(result: StudyResult) -> Markup:
     )
     axes.axhline(result.chance, color=GREY, linestyle="--", label="chance")
     axes.set(xlabel="round", ylabel="accuracy, held-out", ylim=(0, 1), xlim=(0, result.rounds + 0.5))
-    axes.legend(frameon=False, loc="lower right")
-    return _svg(figure, "curve")
+    figure.legend(frameon=False, loc="outside upper right", ncols=2)  # inside, it would hide a bad curve
+    return svg(figure, "curve")
 
 
 def _spend(result: StudyResult) -> Markup | None:
@@ -103,19 +113,20 @@ def _bars(
     prefix: str,
     top: float | None = None,
 ) -> Markup:
-    figure = Figure(figsize=(7, 0.7 + 0.38 * len(names)), layout="constrained")
+    figure = Figure(figsize=(7, 1.0 + 0.38 * len(names)), layout="constrained")
     axes = figure.subplots()
     colours = [ORANGE if name in {"federated", "pooled"} else BLUE for name in names]
-    bars = axes.barh(names, values, color=colours)
-    axes.bar_label(bars, fmt="%.3f", padding=3)
+    axes.barh(names, values, color=colours)
+    for row, value in enumerate(values):  # a column of its own: at the bars' ends they would meet the limit's line
+        axes.text(1.02, row, f"{value:.3f}", transform=axes.get_yaxis_transform(), va="center")
     axes.axvline(limit, color=GREY, linestyle="--", label=limit_label)
     axes.invert_yaxis()
     axes.set(xlabel=label, xlim=(0, top or 1.15 * max([limit, *values])))
-    axes.legend(frameon=False, loc="lower right")
-    return _svg(figure, prefix)
+    figure.legend(frameon=False, loc="outside upper right")
+    return svg(figure, prefix)
 
 
-def _svg(figure: Figure, prefix: str) -> Markup:
+def svg(figure: Figure, prefix: str) -> Markup:
     """Return the drawing as markup; ``prefix`` keeps its element ids apart from those of other drawings."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
 import shutil
 import subprocess
@@ -10,7 +12,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from dura_server.report import StudyResult, render
 
@@ -157,30 +161,53 @@ def test_the_page_follows_light_and_dark() -> None:
     assert all(attributes.get("aria-label") for tag, attributes in Page(text).tags if tag == "figure")
 
 
+GEOMETRY = """<script>
+const boxes = [...document.querySelectorAll("svg text")].map(t => [t.textContent, t.getBoundingClientRect()]);
+const found = [];
+boxes.forEach(([a, p], i) => boxes.slice(i + 1).forEach(([b, q]) => {
+  if (p.left < q.right - 3 && q.left < p.right - 3 && p.top < q.bottom - 3 && q.top < p.bottom - 3) found.push([a, b]);
+}));
+const root = document.documentElement;
+document.title = JSON.stringify({texts: boxes.length, overlaps: found, wide: root.scrollWidth - root.clientWidth});
+</script>"""
+
+
+def browse(page: Path, *options: str) -> str:
+    """Let Chromium, offline and without anybody's profile, open a page; return what it printed."""
+    arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--hide-scrollbars"]
+    arguments += [f"--user-data-dir={page.parent / 'profile'}", *options, page.as_uri()]
+    done = subprocess.run([str(BROWSER), *arguments], check=True, capture_output=True, text=True, timeout=90)
+    return done.stdout
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
-def test_a_real_browser_draws_the_page(tmp_path: Path) -> None:
-    """Chromium, offline, draws a page with something on it."""
+@pytest.mark.parametrize(("scheme", "number"), [("light", 1), ("dark", 0)])
+def test_a_real_browser_draws_the_page(tmp_path: Path, scheme: str, number: int) -> None:
+    """Chromium, offline, draws ink on paper, and turns both round where its user wants darkness."""
     page, picture = tmp_path / "report.html", tmp_path / "report.png"
     page.write_text(render(a_result()))
-    arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=900,1600", f"--screenshot={picture}"]
-    subprocess.run([str(BROWSER), *arguments, page.as_uri()], check=True, capture_output=True, timeout=90)
-    assert picture.stat().st_size > 20_000  # an empty page of this size compresses to less
+    browse(page, f"--blink-settings=preferredColorScheme={number}", "--window-size=900,2200", f"--screenshot={picture}")
+    pixels = imread(picture)[..., :3].mean(axis=2)
+    paper = float(pixels[5, 5])
+    ink = np.abs(pixels - paper) > 0.5
+    assert (paper > 0.9) == (scheme == "light")
+    assert (paper < 0.2) == (scheme == "dark")
+    assert 0.005 < ink.mean() < 0.3  # headings, texts and the frames of three drawings
+    assert ink[:, 100:800].any(axis=1).mean() > 0.3  # all the way down
 
 
-def test_area_and_confusion_are_shown_where_the_study_asked_for_them() -> None:
-    """Cells that were too small say so; without these outputs the page has neither."""
-    point = {
-        "round": 4,
-        "accuracy": 0.7,
-        "standard_error": 0.03,
-        "auc": 0.765,
-        "auc_standard_error": 0.021,
-        "confusion": ((31.4, None), (6.2, 28.9)),
-        "confusion_standard_error": 1.5,
-    }
-    page = Page(render(a_result(curve=(point,), classes=("left_hand", "right_hand"))))
-    assert (page.faults, page.open) == ([], [])
-    for part in ("0.765", "0.021", "31.4", "28.9", "not shown", "called left_hand"):
-        assert part in page.text
-    assert "ROC" not in Page(render(a_result())).text
-    assert "called" not in Page(render(a_result())).text
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("width", [900, 500])
+def test_no_text_covers_another_and_the_page_fits(tmp_path: Path, width: int) -> None:
+    """In the drawings as a browser lays them out no two texts overlap, and nobody has to scroll sideways."""
+    text = render(a_result())
+    policy = re.search(r'<meta http-equiv="Content-Security-Policy"[^>]*>', text)
+    assert policy  # forbids scripts, so the copy that measures itself goes without
+    page = tmp_path / "report.html"
+    page.write_text(text.replace(policy[0], "").replace("</body>", GEOMETRY + "</body>"))
+    title = re.search(r"<title>(.*?)</title>", browse(page, f"--window-size={width},1200", "--dump-dom"))
+    assert title
+    found = json.loads(html.unescape(title[1]))
+    assert found["texts"] > 30
+    assert found["overlaps"] == []
+    assert found["wide"] <= 0

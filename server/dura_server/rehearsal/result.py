@@ -1,0 +1,41 @@
+"""What a rehearsal found: accuracy against epsilon, in the form that the plan of a study reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dura_common.study import Frozen
+
+
+class RehearsalPoint(Frozen):
+    """Exact accuracy on all held-out simulated patients at one epsilon."""
+
+    epsilon: float
+    mean: float
+    low: float
+    """Of the least lucky seed."""
+    high: float
+    """Of the luckiest seed."""
+    seeds: int
+
+
+class RehearsalResult(Frozen):
+    """The content of a rehearsal file."""
+
+    study: str
+    """Name of the study."""
+    points: tuple[RehearsalPoint, ...]
+    """By ascending epsilon."""
+    chance: float
+    seconds: float
+
+
+def point_of(epsilon: float, accuracies: Sequence[float]) -> RehearsalPoint:
+    """Return mean and range over seeds."""
+    return RehearsalPoint(
+        epsilon=epsilon,
+        mean=sum(accuracies) / len(accuracies),
+        low=min(accuracies),
+        high=max(accuracies),
+        seeds=len(accuracies),
+    )

@@ -1,0 +1,126 @@
+"""A running study meets a full disk and an empty ledger: one clear error each, nothing lost, and it goes on after."""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.attacks.world import children
+from tests.federation.spoiled import SITES, Clinics, refused
+from tests.federation.world import dura
+
+from dura_client.home import SiteHome
+from dura_client.ledger import Ledger
+from dura_common.privacy import SampledGaussian
+
+pytestmark = [pytest.mark.federation, pytest.mark.slow, pytest.mark.timeout(600)]
+
+FULL_BYTES = 4096
+"""Largest file that a process may still write: less than one page of SQLite's log with its header."""
+
+
+@pytest.fixture(scope="module")
+def clinics(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinics]:
+    """Return two running hospitals and their coordinator; every process is gone afterwards."""
+    made = Clinics(tmp_path_factory.mktemp("clinics"))
+    made.make()
+    try:
+        made.start_coordinator()
+        _together("site", "start", "--detach", made=made)
+        yield made
+    finally:
+        made.stop()
+
+
+def test_a_full_disk_and_an_empty_ledger_end_a_run_and_not_the_study(clinics: Clinics) -> None:
+    """Neither charges, loses or half-writes anything; with space and budget back the same study runs to its end."""
+    # 1. A study that everybody approved, and an earlier one that has spent most of what the patients have.
+    digest = _submit(clinics)
+    _together("site", "approve", digest, "--data", "mi", "--yes", made=clinics)
+    for name in SITES:
+        _spend(clinics, name)
+    before = _ledgers(clinics)
+    run = ("study", "run", digest, "--home", clinics.coordinator.path)
+
+    # 2. The disk is full: both runners may write no file beyond a few bytes, as prlimit(2) sets for a live process.
+    for name in SITES:
+        _limit(clinics, name, FULL_BYTES)
+    answer = refused(*run)
+    assert answer.code == 15
+    assert "0 of 2 needed sites answered" in answer.message
+    assert "site-fault" in answer.message
+    assert "its own log" in answer.hint
+    assert _ledgers(clinics) == before
+
+    # 3. There is space again, but the earlier study has left too little.
+    for name in SITES:
+        _limit(clinics, name, resource.RLIM_INFINITY)
+    answer = refused(*run)
+    assert answer.code == 15
+    assert "refused: budget" in answer.message
+    assert _ledgers(clinics) == before
+    for name in SITES:
+        log = (clinics.site(name).logs / "runner.log").read_text()
+        assert "ledger.db cannot be used" in log
+        assert "a patient would exceed epsilon 10 at delta 0.001 for all studies together" in log
+        assert not any(patient in log for patient in clinics.patients(name))
+
+    # 4. The privacy officers raise the cap, and the study that failed twice runs to its end.
+    caps = ("--epsilon-per-study", 8, "--epsilon-total", 20, "--delta", 1e-3, "--minimum-sites", 2)
+    _together("site", "policy", "init", "--replace", *caps, "--unsafe-plain-updates", made=clinics)
+    outcome = dura(*run)
+    assert (outcome["phase"], outcome["round"]) == ("finished", 2)
+    for name in SITES:
+        shown = dura("site", "ledger", "verify", "--known", before[name][1], "--home", clinics.site(name).path)
+        assert shown["entries"] == before[name][0] + 2 * 3  # two rounds and one evaluation, reserved and settled
+        assert not list(clinics.site(name).path.glob(".ledger*"))
+
+
+def _together(*words: object, made: Clinics) -> list[dict[str, Any]]:
+    """Run one command at every site, side by side."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(lambda name: dura(*words, "--home", made.site(name).path), SITES))
+
+
+def _submit(clinics: Clinics) -> str:
+    path: Path = clinics.root / "hands.signed.json"
+    digest, offer = clinics.sign()
+    path.write_text(offer.study)
+    assert dura("study", "submit", path, "--home", clinics.coordinator.path)["digest"] == digest
+    return digest
+
+
+def _spend(clinics: Clinics, name: str) -> None:
+    """Charge every patient epsilon 9.9, as an earlier study would have: not even a first round is left of 10."""
+    entry = Ledger(clinics.site(name).ledger).reserve(
+        study=hashlib.sha256(b"earlier").hexdigest(),
+        round=1,
+        purpose="train",
+        patients=clinics.patients(name),
+        event=SampledGaussian(participation=0.5, noise_multiplier=0.61, steps=4),
+        epsilon_per_study=10.0,
+        epsilon_total=10.0,
+        delta=1e-3,
+    )
+    Ledger(clinics.site(name).ledger).settle(entry)
+
+
+def _ledgers(clinics: Clinics) -> dict[str, tuple[int, str, bytes]]:
+    """Return entries, end of the chain and bytes of every ledger, verified."""
+    found = {}
+    for name in SITES:
+        home: SiteHome = clinics.site(name)
+        head = Ledger(home.ledger).verify()
+        found[name] = (head.entries, head.hash, home.ledger.read_bytes())
+    return found
+
+
+def _limit(clinics: Clinics, name: str, size: int) -> None:
+    runner = int(children(clinics.site(name))["runner"]["pid"])
+    _, hard = resource.prlimit(runner, resource.RLIMIT_FSIZE)
+    resource.prlimit(runner, resource.RLIMIT_FSIZE, (hard if size == resource.RLIM_INFINITY else size, hard))
