@@ -1,4 +1,4 @@
-"""Computations for the hospital's own eyes: a model trained here alone, a model scored here.
+"""Computations for the hospital's own eyes: a model trained here alone, a model scored here, an audit.
 
 Nothing of this is a release: results are printed at the site and sent nowhere, so the ledger is not charged.
 Whoever passes such a figure on releases it without protection; the commands say so.
@@ -20,6 +20,7 @@ from dura_client.data.registry import load_dataset
 from dura_client.gate import build_model
 from dura_client.home import SiteHome
 from dura_client.settings import load_settings
+from dura_client.training.audit import Audit, audit
 from dura_client.training.engine import train_round
 from dura_client.training.evaluation import score
 from dura_client.training.patient import TrainingPatient
@@ -27,7 +28,7 @@ from dura_common.errors import InputError, PolicyError
 from dura_common.models import load_vector
 from dura_common.privacy.plan import plan_of
 from dura_common.runtime.files import read_limited
-from dura_common.study import Study
+from dura_common.study import NoNoise, Study
 
 MAX_MODEL_BYTES = 1 << 30
 
@@ -111,6 +112,38 @@ def train_alone(
         if progress is not None:
             progress(number, rounds)
     return LocalScore(tuple(sorted(score(model, patient) for patient in _all(cohorts, "held_out"))))
+
+
+def audit_here(
+    home: SiteHome,
+    study: Study,
+    dataset: str,
+    *,
+    canaries: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Audit, float]:
+    """Audit the engine on this site's training patients; return the audit and the accounted epsilon.
+
+    Raises:
+        InputError: a study without noise, or a data set that does not fulfil the contract.
+    """
+    if isinstance(study.privacy, NoNoise):
+        raise InputError("a study without noise promises no privacy; there is nothing to audit")
+    cohort = load_cohort(home, study, dataset)
+    plan = plan_of(study)
+    result = audit(
+        build_model(study),
+        cohort.training,
+        study,
+        noise_multiplier=plan.noise_multiplier,
+        delta=study.privacy.delta,
+        declared_patients=_declared(home, study),
+        preparation=cohort.steps,
+        canaries=canaries,
+        device=load_settings(home).device,
+        progress=progress,
+    )
+    return result, plan.training_epsilon
 
 
 def _declared(home: SiteHome, study: Study) -> float:

@@ -77,6 +77,11 @@ class PatientEngine:
             divisor=divisor,
         )
 
+    @property
+    def optimiser(self) -> PatientOptimizer:
+        """Opacus's optimiser; its step hook sees the noised mean gradient of every step."""
+        return self._optimiser
+
     def draw(self, patients: Sequence[TrainingPatient]) -> list[TrainingPatient]:
         """Return the patients of one step: each with probability q, independently, by a cryptographic generator."""
         enters = bernoulli(len(patients), self._privacy.participation)
@@ -153,13 +158,24 @@ def train_round(
     """
     divisor = study.privacy.participation * declared_patients
     engine = PatientEngine(network, study, divisor=divisor, preparation=preparation, device=device)
-    steps = study.training.steps_per_round
+    make_steps(engine, patients, study.training.steps_per_round, plan.noise_multiplier, progress=progress)
+    engine.finish()
+
+
+def make_steps(
+    engine: PatientEngine,
+    patients: Sequence[TrainingPatient],
+    steps: int,
+    noise_multiplier: float,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Make steps with this site's noise alone; ``progress`` is called with (steps done, steps)."""
     for step in range(steps):
         total = engine.clipped_sum(engine.draw(patients))
-        engine.apply(add_noise(total, plan.noise_multiplier))
+        engine.apply(add_noise(total, noise_multiplier))
         if progress is not None:
             progress(step + 1, steps)
-    engine.finish()
 
 
 def _inner(network: nn.Module, training: DpSgdTraining | OneSumTraining | ResidualDescentTraining) -> Optimizer:

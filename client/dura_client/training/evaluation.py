@@ -86,5 +86,5 @@ def _logits(network: nn.Module, patient: TrainingPatient) -> Iterator[tuple[NDAr
     with torch.no_grad():
         for begin in range(0, len(patient.labels), BATCH):
             part = slice(begin, begin + BATCH)
-            logits = network(torch.from_numpy(np.ascontiguousarray(patient.windows[part])))
+            logits = network(torch.from_numpy(np.array(patient.windows[part])))
             yield logits.numpy(), patient.labels[part]

@@ -44,6 +44,9 @@ def patient_gradients(network: nn.Module, loss: Loss, batches: Iterable[Batch]) 
     several: list[list[Tensor]] = []
     for batch in batches:
         if vectorised and len(batch[1]) == 1:
+            if single and single[0][0].shape != batch[0].shape:  # only equal windows can be stacked
+                yield by_vmap(network, loss, single)
+                single = []
             single.append(batch)
         else:
             several.append(by_backward(network, loss, batch))
@@ -62,7 +65,8 @@ def patient_gradients(network: nn.Module, loss: Loss, batches: Iterable[Batch]) 
 def by_backward(network: nn.Module, loss: Loss, batch: Batch) -> list[Tensor]:
     """Return one patient's gradient, one tensor per parameter, by an ordinary backward pass."""
     windows, labels = batch
-    return list(torch.autograd.grad(loss(network(windows), labels), list(network.parameters())))
+    mean = loss(network(windows), labels)
+    return list(torch.autograd.grad(mean, list(network.parameters()), materialize_grads=True))
 
 
 def by_vmap(network: nn.Module, loss: Loss, batches: Sequence[Batch]) -> list[Tensor]:

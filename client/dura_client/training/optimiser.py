@@ -105,6 +105,8 @@ class PatientOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no ty
             raise ValueError(f"a sum of {length} int64 is expected, got {total.dtype} of shape {total.shape}")
         self._hand_over(total)
         self.scale_grad()
+        if self.step_hook is not None:
+            self.step_hook(self)
         self.original_optimizer.step()
         self.zero_grad(set_to_none=True)
 

@@ -1,0 +1,98 @@
+"""`dura site audit-privacy`: whether the installed engine keeps, on this site's own study, what the accounting says."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from dura_client.commands.options import DEFAULT_HOME, HomeOption
+from dura_client.commands.study import DataOption, StudyArgument
+from dura_common.runtime.console import JsonOption, Output, command
+
+if TYPE_CHECKING:
+    from dura_client.training.audit import Audit
+    from dura_common.study import Study
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `dura site`."""
+    app.command("audit-privacy")(audit_privacy)
+
+
+def audit_privacy(
+    study: StudyArgument,
+    data: DataOption,
+    canaries: Annotated[int, typer.Option(help="Invented patients; more make the audit sharper and longer.")] = 600,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Attack the installed engine with invented patients, beside the real ones, under a study's own settings.
+
+    Nothing leaves the site and no patient pays: the result is for the hospital's own eyes. A failed audit ends with
+    exit code 11.
+    """
+    with command(as_json) as out:
+        from dura_client.approvals import find_offer
+        from dura_client.home import SiteHome
+        from dura_client.local import audit_here
+        from dura_client.training.audit import CANNOT_SHOW, SHOWS
+        from dura_common.errors import TrustError
+
+        site = SiteHome(home.expanduser())
+        offer = find_offer(site, study)
+        with out.progress() as bar:
+            task = bar.add_task("steps", total=offer.study.training.steps)
+            result, accounted = audit_here(
+                site,
+                offer.study,
+                data,
+                canaries=canaries,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        _show(out, offer.study, result, accounted)
+        out.say("[bold]What this shows[/bold]")
+        for sentence in SHOWS:
+            out.say(f"  - {sentence}")
+        out.say("[bold]What no audit of this kind can show[/bold]")
+        for sentence in CANNOT_SHOW:
+            out.say(f"  - {sentence}")
+        low, high = result.fitted_epsilon_range
+        out.result(
+            {
+                "study": offer.digest,
+                "passed": result.passed,
+                "canaries": result.canaries,
+                "members": result.members,
+                "steps": result.steps,
+                "delta": result.delta,
+                "epsilon_accounted": accounted,
+                "epsilon_expected": result.expected_epsilon,
+                "epsilon_fitted": result.fitted_epsilon,
+                "epsilon_fitted_range": [low, high],
+                "checks": [{**asdict(check), "passed": check.passed} for check in result.checks],
+                "shows": SHOWS,
+                "cannot_show": CANNOT_SHOW,
+            },
+            "the audit passed" if result.passed else "the audit FAILED: do not take part with this installation",
+        )
+        if not result.passed:
+            raise typer.Exit(TrustError.exit_code)
+
+
+def _show(out: Output, study: Study, result: Audit, accounted: float) -> None:
+    table = Table("", "figure, in clipping norms a step", "seen", "expected", title=f"Audit of {study.name}")
+    for check in result.checks:
+        mark = "[green]pass[/green]" if check.passed else "[red]FAIL[/red]"
+        wanted = f"<= {check.expected:.4g}" if check.bound else f"{check.expected:.4g} +- {check.tolerance:.2g}"
+        table.add_row(mark, check.name, f"{check.seen:.4g}", wanted)
+    out.say(table)
+    low, high = result.fitted_epsilon_range
+    out.say(
+        f"{result.canaries} canaries, {result.members} of them members, {result.steps} steps. They show epsilon "
+        f"{result.fitted_epsilon:.2f} (95 %: {low:.2f} to {high:.2f}) at delta {result.delta:g}; "
+        f"{result.expected_epsilon:.2f} is what this attack should show of the accounted mechanism, "
+        f"{accounted:.2f} is the bound for any attack."
+    )

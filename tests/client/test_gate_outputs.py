@@ -1,0 +1,159 @@
+"""One hospital with simulated recordings: the gate releases what the study asks for, and the audit runs on it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.consortium import NAMES, Consortium, contents, study
+from typer.testing import CliRunner
+
+import dura_client.gate as gate_module
+from dura_client.approvals import approve, receive_offer
+from dura_client.cli import app
+from dura_client.cohort import load_cohort
+from dura_client.data.privacy_class import PrivacyClass, Step
+from dura_client.data.registry import DataSet, register
+from dura_client.data.simulate import TASK, simulate
+from dura_client.gate import Gate, build_model
+from dura_client.home import SiteHome
+from dura_client.policy import write_policy
+from dura_client.training import engine as engine_module
+from dura_common.errors import PolicyError
+from dura_common.models import to_vector
+from dura_common.policy import Policy
+from dura_common.privacy.outputs import length_of, parts_of
+from dura_common.study import Study
+from dura_server.researcher import create_identity
+
+PATIENTS = 14
+NOW = datetime.now(UTC)
+"""The commands know no other clock than the machine's."""
+
+
+@pytest.fixture(scope="module")
+def hospital(tmp_path_factory: pytest.TempPathFactory) -> tuple[SiteHome, Study, str]:
+    """Return a hospital that has approved a study with all outputs, the study and its digest."""
+    root = tmp_path_factory.mktemp("consortium")
+    consortium = Consortium(root)
+    consortium.make_coordinator(NOW)
+    for name in NAMES:
+        consortium.make_site(name, NOW)
+    _, identity = create_identity(consortium.researcher, "ada", NOW)
+    consortium.admit(*(consortium.card(name) for name in NAMES), identity.read_bytes(), now=NOW)
+    for name in NAMES:
+        consortium.join(name, NOW)
+    north = consortium.site("north")
+    simulate(root / "recordings", "north", patients=PATIENTS, trials=6, seed=3)
+    register(north, DataSet(name="motor", root=str(root / "recordings"), task=TASK))
+    write_policy(
+        north,
+        Policy(
+            epsilon_per_study=10,
+            epsilon_total=20,
+            delta=1e-3,
+            minimum_patients=10,
+            minimum_sites=2,
+            public_data_without_noise=False,
+            unsafe_plain_updates=True,
+        ),
+    )
+    plan = study(
+        sites={"north": PATIENTS, "east": PATIENTS},
+        training={"rounds": 2, "steps_per_round": 2, "learning_rate": 0.01},
+        evaluation={"epsilon": 8.0, "every": 1, "outputs": ["accuracy", "confusion", "auc"]},
+        aggregation={"minimum_sites": 2, "unsafe_plain_updates": True},
+    )
+    offer, reference = consortium.offer(plan)
+    receive_offer(north, offer, NOW)
+    approve(north, reference, "motor", NOW)
+    return north, plan, reference
+
+
+def dura(home: SiteHome, *words: str, code: int = 0) -> Any:
+    """Run `dura site ...` with --json and return its object."""
+    result = CliRunner().invoke(app, [*words, "--home", str(home.path), "--json"])
+    assert result.exit_code == code, result.output
+    return json.loads(result.stdout)
+
+
+def test_a_statistic_over_patients_is_stopped_at_the_gate(
+    hospital: tuple[SiteHome, Study, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Data that a site mean was subtracted from are refused for training and evaluation, before any reservation."""
+    home, plan, reference = hospital
+
+    def spoiled(*arguments: Any, **more: Any) -> Any:
+        cohort = load_cohort(*arguments, **more)
+        steps = (*cohort.steps, Step("site_mean", PrivacyClass.CROSS_PATIENT))
+        return type(cohort)(**{name: getattr(cohort, name) for name in cohort.__slots__} | {"steps": steps})
+
+    monkeypatch.setattr(gate_module, "load_cohort", spoiled)
+    gate = Gate(home, clock=lambda: NOW)
+    vector = to_vector(build_model(plan))
+    before = contents(home.path)
+    for act in (gate.train, gate.evaluate):
+        with pytest.raises(PolicyError, match="site_mean"):
+            act(reference, 1, vector)
+    after = contents(home.path)
+    assert {name: after[name] for name in before} == before
+    assert not home.ledger.exists()
+
+
+def test_the_gate_releases_the_declared_vector_and_nothing_longer(hospital: tuple[SiteHome, Study, str]) -> None:
+    """The curve's point has two sums, the last one all outputs; both are finite float32."""
+    home, plan, reference = hospital
+    gate = Gate(home, clock=lambda: NOW)
+    vector = to_vector(build_model(plan))
+    first, last = gate.evaluate(reference, 1, vector), gate.evaluate(reference, 2, vector)
+    assert (first.shape, first.dtype) == ((2,), np.float32)
+    assert last.shape == (length_of(parts_of(plan, 2)),) == (2 + 4 + 40,)
+    assert np.isfinite(last).all()
+
+
+def test_the_review_says_what_else_would_leave(hospital: tuple[SiteHome, Study, str]) -> None:
+    """Confusion matrix and histogram are named before a privacy officer says yes."""
+    home, _, reference = hospital
+    leaves = " ".join(dura(home, "review", reference[:12], "--data", "motor")["leaves"])
+    assert "confusion matrix" in leaves
+    assert "histogram of scores" in leaves
+
+
+def test_the_audit_runs_on_the_sites_own_study(hospital: tuple[SiteHome, Study, str]) -> None:
+    """It passes, costs nothing, says what it cannot show, and its JSON has every figure."""
+    home, plan, reference = hospital
+    before = home.ledger.read_bytes() if home.ledger.exists() else b""
+    seen = dura(home, "audit-privacy", reference[:12], "--data", "motor", "--canaries", "200")
+    assert seen["passed"]
+    assert all(check["passed"] for check in seen["checks"])
+    assert seen["steps"] == plan.training.steps
+    assert seen["epsilon_accounted"] == pytest.approx(8.0, abs=0.1)
+    assert 0 < seen["epsilon_expected"] < seen["epsilon_accounted"]
+    assert any("the bound is the accounting" in sentence for sentence in seen["cannot_show"])
+    assert (home.ledger.read_bytes() if home.ledger.exists() else b"") == before
+
+
+def test_a_failed_audit_is_seen_by_people_and_scripts(
+    hospital: tuple[SiteHome, Study, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an engine that forgets its noise the command ends with the exit code of broken trust, in words too."""
+    home, _, reference = hospital
+    monkeypatch.setattr(engine_module, "add_noise", lambda total, _: total)
+    words = ["audit-privacy", reference[:12], "--data", "motor", "--canaries", "40"]
+    assert dura(home, *words, code=11)["passed"] is False
+    shown = CliRunner(env={"COLUMNS": "120"}).invoke(app, [*words, "--home", str(home.path)])
+    assert shown.exit_code == 11
+    assert "FAILED" in shown.stdout
+    assert "What no audit of this kind can show" in shown.stdout
+
+
+def test_an_audit_needs_noise_and_canaries(hospital: tuple[SiteHome, Study, str], tmp_path: Path) -> None:
+    """Too few canaries are an input error; a folder that is no site is one of state."""
+    home, _, reference = hospital
+    words = ["audit-privacy", reference[:12], "--data", "motor", "--canaries"]
+    assert dura(home, *words, "5", code=10)["error"]["code"] == "input"
+    dura(SiteHome(tmp_path / "nowhere"), *words, "50", code=14)
