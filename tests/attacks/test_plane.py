@@ -26,6 +26,7 @@ from tests.plane import QUICK, SITES, Plane, expected, vector_of, wait_until
 
 from dura_client.aggregation import SumFailed, SumSession
 from dura_client.keys import SiteKeys
+from dura_common.attempts import Series
 from dura_common.errors import DuraError, TrustError
 from dura_common.identity import load_certificate, load_private, make_authority, private_pem, site_uri
 from dura_common.plane import HELLO_BYTES, MESSAGE_BYTES, PIECE_BYTES, SITE_OPTIONS, bind
@@ -149,7 +150,7 @@ class Stream:
         """Send a Hello that is honest but for the changes."""
         assert self.certificate is not None
         der = load_certificate(self.certificate).public_bytes(Encoding.DER)
-        values = {"binding": bind(identity, der), "session": params.session_id, **changes}
+        values = {"binding": bind(identity, der), "session": Series.of(params).key, **changes}
         self.outgoing.put(FromSite(hello=Hello(**values)))
 
     def answer(self) -> ToSite:
@@ -460,9 +461,7 @@ def test_a_flood_of_streams(plane: Plane) -> None:
             names = ("east", "south")
             from dataclasses import replace
 
-            other = replace(
-                params, round=131, threshold=2, members=tuple(m for m in params.members if m.name in names)
-            )
+            other = replace(params, round=131, threshold=2, members=tuple(m for m in params.members if m.name in names))
             with honest(plane, other, names):
                 (opened,) = plane.run(other)
             assert opened.contributors == names
