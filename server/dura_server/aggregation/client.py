@@ -66,7 +66,7 @@ class OpenedSum:
     """int64 (length,)."""
     contributors: tuple[str, ...]
     draw: int
-    """How often the sites had to draw anew for it."""
+    """0 if the first vectors are in it; sites that had sent one before drew anew."""
 
 
 class RunningSession:

@@ -1,7 +1,8 @@
 """One session of secure sums at the coordinator: attempts until all sums are opened, or a clean end.
 
 1. wait until the members attend, or for ``join_seconds`` and go on with those who came;
-2. an attempt: fresh keys for all, then sum after sum (a round sum is an attempt of its own); every opened sum goes to the sites and to the ServerApp;
+2. an attempt: fresh keys for all, then sum after sum (a round sum is an attempt of its own); every opened sum goes
+   to the sites and to the ServerApp;
 3. a site lost on the way ends an attempt of step sums (a round sum goes on without it): wait ``rejoin_seconds`` for
    it, then the next attempt, without it if need be; who was too late or broke the protocol stays out;
 4. after the last sum, wait a little for sites that missed it.
