@@ -65,7 +65,7 @@ class Plane:
     root: Path
     names: tuple[str, ...] = SITES
     port: int = field(default_factory=free_port)
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] = field(init=False)
     sites: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -112,7 +112,6 @@ class Plane:
         wait_until(lambda: self._alive() and healthy(self.coordinator), "the service answers")
 
     def _alive(self) -> bool:
-        assert self.process is not None
         assert self.process.poll() is None, self.log[-2000:]
         return True
 
@@ -123,9 +122,8 @@ class Plane:
                 process.send_signal(signal.SIGCONT)
                 process.kill()
             process.wait(20)
-        if self.process is not None:
-            self.process.send_signal(number)
-            self.process.wait(20)
+        self.process.send_signal(number)
+        self.process.wait(20)
 
     def params(
         self, *, kind: Kind = Kind.STEP, length: int = 8, steps: int = 1, number: int = 1, **changes: Any

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from dura_client.aggregation_driver import Driver, Patience, Redraw, SumFailed
 from dura_client.aggregation_link import Endpoint
 from dura_client.home import SiteHome
+from dura_common.attempts import Series
 from dura_common.errors import DuraError, StateError
 from dura_common.secagg import Opened, SessionParameters
 
@@ -60,6 +61,7 @@ class SumSession:
     Args:
         home: the site's folder: address, certificate and keys are read from it.
         params: the session with all its members, from the approved study and never from a message.
+        sums: for round sums that follow one another over the same stream; step sums say it in ``params``.
         redraw: returns another vector, freshly drawn and paid for; see the module.
         patience: how long this site waits.
         address: of a relay that passes TLS on, in place of the roster's address.
@@ -75,6 +77,7 @@ class SumSession:
         home: SiteHome,
         params: SessionParameters,
         *,
+        sums: int | None = None,
         redraw: Callable[[Redraw], Vector] | None = None,
         patience: Patience | None = None,
         address: str | None = None,
@@ -82,8 +85,9 @@ class SumSession:
         endpoint = Endpoint.of_site(home, datetime.now(UTC), address=address)
         params.index(endpoint.site)
         self._params = params
+        self._series = Series.of(params, sums)
         self._redraw = redraw
-        self._driver = Driver(endpoint, params, patience or Patience())
+        self._driver = Driver(endpoint, self._series, patience or Patience())
         self._opened = 0
 
     def __enter__(self) -> Self:
@@ -104,7 +108,7 @@ class SumSession:
             Abort: the protocol was broken.
             FreshDrawNeeded: see the module.
         """
-        if self._opened == self._params.steps:
+        if self._opened == self._series.sums:
             raise RuntimeError("all sums of this session are opened")
         self._give(vector)
         while True:

@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dura_client.aggregation_link import Ended, Endpoint, Event, Frame, Link, Lost
-from dura_common.attempts import Attempt, LastSum, Position, attempt_parameters, decode_values
+from dura_common.attempts import Attempt, LastSum, Position, Series, attempt_parameters, decode_values
 from dura_common.errors import DuraError, HostError, TrustError
 from dura_common.plane import bind
 from dura_common.proto.aggregation_pb2 import Begin, Hello, Reason
-from dura_common.secagg import Kind, Opened, SessionParameters, Site, max_frame, open_site
+from dura_common.secagg import Kind, Opened, Site, max_frame, open_site
 
 log = logging.getLogger(__name__)
 
@@ -91,14 +91,15 @@ class _Close:
 class Driver(threading.Thread):
     """See the module; ``answers`` is what the caller reads."""
 
-    def __init__(self, endpoint: Endpoint, params: SessionParameters, patience: Patience) -> None:
+    def __init__(self, endpoint: Endpoint, series: Series, patience: Patience) -> None:
         super().__init__(name="dura-sums", daemon=True)
         self.answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._endpoint = endpoint
-        self._params = params
+        self._series = series
+        self._params = series.params
         self._patience = patience
         self._inbox: queue.SimpleQueue[tuple[Link, Event] | _Vector | _Close] = queue.SimpleQueue()
-        self._limit = max(max_frame(params), INT64_BYTES * params.length)
+        self._limit = max(max_frame(series.params), INT64_BYTES * series.params.length)
         self._link: Link | None = None
         self._position = Position(opened=0)
         self._pending: NDArray[np.int64] | None = None
@@ -140,7 +141,7 @@ class Driver(threading.Thread):
 
     def _take_part(self) -> Reason:
         self._connect()  # step 1
-        while self._position.opened < self._params.steps:
+        while self._position.opened < self._series.sums:
             event = self._next()
             if isinstance(event, _Close):
                 return Reason.CANCELLED
@@ -166,7 +167,7 @@ class Driver(threading.Thread):
         endpoint, position = self._endpoint, self._position
         hello = Hello(
             binding=bind(endpoint.identity, endpoint.certificate_der()),
-            session=self._params.session_id,
+            session=self._series.key,
             opened=position.opened,
             draw=position.draw,
             sent_to=position.sent_to,
@@ -207,7 +208,7 @@ class Driver(threading.Thread):
         else:
             self._position = Position(position.opened, attempt.draw)
         try:
-            params = attempt_parameters(self._params, attempt, self._last)
+            params = attempt_parameters(self._series, attempt, self._last)
         except ValueError as error:
             raise TrustError(f"the attempt does not fit the session: {error}") from error
         self._machine = open_site(params, self._endpoint.site, self._endpoint.identity)
@@ -220,7 +221,7 @@ class Driver(threading.Thread):
         if self._catching is not None:
             begin, self._catching = self._catching, None
             self._catch_up(begin, frame.content)
-            if self._position.opened < self._params.steps:
+            if self._position.opened < self._series.sums:
                 self._enter(attempt)
             return
         if self._machine is None:

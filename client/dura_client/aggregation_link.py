@@ -6,11 +6,9 @@ through it end to end. What comes in is put into the owner's inbox, so that one 
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
@@ -29,8 +27,6 @@ from dura_common.plane import SITE_OPTIONS, Assembler, pieces
 from dura_common.proto.aggregation_pb2 import Begin, FromSite, Hello, Leave, Reason, ToSite
 from dura_common.proto.aggregation_pb2_grpc import AggregationStub
 from dura_common.runtime.files import read_limited
-
-log = logging.getLogger(__name__)
 
 QUEUED_FRAMES = 8
 """Sessions run in lockstep; more frames than this never wait unless the coordinator does not read."""
@@ -119,7 +115,7 @@ class Link:
         self._channel = grpc.secure_channel(endpoint.address, credentials, SITE_OPTIONS)
         self._assembler = Assembler(limit)
         self._inbox = inbox
-        self._outgoing: queue.Queue[Iterator[FromSite] | None] = queue.Queue(QUEUED_FRAMES)
+        self._outgoing: queue.SimpleQueue[Iterator[FromSite] | None] = queue.SimpleQueue()
         self._outgoing.put(iter([FromSite(hello=hello)]))
         self._call = AggregationStub(self._channel).Attend(self._messages())
         self._reader = threading.Thread(target=self._read, name="dura-sums-reader", daemon=True)
@@ -131,27 +127,22 @@ class Link:
         Raises:
             InputError: the coordinator lets frames wait.
         """
-        try:
-            self._outgoing.put_nowait(FromSite(piece=piece) for piece in pieces(frame, attempt))
-        except queue.Full as error:
-            raise InputError("the coordinator does not read what this site sends") from error
+        if self._outgoing.qsize() >= QUEUED_FRAMES:
+            raise InputError("the coordinator does not read what this site sends")
+        self._outgoing.put(FromSite(piece=piece) for piece in pieces(frame, attempt))
 
     def close(self, reason: Reason) -> None:
         """Say goodbye, wait a moment for it to arrive, and close."""
-        try:
-            self._outgoing.put_nowait(iter([FromSite(leave=Leave(reason=reason))]))
-            self._outgoing.put_nowait(None)
-            self._reader.join(GOODBYE_SECONDS)
-        except queue.Full:
-            log.debug("no goodbye: the coordinator does not read")
+        self._outgoing.put(iter([FromSite(leave=Leave(reason=reason))]))
+        self._outgoing.put(None)
+        self._reader.join(GOODBYE_SECONDS)
         self.drop()
 
     def drop(self) -> None:
         """Close without a word."""
         self._call.cancel()
         self._channel.close()
-        with suppress(queue.Full):  # if it is full, its reader is not waiting for one more
-            self._outgoing.put_nowait(None)
+        self._outgoing.put(None)  # gRPC's thread may wait for one more
 
     def _messages(self) -> Iterator[FromSite]:
         while (messages := self._outgoing.get()) is not None:

@@ -1,7 +1,9 @@
-"""Attempts of one session: what a loss leads to, decided from what every site has sent. Pure, on both sides.
+"""Series of secure sums and their attempts: what a loss leads to, decided from what every site has sent. Pure.
 
-A session is known by its parameters, which every site builds from the approved study. It runs as attempts: each has
-fresh keys for all its members, begins after the sums that are opened already, and has a **draw** number. A site
+A series is known by its parameters, which every site builds from the approved study. It runs as attempts: each is a
+session of the secure aggregation with fresh keys for all its members, begins after the sums that are opened already,
+and has a **draw** number. An attempt of step sums lasts until all are opened or somebody is lost; one of round sums
+opens one. A site
 sends at most one vector for each step and draw, and one draw only to one set of members; so a vector that left a
 site under masks can come again only as the very same bytes to the very same sites, which reveals nothing that the
 first sending did not. Everything else is a new draw: fresh sample, fresh noise, and the ledger pays again.
@@ -14,16 +16,46 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dura_common.secagg import Kind, SessionParameters, smallest_threshold
+from dura_common.secagg.params import MAX_STEPS
+
+
+@dataclass(frozen=True)
+class Series:
+    """The sums that sites and coordinator want to open together, one after another.
+
+    Raises:
+        ValueError: step sums of another number than their parameters say.
+    """
+
+    params: SessionParameters
+    """With all members; of kind ``round``, those of the first sum."""
+    sums: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.sums <= MAX_STEPS or (self.params.kind is Kind.STEP and self.sums != self.params.steps):
+            raise ValueError(f"{self.sums} sums do not fit the parameters")
+
+    @classmethod
+    def of(cls, params: SessionParameters, sums: int | None = None) -> Self:
+        """Return the series of a session, or of several round sums that follow one another."""
+        return cls(params, params.steps if sums is None else sums)
+
+    @cached_property
+    def key(self) -> bytes:
+        """What names the series between sites and coordinator, 32 bytes."""
+        return hashlib.sha256(b"dura series 1\0" + self.params.session_id + self.sums.to_bytes(4, "big")).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far one site has come in a session."""
+    """How far one site has come in a series."""
 
     opened: int
     """Sums that it has seen."""
@@ -61,12 +93,13 @@ class TooFew(Exception):
     """Fewer sites are left than the study demands."""
 
 
-def next_attempt(params: SessionParameters, number: int, opened: int, positions: Mapping[str, Position]) -> Attempt:
+def next_attempt(series: Series, number: int, opened: int, positions: Mapping[str, Position]) -> Attempt:
     """Return the attempt that follows for the sites that attend; those that cannot catch up are left out.
 
     Raises:
         TooFew: not enough sites are left.
     """
+    params = series.params
     members = tuple(sorted(name for name, position in positions.items() if 0 <= opened - position.opened <= 1))
     if len(members) < max(params.minimum, params.colluders + 1):
         raise TooFew
@@ -78,32 +111,34 @@ def next_attempt(params: SessionParameters, number: int, opened: int, positions:
     return Attempt(number, members, opened, draw if not sent or same else draw + 1)
 
 
-def attempt_parameters(params: SessionParameters, attempt: Attempt, last: LastSum | None) -> SessionParameters:
+def attempt_parameters(series: Series, attempt: Attempt, last: LastSum | None) -> SessionParameters:
     """Return the parameters under which the secure aggregation of one attempt runs.
 
     Raises:
-        ValueError: members that the session has not, fewer than the study demands, or no sum left to open.
+        ValueError: members that the series has not, fewer than the study demands, or no sum left to open.
     """
+    params = series.params
     if not set(attempt.members) <= set(params.names) or len(attempt.members) < params.minimum:
-        raise ValueError("the members of an attempt are members of the session, and as many as the study demands")
-    count = len(attempt.members)
-    if params.kind is Kind.STEP:
-        threshold = count
-    elif count == len(params.members):
-        threshold = params.threshold
-    else:
-        threshold = smallest_threshold(count, params.colluders)
+        raise ValueError("the members of an attempt are members of the series, and as many as the study demands")
+    if attempt.opened >= series.sums:
+        raise ValueError("all sums of the series are opened")
     numbers = b"".join(value.to_bytes(4, "big") for value in (attempt.number, attempt.opened, attempt.draw))
     known = last.digest() if last else bytes(32)
     return replace(
         params,
         attempt=attempt.number,
         first_step=params.first_step + attempt.opened,
-        steps=params.steps - attempt.opened,
+        steps=params.steps - attempt.opened if params.kind is Kind.STEP else 1,
         members=tuple(member for member in params.members if member.name in attempt.members),
-        threshold=threshold,
-        context=hashlib.sha256(b"dura attempt 1\0" + params.session_id + numbers + known).hexdigest(),
+        threshold=_threshold(params, len(attempt.members)),
+        context=hashlib.sha256(b"dura attempt 1\0" + series.key + numbers + known).hexdigest(),
     )
+
+
+def _threshold(params: SessionParameters, count: int) -> int:
+    if params.kind is Kind.STEP:
+        return count
+    return params.threshold if count == len(params.members) else smallest_threshold(count, params.colluders)
 
 
 def encode_values(values: NDArray[np.int64]) -> bytes:

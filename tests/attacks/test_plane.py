@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import queue
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -23,13 +27,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.plane import QUICK, SITES, Plane, expected, vector_of, wait_until
+from tests.plane_stream import Stream, identity_of, own
 
-from dura_client.aggregation import SumFailed, SumSession
-from dura_client.keys import SiteKeys
+from dura_client.aggregation import Patience, SumFailed, SumSession
 from dura_common.errors import DuraError, TrustError
 from dura_common.identity import load_certificate, load_private, make_authority, private_pem, site_uri
-from dura_common.plane import HELLO_BYTES, MESSAGE_BYTES, PIECE_BYTES, SITE_OPTIONS, bind
-from dura_common.proto.aggregation_pb2 import Begin, FromSite, Hello, Leave, Piece, Reason, ToSite
+from dura_common.plane import HELLO_BYTES, MESSAGE_BYTES, PIECE_BYTES
+from dura_common.proto.aggregation_pb2 import Begin, FromSite, Hello, Leave, Piece, Reason
 from dura_common.proto.aggregation_pb2_grpc import AggregationStub
 from dura_common.secagg import SessionParameters
 from dura_server import enrolment as at_coordinator
@@ -126,50 +130,6 @@ def uri(name: str) -> x509.UniformResourceIdentifier:
     return x509.UniformResourceIdentifier(site_uri(name))
 
 
-def own(plane: Plane, name: str) -> tuple[bytes, bytes]:
-    """Return a site's real (key, certificate)."""
-    home = plane.site(name)
-    return private_pem(SiteKeys(home).tls()), (home.consortium / "certificate.pem").read_bytes()
-
-
-class Stream:
-    """A stream whose other end is the real service: raw messages in and out."""
-
-    def __init__(self, plane: Plane, pair: tuple[bytes, bytes] | None, *, authority: bytes | None = None) -> None:
-        trust = authority or (plane.coordinator.keys / "authority.pem").read_bytes()
-        key, certificate = pair or (None, None)
-        credentials = grpc.ssl_channel_credentials(trust, key, certificate)
-        self.certificate = certificate
-        options = [*SITE_OPTIONS, ("grpc.max_send_message_length", 2**30)]
-        self.channel = grpc.secure_channel(f"127.0.0.1:{plane.port}", credentials, options)
-        self.outgoing: queue.Queue[FromSite | None] = queue.Queue()
-        self.call = AggregationStub(self.channel).Attend(iter(self.outgoing.get, None), timeout=30)
-
-    def hello(self, params: SessionParameters, identity: Ed25519PrivateKey, **changes: Any) -> None:
-        """Send a Hello that is honest but for the changes."""
-        assert self.certificate is not None
-        der = load_certificate(self.certificate).public_bytes(Encoding.DER)
-        values = {"binding": bind(identity, der), "session": params.session_id, **changes}
-        self.outgoing.put(FromSite(hello=Hello(**values)))
-
-    def answer(self) -> ToSite:
-        """Return the next message of the service."""
-        return next(self.call)
-
-    def refusal(self) -> grpc.StatusCode:
-        """Return how gRPC says that the stream was refused."""
-        with pytest.raises(grpc.RpcError) as caught:
-            next(self.call)
-        code: grpc.StatusCode = caught.value.code()
-        return code
-
-    def close(self) -> None:
-        """End the stream."""
-        self.outgoing.put(None)
-        self.call.cancel()
-        self.channel.close()
-
-
 @contextlib.contextmanager
 def stream(plane: Plane, pair: tuple[bytes, bytes] | None, **options: Any) -> Iterator[Stream]:
     """Open a stream and close it again."""
@@ -180,15 +140,10 @@ def stream(plane: Plane, pair: tuple[bytes, bytes] | None, **options: Any) -> It
         made.close()
 
 
-def identity(plane: Plane, name: str) -> Ed25519PrivateKey:
-    """Return a site's identity key."""
-    return SiteKeys(plane.site(name)).identity()
-
-
 def begun(plane: Plane, name: str, params: SessionParameters) -> tuple[Stream, Begin]:
     """Return a stream of a real site, attending a session whose attempt has begun."""
     made = Stream(plane, own(plane, name))
-    made.hello(params, identity(plane, name))
+    made.hello(params, identity_of(plane, name))
     message = made.answer()
     assert message.WhichOneof("kind") == "begin"
     return made, message.begin
@@ -244,12 +199,12 @@ def test_a_certificate_for_servers(plane: Plane) -> None:
 def test_certificates_that_name_no_site(plane: Plane, names: list[x509.GeneralName]) -> None:
     """Of the right authority, but without exactly one name of a site on the roster; the common name never counts."""
     with stream(plane, Forger(plane).issue(names, common_name="north")) as made:
-        made.hello(plane.params(number=50), identity(plane, "north"))
+        made.hello(plane.params(number=50), identity_of(plane, "north"))
         assert made.refusal() == grpc.StatusCode.PERMISSION_DENIED
 
 
 def test_a_second_certificate_for_a_real_name(plane: Plane) -> None:
-    """The authority alone cannot put somebody in a site's place: its identity must have signed the certificate."""
+    """The authority alone cannot put somebody in a site's place: the site must have signed the certificate."""
     with stream(plane, Forger(plane).issue([uri("north")])) as made:
         made.hello(plane.params(number=51), Ed25519PrivateKey.generate())
         assert made.refusal() == grpc.StatusCode.PERMISSION_DENIED
@@ -259,7 +214,7 @@ def test_one_site_in_the_name_of_another(plane: Plane) -> None:
     """A member with its own certificate and another member's name: the certificate decides, so it is just itself."""
     params = plane.params(number=52)
     with open_session(plane.coordinator, params, QUICK), stream(plane, own(plane, "south")) as made:
-        made.hello(params, identity(plane, "north"))
+        made.hello(params, identity_of(plane, "north"))
         assert made.refusal() == grpc.StatusCode.PERMISSION_DENIED
 
 
@@ -281,10 +236,12 @@ def test_older_tls(plane: Plane) -> None:
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["h2"])
     before = plane.log.count("expected TLS 1.3")
-    with socket.create_connection(("127.0.0.1", plane.port), timeout=5) as raw:
-        with context.wrap_socket(raw, server_hostname="127.0.0.1") as connection:
-            connection.sendall(open_attend())
-            wait_until(lambda: plane.log.count("expected TLS 1.3") == before + 1, "it is refused", 5)
+    with (
+        socket.create_connection(("127.0.0.1", plane.port), timeout=5) as raw,
+        context.wrap_socket(raw, server_hostname="127.0.0.1") as connection,
+    ):
+        connection.sendall(open_attend())
+        wait_until(lambda: plane.log.count("expected TLS 1.3") == before + 1, "it is refused", 5)
 
 
 def open_attend() -> bytes:
@@ -308,12 +265,7 @@ def open_attend() -> bytes:
 def test_a_hospital_that_poses_as_the_coordinator(plane: Plane) -> None:
     """A site's client refuses a server with a site's certificate, and one of another consortium, before its Hello."""
     heard: list[object] = []
-
-    class Thief(AggregationStub.__class__):  # type: ignore[misc,name-defined]  # only a namespace is needed
-        pass
-
-    del Thief
-    server = grpc.server(__import__("concurrent.futures").futures.ThreadPoolExecutor(2))
+    server = grpc.server(ThreadPoolExecutor(2))
     handler = grpc.stream_stream_rpc_method_handler(lambda requests, _: heard.extend(requests))
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler("dura.aggregation.v1.Aggregation", {"Attend": handler}),)
@@ -321,12 +273,13 @@ def test_a_hospital_that_poses_as_the_coordinator(plane: Plane) -> None:
     port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([own(plane, "south")]))
     server.start()
     try:
-        from dura_client.aggregation import Patience
-
         patience = Patience(join=1.5, step=1, rejoin=1)
-        with SumSession(plane.site("north"), plane.params(), patience=patience, address=f"127.0.0.1:{port}") as sums:
-            with pytest.raises(SumFailed, match="out of reach|did not come"):
-                sums.step(vector_of("north", 1, 8))
+        options = {"patience": patience, "address": f"127.0.0.1:{port}"}
+        with (
+            SumSession(plane.site("north"), plane.params(), **options) as sums,
+            pytest.raises(SumFailed, match=r"out of reach|did not come"),
+        ):
+            sums.step(vector_of("north", 1, 8))
     finally:
         server.stop(0)
     assert heard == []
@@ -335,7 +288,7 @@ def test_a_hospital_that_poses_as_the_coordinator(plane: Plane) -> None:
 def test_sessions_that_do_not_exist(plane: Plane) -> None:
     """Without the ServerApp's request there is no session, whoever asks."""
     with stream(plane, own(plane, "north")) as made:
-        made.hello(plane.params(number=53), identity(plane, "north"))
+        made.hello(plane.params(number=53), identity_of(plane, "north"))
         assert made.answer().end.reason == Reason.UNKNOWN_SESSION
 
 
@@ -343,11 +296,9 @@ def test_a_site_that_is_no_member(plane: Plane) -> None:
     """On the roster, but not in this session."""
     params = plane.params(number=54)
     members = tuple(member for member in params.members if member.name != "south")
-    from dataclasses import replace
-
     params = replace(params, members=members, threshold=2)
     with open_session(plane.coordinator, params, QUICK), stream(plane, own(plane, "south")) as made:
-        made.hello(params, identity(plane, "south"))
+        made.hello(params, identity_of(plane, "south"))
         assert made.answer().end.reason == Reason.NOT_A_MEMBER
 
 
@@ -434,7 +385,7 @@ def test_frames_of_another_attempt_are_ignored(plane: Plane) -> None:
     params = plane.params(number=121)
     with open_session(plane.coordinator, params, QUICK) as session, honest(plane, params):
         made = Stream(plane, own(plane, "north"))
-        made.hello(params, identity(plane, "north"))
+        made.hello(params, identity_of(plane, "north"))
         with contextlib.suppress(StopIteration, grpc.RpcError):
             for _ in range(50):
                 made.outgoing.put(FromSite(piece=Piece(attempt=77, data=b"late", last=True)))
@@ -456,8 +407,6 @@ def test_a_flood_of_streams(plane: Plane) -> None:
             wait_until(lambda: sum(made.call.done() for made in streams) >= 26, "most are refused", 4)
             assert {made.call.code() for made in streams if made.call.done()} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
             names = ("east", "south")
-            from dataclasses import replace
-
             other = replace(params, round=131, threshold=2, members=tuple(m for m in params.members if m.name in names))
             with honest(plane, other, names):
                 (opened,) = plane.run(other)
@@ -493,8 +442,6 @@ def test_connections_that_never_get_through_tls(plane: Plane) -> None:
 
 def test_a_stream_that_never_answers(plane: Plane) -> None:
     """A member that attends and then sends nothing is out when the time of the stage is over."""
-    from dataclasses import replace
-
     params, others = plane.params(number=150), ("east", "north")
     timing = replace(QUICK, step=1.0)
     with honest(plane, params, others), open_session(plane.coordinator, params, timing) as session:
@@ -508,9 +455,9 @@ def test_a_stream_that_never_answers(plane: Plane) -> None:
 # who leaves
 
 
-def test_revoked_in_the_middle(tmp_path: Plane) -> None:
+def test_revoked_in_the_middle(tmp_path: Path) -> None:
     """A site that is taken off the roster loses its stream within seconds and is not admitted again."""
-    made = Plane(tmp_path)  # type: ignore[arg-type]  # pytest's path
+    made = Plane(tmp_path)
     made.make()
     made.start()
     try:
@@ -526,7 +473,7 @@ def test_revoked_in_the_middle(tmp_path: Plane) -> None:
             wait_until(lambda: made.sites["south"].poll() is not None, "south is out", 8)
             assert time.monotonic() - begin < 8
             assert next(opened for opened in sums if opened.contributors != SITES).contributors == ("east", "north")
-        assert "off the roster" in (tmp_path / "south.log").read_text()  # type: ignore[operator]  # idem
+        assert "off the roster" in (tmp_path / "south.log").read_text()
         with SumSession(made.site("south"), params) as again, pytest.raises(TrustError, match="does not admit"):
             again.step(vector_of("south", 1, params.length))
     finally:
@@ -535,9 +482,6 @@ def test_revoked_in_the_middle(tmp_path: Plane) -> None:
 
 def test_two_services_never_share_the_port(plane: Plane) -> None:
     """A second service on the same port fails to start instead of taking half of the sites."""
-    import subprocess
-    import sys
-
     other = Plane(plane.root / "other", port=plane.port)
     other.root.mkdir()
     other.make()

@@ -1,14 +1,13 @@
-"""``python -m tests.bench.plane_site HOME PARAMS SESSIONS ADDRESS``: one site of the plane's benches.
+"""``python -m tests.bench.plane_site HOME PARAMS SUMS ADDRESS``: one site of the plane's benches.
 
-Says ``ready`` when everything is imported, waits for a line, takes part in the sessions (those of kind ``round`` have
-one sum each and follow one another), checks every sum, and says how many seconds it took.
+Says ``ready`` when everything is imported, waits for a line, takes part in the session, checks every sum, and says how
+many seconds it took.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +18,9 @@ from dura_common.secagg import SessionParameters
 
 
 def main(arguments: list[str]) -> None:
-    """Run the sessions."""
+    """Run the session."""
     home, params = SiteHome(Path(arguments[0])), SessionParameters.decode(Path(arguments[1]).read_bytes())
-    sessions, address = int(arguments[2]), arguments[3] or None
+    count, address = int(arguments[2]), arguments[3] or None
     index = params.index(home.path.name)
     vector = np.arange(params.length, dtype=np.int64) % 1000 + index
     members = len(params.members)
@@ -29,11 +28,10 @@ def main(arguments: list[str]) -> None:
     print("ready", flush=True)  # noqa: T201  # a script's output
     sys.stdin.readline()
     begin = time.perf_counter()
-    for number in range(sessions):
-        with SumSession(home, replace(params, round=params.round + number), address=address) as sums:
-            for _ in range(params.steps):
-                opened = sums.step(vector)
-                assert np.array_equal(opened.total, total)
+    with SumSession(home, params, sums=count, address=address) as sums:
+        for _ in range(count):
+            opened = sums.step(vector)
+            assert np.array_equal(opened.total, total)
     print(f"seconds {time.perf_counter() - begin}", flush=True)  # noqa: T201  # idem
 
 

@@ -15,6 +15,7 @@ from dura_common.attempts import (
     Attempt,
     LastSum,
     Position,
+    Series,
     TooFew,
     attempt_parameters,
     decode_values,
@@ -24,16 +25,16 @@ from dura_common.attempts import (
 from dura_common.errors import InputError, TrustError
 from dura_common.plane import PIECE_BYTES, Assembler, bind, check_binding, pieces
 from dura_common.proto.aggregation_pb2 import Piece
-from dura_common.secagg import Kind, SessionParameters
+from dura_common.secagg import Kind
 from dura_common.secagg.sim import identities, parameters
 
 KEYS = identities(4)
 NAMES = tuple(sorted(KEYS))
 
 
-def session(kind: Kind = Kind.STEP, **changes: object) -> SessionParameters:
-    """Return a session of four sites; kind ``step`` has ten sums."""
-    return parameters(KEYS, kind=kind, length=3, steps=10 if kind is Kind.STEP else 1, **changes)
+def series(kind: Kind = Kind.STEP, **changes: object) -> Series:
+    """Return a series of ten sums of four sites."""
+    return Series.of(parameters(KEYS, kind=kind, length=3, steps=10 if kind is Kind.STEP else 1, **changes), 10)
 
 
 def cohorts() -> st.SearchStrategy[tuple[str, ...]]:
@@ -53,7 +54,7 @@ def positions() -> st.SearchStrategy[dict[str, Position]]:
 def test_what_was_sent_comes_again_only_to_the_same_sites(known: dict[str, Position], opened: int, kind: Kind) -> None:
     """Whatever the sites report, nobody is asked for the same draw by other members, and no draw comes back."""
     try:
-        attempt = next_attempt(session(kind), 7, opened, known)
+        attempt = next_attempt(series(kind), 7, opened, known)
     except TooFew:
         return
     assert attempt.members == tuple(sorted(attempt.members))
@@ -72,28 +73,28 @@ def test_what_was_sent_comes_again_only_to_the_same_sites(known: dict[str, Posit
 def test_the_same_sites_again_need_no_fresh_draw() -> None:
     """After a reconnect of everybody the identical vectors go again."""
     known = {name: Position(4, 1, NAMES) for name in NAMES}
-    assert next_attempt(session(), 3, 4, known) == Attempt(3, NAMES, 4, 1)
+    assert next_attempt(series(), 3, 4, known) == Attempt(3, NAMES, 4, 1)
 
 
 def test_a_lost_site_means_a_fresh_draw_for_those_who_sent() -> None:
     """A smaller cohort gets the next draw; a site that had not sent yet changes nothing about that."""
     known = {name: Position(4, 0, NAMES) for name in NAMES[:2]} | {NAMES[2]: Position(4)}
-    assert next_attempt(session(), 3, 4, known) == Attempt(3, NAMES[:3], 4, 1)
+    assert next_attempt(series(), 3, 4, known) == Attempt(3, NAMES[:3], 4, 1)
 
 
 def test_sites_that_missed_more_than_one_sum_are_left_out() -> None:
     """One sum can be told again, two cannot; a site that claims to know more than was opened is left out too."""
     known = {NAMES[0]: Position(4), NAMES[1]: Position(3), NAMES[2]: Position(2), NAMES[3]: Position(5)}
-    assert next_attempt(session(), 2, 4, known).members == NAMES[:2]
+    assert next_attempt(series(), 2, 4, known).members == NAMES[:2]
 
 
 def test_fewer_than_the_study_demands() -> None:
     """Below the minimum, or with as many colluders as members, there is no attempt."""
     known = {name: Position(0) for name in NAMES[:2]}
     with pytest.raises(TooFew):
-        next_attempt(session(minimum=3), 1, 0, known)
+        next_attempt(series(minimum=3), 1, 0, known)
     with pytest.raises(TooFew):
-        next_attempt(session(colluders=2), 1, 0, known)
+        next_attempt(series(colluders=2), 1, 0, known)
 
 
 def test_everything_that_sites_must_agree_on_changes_the_session_id() -> None:
@@ -101,15 +102,15 @@ def test_everything_that_sites_must_agree_on_changes_the_session_id() -> None:
     last = LastSum(np.arange(3), NAMES)
     attempt = Attempt(2, NAMES, 4, 0)
     variants = [
-        (session(), attempt, last),
-        (session(), replace(attempt, number=3), last),
-        (session(), replace(attempt, members=NAMES[:3]), last),
-        (session(), replace(attempt, opened=5), last),
-        (session(), replace(attempt, draw=1), last),
-        (session(), attempt, LastSum(np.array([0, 1, 3]), NAMES)),
-        (session(), attempt, LastSum(np.arange(3), NAMES[:3])),
-        (session(state="44" * 32), attempt, last),
-        (session(attempt=2), attempt, last),
+        (series(), attempt, last),
+        (series(), replace(attempt, number=3), last),
+        (series(), replace(attempt, members=NAMES[:3]), last),
+        (series(), replace(attempt, opened=5), last),
+        (series(), replace(attempt, draw=1), last),
+        (series(), attempt, LastSum(np.array([0, 1, 3]), NAMES)),
+        (series(), attempt, LastSum(np.arange(3), NAMES[:3])),
+        (series(state="44" * 32), attempt, last),
+        (series(attempt=2), attempt, last),
     ]
     assert len({attempt_parameters(*variant).session_id for variant in variants}) == len(variants)
 
@@ -117,10 +118,10 @@ def test_everything_that_sites_must_agree_on_changes_the_session_id() -> None:
 @pytest.mark.parametrize(
     "attempt", [Attempt(1, (*NAMES[:3], "zzz"), 0, 0), Attempt(1, NAMES[:1], 0, 0), Attempt(1, NAMES, 10, 0)]
 )
-def test_attempts_that_do_not_fit_the_session(attempt: Attempt) -> None:
+def test_attempts_that_do_not_fit_the_series(attempt: Attempt) -> None:
     """Strangers, too few members and sums beyond the last are refused."""
-    with pytest.raises(ValueError, match=r"members|steps"):
-        attempt_parameters(session(), attempt, None)
+    with pytest.raises(ValueError, match=r"members|all sums"):
+        attempt_parameters(series(), attempt, None)
 
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=20))
@@ -142,9 +143,10 @@ def test_frames_come_together_again(size: int) -> None:
     assert Assembler(size + 1).add(cut[0]) == (frame if len(cut) == 1 else None)
     if size:
         small = Assembler(size - 1)
+        for piece in cut[:-1]:
+            small.add(piece)
         with pytest.raises(InputError, match="at most"):
-            for piece in cut:
-                small.add(piece)
+            small.add(cut[-1])
 
 
 def test_pieces_that_no_honest_sender_cuts() -> None:

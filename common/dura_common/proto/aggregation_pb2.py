@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#dura_common/proto/aggregation.proto\x12\x13\x64ura.aggregation.v1\"4\n\x05Piece\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04last\x18\x03 \x01(\x08\"\x99\x01\n\x08\x46romSite\x12+\n\x05hello\x18\x01 \x01(\x0b\x32\x1a.dura.aggregation.v1.HelloH\x00\x12+\n\x05piece\x18\x02 \x01(\x0b\x32\x1a.dura.aggregation.v1.PieceH\x00\x12+\n\x05leave\x18\x03 \x01(\x0b\x32\x1a.dura.aggregation.v1.LeaveH\x00\x42\x06\n\x04kind\"\x93\x01\n\x06ToSite\x12+\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x1a.dura.aggregation.v1.BeginH\x00\x12+\n\x05piece\x18\x02 \x01(\x0b\x32\x1a.dura.aggregation.v1.PieceH\x00\x12\'\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x18.dura.aggregation.v1.EndH\x00\x42\x06\n\x04kind\"X\n\x05Hello\x12\x0f\n\x07\x62inding\x18\x01 \x01(\x0c\x12\x0f\n\x07session\x18\x02 \x01(\x0c\x12\x0e\n\x06opened\x18\x03 \x01(\r\x12\x0c\n\x04\x64raw\x18\x04 \x01(\r\x12\x0f\n\x07sent_to\x18\x05 \x03(\t\"4\n\x05Leave\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.dura.aggregation.v1.Reason\"o\n\x05\x42\x65gin\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12\x0f\n\x07members\x18\x02 \x03(\t\x12\x0e\n\x06opened\x18\x03 \x01(\r\x12\x0c\n\x04\x64raw\x18\x04 \x01(\r\x12\x10\n\x08\x63\x61tch_up\x18\x05 \x01(\x08\x12\x14\n\x0c\x63ontributors\x18\x06 \x03(\t\"2\n\x03\x45nd\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.dura.aggregation.v1.Reason\"h\n\x0eSessionRequest\x12\x12\n\nparameters\x18\x01 \x01(\x0c\x12\x14\n\x0cjoin_seconds\x18\x02 \x01(\x01\x12\x14\n\x0cstep_seconds\x18\x03 \x01(\x01\x12\x16\n\x0erejoin_seconds\x18\x04 \x01(\x01\"\xa7\x01\n\x0cSessionEvent\x12-\n\x06opened\x18\x01 \x01(\x0b\x32\x1b.dura.aggregation.v1.OpenedH\x00\x12\x31\n\x08\x66inished\x18\x02 \x01(\x0b\x32\x1d.dura.aggregation.v1.FinishedH\x00\x12-\n\x06\x66\x61iled\x18\x03 \x01(\x0b\x32\x1b.dura.aggregation.v1.FailedH\x00\x42\x06\n\x04kind\"V\n\x06Opened\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0c\n\x04last\x18\x02 \x01(\x08\x12\x0c\n\x04step\x18\x03 \x01(\r\x12\x14\n\x0c\x63ontributors\x18\x04 \x03(\t\x12\x0c\n\x04\x64raw\x18\x05 \x01(\r\"\x1c\n\x08\x46inished\x12\x10\n\x08\x61ttempts\x18\x01 \x01(\r\"C\n\x06\x46\x61iled\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.dura.aggregation.v1.Reason\x12\x0c\n\x04lost\x18\x02 \x03(\t\"\r\n\x0bLookRequest\"<\n\tLookReply\x12/\n\x08sessions\x18\x01 \x03(\x0b\x32\x1d.dura.aggregation.v1.Standing\"\\\n\x08Standing\x12\r\n\x05study\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0e\n\x06opened\x18\x03 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12\x11\n\tattending\x18\x05 \x03(\t*\xd5\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x46INISHED\x10\x01\x12\x13\n\x0fUNKNOWN_SESSION\x10\x02\x12\x10\n\x0cNOT_A_MEMBER\x10\x03\x12\x11\n\rTOO_FEW_SITES\x10\x04\x12\x0c\n\x08PROTOCOL\x10\x05\x12\x0c\n\x08TOO_LATE\x10\x06\x12\r\n\tCANCELLED\x10\x07\x12\x0b\n\x07REVOKED\x10\x08\x12\x0c\n\x08REPLACED\x10\t\x12\x15\n\x11TOO_MANY_ATTEMPTS\x10\n\x12\x0e\n\nSITE_FAULT\x10\x0b\x32W\n\x0b\x41ggregation\x12H\n\x06\x41ttend\x12\x1d.dura.aggregation.v1.FromSite\x1a\x1b.dura.aggregation.v1.ToSite(\x01\x30\x01\x32\xa5\x01\n\x08Sessions\x12O\n\x03Run\x12#.dura.aggregation.v1.SessionRequest\x1a!.dura.aggregation.v1.SessionEvent0\x01\x12H\n\x04Look\x12 .dura.aggregation.v1.LookRequest\x1a\x1e.dura.aggregation.v1.LookReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#dura_common/proto/aggregation.proto\x12\x13\x64ura.aggregation.v1\"4\n\x05Piece\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04last\x18\x03 \x01(\x08\"\x99\x01\n\x08\x46romSite\x12+\n\x05hello\x18\x01 \x01(\x0b\x32\x1a.dura.aggregation.v1.HelloH\x00\x12+\n\x05piece\x18\x02 \x01(\x0b\x32\x1a.dura.aggregation.v1.PieceH\x00\x12+\n\x05leave\x18\x03 \x01(\x0b\x32\x1a.dura.aggregation.v1.LeaveH\x00\x42\x06\n\x04kind\"\x93\x01\n\x06ToSite\x12+\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x1a.dura.aggregation.v1.BeginH\x00\x12+\n\x05piece\x18\x02 \x01(\x0b\x32\x1a.dura.aggregation.v1.PieceH\x00\x12\'\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x18.dura.aggregation.v1.EndH\x00\x42\x06\n\x04kind\"X\n\x05Hello\x12\x0f\n\x07\x62inding\x18\x01 \x01(\x0c\x12\x0f\n\x07session\x18\x02 \x01(\x0c\x12\x0e\n\x06opened\x18\x03 \x01(\r\x12\x0c\n\x04\x64raw\x18\x04 \x01(\r\x12\x0f\n\x07sent_to\x18\x05 \x03(\t\"4\n\x05Leave\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.dura.aggregation.v1.Reason\"o\n\x05\x42\x65gin\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12\x0f\n\x07members\x18\x02 \x03(\t\x12\x0e\n\x06opened\x18\x03 \x01(\r\x12\x0c\n\x04\x64raw\x18\x04 \x01(\r\x12\x10\n\x08\x63\x61tch_up\x18\x05 \x01(\x08\x12\x14\n\x0c\x63ontributors\x18\x06 \x03(\t\"2\n\x03\x45nd\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.dura.aggregation.v1.Reason\"v\n\x0eSessionRequest\x12\x12\n\nparameters\x18\x01 \x01(\x0c\x12\x14\n\x0cjoin_seconds\x18\x02 \x01(\x01\x12\x14\n\x0cstep_seconds\x18\x03 \x01(\x01\x12\x16\n\x0erejoin_seconds\x18\x04 \x01(\x01\x12\x0c\n\x04sums\x18\x05 \x01(\r\"\xa7\x01\n\x0cSessionEvent\x12-\n\x06opened\x18\x01 \x01(\x0b\x32\x1b.dura.aggregation.v1.OpenedH\x00\x12\x31\n\x08\x66inished\x18\x02 \x01(\x0b\x32\x1d.dura.aggregation.v1.FinishedH\x00\x12-\n\x06\x66\x61iled\x18\x03 \x01(\x0b\x32\x1b.dura.aggregation.v1.FailedH\x00\x42\x06\n\x04kind\"V\n\x06Opened\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0c\n\x04last\x18\x02 \x01(\x08\x12\x0c\n\x04step\x18\x03 \x01(\r\x12\x14\n\x0c\x63ontributors\x18\x04 \x03(\t\x12\x0c\n\x04\x64raw\x18\x05 \x01(\r\"\x1c\n\x08\x46inished\x12\x10\n\x08\x61ttempts\x18\x01 \x01(\r\"C\n\x06\x46\x61iled\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.dura.aggregation.v1.Reason\x12\x0c\n\x04lost\x18\x02 \x03(\t\"\r\n\x0bLookRequest\"<\n\tLookReply\x12/\n\x08sessions\x18\x01 \x03(\x0b\x32\x1d.dura.aggregation.v1.Standing\"\\\n\x08Standing\x12\r\n\x05study\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0e\n\x06opened\x18\x03 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12\x11\n\tattending\x18\x05 \x03(\t*\xd5\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x46INISHED\x10\x01\x12\x13\n\x0fUNKNOWN_SESSION\x10\x02\x12\x10\n\x0cNOT_A_MEMBER\x10\x03\x12\x11\n\rTOO_FEW_SITES\x10\x04\x12\x0c\n\x08PROTOCOL\x10\x05\x12\x0c\n\x08TOO_LATE\x10\x06\x12\r\n\tCANCELLED\x10\x07\x12\x0b\n\x07REVOKED\x10\x08\x12\x0c\n\x08REPLACED\x10\t\x12\x15\n\x11TOO_MANY_ATTEMPTS\x10\n\x12\x0e\n\nSITE_FAULT\x10\x0b\x32W\n\x0b\x41ggregation\x12H\n\x06\x41ttend\x12\x1d.dura.aggregation.v1.FromSite\x1a\x1b.dura.aggregation.v1.ToSite(\x01\x30\x01\x32\xa5\x01\n\x08Sessions\x12O\n\x03Run\x12#.dura.aggregation.v1.SessionRequest\x1a!.dura.aggregation.v1.SessionEvent0\x01\x12H\n\x04Look\x12 .dura.aggregation.v1.LookRequest\x1a\x1e.dura.aggregation.v1.LookReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'dura_common.proto.aggregation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REASON']._serialized_start=1364
-  _globals['_REASON']._serialized_end=1577
+  _globals['_REASON']._serialized_start=1378
+  _globals['_REASON']._serialized_end=1591
   _globals['_PIECE']._serialized_start=60
   _globals['_PIECE']._serialized_end=112
   _globals['_FROMSITE']._serialized_start=115
@@ -48,23 +48,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_END']._serialized_start=677
   _globals['_END']._serialized_end=727
   _globals['_SESSIONREQUEST']._serialized_start=729
-  _globals['_SESSIONREQUEST']._serialized_end=833
-  _globals['_SESSIONEVENT']._serialized_start=836
-  _globals['_SESSIONEVENT']._serialized_end=1003
-  _globals['_OPENED']._serialized_start=1005
-  _globals['_OPENED']._serialized_end=1091
-  _globals['_FINISHED']._serialized_start=1093
-  _globals['_FINISHED']._serialized_end=1121
-  _globals['_FAILED']._serialized_start=1123
-  _globals['_FAILED']._serialized_end=1190
-  _globals['_LOOKREQUEST']._serialized_start=1192
-  _globals['_LOOKREQUEST']._serialized_end=1205
-  _globals['_LOOKREPLY']._serialized_start=1207
-  _globals['_LOOKREPLY']._serialized_end=1267
-  _globals['_STANDING']._serialized_start=1269
-  _globals['_STANDING']._serialized_end=1361
-  _globals['_AGGREGATION']._serialized_start=1579
-  _globals['_AGGREGATION']._serialized_end=1666
-  _globals['_SESSIONS']._serialized_start=1669
-  _globals['_SESSIONS']._serialized_end=1834
+  _globals['_SESSIONREQUEST']._serialized_end=847
+  _globals['_SESSIONEVENT']._serialized_start=850
+  _globals['_SESSIONEVENT']._serialized_end=1017
+  _globals['_OPENED']._serialized_start=1019
+  _globals['_OPENED']._serialized_end=1105
+  _globals['_FINISHED']._serialized_start=1107
+  _globals['_FINISHED']._serialized_end=1135
+  _globals['_FAILED']._serialized_start=1137
+  _globals['_FAILED']._serialized_end=1204
+  _globals['_LOOKREQUEST']._serialized_start=1206
+  _globals['_LOOKREQUEST']._serialized_end=1219
+  _globals['_LOOKREPLY']._serialized_start=1221
+  _globals['_LOOKREPLY']._serialized_end=1281
+  _globals['_STANDING']._serialized_start=1283
+  _globals['_STANDING']._serialized_end=1375
+  _globals['_AGGREGATION']._serialized_start=1593
+  _globals['_AGGREGATION']._serialized_end=1680
+  _globals['_SESSIONS']._serialized_start=1683
+  _globals['_SESSIONS']._serialized_end=1848
 # @@protoc_insertion_point(module_scope)

@@ -107,16 +107,18 @@ class End(_message.Message):
     def __init__(self, reason: _Optional[_Union[Reason, str]] = ...) -> None: ...
 
 class SessionRequest(_message.Message):
-    __slots__ = ("parameters", "join_seconds", "step_seconds", "rejoin_seconds")
+    __slots__ = ("parameters", "join_seconds", "step_seconds", "rejoin_seconds", "sums")
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     JOIN_SECONDS_FIELD_NUMBER: _ClassVar[int]
     STEP_SECONDS_FIELD_NUMBER: _ClassVar[int]
     REJOIN_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SUMS_FIELD_NUMBER: _ClassVar[int]
     parameters: bytes
     join_seconds: float
     step_seconds: float
     rejoin_seconds: float
-    def __init__(self, parameters: _Optional[bytes] = ..., join_seconds: _Optional[float] = ..., step_seconds: _Optional[float] = ..., rejoin_seconds: _Optional[float] = ...) -> None: ...
+    sums: int
+    def __init__(self, parameters: _Optional[bytes] = ..., join_seconds: _Optional[float] = ..., step_seconds: _Optional[float] = ..., rejoin_seconds: _Optional[float] = ..., sums: _Optional[int] = ...) -> None: ...
 
 class SessionEvent(_message.Message):
     __slots__ = ("opened", "finished", "failed")

@@ -59,7 +59,7 @@ class Coordinator(ABC):
         return self._advance()
 
     def lost(self, sender: str) -> Progress:
-        """Go on without a site, or end.
+        """Go on without a site for the rest of the session, or end.
 
         Raises:
             Abort: the session is over.
@@ -124,11 +124,16 @@ class Coordinator(ABC):
             raise Abort(Reason.MALFORMED, f"a vector of {self._sum.nbytes} bytes is expected, got {len(frame.body)}")
         self._sum += np.frombuffer(frame.body, dtype=self._sum.dtype)
 
-    def _broadcast(self, indices: set[int] | frozenset[int], kind: Type, step: int, body: bytes) -> dict[str, bytes]:
+    def _broadcast(self, indices: set[int], kind: Type, step: int, body: bytes | memoryview) -> dict[str, bytes]:
         frame = wire.encode(kind, self.params.session_id, step, body)
         return {self.params.names[index]: frame for index in sorted(indices)}
 
     def _end(self, cause: Abort) -> Abort:
+        self._erase()
+        return cause
+
+    def _erase(self) -> None:
+        """End for good; shares and half-opened sums are not kept."""
         self.ended = True
         self._waiting.clear()
-        return cause
+        self._sum = self._sum[:0]

@@ -97,6 +97,11 @@ class SessionParameters:
         """SHA-256 of the canonical encoding, 32 bytes."""
         return hashlib.sha256(self.encode()).digest()
 
+    @property
+    def needed(self) -> int:
+        """Sites without which nothing is opened: threshold, the study's minimum, and two that do not collude."""
+        return max(self.threshold, self.minimum, self.colluders + MIN_MEMBERS)
+
     def index(self, name: str) -> int:
         """Return the index of a member.
 
@@ -165,8 +170,8 @@ class SessionParameters:
         count = len(self.members)
         if not MIN_MEMBERS <= count <= MAX_MEMBERS:  # a sum of one is no sum
             raise ValueError(f"a session has {MIN_MEMBERS} to {MAX_MEMBERS} members")
-        if not 0 <= self.colluders < count or not MIN_MEMBERS <= self.minimum <= count:
-            raise ValueError("colluders and minimum must fit the number of members")
+        if not 0 <= self.colluders <= count - MIN_MEMBERS or not MIN_MEMBERS <= self.minimum <= count:
+            raise ValueError("colluders and minimum must fit the number of members, and leave two that do not collude")
         if self.kind is Kind.STEP:
             if self.threshold != count:
                 raise ValueError("a step sum is all or nothing: its threshold is the number of members")

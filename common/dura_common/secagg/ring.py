@@ -1,8 +1,13 @@
 """Numbers in the ring: signed integers as two's complement words, and reals as fixed-point integers.
 
 Zero is zero, so nothing is subtracted after the sum. A site refuses to send a value that could make the sum of all
-members wrap around: with n members each value is at most (2^(bits-1) - 1) / n. Every vector ends in
-:data:`~dura_common.secagg.wire.CHECK_WORDS` words of zero, which are zero in the sum exactly if all masks cancelled.
+members wrap around: with n members each value is at most (2^(bits-1) - 1) / n, so the sum of honest vectors is exact.
+
+Every vector ends in :data:`~dura_common.secagg.wire.CHECK_WORDS` words that each site computes before masking: two
+zeros, the sum of all words, and the sum of all words times their place. All are linear, so they hold for the sum of
+the vectors if they hold for each, and they say nothing that the sum does not say. Masks that do not cancel pass with
+probability 2^-128 (ring of 32 bits); a vector of which one word was damaged never passes. They show damage and
+faults, not lies: whoever knows the sum can compute them.
 """
 
 from __future__ import annotations
@@ -16,6 +21,10 @@ from numpy.typing import NDArray
 from dura_common.secagg.abort import Abort, Reason
 from dura_common.secagg.masks import Words, word_type
 from dura_common.secagg.wire import CHECK_WORDS
+
+_ROW = 4096
+_BLOCK = 1 << 15
+"""Values that are converted at a time: temporary arrays of the whole length cost more than the arithmetic."""
 
 
 def largest_value(ring_bits: int, members: int) -> int:
@@ -32,8 +41,9 @@ def to_words(values: NDArray[np.int64], ring_bits: int, members: int) -> Words:
     limit = largest_value(ring_bits, members)
     if values.size and (int(values.max()) > limit or int(values.min()) < -limit):
         raise Abort(Reason.OUT_OF_RANGE, f"a value does not fit a ring of {ring_bits} bits for {members} sites")
-    words = np.zeros(values.size + CHECK_WORDS, dtype=word_type(ring_bits))
-    words[: values.size] = values.astype(words.dtype)
+    words = np.empty(values.size + CHECK_WORDS, dtype=word_type(ring_bits))
+    np.copyto(words[:-CHECK_WORDS], values, casting="unsafe")
+    words[-CHECK_WORDS:] = _checks(words[:-CHECK_WORDS])
     return words
 
 
@@ -41,17 +51,34 @@ def from_words(words: Words) -> NDArray[np.int64]:
     """Return the sum (length,) of the words (length + check words,).
 
     Raises:
-        Abort: the check words are not zero: masks did not cancel.
+        Abort: the check words do not hold: masks did not cancel, or a vector was damaged on its way.
     """
-    if words[-CHECK_WORDS:].any():
-        raise Abort(Reason.INCONSISTENT, "the masks of the sites did not cancel")
+    if not np.array_equal(words[-CHECK_WORDS:], _checks(words[:-CHECK_WORDS])):
+        raise Abort(Reason.INCONSISTENT, "the masks of the sites did not cancel, or a vector was damaged")
     signed = words[:-CHECK_WORDS].view(np.dtype(f"<i{words.dtype.itemsize}"))
     return signed.astype(np.int64)
+
+
+def _checks(words: Words) -> Words:
+    """Return the check words of a vector: 0, 0, sum of w[i], sum of i w[i], in the ring."""
+    whole = words.size // _ROW * _ROW
+    square, rest = words[:whole].reshape(-1, _ROW), words[whole:]
+    kind = words.dtype
+    rows = [*np.add.reduce(square, axis=1, dtype=kind).tolist(), int(np.add.reduce(rest, dtype=kind))]
+    columns = np.add.reduce(square, axis=0, dtype=kind)
+    columns[: rest.size] += rest
+    # i = row * _ROW + column, so the weighted sum needs the sums of rows and of columns only.
+    weighted = sum(row * total for row, total in enumerate(rows)) * _ROW
+    weighted += sum(column * total for column, total in enumerate(columns.tolist()))
+    modulus = 1 << (8 * kind.itemsize)
+    return np.array([0, 0, sum(rows) % modulus, weighted % modulus], dtype=kind)
 
 
 @dataclass(frozen=True, slots=True)
 class FixedPoint:
     """Real vectors with a bounded L2 norm as integers, at the finest grid that the ring holds for all members.
+
+    Half of the ring's room is left for rounding and for what else is added to the integers, such as noise.
 
     Raises:
         ValueError: the ring is too small for even whole numbers of that norm.
@@ -76,16 +103,23 @@ class FixedPoint:
     def encode(self, values: NDArray[np.floating]) -> NDArray[np.int64]:
         """Return a vector (length,) as integers, shortened to the norm and rounded to the nearest.
 
+        The integers' L2 norm is at most ``norm * 2**fraction_bits + sqrt(length) / 2``. The same values give the
+        same integers on every machine: the norm is summed without BLAS, whose order of adding differs.
+
         Raises:
             Abort: a value is not finite.
         """
-        exact = values.astype(np.float64)
-        if not np.isfinite(exact).all():
+        blocks = [slice(begin, begin + _BLOCK) for begin in range(0, values.size, _BLOCK)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = [float(np.add.reduce(np.square(values[block], dtype=np.float64))) for block in blocks]
+        if not math.isfinite(sum(squares)) and not np.isfinite(values).all():
             raise Abort(Reason.OUT_OF_RANGE, "a vector holds a value that is not a finite number")
-        length = float(np.linalg.norm(exact))
-        if length > self.norm:
-            exact = exact * (self.norm / length)
-        integers: NDArray[np.int64] = np.rint(np.ldexp(exact, self.fraction_bits)).astype(np.int64)
+        length = math.sqrt(math.fsum(squares)) if math.isfinite(sum(squares)) else math.inf
+        factor = math.ldexp(min(1.0, self.norm / length) if length else 1.0, self.fraction_bits)
+        integers = np.empty(values.size, dtype=np.int64)
+        for block in blocks:
+            scaled = np.multiply(values[block], factor, dtype=np.float64)
+            np.copyto(integers[block], np.rint(scaled, out=scaled), casting="unsafe")
         return integers
 
     def decode(self, total: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
 """The coordinator's side of a round sum: collects, relays, and takes off the masks of whoever is left.
 
-It goes on without a site at every stage as long as the threshold and the study's minimum are met. A vector that
-came stays in the sum even if its sender is lost afterwards, which is what the survivor set says.
+It goes on without a site at every stage as long as enough are left for the stages to come. A vector that came stays
+in the sum even if its sender is lost afterwards, which is what the survivor set says.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ class RoundCoordinator(Coordinator):
         """By holder: shares of survivors' seeds by survivor."""
         self._masking: dict[int, dict[int, bytes]] = {}
         """By holder: shares of masking keys of those who dropped out."""
+        self._gone: set[int] = set()
+        """Lost or at fault: nothing more is sent to them or expected from them."""
 
     @property
     def stage(self) -> Type:
@@ -71,15 +73,22 @@ class RoundCoordinator(Coordinator):
         self._seeds[index], self._masking[index] = seeds, masking
 
     def _drop(self, index: int, cause: Abort) -> Progress:
-        if index not in self._waiting:
-            return Progress()  # what it gave before counts; it is asked for nothing more until the next stage
-        self._waiting.discard(index)
-        present = len(self._present()) + len(self._waiting)
-        if present < self._needed():
+        self._gone.add(index)
+        left = len(self._serving() | (self._waiting - self._gone))
+        if left < self.params.needed:
             raise self._end(
-                Abort(Reason.TOO_FEW, f"{present} sites are left of {self._needed()}; {cause.message}", site=cause.site)
+                Abort(
+                    Reason.TOO_FEW, f"{left} sites are left of {self.params.needed}; {cause.message}", site=cause.site
+                )
             )
+        if index not in self._waiting:
+            return Progress()  # what it gave before counts
+        self._waiting.discard(index)
         return self._advance()
+
+    def _serving(self) -> set[int]:
+        """Who has answered in this stage and can answer in the next; the last has none."""
+        return self._present() if self._stage is Type.UNMASK else self._present() - self._gone
 
     def _present(self) -> set[int]:
         """Who has answered in this stage."""
@@ -93,28 +102,25 @@ class RoundCoordinator(Coordinator):
             }[self._stage]
         )
 
-    def _needed(self) -> int:
-        return max(self.params.threshold, self.params.minimum)
-
     def _advance(self) -> Progress:
         if self._waiting:
             return Progress()
-        present = self._present()
+        present, serving = self._present(), self._serving()
         if self._stage is Type.UNMASK:
             return self._open(present)
         outgoing = {
-            Type.ADVERTISE: lambda: self._broadcast(present, Type.KEYS, 0, wire.encode_items(self._publics)),
-            Type.SHARES: lambda: self._deliver(present),
-            Type.MASKED: lambda: self._broadcast(present, Type.SURVIVORS, 0, wire.encode_set(self._survivors)),
-            Type.CONFIRM: lambda: self._broadcast(present, Type.CONFIRMS, 0, wire.encode_items(self._confirms)),
+            Type.ADVERTISE: lambda: self._broadcast(serving, Type.KEYS, 0, wire.encode_items(self._publics)),
+            Type.SHARES: lambda: self._deliver(present, serving),
+            Type.MASKED: lambda: self._broadcast(serving, Type.SURVIVORS, 0, wire.encode_set(self._survivors)),
+            Type.CONFIRM: lambda: self._broadcast(serving, Type.CONFIRMS, 0, wire.encode_items(self._confirms)),
         }[self._stage]()
         self._stage = STAGES[STAGES.index(self._stage) + 1]
-        self._waiting = present
+        self._waiting = serving
         return Progress(outgoing)
 
-    def _deliver(self, present: set[int]) -> dict[str, bytes]:
+    def _deliver(self, present: set[int], serving: set[int]) -> dict[str, bytes]:
         outgoing = {}
-        for receiver in sorted(present):
+        for receiver in sorted(serving):
             items = {sender: self._sealed[sender][receiver] for sender in present - {receiver}}
             frame = wire.encode(Type.SEALED_SHARES, self.params.session_id, 0, wire.encode_items(items))
             outgoing[self.params.names[receiver]] = frame
@@ -123,13 +129,12 @@ class RoundCoordinator(Coordinator):
     def _open(self, holders: set[int]) -> Progress:
         try:
             self._unmask(sorted(holders)[: self.params.threshold])
-            opened_words = self._sum
-            total = from_words(opened_words)
+            total = from_words(self._sum)
         except Abort as abort:
             raise self._end(abort) from None
         names = tuple(self.params.names[index] for index in sorted(self._survivors))
-        outgoing = self._broadcast(holders, Type.OPENED, 0, opened_words.tobytes())
-        self.ended = True
+        outgoing = self._broadcast(holders, Type.OPENED, 0, self._sum.data.cast("B"))
+        self._erase()
         return Progress(outgoing, Opened(self.params.first_step, total, names))
 
     def _unmask(self, holders: list[int]) -> None:
@@ -144,6 +149,10 @@ class RoundCoordinator(Coordinator):
                 mask = keys.pair_key(key, public, self.params, MASK_USE, *sorted((gone, site)))
                 (minus if gone > site else plus).append(mask)  # the survivor added it if its peer's index is higher
         add_masks(self._sum, plus=plus, minus=minus)
+
+    def _erase(self) -> None:
+        super()._erase()
+        self._sealed, self._seeds, self._masking = {}, {}, {}
 
     def _seed_of(self, site: int, lagrange: dict[int, int]) -> bytes:
         seed = self._join({holder: self._seeds[holder][site] for holder in lagrange}, lagrange, site)

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from dura_common.secagg.abort import Abort
+from dura_common.secagg.coordinator import Progress
 from dura_common.secagg.params import Kind, Member, SessionParameters, smallest_threshold
 from dura_common.secagg.round_coordinator import RoundCoordinator
 from dura_common.secagg.round_site import RoundSite
@@ -98,16 +99,19 @@ class Simulation:
         for name, site in self.sites.items():
             self._send(name, site.advertise())
         opened = []
-        while self._queue:
-            name, frame = self._queue.popleft()
-            if self.coordinator.ended:
-                break
-            progress = self.coordinator.lost(name) if frame is None else self.coordinator.receive(name, frame)
+        while not self.coordinator.ended:
+            progress = self._progress()
             if progress.opened is not None:
                 opened.append(progress.opened)
             for receiver, outgoing in progress.outgoing.items():
                 self._deliver(receiver, outgoing)
         return opened
+
+    def _progress(self) -> Progress:
+        if not self._queue:
+            return self.coordinator.close()  # nothing is on its way any more: the time of the stage is over
+        name, frame = self._queue.popleft()
+        return self.coordinator.lost(name) if frame is None else self.coordinator.receive(name, frame)
 
     def _send(self, name: str, frame: bytes) -> None:
         if name in self.drops.get(Type(frame[0]), ()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -95,8 +96,7 @@ class Site(ABC):
 
     def leave(self) -> bytes:
         """End the session from here and return the frame that says so; erases the secrets."""
-        self._erase()
-        self._ended = True
+        self._finish()
         return self._frame(Type.ABORT, 0, bytes([Reason.LOST]))
 
     def __reduce__(self) -> NoReturn:
@@ -124,9 +124,9 @@ class Site(ABC):
             raise Abort(Reason.OUT_OF_TURN, "the session is over")
         try:
             return act()
-        except BaseException:
-            self._erase()
-            self._ended = True
+        except BaseException as error:
+            self._finish()
+            _forget_frames(error)
             raise
 
     def _finish(self) -> None:
@@ -154,6 +154,12 @@ class Site(ABC):
             )
 
     def _enough(self, count: int) -> None:
-        needed = max(self.params.threshold, self.params.minimum)
-        if count < needed:
-            raise Abort(Reason.TOO_FEW, f"{count} sites are left of the {needed} that the study demands")
+        if count < self.params.needed:
+            raise Abort(Reason.TOO_FEW, f"{count} sites are left of the {self.params.needed} that the study demands")
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Clear what the frames of an error hold: errors are kept and printed, and those frames saw keys."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__

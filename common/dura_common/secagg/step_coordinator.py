@@ -45,15 +45,13 @@ class StepCoordinator(Coordinator):
         if not self._agreed:
             self._agreed = True
             return Progress(self._broadcast(everybody, Type.KEYS, 0, wire.encode_items(self._keys)))
-        body = self._sum.tobytes()
         try:
             opened = Opened(self._step, from_words(self._sum), self.params.names)
         except Abort as abort:
             raise self._end(abort) from None
-        outgoing = self._broadcast(everybody, Type.OPENED, self._step, body)
+        outgoing = self._broadcast(everybody, Type.OPENED, self._step, self._sum.data.cast("B"))
         self._sum[:] = 0
         self._step += 1
         if self._step == self.params.first_step + self.params.steps:
-            self.ended = True
-            self._waiting.clear()
+            self._erase()
         return Progress(outgoing, opened)

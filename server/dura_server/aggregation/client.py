@@ -22,7 +22,7 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from dura_common.attempts import decode_values
+from dura_common.attempts import Series, decode_values
 from dura_common.errors import HostError
 from dura_common.plane import MESSAGE_BYTES
 from dura_common.proto import aggregation_pb2 as wire
@@ -66,7 +66,7 @@ class OpenedSum:
     """int64 (length,)."""
     contributors: tuple[str, ...]
     draw: int
-    """How often the sites had to draw anew for it."""
+    """0 if the first vectors are in it; sites that had sent one before drew anew."""
 
 
 class RunningSession:
@@ -116,8 +116,12 @@ class RunningSession:
         self._channel.close()
 
 
-def open_session(home: CoordinatorHome, params: SessionParameters, timing: Timing | None = None) -> RunningSession:
+def open_session(
+    home: CoordinatorHome, params: SessionParameters, timing: Timing | None = None, *, sums: int | None = None
+) -> RunningSession:
     """Ask for a session with all its members in ``params``; it waits for them from now on.
+
+    ``sums`` is for round sums that follow one another over the same streams; step sums say it in ``params``.
 
     Raises:
         HostError: the service does not answer.
@@ -132,6 +136,7 @@ def open_session(home: CoordinatorHome, params: SessionParameters, timing: Timin
             join_seconds=timing.join,
             step_seconds=timing.step,
             rejoin_seconds=timing.rejoin,
+            sums=Series.of(params, sums).sums,
         )
     )
     return RunningSession(channel, call, params)

@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 
-from dura_common.attempts import encode_values
+from dura_common.attempts import Series, encode_values
 from dura_common.errors import StateError
 from dura_common.plane import PIECE_BYTES
 from dura_common.proto import aggregation_pb2 as wire
@@ -78,12 +78,12 @@ class SessionsDoor(SessionsServicer):
 
     async def _begin(self, request: wire.SessionRequest, context: Any) -> Session:
         try:
-            params = SessionParameters.decode(request.parameters)
+            series = Series(SessionParameters.decode(request.parameters), request.sums)
             timing = Timing(request.join_seconds, request.step_seconds, request.rejoin_seconds)
         except ValueError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         try:
-            return self._sessions.open(params, timing)
+            return self._sessions.open(series, timing)
         except StateError as error:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, error.message)
         raise AssertionError  # abort never returns

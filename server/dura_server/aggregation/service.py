@@ -20,7 +20,7 @@ from typing import Any
 
 import grpc
 
-from dura_common.attempts import Position
+from dura_common.attempts import Position, Series
 from dura_common.errors import DuraError, InputError, StateError, TrustError
 from dura_common.plane import HELLO_BYTES
 from dura_common.proto.aggregation_pb2 import End, Hello, Reason, ToSite
@@ -47,26 +47,26 @@ class Sessions:
         self._sessions: dict[bytes, Session] = {}
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
 
-    def open(self, params: SessionParameters, timing: Timing) -> Session:
+    def open(self, series: Series, timing: Timing) -> Session:
         """Begin a session.
 
         Raises:
             StateError: this very session runs already, or too many do.
         """
-        if params.session_id in self._sessions:
+        if series.key in self._sessions:
             raise StateError("this session runs already")
         if len(self._sessions) >= SESSIONS:
             raise StateError(f"at most {SESSIONS} sessions run at a time")
-        session = Session(params, timing, still=self.roster.still)
-        self._sessions[params.session_id] = session
+        session = Session(series, timing, still=self.roster.still)
+        self._sessions[series.key] = session
         task = asyncio.create_task(session.run())
-        self._tasks[params.session_id] = task
-        task.add_done_callback(lambda done: self._forget(params.session_id, done))
+        self._tasks[series.key] = task
+        task.add_done_callback(lambda done: self._forget(series.key, done))
         return session
 
     def cancel(self, session: Session) -> None:
         """End a session that nobody waits for any more."""
-        task = self._tasks.get(session.params.session_id)
+        task = self._tasks.get(session.series.key)
         if task is not None:
             task.cancel()
 

@@ -1,7 +1,8 @@
 """One session of secure sums at the coordinator: attempts until all sums are opened, or a clean end.
 
 1. wait until the members attend, or for ``join_seconds`` and go on with those who came;
-2. an attempt: fresh keys for all, then sum after sum; every opened sum goes to the sites and to the ServerApp;
+2. an attempt: fresh keys for all, then sum after sum (a round sum is an attempt of its own); every opened sum goes
+   to the sites and to the ServerApp;
 3. a site lost on the way ends an attempt of step sums (a round sum goes on without it): wait ``rejoin_seconds`` for
    it, then the next attempt, without it if need be; who was too late or broke the protocol stays out;
 4. after the last sum, wait a little for sites that missed it.
@@ -22,13 +23,14 @@ from dura_common.attempts import (
     Attempt,
     LastSum,
     Position,
+    Series,
     TooFew,
     attempt_parameters,
     encode_values,
     next_attempt,
 )
 from dura_common.proto.aggregation_pb2 import Begin, Reason
-from dura_common.secagg import Abort, Coordinator, Kind, Opened, Progress, SessionParameters, open_coordinator
+from dura_common.secagg import Abort, Coordinator, Kind, Opened, Progress, open_coordinator
 from dura_common.secagg import Reason as AbortReason
 from dura_server.aggregation.identity import Peer
 from dura_server.aggregation.stream import SiteStream
@@ -104,13 +106,14 @@ class Session:
     """One session; :meth:`run` is its task.
 
     Args:
-        params: of the session, with all its members.
+        series: its sums, with all members.
         timing: how long it waits.
         still: tells whether a peer is still on the roster.
     """
 
-    def __init__(self, params: SessionParameters, timing: Timing, *, still: Callable[[Peer], bool]) -> None:
-        self.params = params
+    def __init__(self, series: Series, timing: Timing, *, still: Callable[[Peer], bool]) -> None:
+        self.series = series
+        self.params = series.params
         self.opened = 0
         self.attempt = 0
         self.results: asyncio.Queue[Sum | Over] = asyncio.Queue(QUEUED_SUMS)
@@ -149,12 +152,12 @@ class Session:
         try:
             await self._gather(set(self.params.names), self._timing.join)  # step 1
             fruitless = 0
-            while self.opened < self.params.steps:
+            while self.opened < self.series.sums:
                 before = self.opened
                 await self._attempt()  # step 2
                 fruitless = fruitless + 1 if self.opened == before else 0
                 _check_fruitless(fruitless)
-                if self.opened < self.params.steps:
+                if self.opened < self.series.sums and (self.opened == before or self.params.kind is Kind.STEP):
                     await self._gather(self._came, self._timing.rejoin)  # step 3
             reason = Reason.FINISHED
             await self._report(reason)
@@ -181,7 +184,7 @@ class Session:
     async def _attempt(self) -> None:
         """Run one attempt until it has opened everything or is over."""
         attempt = self._plan()
-        machine = open_coordinator(attempt_parameters(self.params, attempt, self._last))
+        machine = open_coordinator(attempt_parameters(self.series, attempt, self._last))
         self._begin(attempt)
         deadline = time.monotonic() + self._timing.step
         while not machine.ended:
@@ -206,7 +209,7 @@ class Session:
         self.attempt += 1
         present = {name: self._positions[name] for name in self._streams}
         try:
-            attempt = next_attempt(self.params, self.attempt, self.opened, present)
+            attempt = next_attempt(self.series, self.attempt, self.opened, present)
         except TooFew:
             raise _Failed(Reason.TOO_FEW_SITES) from None
         for name in set(present) - set(attempt.members):
@@ -264,9 +267,10 @@ class Session:
             return
         self.opened += 1
         self._last = LastSum(opened.total, opened.contributors)
+        may_send = attempt.members if self.params.kind is Kind.STEP else ()
         for name in progress.outgoing:
             if name in self._streams:
-                self._positions[name] = Position(self.opened, 0, attempt.members)
+                self._positions[name] = Position(self.opened, 0, may_send)
         await self.results.put(Sum(opened, attempt.draw if self.opened == attempt.opened + 1 else 0))
 
     def _aborted(self, attempt: Attempt, abort: Abort) -> None:
