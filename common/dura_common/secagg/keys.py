@@ -65,7 +65,12 @@ def pair_key(
     except ValueError as error:
         raise Abort(Reason.NOT_AUTHENTIC, "a key of a member is not usable") from error
     info = b"dura " + use + b"\0" + first.to_bytes(2, "big") + second.to_bytes(2, "big")
-    return HKDF(algorithm=SHA256(), length=32, salt=params.session_id, info=info).derive(secret)
+    return derive(secret, params.session_id, info)
+
+
+def derive(secret: bytes, salt: bytes, info: bytes) -> bytes:
+    """Return a key (32 bytes) by HKDF-SHA256."""
+    return HKDF(algorithm=SHA256(), length=32, salt=salt, info=info).derive(secret)
 
 
 def mask_key(key: bytes, use: bytes, *context: bytes) -> bytes:
