@@ -21,7 +21,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
-from dura_client.data.prepare import PatientData, load_prepared, prepare
+from dura_client.data.prepare import PatientData, load_prepared, prepare, steps_of
 from dura_client.data.registry import DataSet
 from dura_client.data.simulate import simulate_for
 from dura_client.gate import build_model
@@ -106,6 +106,7 @@ def _train(job: Train, parameters: Vector) -> Vector:
         training,
         study,
         replace(plan, noise_multiplier=plan.noise_multiplier * job.noise_factor),
+        preparation=steps_of(study.data),
         declared_patients=sum(study.training_patients(site) for site in job.sites),
     )
     return to_vector(model)

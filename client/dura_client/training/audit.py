@@ -34,11 +34,12 @@ from torch import Tensor, nn
 
 from dura_client.data.privacy_class import Step
 from dura_client.training.engine import PatientEngine, make_steps
-from dura_client.training.optimiser import WHOLE, PatientOptimizer
+from dura_client.training.optimiser import PatientOptimizer
 from dura_client.training.patient import TrainingPatient
 from dura_client.training.secure_random import choose
 from dura_common.errors import InputError
 from dura_common.privacy import Gaussian, epsilon_of
+from dura_common.privacy.grid import WHOLE
 from dura_common.study import Study
 
 CANARIES = 600

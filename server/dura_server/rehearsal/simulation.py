@@ -99,7 +99,7 @@ class FlowerCrew:
             for reply in self._grid.pull_messages(tuple(waiting)):
                 number, node = waiting.pop(reply.metadata.reply_to_message_id)
                 if reply.has_error():
-                    raise HostError("a simulated site failed", hint=f"It said: {reply.error.reason[:500]}")
+                    raise HostError("a simulated site failed", hint=f"It said: {str(reply.error.reason)[:500]}")
                 body, answers[number] = from_records(reply.content, max_parameters=MAX_PARAMETERS)
                 check_answer(body)
                 free.append(node)
@@ -139,7 +139,7 @@ def simulate_with(act: Callable[[FlowerCrew], None], *, workers: int) -> None:
 
         server = ServerApp()
 
-        @server.main()  # type: ignore[untyped-decorator]  # Flower's decorator declares no types
+        @server.main()
         def main(grid: Grid, _context: Any) -> None:
             try:
                 act(FlowerCrew(_ready(grid, stopped), stopped))
