@@ -11,7 +11,7 @@ from scipy import stats
 
 from dura_client.training.engine import PatientEngine, train_round
 from dura_client.training.evaluation import score
-from dura_client.training.optimiser import WHOLE, add_noise
+from dura_client.training.optimiser import add_noise
 from dura_client.training.patient import TrainingPatient
 from dura_client.training.secure_random import bernoulli, choose, gaussian
 from dura_client.training.split import held_out

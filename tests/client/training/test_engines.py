@@ -15,10 +15,10 @@ from pydantic import ValidationError
 from dura_client.training.engine import PatientEngine, train_round
 from dura_client.training.gradients import by_backward, by_vmap, can_vectorise, patient_gradients, patients_at_once
 from dura_client.training.losses import loss_of
-from dura_client.training.optimiser import WHOLE
 from dura_client.training.patient import TrainingPatient
 from dura_common.model_schema import EEGNetModel, LinearModel, Model, RecurrentModel, ShallowConvNetModel
 from dura_common.models import build, to_vector
+from dura_common.privacy.grid import WHOLE
 from dura_common.privacy.plan import plan_of
 from dura_common.study import Study
 
