@@ -5,16 +5,19 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dura_client.parts import Part
+from dura_client.service import SiteService
 from dura_common.errors import HostError
+from dura_common.messages import Refusal, Reply, Request, decode_reply, encode
 from dura_common.secagg import Abort, Opened, Reason, SessionParameters, open_coordinator, open_site
-from dura_server.rounds import Lost
+from dura_server.rounds import Lost, Vector
 
 PATIENCE = 30.0
 
@@ -107,3 +110,37 @@ class SiteWay:
                     meeting.up.put((self.name, None))
                     raise HostError("this site was lost")
                 meeting.up.put((self.name, site.mask(vector)))
+
+
+@dataclass
+class MemorySites:
+    """Sites in threads: every message is encoded and decoded as on the wire."""
+
+    services: Mapping[str, SiteService]
+    asked: list[tuple[str, Request]] = field(default_factory=list)
+
+    def ask(self, names: tuple[str, ...], request: Request, vector: Vector | None) -> MemoryReplies:
+        """Ask each named site in a thread of its own."""
+        pool = ThreadPoolExecutor(len(names))
+        self.asked += [(name, request) for name in names]
+        futures = {
+            name: pool.submit(self.services[name].answer, encode(request), None if vector is None else vector.copy())
+            for name in names
+        }
+        pool.shutdown(wait=False)
+        return MemoryReplies(futures)
+
+
+@dataclass
+class MemoryReplies:
+    """Futures as replies."""
+
+    futures: dict[str, Future[Reply]]
+
+    def refused(self) -> int:
+        """Count refusals so far."""
+        return sum(isinstance(f.result(), Refusal) for f in self.futures.values() if f.done())
+
+    def collect(self, seconds: float) -> dict[str, Reply | None]:
+        """Wait for all."""
+        return {name: decode_reply(encode(future.result(seconds))) for name, future in self.futures.items()}

@@ -31,6 +31,7 @@ from torch import nn
 
 from dura_client.approvals import require_approved
 from dura_client.cohort import Cohort, Cohorts
+from dura_client.data.privacy_class import refuse_unpaid
 from dura_client.draws import RoundDraws
 from dura_client.home import SiteHome
 from dura_client.ledger import Ledger
@@ -137,6 +138,7 @@ class Gate:
         if settings.name not in request.members:
             raise InputError("this site is not among the members of the sum")
         cohort = self._cohorts.of(approved)
+        refuse_unpaid(cohort.steps)
         policy = load_policy(self._home)
         plan = plan_of(study)
         findings = judge(

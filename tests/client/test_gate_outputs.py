@@ -12,7 +12,7 @@ import pytest
 from tests.consortium import NAMES, Consortium, contents, study
 from typer.testing import CliRunner
 
-import dura_client.gate as gate_module
+import dura_client.cohort as cohort_module
 from dura_client.approvals import approve, receive_offer
 from dura_client.cli import app
 from dura_client.cohort import load_cohort
@@ -21,12 +21,15 @@ from dura_client.data.registry import DataSet, register
 from dura_client.data.simulate import TASK, simulate
 from dura_client.gate import Gate, build_model
 from dura_client.home import SiteHome
+from dura_client.parts import Part
 from dura_client.policy import write_policy
 from dura_client.training import engine as engine_module
 from dura_common.errors import PolicyError
+from dura_common.messages import EvaluateRound, TrainRound
 from dura_common.models import to_vector
 from dura_common.policy import Policy
 from dura_common.privacy.outputs import length_of, parts_of
+from dura_common.secagg import SessionParameters
 from dura_common.study import Study
 from dura_server.researcher import create_identity
 
@@ -59,19 +62,29 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> tuple[SiteHome, Study,
             minimum_patients=10,
             minimum_sites=2,
             public_data_without_noise=False,
-            unsafe_plain_updates=True,
         ),
     )
     plan = study(
         sites={"north": PATIENTS, "east": PATIENTS},
         training={"rounds": 2, "steps_per_round": 2, "learning_rate": 0.01},
         evaluation={"epsilon": 8.0, "every": 1, "outputs": ["accuracy", "confusion", "auc"]},
-        aggregation={"minimum_sites": 2, "unsafe_plain_updates": True},
+        aggregation={"minimum_sites": 2},
     )
     offer, reference = consortium.offer(plan)
     receive_offer(north, offer, NOW)
     approve(north, reference, "motor", NOW)
     return north, plan, reference
+
+
+class KeptVectors:
+    """In place of the way to other sites: keeps what would have been masked."""
+
+    def __init__(self) -> None:
+        self.vectors: list[tuple[int, np.ndarray]] = []
+
+    def attend(self, params: SessionParameters, part: Part) -> None:
+        """Let the part draw once."""
+        self.vectors.append((params.length, part.draw(params.first_step)))
 
 
 def dura(home: SiteHome, *words: str, code: int = 0) -> Any:
@@ -92,27 +105,33 @@ def test_a_statistic_over_patients_is_stopped_at_the_gate(
         steps = (*cohort.steps, Step("site_mean", PrivacyClass.CROSS_PATIENT))
         return type(cohort)(**{name: getattr(cohort, name) for name in cohort.__slots__} | {"steps": steps})
 
-    monkeypatch.setattr(gate_module, "load_cohort", spoiled)
-    gate = Gate(home, clock=lambda: NOW)
+    monkeypatch.setattr(cohort_module, "load_cohort", spoiled)
+    gate = Gate(home, KeptVectors(), clock=lambda: NOW)
     vector = to_vector(build_model(plan))
     before = contents(home.path)
-    for act in (gate.train, gate.evaluate):
-        with pytest.raises(PolicyError, match="site_mean"):
-            act(reference, 1, vector)
+    common = {"study": reference, "round": 1, "attempt": 1, "members": ("east", "north")}
+    with pytest.raises(PolicyError, match="site_mean"):
+        gate.train(TrainRound(**common), vector)
+    with pytest.raises(PolicyError, match="site_mean"):
+        gate.evaluate(EvaluateRound(**common), vector)
     after = contents(home.path)
     assert {name: after[name] for name in before} == before
     assert not home.ledger.exists()
 
 
 def test_the_gate_releases_the_declared_vector_and_nothing_longer(hospital: tuple[SiteHome, Study, str]) -> None:
-    """The curve's point has two sums, the last one all outputs; both are finite float32."""
+    """The curve's point has two sums, the last one all outputs; each goes into one secure sum of that length."""
     home, plan, reference = hospital
-    gate = Gate(home, clock=lambda: NOW)
+    kept = KeptVectors()
+    gate = Gate(home, kept, clock=lambda: NOW)
     vector = to_vector(build_model(plan))
-    first, last = gate.evaluate(reference, 1, vector), gate.evaluate(reference, 2, vector)
-    assert (first.shape, first.dtype) == ((2,), np.float32)
+    for number in (1, 2):
+        common = {"study": reference, "round": number, "attempt": 1, "members": ("east", "north")}
+        gate.evaluate(EvaluateRound(**common), vector)
+    (first_length, first), (last_length, last) = kept.vectors
+    assert (first.shape, first.dtype) == ((2,), np.int64)
     assert last.shape == (length_of(parts_of(plan, 2)),) == (2 + 4 + 40,)
-    assert np.isfinite(last).all()
+    assert (first_length, last_length) == (first.size, last.size)
 
 
 def test_the_review_says_what_else_would_leave(hospital: tuple[SiteHome, Study, str]) -> None:

@@ -18,6 +18,7 @@ from dura_client.training.split import held_out
 from dura_common.errors import InputError
 from dura_common.model_schema import EEGNetModel
 from dura_common.models import build, to_vector
+from dura_common.privacy.grid import WHOLE
 from dura_common.privacy.plan import plan_of
 from dura_common.study import Study
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.consortium import Consortium, study
-from tests.sums import Hub
+from tests.sums import Hub, MemorySites
 
 from dura_client.approvals import approve, find_offer
 from dura_client.data.registry import DataSet, register
@@ -21,52 +19,18 @@ from dura_client.ledger import Ledger
 from dura_client.policy import write_policy
 from dura_client.service import SiteService
 from dura_common.errors import DuraError
-from dura_common.messages import Refusal, RefusalReason, Reply, Request, RoundDone, decode_reply, encode
+from dura_common.messages import Refusal, RefusalReason, RoundDone, encode
 from dura_common.policy import Policy
 from dura_common.privacy.plan import plan_of
 from dura_common.study import Study
 from dura_server.enrolment import read_roster
-from dura_server.rounds import Rounds, Vector
+from dura_server.rounds import Rounds
 from dura_server.study_store import StoredStudy, StudyStore
 
 SITES = ("east", "north", "south", "west")
 PATIENTS = 8
 DELTA = 1e-3
 LABELS = {"west": {"1": "left_hand", "2": "right_hand"}}
-
-
-@dataclass
-class MemorySites:
-    """Sites in threads: every message is encoded and decoded as on the wire."""
-
-    services: Mapping[str, SiteService]
-    asked: list[tuple[str, Request]] = field(default_factory=list)
-
-    def ask(self, names: tuple[str, ...], request: Request, vector: Vector | None) -> MemoryReplies:
-        """Ask each named site in a thread of its own."""
-        pool = ThreadPoolExecutor(len(names))
-        self.asked += [(name, request) for name in names]
-        futures = {
-            name: pool.submit(self.services[name].answer, encode(request), None if vector is None else vector.copy())
-            for name in names
-        }
-        pool.shutdown(wait=False)
-        return MemoryReplies(futures)
-
-
-@dataclass
-class MemoryReplies:
-    """Futures as replies."""
-
-    futures: dict[str, Future[Reply]]
-
-    def refused(self) -> int:
-        """Count refusals so far."""
-        return sum(isinstance(f.result(), Refusal) for f in self.futures.values() if f.done())
-
-    def collect(self, seconds: float) -> dict[str, Reply | None]:
-        """Wait for all."""
-        return {name: decode_reply(encode(future.result(seconds))) for name, future in self.futures.items()}
 
 
 @dataclass

@@ -58,7 +58,6 @@ POLICY = Policy(
     minimum_patients=10,
     minimum_sites=2,
     public_data_without_noise=False,
-    unsafe_plain_updates=True,
 )
 
 
@@ -143,8 +142,8 @@ class Clinics(Planes):
     def plan(self) -> Study:
         """A small valid study."""
         sites = dict.fromkeys(SITES, PATIENTS)
-        text = study_toml(name="hands", question="?", sites=sites, epsilon=8, delta=1e-3, seed=1, unsafe=True)
-        return parse_study(text.replace("rounds = 8", "rounds = 2").encode())
+        text = study_toml(name="hands", question="?", sites=sites, epsilon=8, delta=1e-3, seed=1, noise="local")
+        return parse_study(text.replace("rounds = 4", "rounds = 2").replace("every = 1", "every = 2").encode())
 
     def recordings(self, name: str) -> Path:
         """Return a hospital's BIDS folder."""

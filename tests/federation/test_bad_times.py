@@ -72,7 +72,7 @@ def test_a_full_disk_and_an_empty_ledger_end_a_run_and_not_the_study(clinics: Cl
 
     # 4. The privacy officers raise the cap, and the study that failed twice runs to its end.
     caps = ("--epsilon-per-study", 8, "--epsilon-total", 20, "--delta", 1e-3, "--minimum-sites", 2)
-    _together("site", "policy", "init", "--replace", *caps, "--unsafe-plain-updates", made=clinics)
+    _together("site", "policy", "init", "--replace", *caps, made=clinics)
     outcome = dura(*run)
     assert (outcome["phase"], outcome["round"]) == ("finished", 2)
     for name in SITES:

@@ -62,7 +62,6 @@ every = 15
 
 [aggregation]
 minimum_sites = 4
-unsafe_plain_updates = true
 """
 
 pytestmark = [
@@ -82,7 +81,7 @@ def clinics(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
         home = ("--home", made.site(name))
         dura("site", "data", "add", "flicker", made.root / "bids" / name, "--task", TASK, "--public", *home)
         caps = ["--minimum-patients", 2, "--minimum-sites", 4, "--allow-public-data-without-noise"]
-        dura("site", "policy", "init", *caps, "--unsafe-plain-updates", *home)
+        dura("site", "policy", "init", *caps, *home)
     try:
         made.start()
         yield made

@@ -117,7 +117,7 @@ class Consortium:
         path = self.root / f"{name}.toml"
         sites = [word for site in SITES for word in ("--site", f"{site}={PATIENTS}")]
         dura("study", "new", path, *sites, "--name", name, "--noise", "local")
-        text = path.read_text().replace("rounds = 8", f"rounds = {rounds}")
+        text = path.read_text().replace("rounds = 4", f"rounds = {rounds}").replace("every = 1", "every = 2")
         path.write_text(text.replace("steps_per_round = 10", "steps_per_round = 2"))
         return Path(self.sign(path)["path"])
 

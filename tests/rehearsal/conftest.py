@@ -34,7 +34,7 @@ def small(**changes: Any) -> Study:
         "privacy": {"noise": "local", "epsilon": 8.0, "delta": 1e-3, "participation": 0.5, "windows_per_patient": 4},
         "training": {"rounds": 2, "steps_per_round": 3, "optimiser": "sgd", "learning_rate": 0.05},
         "evaluation": {"epsilon": 8.0},
-        "aggregation": {"minimum_sites": 2, "unsafe_plain_updates": True},
+        "aggregation": {"minimum_sites": 2},
     }
     for section, values in changes.items():
         data[section] = {**data[section], **values} if isinstance(values, dict) else values

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,16 +19,18 @@ from numpy.typing import NDArray
 from tests.attacks.world import Planes
 from tests.rehearsal.conftest import SETTINGS, SITES, small
 from tests.rehearsal.crew import HereCrew
+from tests.sums import Hub, MemorySites
 
 from dura_client.approvals import approve, receive_offer
 from dura_client.cohort import load_cohort
 from dura_client.data.registry import DataSet, register
 from dura_client.data.simulate import TASK, simulate_for
 from dura_client.gate import build_model
+from dura_client.keys import SiteKeys
 from dura_client.policy import write_policy
 from dura_client.service import SiteService
 from dura_client.training.evaluation import score
-from dura_common.messages import Offer, Reply, Request, encode
+from dura_common.messages import Offer
 from dura_common.models import load_vector
 from dura_common.policy import Policy
 from dura_common.study import Study
@@ -41,19 +42,6 @@ from dura_server.rounds import Rounds, first_parameters
 from dura_server.study_store import StudyStore
 
 Vector = NDArray[np.float32]
-
-
-class HereSites:
-    """The sites' own service, answering without a wire."""
-
-    def __init__(self, services: Mapping[str, SiteService]) -> None:
-        self._services = services
-
-    def exchange(
-        self, names: tuple[str, ...], request: Request, vector: Vector | None
-    ) -> Mapping[str, tuple[Reply, Vector | None] | None]:
-        """Ask one site after the other."""
-        return {name: self._services[name].answer(encode(request), vector) for name in names}
 
 
 def enrol(root: Path, settings: Settings) -> Planes:
@@ -71,7 +59,6 @@ def enrol(root: Path, settings: Settings) -> Planes:
         minimum_patients=8,
         minimum_sites=2,
         public_data_without_noise=False,
-        unsafe_plain_updates=True,
     )
     for index, (name, patients) in enumerate(SITES.items()):
         home, folder = made.site(name), made.root / "bids" / name
@@ -100,7 +87,9 @@ def run_for_real(made: Planes, study: Study, number: int) -> tuple[float, float]
         home.ledger.unlink(missing_ok=True)  # other hospitals, as it were, or the accounting would take minutes
         receive_offer(home, Offer(study=envelope, roster=roster), datetime.now(UTC))
         approve(home, digest, "mi", datetime.now(UTC))
-    Rounds(stored, HereSites({name: SiteService(home) for name, home in homes.items()})).train()
+    hub = Hub()
+    services = {name: SiteService(home, hub.way_of(name, SiteKeys(home).identity())) for name, home in homes.items()}
+    Rounds(stored, MemorySites(services), hub).train()
     assert stored.read_state().phase == "finished"
     final = stored.read_model()
     model = build_model(study)
