@@ -74,6 +74,18 @@ def reserve(path, number):
 def settle(path, entry):
     Ledger(path).settle(entry)
 
+def refund(path):
+    # Only the process that reserved can refund: the killed one does both.
+    ledger = Ledger(path)
+    entry = ledger.reserve(
+        study="a" * 64, round=2, purpose="train", patients=COHORT, event=None,
+        epsilon_per_study=8.0, epsilon_total=8.0, delta=1e-3, refundable=True,
+    )
+    ledger.refund(entry)
+
+def withdraw(path):
+    Ledger(path).withdraw(COHORT[0])
+
 def child(work):
     # Runs work in a process of its own; tells how it ended: exit status, or minus the signal.
     process = os.fork()

@@ -19,9 +19,17 @@ from dura_common.errors import BudgetError, StateError
 from dura_common.privacy import Event, Gaussian, SampledGaussian, epsilon_of
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Ledger:
+    """Return a ledger that does not exist yet: each kind of database keeps the same promises."""
+    if request.param == "sqlite":
+        return Ledger(tmp_path / "site" / "ledger.db")
+    return Ledger(request.getfixturevalue("postgresql").database())
+
+
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    """Return a ledger that does not exist yet."""
+def file_ledger(tmp_path: Path) -> Ledger:
+    """Return a ledger in a file that does not exist yet."""
     return Ledger(tmp_path / "site" / "ledger.db")
 
 
@@ -52,18 +60,18 @@ def test_reserve_then_settle_are_two_rows(tmp_path: Path) -> None:
     assert before[0].time == moment
 
 
-def test_the_file_is_private(ledger: Ledger, tmp_path: Path) -> None:
+def test_the_file_is_private(file_ledger: Ledger, tmp_path: Path) -> None:
     """Only the site's user reads the ledger, and nothing else lies beside it afterwards."""
-    reserve(ledger, 1)
+    reserve(file_ledger, 1)
     (file,) = (tmp_path / "site").iterdir()
     assert file.name == "ledger.db"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_every_commit_is_synchronised_to_the_disk(ledger: Ledger) -> None:
+def test_every_commit_is_synchronised_to_the_disk(file_ledger: Ledger) -> None:
     """Connections of the ledger use synchronous = FULL (2) on a write-ahead log."""
-    reserve(ledger, 1)
-    with ledger._store._backend.reading() as connection:
+    reserve(file_ledger, 1)
+    with file_ledger._store._backend.reading() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
 

@@ -16,7 +16,7 @@ import pytest
 from tests.client.ledger_world import DELTA, FORKER, QUERY, keys, releases, reserve
 
 from dura_client.ledger import Ledger, RepeatedRound
-from dura_common.errors import BudgetError, HostError
+from dura_common.errors import BudgetError, HostError, StateError
 from dura_common.privacy import Gaussian, epsilon_of
 
 KILLED = -9
@@ -42,7 +42,10 @@ for point in range(300):
         shutil.copy(folder / "start.db", path)
     def work():
         strike_at(point)
-        settle(path, 1) if action == "settle" else reserve(path, 2)
+        if action in ("refund", "withdraw"):
+            globals()[action](path)
+        else:
+            settle(path, 1) if action == "settle" else reserve(path, 2)
         (home / "acknowledged").touch()
     results.append(child(work))
     if results[-1] == 0:
@@ -78,6 +81,51 @@ def test_kill_9_at_every_point_of_the_write_path(tmp_path: Path, action: str) ->
     assert found == sorted(found), "once written, a row stays at all later points"
     assert found[-1]
     assert not found[0]
+
+
+@pytest.mark.parametrize("action", ["refund", "withdraw"])
+def test_kill_9_at_every_point_of_a_refund_and_of_a_withdrawal(tmp_path: Path, action: str) -> None:
+    """Killed anywhere, the rows are a whole beginning of what was meant: without its refund a round stays spent."""
+    reserve(Ledger(tmp_path / "start.db"), 1, event=None)
+    results = run(KILL_EVERYWHERE, tmp_path, action)
+    assert results[-1] == 0
+    assert set(results[:-1]) == {KILLED}
+    meant = ["reserve", "reserve", "refund"] if action == "refund" else ["reserve", "withdraw"]
+    lengths = []
+    for point in range(len(results)):
+        ledger = Ledger(tmp_path / str(point) / "ledger.db")
+        ledger.verify()
+        kinds = [kind for kind, *_ in releases(ledger)]
+        assert kinds == meant[: len(kinds)]
+        assert len(kinds) == len(meant) or not (tmp_path / str(point) / "acknowledged").exists()
+        lengths.append(len(kinds))
+        if action == "refund":
+            (study,) = ledger.studies(DELTA)
+            assert study.unfinished == (2 if len(kinds) == 2 else 1)
+            with pytest.raises(StateError):  # another process than the one that died
+                ledger.refund(2)
+        else:
+            assert ledger.withdrawn() == ({keys(0)[0]} if len(kinds) == 2 else set())
+    assert lengths == sorted(lengths), "once written, a row stays at all later points"
+    assert set(lengths) == set(range(1, len(meant) + 1))
+
+
+FORKED_REFUND = """
+import json
+path = Path(sys.argv[1])
+ledger = Ledger(path)
+entry = ledger.reserve(
+    study="a" * 64, round=1, purpose="train", patients=COHORT, event=None,
+    epsilon_per_study=8.0, epsilon_total=8.0, delta=1e-3, refundable=True,
+)
+print(json.dumps(child(lambda: ledger.refund(entry))))
+"""
+
+
+def test_a_child_process_cannot_refund_what_its_parent_reserved(tmp_path: Path) -> None:
+    """The right to refund is not inherited: the child may not know what its parent computes meanwhile."""
+    assert run(FORKED_REFUND, tmp_path / "ledger.db") == 1
+    assert [row[0] for row in releases(Ledger(tmp_path / "ledger.db"))] == ["reserve"]
 
 
 KILL_AT_RANDOM = """
