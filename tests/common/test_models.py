@@ -189,3 +189,18 @@ def test_the_norms_keep_no_statistics(name: str) -> None:
     network = build(model, channels=3, samples=128, classes=2, sampling_rate=128, seed=1)
     assert list(network.buffers()) == []
     assert not any(getattr(module, "inplace", False) for module in network.modules())
+
+
+def test_the_unrolled_recurrence_is_torchs_own() -> None:
+    """Step by step in elementary operations gives the states of torch's kernel, and so do all gradients."""
+    layer = recurrent.UnrollableGRU(3, 4).double()
+    features = torch.randn(5, 7, 3, dtype=torch.float64)
+    weights = list(layer.parameters())
+    native = layer.states(features)
+    with layer.unrolled():
+        unrolled = layer.states(features)
+    assert torch.allclose(native, unrolled, atol=1e-12)
+    expected = torch.autograd.grad(native.square().sum(), weights)
+    seen = torch.autograd.grad(unrolled.square().sum(), weights)
+    assert all(torch.allclose(one, other, atol=1e-12) for one, other in zip(seen, expected, strict=True))
+    assert torch.equal(layer.states(features), native)

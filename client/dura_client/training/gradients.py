@@ -1,8 +1,9 @@
 """One gradient per patient, in one of two ways that give the same numbers.
 
-- Patients with several windows: one ordinary backward pass each. Every layer works, and only one patient's
-  activations are in memory.
-- Patients with one window (a connectome): ``torch.func.vmap`` over many patients at once, where the layers allow it.
+- One ordinary backward pass per patient: every layer works, and only one patient's activations are in memory. For
+  convolutions on several windows this is also the fastest way.
+- ``torch.func.vmap`` over many patients at once, where a single patient is too little work for a pass: patients with
+  one window (a connectome), and recurrent networks, whose time is spent on stepping.
 
 docs/decisions/0008-patient-gradients.md has the measurements behind the choice.
 """
@@ -10,56 +11,65 @@ docs/decisions/0008-patient-gradients.md has the measurements behind the choice.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from dura_client.training.losses import Loss
+from dura_common.models.recurrent import UnrollableGRU
 
 Batch = tuple[Tensor, Tensor]
 """One patient's windows (windows, channels, samples) and labels (windows,), at least one of each."""
 
-MOST_AT_ONCE = 64
+MOST_PATIENTS = 64
 """Patients whose gradients are in memory together; more was not faster."""
 MOST_VALUES = 1 << 20
 """Values of all gradients in memory together (4 MiB, and twice that while they are clipped)."""
+MOST_WINDOWS = 256
+"""Windows that go through one vectorised pass: bounds the memory for their activations."""
 
 
 def patients_at_once(network: nn.Module) -> int:
     """Return how many patients' gradients of this model are kept before they are clipped and added up."""
     size = sum(parameter.numel() for parameter in network.parameters())
-    return max(1, min(MOST_AT_ONCE, MOST_VALUES // max(1, size)))
+    return max(1, min(MOST_PATIENTS, MOST_VALUES // max(1, size)))
 
 
 def patient_gradients(network: nn.Module, loss: Loss, batches: Iterable[Batch]) -> Iterator[list[Tensor]]:
     """Yield stacks of patients' gradients, one tensor (patients, *parameter.shape) per parameter of the model.
 
-    Every batch is in exactly one stack; their order means nothing. At most :func:`patients_at_once` patients are in
+    Every batch is in exactly one stack; their order means nothing. At most :func:`patients_at_once` gradients are in
     memory, whatever comes in.
     """
     at_once = patients_at_once(network)
-    vectorised = can_vectorise(network)
-    single: list[Batch] = []
-    several: list[list[Tensor]] = []
+    alone: list[list[Tensor]] = []
+    together: dict[torch.Size, list[Batch]] = {}  # by shape: only equal windows can be stacked
     for batch in batches:
-        if vectorised and len(batch[1]) == 1:
-            if single and single[0][0].shape != batch[0].shape:  # only equal windows can be stacked
-                yield by_vmap(network, loss, single)
-                single = []
-            single.append(batch)
-        else:
-            several.append(by_backward(network, loss, batch))
-        if len(single) == at_once:
-            yield by_vmap(network, loss, single)
-            single = []
-        if len(several) == at_once:
-            yield _stacked(several)
-            several = []
-    if single:
-        yield by_vmap(network, loss, single)
-    if several:
-        yield _stacked(several)
+        shape = batch[0].shape
+        if not worth_vectorising(network, len(batch[1])):
+            alone.append(by_backward(network, loss, batch))
+            if len(alone) == at_once:
+                yield _stacked(alone)
+                alone = []
+            continue
+        group = together.setdefault(shape, [])
+        group.append(batch)
+        if len(group) == min(at_once, max(1, MOST_WINDOWS // shape[0])):
+            yield by_vmap(network, loss, together.pop(shape))
+    if alone:
+        yield _stacked(alone)
+    for group in together.values():
+        yield by_vmap(network, loss, group)
+
+
+def worth_vectorising(network: nn.Module, windows: int) -> bool:
+    """Tell whether a patient with this many windows should share a pass; torch's own recurrent kernels cannot."""
+    recurrent = [module for module in network.modules() if isinstance(module, nn.RNNBase)]
+    if not all(isinstance(module, UnrollableGRU) for module in recurrent):
+        return False
+    return bool(recurrent) or windows == 1
 
 
 def by_backward(network: nn.Module, loss: Loss, batch: Batch) -> list[Tensor]:
@@ -78,13 +88,12 @@ def by_vmap(network: nn.Module, loss: Loss, batches: Sequence[Batch]) -> list[Te
 
     windows = torch.stack([windows for windows, _ in batches])
     labels = torch.stack([labels for _, labels in batches])
-    stacks = vmap(grad(one), in_dims=(None, 0, 0), randomness="different")(parameters, windows, labels)
+    with ExitStack() as stack:
+        for module in network.modules():
+            if isinstance(module, UnrollableGRU):
+                stack.enter_context(module.unrolled())
+        stacks = vmap(grad(one), in_dims=(None, 0, 0), randomness="different")(parameters, windows, labels)
     return [stacks[name] for name in parameters]
-
-
-def can_vectorise(network: nn.Module) -> bool:
-    """Tell whether vmap knows all layers; torch's recurrent kernels are beyond it."""
-    return not any(isinstance(module, nn.RNNBase) for module in network.modules())
 
 
 def _stacked(gradients: Sequence[Sequence[Tensor]]) -> list[Tensor]:

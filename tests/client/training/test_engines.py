@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from dura_client.training.engine import PatientEngine, train_round
-from dura_client.training.gradients import by_backward, by_vmap, can_vectorise, patient_gradients, patients_at_once
+from dura_client.training.gradients import (
+    MOST_WINDOWS,
+    by_backward,
+    by_vmap,
+    patient_gradients,
+    patients_at_once,
+    worth_vectorising,
+)
 from dura_client.training.losses import loss_of
 from dura_client.training.patient import TrainingPatient
 from dura_common.model_schema import EEGNetModel, LinearModel, Model, RecurrentModel, ShallowConvNetModel
@@ -110,21 +117,29 @@ def test_residual_descent_is_the_textbook_descent(steps: int, step_size: float, 
     assert np.allclose((weights[1] - weights[0]) / np.sqrt(2), expected, atol=2e-3 * step_size)
 
 
+@pytest.mark.parametrize("windows", [1, 3])
 @pytest.mark.parametrize("model", SMALL, ids=lambda model: model.name)
-def test_both_ways_give_the_same_gradients(model: Model) -> None:
-    """One backward pass per patient and the vectorised pass agree; the recurrent net has only the first."""
+def test_both_ways_give_the_same_gradients(model: Model, windows: int) -> None:
+    """One backward pass per patient and the vectorised pass agree in every architecture."""
     network = build(model, channels=3, samples=64, classes=2, sampling_rate=64, seed=3)
     loss = loss_of(study({"rounds": 1, "steps_per_round": 1, "learning_rate": 0.1}).training)
     rng = torch.Generator().manual_seed(1)
-    batches = [(torch.randn(1, 3, 64, generator=rng), torch.tensor([index % 2])) for index in range(5)]
+    labels = torch.arange(windows) % 2
+    batches = [(torch.randn(windows, 3, 64, generator=rng), (labels + index) % 2) for index in range(5)]
     slow = [torch.stack(g) for g in zip(*(by_backward(network, loss, b) for b in batches), strict=True)]
-    assert can_vectorise(network) == (model.name != "gru")
-    if can_vectorise(network):
-        for one, other in zip(slow, by_vmap(network, loss, batches), strict=True):
-            assert torch.allclose(one, other, atol=1e-5)
+    for one, other in zip(slow, by_vmap(network, loss, batches), strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
     stacks = list(patient_gradients(network, loss, batches))
     assert sum(len(stack[0]) for stack in stacks) == 5
     assert torch.allclose(torch.cat([stack[-1] for stack in stacks]).sum(0), slow[-1].sum(0), atol=1e-5)
+
+
+def test_torchs_own_recurrent_layers_train_patient_by_patient() -> None:
+    """A layer that cannot be vectorised is never handed to the vectorised pass, even with one window a patient."""
+    plain = torch.nn.Sequential(torch.nn.LSTM(4, 3, batch_first=True))
+    assert not worth_vectorising(plain, 1)
+    assert worth_vectorising(torch.nn.Linear(2, 2), 1)
+    assert not worth_vectorising(torch.nn.Linear(2, 2), 8)
 
 
 def test_every_patient_is_in_exactly_one_stack() -> None:
@@ -139,6 +154,16 @@ def test_every_patient_is_in_exactly_one_stack() -> None:
     stacks = list(patient_gradients(network, loss, batches))
     assert max(len(stack[0]) for stack in stacks) == patients_at_once(network)
     assert sum(len(stack[0]) for stack in stacks) == 2 * count
+
+
+def test_a_vectorised_pass_is_bounded_in_windows() -> None:
+    """Recurrent networks share passes, but never with more than the stated number of windows."""
+    network = build(SMALL[2], channels=3, samples=64, classes=2, sampling_rate=64, seed=3)
+    loss = loss_of(study({"rounds": 1, "steps_per_round": 1, "learning_rate": 0.1}).training)
+    batches = [(torch.zeros(100, 3, 64), torch.zeros(100, dtype=torch.int64)) for _ in range(5)]
+    sizes = [len(stack[0]) for stack in patient_gradients(network, loss, batches)]
+    assert sum(sizes) == 5
+    assert max(sizes) == MOST_WINDOWS // 100
 
 
 def test_a_large_model_keeps_few_gradients_at_once() -> None:
