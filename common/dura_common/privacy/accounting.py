@@ -24,6 +24,7 @@ epsilon infinite."""
 MOST_STEPS = 1 << 20
 """Largest number of steps that is looked for."""
 
+
 def epsilon_of(events: Iterable[SampledGaussian | Gaussian], delta: float) -> float:
     """Return epsilon of all events together on one patient, add/remove one patient.
 
