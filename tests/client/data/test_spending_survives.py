@@ -41,8 +41,7 @@ def home(tmp_path: Path) -> SiteHome:
     SiteKeys(site).create()
     rules: dict[str, Any] = {"epsilon_per_study": 8, "epsilon_total": 20, "delta": DELTA}
     limits: dict[str, Any] = {"minimum_patients": 2, "minimum_sites": 2, "public_data_without_noise": False}
-    plain = {"unsafe_plain_updates": False} if "unsafe_plain_updates" in Policy.model_fields else {}
-    write_policy(site, Policy(**rules, **limits, **plain))
+    write_policy(site, Policy(**rules, **limits))
     return site
 
 
