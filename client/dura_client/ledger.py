@@ -18,9 +18,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, cast
 
-from dura_client.ledger_book import Book, Spending, spending_of
+from dura_client.ledger_book import Book, spending_of
 from dura_client.ledger_schema import Content, Release, withdrawal
 from dura_client.ledger_store import LedgerStore
+from dura_client.ledger_tally import Spending
 from dura_common.errors import BudgetError, StateError, TrustError
 from dura_common.privacy import Event, event_from_json, event_to_json
 from dura_common.privacy.accounting import epsilon_of_mechanisms
@@ -149,14 +150,15 @@ class Ledger:
             TrustError: the ledger was tampered with.
             HostError: it could not be written; nothing was recorded.
         """
-        _check_arguments(study, round, repeat, tuple(patients), epsilon_per_study, epsilon_total, delta)
+        patients = tuple(patients)
+        _check_arguments(study, round, repeat, patients, epsilon_per_study, epsilon_total, delta)
         release = Release(study, round, purpose, repeat)
         with self._store.writing() as writer:
             book = writer.book
             before = book.last.get(release)
             if before is not None and before.kind != "refund":
                 raise RepeatedRound(f"{purpose} round {round} of this study was recorded before")
-            if not book.withdrawn.isdisjoint(patients):
+            if not book.withdrawn.isdisjoint(_set_of(patients)):
                 raise WithdrawnPatient("a patient of the cohort has withdrawn since it was loaded")
             charge = spending_of([event])
             for cap, scope, words in (
@@ -472,6 +474,11 @@ def _check_arguments(
 
 
 @lru_cache(maxsize=16)  # the gate asks again and again with the same cohort
+def _set_of(patients: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(patients)
+
+
+@lru_cache(maxsize=16)  # idem
 def _check_cohort(patients: tuple[str, ...]) -> None:
     if not patients or len(set(patients)) != len(patients):
         raise ValueError("a cohort has at least one patient and none twice")

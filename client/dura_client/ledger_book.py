@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dura_client.ledger_schema import GENESIS, Content, Release
+from dura_client.ledger_tally import Spending, Tally, sum_of
 from dura_common.privacy import Gaussian, SampledGaussian, event_from_json
 from dura_common.privacy.accounting import SMALLEST_NOISE, epsilon_of_mechanisms, mechanism_of
 from dura_common.privacy.loss import Composition, Sampled
-from dura_common.privacy.renyi import ORDERS, divergences, epsilon_bounds
+from dura_common.privacy.renyi import epsilon_bounds
 
 REMEMBERED = 32
 """Compositions kept, about two megabytes each: the groups that are near their cap."""
@@ -32,9 +33,6 @@ MARGIN = 1e-3
 grid."""
 EXCESS = 0.02
 """Further above the cap than this, a continued composition decides by itself."""
-
-Spending = Counter[Sampled]
-"""Mechanism to how often it ran."""
 
 
 @lru_cache(maxsize=4096)
@@ -70,9 +68,10 @@ class Book:
         """Release to its last row."""
         self._index: dict[str, int] = {}
         self._patients: dict[str, NDArray[np.int64]] = {}
-        self._spent: dict[str, dict[str, Spending]] = {}  # study, cohort
+        self._all = Tally()
+        self._studies: dict[str, Tally] = {}
         # Patients and cohorts to kinds of these patients: row g, column c tells whether kind g was in cohort c.
-        self._groups: dict[tuple[tuple[str, ...], tuple[str, ...]], NDArray[np.bool_]] = {}
+        self._groups: dict[tuple[tuple[str, ...], tuple[str, ...]], NDArray[np.float64]] = {}
         self._compositions: OrderedDict[frozenset[tuple[Sampled, int]], Composition] = OrderedDict()
 
     @property
@@ -99,10 +98,8 @@ class Book:
         self.last[row.release] = row
         if row.kind != "settle" and row.event is not None:
             mechanism, times = mechanism_in(row.event)
-            spent = self._spent.setdefault(row.release.study, {}).setdefault(row.cohort, Counter())
-            spent[mechanism] += times if row.kind == "reserve" else -times
-            if not spent[mechanism]:
-                del spent[mechanism]
+            for tally in (self._all, self._studies.setdefault(row.release.study, Tally())):
+                tally.add(row.cohort, mechanism, times if row.kind == "reserve" else -times)
 
     def keys_of(self, cohort: str) -> tuple[str, ...]:
         """Return the keys of a cohort's patients."""
@@ -116,12 +113,9 @@ class Book:
 
     def spending(self, patient: str, study: str | None = None) -> Spending:
         """Return what one patient has spent, in one study or in all."""
-        cohorts = self.cohorts_with(patient)
-        total: Spending = Counter()
-        for cohort, spent in self._charged(study, None).items():
-            if cohort in cohorts:
-                total.update(spent)
-        return total
+        tally = self._tally(study, None)
+        groups = self._groups_of((patient,), tally.cohorts)
+        return tally.spending(tally.totals(groups)[0])
 
     def fits(
         self,
@@ -143,29 +137,26 @@ class Book:
             study: count what they spent in this study only.
             without: count all studies but this one.
         """
-        charged = self._charged(study, without)
-        groups = self._groups_of(tuple(patients), tuple(charged))
-        spent = list(charged.values())
-        bounds = epsilon_bounds(_divergence(groups, spent) + _sum_of(charge), delta)
-        # Written so that an epsilon that is not a number fits nothing.
-        doubtful = [group for group in np.argsort(-bounds) if not bounds[group] <= cap]
-        totals = {frozenset(total.items()): total for total in (_total(groups[g], spent) for g in doubtful)}
-        if len(totals) > 1:
-            joined: Spending = Counter()
-            for total in totals.values():
-                joined |= total  # the maximum of each: more than any of them
-            if self._continued(joined, charge, delta) <= cap * (1 - MARGIN):
-                return True
-        return all(self._one_fits(total, charge, cap, delta) for total in totals.values())
+        tally = self._tally(study, without)
+        groups = self._groups_of(tuple(patients), tally.cohorts)
+        bounds = epsilon_bounds(tally.divergence(groups) + sum_of(charge), delta)
+        doubtful = groups[~(bounds <= cap)]  # written so that an epsilon that is not a number fits nothing
+        if not len(doubtful):
+            return True
+        totals = tally.totals(doubtful)
+        # The maximum of each count is more than anybody's: if that fits, everybody does.
+        joined = self._continued(tally.spending(totals.max(axis=0)), charge, delta)
+        if joined <= cap * (1 - MARGIN):
+            return True
+        return all(self._one_fits(tally.spending(total), charge, cap, delta) for total in totals)
 
     def most(self, delta: float, study: str | None = None) -> float:
         """Return epsilon of the patient who spent most; see :data:`MOST_EXACT` for when it is a bound."""
-        charged = self._charged(study, None)
-        groups = self._groups_of(tuple(self._index), tuple(charged))
-        spent = list(charged.values())
-        bounds = epsilon_bounds(_divergence(groups, spent), delta)
+        tally = self._tally(study, None)
+        groups = self._groups_of(tuple(self._index), tally.cohorts)
+        bounds = epsilon_bounds(tally.divergence(groups), delta)
         best = 0.0
-        done: list[NDArray[np.bool_]] = []
+        done: list[NDArray[np.float64]] = []
         for group in np.argsort(-bounds):
             if bounds[group] <= best:
                 break
@@ -174,20 +165,23 @@ class Book:
                 continue  # somebody was in the same cohorts and in more
             if len(done) == MOST_EXACT:
                 return float(max(best, bounds[group]))
-            best = max(best, epsilon_of_mechanisms(_total(members, spent), delta))
+            best = max(best, epsilon_of_mechanisms(tally.spending(tally.totals(members[None])[0]), delta))
             done.append(members)
         return best
 
-    def _charged(self, study: str | None, without: str | None) -> dict[str, Spending]:
-        """Return what each cohort has spent, in one study or in all but one."""
-        total: dict[str, Spending] = {}
-        for name, cohorts in self._spent.items():
-            if study in {None, name} and name != without:
-                for cohort, spent in cohorts.items():
-                    total.setdefault(cohort, Counter()).update(spent)
-        return total
+    def _tally(self, study: str | None, without: str | None) -> Tally:
+        """Return what cohorts spent in one study or in all but one."""
+        if study is not None:
+            return self._studies.get(study) or Tally()
+        if without not in self._studies:
+            return self._all
+        rest = Tally()
+        for name, tally in self._studies.items():
+            for item in tally.items() if name != without else ():
+                rest.add(*item)
+        return rest
 
-    def _groups_of(self, patients: tuple[str, ...], cohorts: tuple[str, ...]) -> NDArray[np.bool_]:
+    def _groups_of(self, patients: tuple[str, ...], cohorts: tuple[str, ...]) -> NDArray[np.float64]:
         """Group patients by which of the cohorts they were in; see :attr:`_groups`."""
         known = self._groups.get((patients, cohorts))
         if known is None:
@@ -199,7 +193,7 @@ class Book:
                 members[:, column] = present[inside]
             packed = np.packbits(members, axis=1) if cohorts else np.zeros((len(patients), 1), dtype=np.uint8)
             _, first = np.unique(packed, axis=0, return_index=True)
-            known = members[first]
+            known = members[first].astype(np.float64)
             if len(self._groups) >= REMEMBERED:
                 self._groups.clear()
             self._groups[patients, cohorts] = known  # holds for ever, since cohorts never change
@@ -242,26 +236,3 @@ class Book:
 
 def _mark(spending: Spending) -> frozenset[tuple[Sampled, int]]:
     return frozenset(spending.items())
-
-
-def _sum_of(spending: Spending) -> NDArray[np.float64]:
-    total = np.zeros(ORDERS.size)
-    for mechanism, times in spending.items():
-        total += times * divergences(mechanism)
-    return total
-
-
-def _divergence(members: NDArray[np.bool_], spent: Sequence[Spending]) -> NDArray[np.float64]:
-    """Return each group's divergences, (groups, orders)."""
-    if not spent:
-        return np.zeros((members.shape[0], ORDERS.size))
-    result: NDArray[np.float64] = members.astype(np.float64) @ np.stack([_sum_of(item) for item in spent])
-    return result
-
-
-def _total(members: NDArray[np.bool_], spent: Sequence[Spending]) -> Spending:
-    total: Spending = Counter()
-    for inside, item in zip(members, spent, strict=True):
-        if inside:
-            total.update(item)
-    return total

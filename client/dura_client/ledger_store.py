@@ -26,6 +26,10 @@ from dura_client.ledger_schema import COHORTS, ENTRIES, Backend, Content, broken
 from dura_client.ledger_sqlite import SQLite
 
 RECHECK_SECONDS = 600.0
+_COUNT_COHORTS = sa.select(sa.func.count()).select_from(COHORTS)
+_HASH_OF = sa.select(ENTRIES.c.hash).where(ENTRIES.c.id == sa.bindparam("number"))
+_ROWS_AFTER = sa.select(ENTRIES).where(ENTRIES.c.id > sa.bindparam("number")).order_by(ENTRIES.c.id)
+_ADD_ROW = ENTRIES.insert()
 
 
 @dataclass(slots=True)
@@ -163,7 +167,7 @@ class Writer:
         number = len(self.book.rows) + len(self._rows) + 1
         digest = row_hash(number, self._head, content)
         values = {name: getattr(content, name) for name in Content.__dataclass_fields__}
-        self._connection.execute(ENTRIES.insert().values(id=number, previous=self._head, hash=digest, **values))
+        self._connection.execute(_ADD_ROW, {"id": number, "previous": self._head, "hash": digest, **values})
         self._rows.append((content, digest))
         self._head = digest
         return number
@@ -186,33 +190,34 @@ def _named(patients: tuple[str, ...]) -> tuple[str, str]:
 def _load(backend: Backend, connection: sa.Connection, book: Book) -> Book:
     """Verify what ``book`` does not hold yet and add it; see the rules of the module."""
     backend.check(connection)
-    digests = _load_cohorts(connection, book)
+    if not book.rows or connection.scalar(_COUNT_COHORTS) != len(book.sizes):
+        _load_cohorts(connection, book)
     _load_rows(connection, book)
     highest = backend.highest(connection)
     if highest is not None and highest != len(book.rows):
         raise broken("the last entries were removed")
-    if digests != book.used:
-        raise broken("a cohort belongs to no entry, or was removed")
+    if book.sizes.keys() != book.used:
+        raise broken("a cohort belongs to no entry")
     return book
 
 
-def _load_cohorts(connection: sa.Connection, book: Book) -> set[str]:
+def _load_cohorts(connection: sa.Connection, book: Book) -> None:
     digests = set(connection.scalars(sa.select(COHORTS.c.digest)))
-    wanted = sa.select(COHORTS)
-    if book.sizes:
-        wanted = wanted.where(COHORTS.c.digest.in_(digests - book.sizes.keys()))
+    missing = digests - book.sizes.keys()
+    if not book.sizes.keys() <= digests:
+        raise broken("a cohort was removed")
+    wanted = sa.select(COHORTS) if not book.sizes else sa.select(COHORTS).where(COHORTS.c.digest.in_(missing))
     for digest, text in connection.execute(wanted):
         if cohort_digest(text) != digest:
             raise broken("a cohort was altered")
         book.add_cohort(digest, text)
-    return digests
 
 
 def _load_rows(connection: sa.Connection, book: Book) -> None:
     known = len(book.rows)
-    if known and connection.scalar(sa.select(ENTRIES.c.hash).where(ENTRIES.c.id == known)) != book.head:
+    if known and connection.scalar(_HASH_OF, {"number": known}) != book.head:
         raise broken(f"entry {known} was altered or removed")
-    for row in connection.execute(sa.select(ENTRIES).where(ENTRIES.c.id > known).order_by(ENTRIES.c.id)):
+    for row in connection.execute(_ROWS_AFTER, {"number": known}):
         number, content = len(book.rows) + 1, Content(*row[1:-2])
         if row.id != number or row.previous != book.head:
             raise broken(f"entry {number} was removed")
