@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from opacus.accountants import PRVAccountant
+from opacus.accountants import PRVAccountant, RDPAccountant
 from pydantic import ValidationError
+from scipy.stats import norm
 
 from dura_common.errors import InputError
 from dura_common.privacy import (
@@ -38,12 +41,43 @@ def test_known_answers(q: float, noise: float, steps: int, delta: float, expecte
     assert epsilon_of([event], delta) == pytest.approx(expected, rel=5e-3)
 
 
-def test_a_second_accountant_agrees() -> None:
-    """Opacus's PRV accountant, written by others, gives the same epsilon within two per cent."""
-    accountant = PRVAccountant()
-    accountant.history = [(2.0, 0.1, 500)]
-    event = SampledGaussian(participation=0.1, noise_multiplier=2.0, steps=500)
-    assert epsilon_of([event], 1e-3) == pytest.approx(accountant.get_epsilon(delta=1e-3), rel=0.02)
+@pytest.mark.parametrize(("q", "noise", "steps", "delta", "expected"), KNOWN)
+def test_two_other_accountants_agree(q: float, noise: float, steps: int, delta: float, expected: float) -> None:
+    """Opacus's PRV gives the same epsilon within two per cent; Renyi accounting, a bound, is above it by up to 20."""
+    event = SampledGaussian(participation=q, noise_multiplier=noise, steps=steps)
+    numerical = PRVAccountant()
+    numerical.history = [(noise, q, steps)]
+    renyi = RDPAccountant()
+    renyi.history = [(noise, q, steps)]
+    seen = epsilon_of([event], delta)
+    assert seen == pytest.approx(numerical.get_epsilon(delta=delta), rel=0.02)
+    assert seen == pytest.approx(expected, rel=5e-3)
+    assert seen < renyi.get_epsilon(delta=delta) < 1.2 * seen
+
+
+def analytic_delta(epsilon: float, separation: float) -> float:
+    """Return delta of a Gaussian mechanism, formula (6) of Balle and Wang 2018 (arXiv 1805.06530)."""
+    tail = norm.logcdf(-separation / 2 - epsilon / separation)
+    return float(norm.cdf(separation / 2 - epsilon / separation) - math.exp(epsilon + tail))
+
+
+@settings(max_examples=6, deadline=None)
+@given(noise=st.floats(0.5, 20), count=st.integers(1, 50), delta=st.sampled_from([1e-3, 1e-5]))
+def test_gaussian_sums_cost_what_the_analytic_formula_says(noise: float, count: int, delta: float) -> None:
+    """Sums over all patients compose to one Gaussian with noise over sqrt(count): epsilon is exact to one per cent."""
+    separation = math.sqrt(count) / noise
+    epsilon = epsilon_of([Gaussian(noise_multiplier=noise, count=count)], delta)
+    steps = SampledGaussian(participation=1.0, noise_multiplier=noise, steps=count)
+    assert epsilon_of([steps], delta) == epsilon
+    if epsilon > 0.05:
+        assert analytic_delta(epsilon, separation) <= delta  # never below the true cost
+        assert analytic_delta(0.99 * epsilon - 2e-3, separation) > delta
+
+
+@pytest.mark.parametrize(("epsilon", "noise"), [(8.0, 0.5431), (3.0, 1.2232), (1.0, 3.1857)])
+def test_one_sum_costs_the_known_noise(epsilon: float, noise: float) -> None:
+    """Noise of one sum at delta 1e-4: the exact Gaussian calibration (Balle and Wang 2018), computed with scipy."""
+    assert calibrate_training(epsilon, 1e-4, 1.0, 1) == pytest.approx(noise, rel=4e-3)
 
 
 def test_splitting_steps_into_rounds_costs_the_same() -> None:
@@ -53,7 +87,7 @@ def test_splitting_steps_into_rounds_costs_the_same() -> None:
     assert epsilon_of([part] * 10, 1e-3) == epsilon_of([whole], 1e-3)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(epsilon=st.floats(0.5, 12), q=st.sampled_from([0.1, 0.5, 1.0]), steps=st.sampled_from([1, 40, 200]))
 def test_calibrated_noise_never_exceeds_its_target_and_is_tight(epsilon: float, q: float, steps: int) -> None:
     """The calibrated epsilon is at most the target, and one per cent less noise would exceed it."""
