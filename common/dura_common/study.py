@@ -17,7 +17,7 @@ from dura_common.errors import InputError
 from dura_common.model_schema import EEGNetModel, LinearModel, Model
 from dura_common.schema import TAG
 from dura_common.schema import Frozen as Frozen  # noqa: PLC0414  # all schemas take their base from here
-from dura_common.training_schema import DpSgdTraining, Training
+from dura_common.training_schema import DpSgdTraining, ResidualDescentTraining, Training
 
 SITE_NAME = r"^[a-z][a-z0-9-]{1,30}$"
 DIGEST = r"^[0-9a-f]{64}$"
@@ -279,6 +279,10 @@ class Study(Frozen):
             raise ValueError(
                 f"aggregation.minimum_sites is {rules.minimum_sites}: a sum of so few sites lacks noise; with "
                 f"{rules.tolerated_dropouts} tolerated dropouts it must be at least {fewest}"
+            )
+        if isinstance(self.training, ResidualDescentTraining) and self.training.average:
+            raise ValueError(
+                'training.average = true is for noise = "local": with shared noise sites make single steps'
             )
         if self.privacy.delta * sum(self.sites.values()) >= 1:
             raise ValueError("privacy.delta must be below 1 / patients of all sites together")

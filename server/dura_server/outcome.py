@@ -12,7 +12,7 @@ from dura_common.envelope import digest, payload_of
 from dura_common.errors import StateError
 from dura_common.privacy.plan import plan_of
 from dura_common.runtime.files import read_limited
-from dura_common.study import PatientNoise, explain_validation
+from dura_common.study import PatientNoise, SharedNoise, Study, explain_validation
 from dura_common.warnings import warnings_of
 from dura_server.report.result import Point, SimulationOnly, SiteResult, StudyResult
 from dura_server.study_store import StoredStudy
@@ -86,6 +86,8 @@ def result_of(stored: StoredStudy, extra: Extra | None) -> StudyResult:
         dura_version=__version__,
         noise=study.privacy.noise,
         epsilon=planned,
+        epsilon_if_broken=plan.epsilon_if_broken if private else None,
+        sums=_sums_of(study),
         delta=study.privacy.delta if isinstance(study.privacy, PatientNoise) else None,
         rounds=state.rounds,
         parameters=int(stored.read_model().size),
@@ -102,3 +104,17 @@ def result_of(stored: StoredStudy, extra: Extra | None) -> StudyResult:
             else None
         ),
     )
+
+
+def _sums_of(study: Study) -> str:
+    """Say which kind of sum carried the vectors and what it reveals."""
+    if not isinstance(study.privacy, SharedNoise):
+        return (
+            "Each round was one secure sum of sites' weighted changes of the model (round sum): the coordinator saw "
+            "their total and which sites were in it."
+        )
+    kind = {
+        "step": "step sums, all or nothing: the coordinator saw the total over all sites of a step",
+        "round": "round sums: the coordinator saw the total of a step and which sites were in it",
+    }[study.aggregation.sums]
+    return f"Each optimiser step was one secure sum of the sites' vectors ({kind}), and every site made the same step."

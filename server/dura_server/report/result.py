@@ -51,6 +51,10 @@ class StudyResult(Frozen):
     dura_version: str
     noise: str
     epsilon: float | None
+    epsilon_if_broken: float | None = None
+    """Against a coordinator that broke the secure sums: with shared noise a site's vector has a share of it only."""
+    sums: str = ""
+    """Which kind of secure sum the vectors travelled in, and what it shows."""
     delta: float | None
     rounds: int
     parameters: int

@@ -153,6 +153,23 @@ def test_the_same_result_makes_the_same_page() -> None:
     assert render(a_result()) == render(a_result())
 
 
+def test_a_page_about_shared_noise_says_what_a_broken_aggregation_would_show() -> None:
+    """Both epsilons stand there, and nowhere that the coordinator is covered by the smaller one."""
+    page = Page(render(a_result(noise="shared", epsilon_if_broken=21.5, sums="Each optimiser step was one sum.")))
+    assert not page.faults
+    assert "epsilon 21.50" in page.text
+    assert "one sum" in page.text
+    assert "the coordinator included" not in page.text
+    assert "the coordinator included" in Page(render(a_result())).text
+
+
+def test_a_study_whose_evaluations_were_lost_has_a_page() -> None:
+    """Without a point of the learning curve the page says so."""
+    page = Page(render(a_result(curve=(), simulation=None)))
+    assert not page.faults
+    assert "No evaluation was released" in page.text
+
+
 def test_the_page_follows_light_and_dark() -> None:
     """Colours of text have a dark form, and drawings take theirs from the page."""
     text = render(a_result())
