@@ -25,6 +25,8 @@ from dura_common.privacy.renyi import epsilon_bounds
 
 REMEMBERED = 32
 """Compositions kept, about two megabytes each: the groups that are near their cap."""
+AHEAD = (128, 16)
+"""How many rounds like the present one are tried at once."""
 MOST_EXACT = 64
 """Groups whose epsilon is computed tightly for a figure; beyond that a figure is an upper bound, never too low."""
 
@@ -72,6 +74,7 @@ class Book:
         self._studies: dict[str, Tally] = {}
         # Patients and cohorts to kinds of these patients: row g, column c tells whether kind g was in cohort c.
         self._groups: dict[tuple[tuple[str, ...], tuple[str, ...]], NDArray[np.float64]] = {}
+        self._room: dict[tuple[float, float], Spending] = {}
         self._compositions: OrderedDict[frozenset[tuple[Sampled, int]], Composition] = OrderedDict()
 
     @property
@@ -145,10 +148,9 @@ class Book:
             return True
         totals = tally.totals(doubtful)
         # The maximum of each count is more than anybody's: if that fits, everybody does.
-        joined = self._continued(tally.spending(totals.max(axis=0)), charge, delta)
-        if joined <= cap * (1 - MARGIN):
+        if self._roomy(tally.spending(totals.max(axis=0)), charge, cap, delta):
             return True
-        return all(self._one_fits(tally.spending(total), charge, cap, delta) for total in totals)
+        return all(self._one_fits(tally.spending(row), charge, cap, delta) for row in np.unique(totals, axis=0))
 
     def most(self, delta: float, study: str | None = None) -> float:
         """Return epsilon of the patient who spent most; see :data:`MOST_EXACT` for when it is a bound."""
@@ -198,6 +200,23 @@ class Book:
                 self._groups.clear()
             self._groups[patients, cohorts] = known  # holds for ever, since cohorts never change
         return known
+
+    def _roomy(self, spent: Spending, charge: Spending, cap: float, delta: float) -> bool:
+        """Tell whether a spending and a charge are part of something that was found to fit, or is now.
+
+        Looks ahead: the next rounds of a study are like this one, and less than what fits fits too.
+        """
+        room = self._room.get((cap, delta))
+        if room is not None and spent + charge <= room:
+            return True
+        if self._continued(spent, charge, delta) > cap * (1 - MARGIN):
+            return False
+        for rounds in AHEAD:
+            further = Counter({mechanism: times * rounds for mechanism, times in charge.items()})
+            if self._continued(spent, further, delta) <= cap * (1 - MARGIN):
+                self._room = {(cap, delta): spent + further}
+                break
+        return True
 
     def _one_fits(self, spent: Spending, charge: Spending, cap: float, delta: float) -> bool:
         continued = self._continued(spent, charge, delta)

@@ -58,9 +58,10 @@ class Tally:
         return result
 
     def totals(self, members: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Return the distinct counts of kinds of patients, (kinds, cohorts) to (distinct, mechanisms)."""
-        counts = self._counts[: len(self._rows), : len(self._columns)]
-        return np.unique(members.astype(np.int64) @ counts, axis=0)
+        """Return the counts of kinds of patients, (kinds, cohorts) to (kinds, mechanisms)."""
+        # In floating point, which is several times faster than integers and exact for such counts.
+        counts = self._counts[: len(self._rows), : len(self._columns)].astype(np.float64)
+        return np.rint(members @ counts).astype(np.int64)
 
     def spending(self, counts: NDArray[np.int64]) -> Spending:
         """Return counts (mechanisms,) by mechanism."""
