@@ -16,11 +16,11 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $(STAMP)
 
-demo: setup  ## Run the first federated study on simulated hospitals (six minutes on two cores).
+demo: setup  ## Run the first federated study on simulated hospitals (about five minutes on two cores).
 	$(BIN)/dura demo
 
 test: setup  ## Run the default tests.
-	$(BIN)/python -m pytest -m "not full and not gpu"
+	$(BIN)/python -m pytest -m "not full and not gpu" -n 2 --dist loadfile
 
 test-full: setup  ## Run all tests, the long ones too.
 	$(BIN)/python -m pytest
