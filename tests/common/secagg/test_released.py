@@ -22,7 +22,10 @@ from dura_common.secagg.round_site import CONFIRM_USE, KEY_USE, SEAL_USE, transc
 from dura_common.secagg.step_site import KEY_USE as STEP_KEY_USE
 from dura_common.secagg.wire import Type
 
-SUBSET = st.sets(st.integers(0, 4))
+NOBODY: st.SearchStrategy[frozenset[int]] = st.just(frozenset())
+MISSING = st.one_of(NOBODY, NOBODY, NOBODY, st.frozensets(st.integers(0, 4), max_size=3))
+PATIENCE = st.integers(0, 12)
+"""Turns before the coordinator turns rude: else hardly a session would get past its first stage."""
 
 
 class Coordinator(RuleBasedStateMachine):
@@ -30,8 +33,9 @@ class Coordinator(RuleBasedStateMachine):
 
     kind: Kind
 
-    def start(self, count: int, own: int, **changes: int) -> None:
+    def start(self, count: int, own: int, patience: int, **changes: int) -> None:
         """Open the site under test and draw the others' keys."""
+        self.patience = patience
         self.params = session(count, self.kind, 2, **changes)
         self.own, self.count = own, count
         self.others = [index for index in range(count) if index != own]
@@ -44,6 +48,7 @@ class Coordinator(RuleBasedStateMachine):
     def act(self, call: Callable[[], bytes | None]) -> None:
         """Keep what comes out; after an abort nothing may come out any more."""
         ended = self.site.ended
+        self.patience -= 1
         try:
             frame = call()
         except Abort:
@@ -67,19 +72,25 @@ class Coordinator(RuleBasedStateMachine):
         """Return what was sent of one type."""
         return [frame for frame in self.sent if frame.type is kind]
 
+    def rude(self) -> bool:
+        """Whether frames out of turn are sent."""
+        return self.patience < 0
+
     @rule()
+    @precondition(rude)
     def advertise(self) -> None:
         """Ask for the first frame, also again."""
         self.act(self.site.advertise)
 
     @rule(data=st.data())
-    @precondition(lambda self: self.given)
+    @precondition(lambda self: self.given and self.rude())
     def replay(self, data: st.DataObject) -> None:
         """Give any earlier frame again."""
         frame = data.draw(st.sampled_from(self.given))
         self.act(lambda: self.site.receive(frame).reply)
 
     @rule(kind=st.sampled_from(Type), body=st.binary(max_size=80))
+    @precondition(rude)
     def garbage(self, kind: Type, body: bytes) -> None:
         """Give any frame of the session."""
         self.give(kind, body)
@@ -97,32 +108,33 @@ class RoundMachine(Coordinator):
 
     kind = Kind.ROUND
 
-    @initialize(count=st.integers(3, 5), own=st.integers(0, 2), data=st.data())
-    def begin(self, count: int, own: int, data: st.DataObject) -> None:
+    @initialize(count=st.integers(3, 5), own=st.integers(0, 2), patience=PATIENCE, data=st.data())
+    def begin(self, count: int, own: int, patience: int, data: st.DataObject) -> None:
         """Draw a session and take the first frame."""
-        self.start(count, own, threshold=data.draw(st.integers(count // 2 + 1, count)))
+        self.start(count, own, patience, threshold=data.draw(st.integers(count // 2 + 1, count)))
         self.shared = self.survivors = frozenset[int]()
         self.act(self.site.advertise)
         self.publics = bytes(self.sent[0].body)
 
-    @rule(members=SUBSET)
+    @rule(missing=MISSING)
     @precondition(lambda self: len(self.sent) == 1)
-    def bring_keys(self, members: set[int]) -> None:
+    def bring_keys(self, missing: frozenset[int]) -> None:
         """Bring signed keys of any others."""
         items = {self.own: self.publics}
-        for index in members & set(self.others):
+        for index in set(self.others) - missing:
             content = b"".join(keys.public_bytes(key) for key in self.private[index])
             items[index] = content + self.sign(KEY_USE, index, content)
         body = wire.encode_items(items)
+        self.known = items.keys() - {self.own}
         self.key_list = hashlib.sha256(body).digest()
         self.give(Type.KEYS, body)
 
-    @rule(members=SUBSET)
+    @rule(missing=MISSING)
     @precondition(lambda self: len(self.of(Type.SHARES)) == 1 and not self.shared)
-    def bring_shares(self, members: set[int]) -> None:
+    def bring_shares(self, missing: frozenset[int]) -> None:
         """Bring sealed shares of any others."""
         items = {}
-        for index in members & set(self.others):
+        for index in self.known - missing:
             key = keys.pair_key(
                 self.private[index][0], self.publics[: wire.KEY], self.params, SEAL_USE, index, self.own
             )
@@ -132,25 +144,27 @@ class RoundMachine(Coordinator):
         self.give(Type.SEALED_SHARES, wire.encode_items(items))
 
     @rule(value=st.integers(-5, 5))
-    @precondition(lambda self: self.shared)
+    @precondition(lambda self: self.shared and (not self.of(Type.MASKED) or self.rude()))
     def mask(self, value: int) -> None:
         """Ask for a vector, also again."""
         self.act(lambda: self.site.mask(np.array([value, value])))
 
-    @rule(members=SUBSET)
-    @precondition(lambda self: self.of(Type.MASKED))
-    def name_survivors(self, members: set[int]) -> None:
+    @rule(missing=MISSING)
+    @precondition(lambda self: self.of(Type.MASKED) and (not self.of(Type.CONFIRM) or self.rude()))
+    def name_survivors(self, missing: frozenset[int]) -> None:
         """Name any survivors, also again and others."""
-        self.survivors = frozenset(members & self.shared | {self.own})
-        self.give(Type.SURVIVORS, wire.encode_set(self.survivors))
+        named = frozenset(self.shared - missing | {self.own})
+        self.give(Type.SURVIVORS, wire.encode_set(named))
+        if self.of(Type.CONFIRM) and not self.survivors:
+            self.survivors = named
 
-    @rule(signers=SUBSET, other=SUBSET, lie=st.booleans())
+    @rule(missing=MISSING, other=MISSING, lie=st.sampled_from([False, False, True]))
     @precondition(lambda self: self.of(Type.CONFIRM))
-    def bring_confirms(self, signers: set[int], other: set[int], lie: bool) -> None:
+    def bring_confirms(self, missing: frozenset[int], other: frozenset[int], lie: bool) -> None:
         """Bring confirmations of any others, of the same or of another survivor set."""
-        survivors = frozenset(other) if lie else self.survivors
+        survivors = self.shared - other if lie else self.survivors
         content = transcript(self.key_list, self.shared, survivors)
-        items = {index: self.sign(CONFIRM_USE, index, content) for index in signers & set(self.others)}
+        items = {index: self.sign(CONFIRM_USE, index, content) for index in self.survivors - missing - {self.own}}
         if not lie:
             items[self.own] = bytes(self.of(Type.CONFIRM)[0].body)
         self.give(Type.CONFIRMS, wire.encode_items(items))
@@ -177,18 +191,19 @@ class StepMachine(Coordinator):
 
     kind = Kind.STEP
 
-    @initialize(count=st.integers(2, 5), own=st.integers(0, 1), steps=st.integers(1, 3))
-    def begin(self, count: int, own: int, steps: int) -> None:
+    @initialize(count=st.integers(2, 5), own=st.integers(0, 1), patience=PATIENCE, steps=st.integers(1, 3))
+    def begin(self, count: int, own: int, patience: int, steps: int) -> None:
         """Draw a session and take the first frame."""
-        self.start(count, own, steps=steps)
-        self.told: dict[int, bytes] = {}
+        self.start(count, own, patience, steps=steps)
+        self.agreed, self.answered = False, 0
         self.act(self.site.advertise)
         self.publics = bytes(self.sent[0].body)
 
-    @rule(missing=st.sets(st.integers(0, 4), max_size=1))
-    @precondition(lambda self: not self.of(Type.MASKED))
-    def bring_keys(self, missing: set[int]) -> None:
+    @rule(missing=MISSING)
+    @precondition(lambda self: not self.agreed or self.rude())
+    def bring_keys(self, missing: frozenset[int]) -> None:
         """Bring the others' signed keys, all or not."""
+        self.agreed = True
         items = {self.own: self.publics}
         for index in set(self.others) - missing:
             content = keys.public_bytes(self.private[index][0])
@@ -196,15 +211,17 @@ class StepMachine(Coordinator):
         self.give(Type.KEYS, wire.encode_items(items))
 
     @rule(value=st.integers(-5, 5))
+    @precondition(lambda self: self.agreed and (len(self.of(Type.MASKED)) == self.answered or self.rude()))
     def mask(self, value: int) -> None:
         """Ask for a vector, also again."""
         self.act(lambda: self.site.mask(np.array([value, value])))
 
-    @rule(total=st.integers(-9, 9), wrong=st.booleans())
-    @precondition(lambda self: self.of(Type.MASKED))
-    def tell(self, total: int, wrong: bool) -> None:
+    @rule(total=st.integers(-9, 9), wrong=st.sampled_from([0, 0, 0, 1]))
+    @precondition(lambda self: self.of(Type.MASKED) and (len(self.of(Type.MASKED)) > self.answered or self.rude()))
+    def tell(self, total: int, wrong: int) -> None:
         """Tell any sum for the present or another step."""
         step = self.of(Type.MASKED)[-1].step + wrong
+        self.answered += 1
         words = to_words(np.array([total, total]), 32, 1)
         self.give(Type.OPENED, words.tobytes(), step)
 
