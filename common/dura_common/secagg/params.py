@@ -199,7 +199,8 @@ def _value(name: str, parts: Iterator[bytes]) -> Any:
         count = int.from_bytes(part, "big")
         if count > MAX_MEMBERS:
             raise ValueError(f"a session has at most {MAX_MEMBERS} members")
-        return tuple(Member(next(parts).decode(), next(parts)) for _ in range(count))
+        # Not a generator, in which a missing part would become a RuntimeError.
+        return tuple([Member(next(parts).decode(), next(parts)) for _ in range(count)])
     if name in _NUMBERS:
         return int.from_bytes(part, "big")
     return Kind(part.decode()) if name == "kind" else part.decode()
