@@ -5,7 +5,7 @@ For every request, in this order, and stopping at the first that fails:
 1. the study is approved here, authentic, unexpired and meant for the pinned roster;
 2. the round is one that the study has;
 3. the policy holds for this study and data set, as it stands now (a policy tightened after the approval wins);
-4. the data fulfil the contract, and the vector that came fits the model;
+4. the data fulfil the contract, every preparation step is paid for, and the vector that came fits the model;
 5. the ledger durably records the cost (it refuses a round that was answered before, and a cap overrun);
 6. compute;
 7. the release has the declared shape and is finite;
@@ -33,7 +33,7 @@ from dura_client.home import SiteHome
 from dura_client.ledger import Ledger
 from dura_client.policy import load_policy
 from dura_client.settings import load_settings
-from dura_client.training.engine import train_round
+from dura_client.training.engine import require_device, train_round
 from dura_client.training.evaluation import contribution, release_sums
 from dura_common.errors import InputError, PolicyError
 from dura_common.models import build, load_vector, to_vector
@@ -119,6 +119,7 @@ class Gate:
         _check_round(study, round_number, purpose)  # step 2
         cohort = self._cohort(approved)
         refuse_unpaid(cohort.steps)
+        require_device(load_settings(self._home).device)
         policy = load_policy(self._home)
         name = load_settings(self._home).name
         failed = [

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tests.consortium import NAMES, Consortium, contents, study
 from typer.testing import CliRunner
 
@@ -23,7 +24,7 @@ from dura_client.gate import Gate, build_model
 from dura_client.home import SiteHome
 from dura_client.policy import write_policy
 from dura_client.training import engine as engine_module
-from dura_common.errors import PolicyError
+from dura_common.errors import HostError, PolicyError
 from dura_common.models import to_vector
 from dura_common.policy import Policy
 from dura_common.privacy.outputs import length_of, parts_of
@@ -101,6 +102,20 @@ def test_a_statistic_over_patients_is_stopped_at_the_gate(
             act(reference, 1, vector)
     after = contents(home.path)
     assert {name: after[name] for name in before} == before
+    assert not home.ledger.exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_a_missing_device_is_found_before_anybody_pays(hospital: tuple[SiteHome, Study, str]) -> None:
+    """A site that asks for a device that is not there refuses with what to do, and reserves nothing."""
+    home, plan, reference = hospital
+    honest = home.settings.read_text()
+    home.settings.write_text(honest.replace('"cpu"', '"cuda"'))
+    try:
+        with pytest.raises(HostError, match="no CUDA device"):
+            Gate(home, clock=lambda: NOW).train(reference, 1, to_vector(build_model(plan)))
+    finally:
+        home.settings.write_text(honest)
     assert not home.ledger.exists()
 
 
