@@ -5,7 +5,7 @@ For every request, in this order, and stopping at the first that fails:
 1. the study is approved here, authentic, unexpired and meant for the pinned roster;
 2. the round is one that the study has, and the members are sites of the study, this one among them;
 3. the policy holds for this study and data set, as it stands now (a policy tightened after the approval wins);
-4. the data fulfil the contract, and the vector that came fits the model;
+4. the data fulfil the contract, every preparation step is paid for, and the vector that came fits the model;
 5. the ledger durably records the cost (it refuses a round that was answered before, and a cap overrun);
 6. compute, and let the result out as a masked vector of a secure sum only;
 7. the ledger settles.
@@ -39,6 +39,7 @@ from dura_client.parts import AveragedRound, Evaluation, PaidPart, Setting, Shar
 from dura_client.policy import load_policy
 from dura_client.settings import SiteSettings, load_settings
 from dura_client.site_ledger import site_ledger
+from dura_client.training.engine import require_device
 from dura_common.errors import InputError, PolicyError
 from dura_common.messages import EvaluateRound, SumRound, TrainRound
 from dura_common.models import build, load_vector, parameter_total, state_from_vector
@@ -139,6 +140,7 @@ class Gate:
             raise InputError("this site is not among the members of the sum")
         cohort = self._cohorts.of(approved)
         refuse_unpaid(cohort.steps)
+        require_device(settings.device)
         policy = load_policy(self._home)
         plan = plan_of(study)
         findings = judge(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tests.consortium import NAMES, Consortium, contents, study
 from typer.testing import CliRunner
 
@@ -24,7 +25,7 @@ from dura_client.home import SiteHome
 from dura_client.parts import Part
 from dura_client.policy import write_policy
 from dura_client.training import engine as engine_module
-from dura_common.errors import PolicyError
+from dura_common.errors import HostError, PolicyError
 from dura_common.messages import EvaluateRound, TrainRound
 from dura_common.models import to_vector
 from dura_common.policy import Policy
@@ -116,6 +117,21 @@ def test_a_statistic_over_patients_is_stopped_at_the_gate(
         gate.evaluate(EvaluateRound(**common), vector)
     after = contents(home.path)
     assert {name: after[name] for name in before} == before
+    assert not home.ledger.exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_a_missing_device_is_found_before_anybody_pays(hospital: tuple[SiteHome, Study, str]) -> None:
+    """A site that asks for a device that is not there refuses with what to do, and reserves nothing."""
+    home, plan, reference = hospital
+    honest = home.settings.read_text()
+    home.settings.write_text(honest.replace('"cpu"', '"cuda"'))
+    try:
+        request = TrainRound(study=reference, round=1, attempt=1, members=("east", "north"))
+        with pytest.raises(HostError, match="no CUDA device"):
+            Gate(home, KeptVectors(), clock=lambda: NOW).train(request, to_vector(build_model(plan)))
+    finally:
+        home.settings.write_text(honest)
     assert not home.ledger.exists()
 
 

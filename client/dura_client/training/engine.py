@@ -35,7 +35,7 @@ from dura_client.training.losses import loss_of
 from dura_client.training.optimiser import PatientOptimizer, add_noise
 from dura_client.training.patient import TrainingPatient
 from dura_client.training.secure_random import bernoulli, choose
-from dura_common.errors import InputError
+from dura_common.errors import HostError, InputError
 from dura_common.models import load_vector, project_constraints, to_vector
 from dura_common.privacy.plan import PrivacyPlan
 from dura_common.study import Study
@@ -57,12 +57,14 @@ class PatientEngine:
     Raises:
         InputError: the model keeps running batch statistics, which nobody would have paid for.
         PolicyError: a preparation step uses a statistic over patients that nobody has paid for.
+        HostError: there is no such device.
     """
 
     def __init__(
         self, network: nn.Module, study: Study, *, divisor: float, preparation: Sequence[Step], device: str = "cpu"
     ) -> None:
         refuse_unpaid(preparation)
+        require_device(device)
         _refuse_batch_statistics(network)
         self._network = network.to(device).train()
         self._privacy = study.privacy
@@ -176,6 +178,19 @@ def make_steps(
         engine.apply(add_noise(total, noise_multiplier))
         if progress is not None:
             progress(step + 1, steps)
+
+
+def require_device(device: str) -> None:
+    """Check that this machine can compute where the site's settings say.
+
+    Raises:
+        HostError: it cannot; to be found out before the ledger is charged.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise HostError(
+            "the site's settings ask for CUDA, and this machine offers no CUDA device",
+            hint='Set device = "cpu" in site.toml, or install a driver and a CUDA build of torch.',
+        )
 
 
 def _inner(network: nn.Module, training: DpSgdTraining | OneSumTraining | ResidualDescentTraining) -> Optimizer:

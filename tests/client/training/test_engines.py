@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -98,6 +99,24 @@ def test_every_patient_weighs_exactly_the_bound_in_one_sum() -> None:
         for patient in patients:
             weight = np.linalg.norm(engine.clipped_sum([patient]).astype(np.float64)) / WHOLE
             assert 1 - 1e-3 < weight <= 1
+
+
+@pytest.mark.parametrize("engine", ["one-sum", "residual-descent"])
+@settings(max_examples=25, deadline=None)
+@given(
+    values=arrays.arrays(np.float32, (3, 1, FEATURES), elements=st.floats(width=32, allow_nan=True)),
+    weight=st.floats(-1e6, 1e6),
+)
+def test_no_patient_weighs_more_than_one_in_any_engine(engine: str, values: NDArray[np.float32], weight: float) -> None:
+    """Whatever a patient's vectors hold and wherever the descent stands, integers move by the bound at most."""
+    plan = study({"engine": engine})
+    network = build(plan.model, channels=1, samples=FEATURES, classes=2, sampling_rate=64, seed=1)
+    with torch.no_grad():
+        network.classifier.weight.fill_(weight)
+    step = PatientEngine(network, plan, divisor=1.0, preparation=())
+    others, _, _ = people(4, seed=6)
+    moved = step.clipped_sum([*others, TrainingPatient(values, np.array([0, 1, 1]))]) - step.clipped_sum(others)
+    assert sum(int(value) ** 2 for value in moved) <= WHOLE**2
 
 
 @settings(max_examples=10, deadline=None)
