@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from dura_client.policy import write_policy
 from dura_common.errors import BudgetError, InputError
 from dura_common.policy import Policy
 from dura_common.privacy import epsilon_of
+from dura_common.roster import Roster
 from dura_common.study import DataContract
 
 CAP = epsilon_of([QUERY], DELTA)
@@ -145,7 +147,9 @@ def test_a_withdrawal_takes_effect_at_the_next_request(
     register(home, registered(tmp_path / "crowd", name="crowd"))
     sections = {"data": contract.model_dump(), "evaluation": {"epsilon": 8.0, "held_out": 0.5}}
     asked = study(sites={"north": 24, "east": 24}, **sections)
-    cohorts, approved = Cohorts(home), ApprovedStudy(digest="a" * 64, study=asked, dataset="crowd")
+    now = datetime.now(UTC)
+    roster = Roster(consortium="brains", serial=1, issued=now, expires=now + timedelta(days=1), fleet="localhost:8443")
+    cohorts, approved = Cohorts(home), ApprovedStudy("a" * 64, asked, "crowd", roster)
     before = cohorts.of(approved)
     assert cohorts.of(approved) is before
     assert dura(home, "withdraw", "sub-007", "--data", "crowd")["new"]
