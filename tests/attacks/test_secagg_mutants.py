@@ -17,8 +17,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 import pytest
 
@@ -586,6 +587,12 @@ UNTOUCHED = {
 """Refusals without a mutant: module and part of the message, and why."""
 
 
+@cache
+def compiled(source: str, path: str) -> CodeType:
+    """Return the code of a module; most modules are the same for most mutants."""
+    return compile(source, path, "exec")
+
+
 @contextmanager
 def mutated(mutant: Mutant | None) -> Iterator[ModuleType]:
     """Import the package with a mutant, and the attacks on it; afterwards everything is as before."""
@@ -593,12 +600,12 @@ def mutated(mutant: Mutant | None) -> Iterator[ModuleType]:
     class Loader(importlib.machinery.SourceFileLoader):
         """Reads the mutant's source and no compiled file."""
 
-        def get_code(self, fullname: str) -> object:  # type: ignore[override]  # a code object
+        def get_code(self, fullname: str) -> CodeType:
             source = Path(self.path).read_text()
             if mutant is not None and fullname == f"{PACKAGE}.{mutant.module}":
                 assert source.count(mutant.old) == 1, f"the source no longer holds once: {mutant.old}"
                 source = source.replace(mutant.old, mutant.new)
-            return compile(source, self.path, "exec")
+            return compiled(source, self.path)
 
     class Finder(importlib.abc.MetaPathFinder):
         """Finds the package's modules with the loader above."""
@@ -641,6 +648,7 @@ def test_attacks_fail_against_the_real_sites() -> None:
             getattr(attacks, f"test_{name}")()
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant.module}: {mutant.check}")
 def test_an_attack_gets_through(mutant: Mutant) -> None:
     """Without the check the named attack succeeds or ends otherwise than by the right refusal."""
