@@ -277,8 +277,15 @@ def test_strange_encodings_of_parameters() -> None:
     params = session(3, Kind.ROUND)
     content = params.encode()
     huge = content.replace(b"\0\0\0\4\0\0\0\3", b"\0\0\0\4\0\0\xff\xff")
-    for wrong in (content + b"\0\0\0\0", content[:-1], content[:40], b"", b"\0\0\0\1x", huge):
-        with pytest.raises(ValueError, match=r"parameters|at most"):
+    for wrong, message in (
+        (content + b"\0\0\0\0", "canonical"),
+        (content[:-1], "cut short"),
+        (content[:40], "cut short"),
+        (b"", "cut short"),
+        (content.replace(b"dura secure sum 1", b"dura secure sum 2"), "not the parameters"),
+        (huge, "at most 500"),
+    ):
+        with pytest.raises(ValueError, match=message):
             SessionParameters.decode(wrong)
     padded = content.replace((1).to_bytes(8, "big"), (1).to_bytes(9, "big"), 1).replace(b"\0\0\0\10", b"\0\0\0\11", 1)
     with pytest.raises(ValueError, match=r"canonical|cut short"):
@@ -333,11 +340,11 @@ def test_a_second_vector_for_the_same_masks() -> None:
     for kind in Kind:
         params = session(3, kind, steps=2 if kind is Kind.STEP else 1)
         ready = Type.KEYS if kind is Kind.STEP else Type.SEALED_SHARES
-        sites, _, frames = until(params, ready)
-        site = sites.sites[VICTIM]
-        with pytest.raises(Abort) as caught:
-            site.mask(np.zeros(5, dtype=np.int64))  # before its time
-        assert caught.value.reason is Reason.OUT_OF_TURN
+        for site in (open_site(params, VICTIM, POOL[VICTIM]), until(params, ready)[0].sites[VICTIM]):
+            with pytest.raises(Abort) as caught:
+                site.mask(np.zeros(5, dtype=np.int64))  # before its time
+            assert caught.value.reason is Reason.OUT_OF_TURN
+            gives_nothing(site)
         sites, _, frames = until(params, ready)
         site = sites.sites[VICTIM]
         site.receive(frames[VICTIM])
@@ -400,10 +407,17 @@ def test_older_content_under_the_new_session() -> None:
     """Relabelled with the new session's id, older keys, shares and confirmations hold no more than before."""
     params = session(3, Kind.ROUND)
     new = replace(params, attempt=2)
-    for wanted in (Type.KEYS, Type.SEALED_SHARES, Type.CONFIRMS):
+    for wanted in (Type.SEALED_SHARES, Type.CONFIRMS):
         _, _, old = until(params, wanted)
         sites, _, _ = until(new, wanted)
         frame = wire.encode(wanted, new.session_id, 0, old[VICTIM][wire.HEADER :])
+        refuses(sites.sites[VICTIM], frame, Reason.NOT_AUTHENTIC)
+    for kind in Kind:
+        params = session(3, kind)
+        new = replace(params, attempt=2)
+        older = open_site(params, "site-000", POOL["site-000"]).advertise()[wire.HEADER :]
+        sites, _, frames = until(new, Type.KEYS)
+        frame = changed_keys(new, frames[VICTIM], lambda items, older=older: items.update({0: older}))
         refuses(sites.sites[VICTIM], frame, Reason.NOT_AUTHENTIC)
 
 
@@ -429,7 +443,8 @@ def test_more_steps_than_the_study_has() -> None:
 def test_the_coordinator_ends_the_session() -> None:
     """An abort from the coordinator ends the session with its reason; a malformed one too."""
     for kind in Kind:
-        for body, reason in ((b"\7", Reason.LOST), (b"\xff", Reason.MALFORMED), (b"", Reason.MALFORMED)):
+        malformed = ((body, Reason.MALFORMED) for body in (b"", b"\xff", b"\7\7"))
+        for body, reason in ((b"\7", Reason.LOST), *malformed):
             params = session(3, kind)
             sites, _, _ = until(params, Type.KEYS)
             refuses(sites.sites[VICTIM], wire.encode(Type.ABORT, params.session_id, 0, body), reason)
