@@ -74,3 +74,12 @@ class Pending:
         deadline = time.monotonic() + seconds
         while not self.poll() and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
+
+
+def exchange(
+    grid: Grid, messages: Mapping[int, RecordDict], *, message_type: str, timeout: float
+) -> dict[int, RecordDict | None]:
+    """Send one message to each node and wait for the replies; None for a node that failed or was too late."""
+    pending = Pending(grid, messages, message_type=message_type, ttl=timeout)
+    pending.wait(timeout)
+    return {node: pending.replies.get(node) for node in messages}

@@ -52,7 +52,7 @@ def test_a_full_disk_and_an_empty_ledger_end_a_run_and_not_the_study(clinics: Cl
         _limit(clinics, name, FULL_BYTES)
     answer = refused(*run)
     assert answer.code == 15
-    assert "0 of 2 needed sites answered" in answer.message
+    assert "0 of 2 needed sites are left" in answer.message
     assert "site-fault" in answer.message
     assert "its own log" in answer.hint
     assert _ledgers(clinics) == before

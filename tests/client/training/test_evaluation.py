@@ -160,7 +160,8 @@ def test_the_errors_that_are_stated_are_the_spread_that_is_seen() -> None:
     assert np.mean(accuracies) == pytest.approx(exact.accuracy.accuracy, abs=0.003)
     assert np.std(accuracies) == pytest.approx(first.accuracy.standard_error, rel=0.1)
     assert np.mean(areas) == pytest.approx(exact.auc.area, abs=0.005)
-    assert np.std(areas) == pytest.approx(first.auc.standard_error, rel=0.15)
+    stated = np.mean([one.auc.standard_error for one in seen if one.auc])  # each is an estimate from noisy sums itself
+    assert np.std(areas) == pytest.approx(stated, rel=0.15)
     assert np.mean(np.array(cells, dtype=np.float64)) == pytest.approx(exact.confusion.cells[0][0], abs=0.3)
     assert np.std(np.array(cells, dtype=np.float64)) == pytest.approx(first.confusion.standard_error, rel=0.1)
 
