@@ -83,7 +83,8 @@ class SumSession:
         address: str | None = None,
     ) -> None:
         endpoint = Endpoint.of_site(home, datetime.now(UTC), address=address)
-        params.index(endpoint.site)
+        if endpoint.site not in params.names:
+            raise ValueError(f"{endpoint.site} is no member of the session")
         self._params = params
         self._series = Series.of(params, sums)
         self._redraw = redraw

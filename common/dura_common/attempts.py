@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dura_common.secagg import Kind, SessionParameters, smallest_threshold
-from dura_common.secagg.params import MAX_STEPS
+from dura_common.secagg.params import MAX_STEPS, MIN_MEMBERS
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,14 @@ class TooFew(Exception):
 def next_attempt(series: Series, number: int, opened: int, positions: Mapping[str, Position]) -> Attempt:
     """Return the attempt that follows for the sites that attend; those that cannot catch up are left out.
 
+    Two sites that do not collude must be in every sum.
+
     Raises:
         TooFew: not enough sites are left.
     """
     params = series.params
     members = tuple(sorted(name for name, position in positions.items() if 0 <= opened - position.opened <= 1))
-    if len(members) < max(params.minimum, params.colluders + 1):
+    if len(members) < max(params.minimum, params.colluders + MIN_MEMBERS):
         raise TooFew
     pending = [positions[name] for name in members if positions[name].opened == opened]
     draw = max((position.draw for position in pending), default=0)

@@ -89,7 +89,7 @@ def test_sites_that_missed_more_than_one_sum_are_left_out() -> None:
 
 
 def test_fewer_than_the_study_demands() -> None:
-    """Below the minimum, or with as many colluders as members, there is no attempt."""
+    """Below the minimum, or without two sites that do not collude, there is no attempt."""
     known = {name: Position(0) for name in NAMES[:2]}
     with pytest.raises(TooFew):
         next_attempt(series(minimum=3), 1, 0, known)
