@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from contextlib import suppress
 from typing import Self
 
@@ -17,7 +18,9 @@ class Relay:
     ``cut`` closes every connection with a reset, ``stall`` stops passing bytes on (a black hole) until ``resume``.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, rate: float = float("inf")) -> None:
+        self.rate = rate
+        """Bytes a second, each way."""
         self.uploaded = 0
         """Bytes from clients to the server, over all connections."""
         self.connections = 0
@@ -87,6 +90,7 @@ class Relay:
                 self._flowing.wait()
                 if up:
                     self.uploaded += len(content)
+                time.sleep(len(content) / self.rate)
                 sink.sendall(content)
         for end in (source, sink):
             with suppress(OSError):

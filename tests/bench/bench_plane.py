@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from tests.plane import REPOSITORY, Plane, wait_until
 from tests.relays import Relay
 
 from dura_common.secagg import Kind, SessionParameters
-from dura_server.aggregation.client import open_session
+from dura_server.aggregation.client import RunningSession, SessionFailed, open_session
 from dura_server.aggregation.session import Timing
 
 STEPS = 300
@@ -135,10 +135,16 @@ def notice_bench(word: str, number: signal.Signals) -> Callable[[], Line]:
     return bench
 
 
+def _drain(running: RunningSession) -> None:
+    with suppress(SessionFailed):  # the bench ends the session when it has seen enough
+        for _ in running:
+            pass
+
+
 def _notice(made: Plane, number: signal.Signals, session: int) -> float:
     params, victim = made.params(kind=Kind.STEP, steps=100_000, length=100, number=session), NAMES[-1]
     with open_session(made.coordinator, params, PATIENT) as running:
-        threading.Thread(target=lambda: [None for _ in running], daemon=True).start()
+        threading.Thread(target=_drain, args=(running,), daemon=True).start()
         for name in NAMES:
             (made.root / f"{name}.log").unlink(missing_ok=True)
             made.start_site(name, params, pause=0.02)

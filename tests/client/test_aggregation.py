@@ -477,6 +477,23 @@ def test_resume_after_the_way_was_interrupted(plane: Plane, how: str) -> None:
     assert relay.connections >= 2
 
 
+def test_a_slow_line_is_not_a_frozen_site(plane: Plane) -> None:
+    """A vector that takes seconds on its way does not hide the signs of life behind it."""
+    params = plane.params(number=90, length=150_000)
+    with Relay(plane.port, rate=190_000) as relay:
+        ways = {name: relay.address if name == "north" else None for name in SITES}
+        threads = [threading.Thread(target=run_site, args=(plane, name, params, way)) for name, way in ways.items()]
+        with open_session(plane.coordinator, params, QUICK) as session:
+            for thread in threads:
+                thread.start()
+            (opened,) = list(session)
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive()
+    assert (session.attempts, relay.connections) == (1, 1)
+    assert np.array_equal(opened.values, expected(SITES, 1, params.length))
+
+
 def test_through_an_http_proxy(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hospital behind an HTTP proxy reaches the coordinator by CONNECT, with TLS from end to end."""
     params = plane.params(number=80)
