@@ -20,6 +20,7 @@ from dura_common.privacy.grid import WHOLE
 from dura_common.privacy.plan import plan_of
 from dura_common.roster import Roster, decode_identity
 from dura_common.secagg import FixedPoint, Kind, Member, SessionParameters, largest_value, smallest_threshold
+from dura_common.secagg.params import MIN_MEMBERS
 from dura_common.study import SharedNoise, Study
 
 NOISE_TAIL = 12.0
@@ -95,11 +96,11 @@ class Agreed:
     ) -> SessionParameters:
         rules = self.study.aggregation
         members = self._members(request)
-        threshold = len(members) if kind is Kind.STEP else smallest_threshold(len(members), rules.tolerated_colluders)
-        if threshold > len(members):
+        if rules.tolerated_colluders > len(members) - MIN_MEMBERS:
             raise InputError(
-                f"{len(members)} sites cannot tolerate {rules.tolerated_colluders} colluders in a round sum"
+                f"a sum of {len(members)} sites of which {rules.tolerated_colluders} may collude; two must not collude"
             )
+        threshold = len(members) if kind is Kind.STEP else smallest_threshold(len(members), rules.tolerated_colluders)
         return SessionParameters(
             study=self.digest,
             roster=digest(canonical_json(self.roster)),
@@ -115,7 +116,7 @@ class Agreed:
             members=members,
             threshold=threshold,
             minimum=rules.minimum_sites,
-            colluders=min(rules.tolerated_colluders, len(members) - 1),
+            colluders=rules.tolerated_colluders,
         )
 
     def _members(self, request: SumRound) -> tuple[Member, ...]:

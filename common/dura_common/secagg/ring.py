@@ -23,7 +23,7 @@ from dura_common.secagg.masks import Words, word_type
 from dura_common.secagg.wire import CHECK_WORDS
 
 _ROW = 4096
-_BLOCK = 1 << 15
+_BLOCK = 1 << 14
 """Values that are converted at a time: temporary arrays of the whole length cost more than the arithmetic."""
 
 
@@ -64,14 +64,17 @@ def _checks(words: Words) -> Words:
     whole = words.size // _ROW * _ROW
     square, rest = words[:whole].reshape(-1, _ROW), words[whole:]
     kind = words.dtype
-    rows = [*np.add.reduce(square, axis=1, dtype=kind).tolist(), int(np.add.reduce(rest, dtype=kind))]
-    columns = np.add.reduce(square, axis=0, dtype=kind)
+    rows, columns = (np.add.reduce(square, axis=axis, dtype=kind) for axis in (1, 0))
     columns[: rest.size] += rest
     # i = row * _ROW + column, so the weighted sum needs the sums of rows and of columns only.
-    weighted = sum(row * total for row, total in enumerate(rows)) * _ROW
-    weighted += sum(column * total for column, total in enumerate(columns.tolist()))
-    modulus = 1 << (8 * kind.itemsize)
-    return np.array([0, 0, sum(rows) % modulus, weighted % modulus], dtype=kind)
+    weighted = _ROW * (_total(rows * np.arange(rows.size, dtype=kind)) + rows.size * _total(rest))
+    weighted += _total(columns * np.arange(_ROW, dtype=kind))
+    return np.array([0, 0, _total(columns), weighted % (1 << (8 * kind.itemsize))], dtype=kind)
+
+
+def _total(words: Words) -> int:
+    """Return the sum in the ring."""
+    return int(np.add.reduce(words, dtype=words.dtype))
 
 
 @dataclass(frozen=True, slots=True)
