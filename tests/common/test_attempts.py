@@ -50,6 +50,17 @@ def positions() -> st.SearchStrategy[dict[str, Position]]:
     return st.dictionaries(st.sampled_from(NAMES), position, max_size=4)
 
 
+@pytest.mark.parametrize("kind", Kind)
+def test_an_attempt_keeps_two_that_do_not_collude(kind: Kind) -> None:
+    """With two colluders three sites are too few, whatever the minimum says: one honest vector would lie open."""
+    numbers = {"colluders": 2, "threshold": 4}
+    known = {name: Position(opened=0, draw=0, sent_to=()) for name in NAMES}
+    assert next_attempt(series(kind, **numbers), 1, 0, known).members == NAMES
+    del known[NAMES[0]]
+    with pytest.raises(TooFew):
+        next_attempt(series(kind, **numbers), 2, 0, known)
+
+
 @given(positions(), st.integers(0, 3), st.sampled_from(Kind))
 def test_what_was_sent_comes_again_only_to_the_same_sites(known: dict[str, Position], opened: int, kind: Kind) -> None:
     """Whatever the sites report, nobody is asked for the same draw by other members, and no draw comes back."""
