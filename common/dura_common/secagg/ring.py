@@ -23,7 +23,7 @@ from dura_common.secagg.masks import Words, word_type
 from dura_common.secagg.wire import CHECK_WORDS
 
 _ROW = 4096
-_BLOCK = 1 << 14
+_BLOCK = 1 << 15
 """Values that are converted at a time: temporary arrays of the whole length cost more than the arithmetic."""
 
 
