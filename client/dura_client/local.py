@@ -124,6 +124,9 @@ def audit_here(
 ) -> tuple[Audit, float]:
     """Audit the engine on this site's training patients; return the audit and the accounted epsilon.
 
+    With shared noise the site adds its share only, so the audit sees what a coordinator would see who broke the
+    aggregation, and the epsilon is the one against that coordinator.
+
     Raises:
         InputError: a study without noise, or a data set that does not fulfil the contract.
     """
@@ -135,7 +138,7 @@ def audit_here(
         build_model(study),
         cohort.training,
         study,
-        noise_multiplier=plan.noise_multiplier,
+        noise_multiplier=plan.share_multiplier,
         delta=study.privacy.delta,
         declared_patients=_declared(home, study),
         preparation=cohort.steps,
@@ -143,7 +146,7 @@ def audit_here(
         device=load_settings(home).device,
         progress=progress,
     )
-    return result, plan.training_epsilon
+    return result, plan.training_epsilon_if_broken
 
 
 def _declared(home: SiteHome, study: Study) -> float:

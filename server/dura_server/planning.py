@@ -201,8 +201,9 @@ def _smaller(study: Study, policy: Policy) -> list[Changed | None]:
     if limit >= study.privacy.epsilon:
         return [("what the policy demands of every study", base)]
     noise, q, delta = plan_of(study).noise_multiplier, base.privacy.participation, base.privacy.delta
-    rounds = steps_that_fit(q, noise, limit, delta) // base.training.steps_per_round
-    smaller = _participation_that_fits(q, noise, base.training.steps, limit, delta)
+    spare = base.paid_steps - base.training.steps
+    rounds = (steps_that_fit(q, noise, limit, delta) - spare) // base.training.steps_per_round
+    smaller = _participation_that_fits(q, noise, base.paid_steps, limit, delta)
     candidates = (
         ("more noise, the same steps", {"privacy": {"epsilon": limit}}),
         ("fewer steps, the same noise", {"privacy": {"epsilon": limit}, "training": {"rounds": rounds}}),

@@ -40,6 +40,7 @@ def audit_privacy(
         from dura_client.local import audit_here
         from dura_client.training.audit import CANNOT_SHOW, SHOWS
         from dura_common.errors import TrustError
+        from dura_common.study import SharedNoise
 
         site = SiteHome(home.expanduser())
         offer = find_offer(site, study)
@@ -53,6 +54,11 @@ def audit_privacy(
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
         _show(out, offer.study, result, accounted)
+        if isinstance(offer.study.privacy, SharedNoise):
+            out.say(
+                "The noise of this study is shared: seen here is this site's share alone, as a coordinator would see "
+                "it who broke the secure aggregation. The opened sums carry the noise of all sites."
+            )
         out.say("[bold]What this shows[/bold]")
         for sentence in SHOWS:
             out.say(f"  - {sentence}")
@@ -68,6 +74,7 @@ def audit_privacy(
                 "members": result.members,
                 "steps": result.steps,
                 "delta": result.delta,
+                "noise": offer.study.privacy.noise,
                 "epsilon_accounted": accounted,
                 "epsilon_expected": result.expected_epsilon,
                 "epsilon_fitted": result.fitted_epsilon,

@@ -142,7 +142,7 @@ def test_the_errors_that_are_stated_are_the_spread_that_is_seen() -> None:
     rows = np.stack([contribution(Margin(), one, plan, last) for one in crowd(300, seed=8)])
     total = to_integers(rows, parts)
     exact = outcome_from(from_integers(total, parts), parts, noise_multiplier=None, sites=1, smallest_cell=1)
-    noise = 1.5
+    noise = 0.4  # the exact area lies some deviations below 1, so that almost no draw is cut off there
     seen = [
         outcome_from(
             from_integers(add_noise(total, noise), parts), parts, noise_multiplier=noise, sites=1, smallest_cell=1
@@ -160,8 +160,7 @@ def test_the_errors_that_are_stated_are_the_spread_that_is_seen() -> None:
     assert np.mean(accuracies) == pytest.approx(exact.accuracy.accuracy, abs=0.003)
     assert np.std(accuracies) == pytest.approx(first.accuracy.standard_error, rel=0.1)
     assert np.mean(areas) == pytest.approx(exact.auc.area, abs=0.005)
-    stated = np.mean([one.auc.standard_error for one in seen if one.auc])  # each is an estimate from noisy sums itself
-    assert np.std(areas) == pytest.approx(stated, rel=0.15)
+    assert np.std(areas) == pytest.approx(first.auc.standard_error, rel=0.12)
     assert np.mean(np.array(cells, dtype=np.float64)) == pytest.approx(exact.confusion.cells[0][0], abs=0.3)
     assert np.std(np.array(cells, dtype=np.float64)) == pytest.approx(first.confusion.standard_error, rel=0.1)
 
