@@ -64,12 +64,12 @@ def read_parameters(path: Path) -> NDArray[np.float32]:
         raise InputError(f"the model is not a safetensors file of dura: {path}") from error
 
 
-def score_here(home: SiteHome, study: Study, dataset: str, parameters: NDArray[np.float32]) -> LocalScore:
-    """Score a model (1-D float32 parameters) on this site's held-out side."""
-    cohort = load_cohort(home, study, dataset)
+def score_here(homes: Sequence[SiteHome], study: Study, dataset: str, parameters: NDArray[np.float32]) -> LocalScore:
+    """Score a model (1-D float32 parameters) on this site's held-out side; more homes as in :func:`train_alone`."""
+    cohorts = _load(homes, study, dataset)
     model = build_model(study)
     load_vector(model, parameters)
-    return LocalScore(tuple(sorted(score(model, patient) for patient in cohort.held_out)))
+    return LocalScore(tuple(sorted(score(model, patient) for patient in _all(cohorts, "held_out"))))
 
 
 def train_alone(
@@ -86,15 +86,7 @@ def train_alone(
     Raises:
         PolicyError: pooling was asked for with data that are neither simulated nor public.
     """
-    if len(homes) > 1:
-        for home in homes:
-            registered = load_dataset(home, dataset)
-            if not (registered.simulated or registered.public):
-                raise PolicyError(
-                    "data of several sites may be pooled only if they are simulated or public",
-                    hint="A real hospital's data never leave it; use the federated model.",
-                )
-    cohorts = [load_cohort(home, study, dataset) for home in homes]
+    cohorts = _load(homes, study, dataset)
     declared = sum(_declared(home, study) for home in homes)
     model = build_model(study)
     training = _all(cohorts, "training")
@@ -112,6 +104,18 @@ def train_alone(
         if progress is not None:
             progress(number, rounds)
     return LocalScore(tuple(sorted(score(model, patient) for patient in _all(cohorts, "held_out"))))
+
+
+def _load(homes: Sequence[SiteHome], study: Study, dataset: str) -> list[Cohort]:
+    if len(homes) > 1:
+        for home in homes:
+            registered = load_dataset(home, dataset)
+            if not (registered.simulated or registered.public):
+                raise PolicyError(
+                    "data of several sites may be pooled only if they are simulated or public",
+                    hint="A real hospital's data never leave it; use the federated model.",
+                )
+    return [load_cohort(home, study, dataset) for home in homes]
 
 
 def audit_here(

@@ -63,6 +63,7 @@ class Stage:
     patients: int
     seed: int
     seconds: dict[str, float] = field(default_factory=dict)
+    stopped: bool = False
 
     @property
     def coordinator(self) -> Path:
@@ -100,9 +101,11 @@ class Stage:
             raise HostError(f"`{shlex.join(words[:3])}` ended with {process.returncode}: {fault}")
         return dict(answer)
 
-    def together(self, commands: Sequence[Sequence[str | Path]], title: str) -> list[dict[str, Any]]:
-        """Run commands two at a time with a progress bar; answers in the order of the commands."""
-        with self.out.progress() as bar, ThreadPoolExecutor(PARALLEL) as pool:
+    def together(
+        self, commands: Sequence[Sequence[str | Path]], title: str, at_once: int = PARALLEL
+    ) -> list[dict[str, Any]]:
+        """Run commands, ``at_once`` at a time, with a progress bar; answers in the order of the commands."""
+        with self.out.progress() as bar, ThreadPoolExecutor(at_once) as pool:
             task = bar.add_task(title, total=len(commands))
 
             def one(arguments: Sequence[str | Path]) -> dict[str, Any]:
@@ -166,6 +169,7 @@ def _play(stage: Stage, epsilon: float) -> dict[str, Any]:
     with stage.timed("train"):
         outcome = stage.dura("study", "run", digest, "--home", stage.coordinator)
     with stage.timed("report"):
+        _end(stage)
         return _report(stage, digest, outcome)
 
 
@@ -229,7 +233,8 @@ def _register(stage: Stage) -> None:
 
 def _start(stage: Stage) -> None:
     stage.dura("coordinator", "start", "--detach", "--home", stage.coordinator)
-    stage.together([("site", "start", "--detach", "--home", stage.site(name)) for name in HOSPITALS], "starting sites")
+    starts = [("site", "start", "--detach", "--home", stage.site(name)) for name in HOSPITALS]
+    stage.together(starts, "starting sites", at_once=len(starts))  # each waits more than it computes
 
 
 def _submit(stage: Stage, epsilon: float) -> str:
@@ -260,12 +265,11 @@ def _report(stage: Stage, digest: str, outcome: Mapping[str, Any]) -> dict[str, 
     mine: tuple[str | Path, ...] = ("--data", DATASET, "--home")
     pools: list[str | Path] = [word for name in HOSPITALS[1:] for word in ("--pool", stage.site(name))]
     commands: list[list[str | Path]] = [["site", "baseline", digest, *pools, *mine, stage.site(HOSPITALS[0])]]
-    commands += [["site", "baseline", digest, *mine, stage.site(name)] for name in HOSPITALS]
-    commands += [["site", "evaluate", digest, model, *mine, stage.site(name)] for name in HOSPITALS]
-    pooled, *rest = stage.together(commands, "comparing with each site alone and with all patients pooled")
-    alone, federated = rest[: len(HOSPITALS)], rest[len(HOSPITALS) :]
-    ledgers = [stage.dura("site", "ledger", "show", "--home", stage.site(name)) for name in HOSPITALS]
-    scores = [value for answer in federated for value in answer["scores"]]
+    commands += [["site", "baseline", digest, "--model", model, *mine, stage.site(name)] for name in HOSPITALS]
+    pooled, *alone = stage.together(commands, "comparing with each site alone and with all patients pooled")
+    shows = [("site", "ledger", "show", "--home", stage.site(name)) for name in HOSPITALS]
+    ledgers = stage.together(shows, "reading ledgers")
+    scores = [value for answer in alone for value in answer["model"]["scores"]]
     result: dict[str, Any] = {
         "sites": [
             {
@@ -317,8 +321,17 @@ def _show(out: Output, result: Mapping[str, Any]) -> None:
     out.say(f"report: {result['report']}")
 
 
+def _end(stage: Stage) -> None:
+    """Stop everything: the study has run, and what is compared next needs no process of it."""
+    homes = [("site", stage.site(name)) for name in HOSPITALS] + [("coordinator", stage.coordinator)]
+    stage.together([(group, "stop", "--home", home) for group, home in homes], "stopping", at_once=len(homes))
+    stage.stopped = True
+
+
 def _stop(stage: Stage) -> None:
     """Stop what runs, quietly: on the way out there is nothing to tell if nothing runs."""
+    if stage.stopped:
+        return
     homes = [("site", stage.site(name)) for name in HOSPITALS] + [("coordinator", stage.coordinator)]
     running = [
         subprocess.Popen(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -13,6 +13,7 @@ from dura_client.commands.options import DEFAULT_HOME, HomeOption
 from dura_common.runtime.console import JsonOption, Output, command
 
 if TYPE_CHECKING:
+    from dura_client.local import LocalScore
     from dura_client.review import Review
 
 DataOption = Annotated[str, typer.Option("--data", help="The registered data set that would take part.")]
@@ -106,17 +107,9 @@ def evaluate_command(
 
         site = SiteHome(home.expanduser())
         offer = find_offer(site, study)
-        result = score_here(site, offer.study, data, read_parameters(model))
+        result = score_here([site], offer.study, data, read_parameters(model))
         _warn_unprotected(out)
-        out.result(
-            {
-                "study": offer.digest,
-                "accuracy": result.accuracy,
-                "spread": result.spread,
-                "scores": result.scores,
-            },
-            f"accuracy {result.accuracy:.3f}, spread over patients {result.spread:.3f}",
-        )
+        out.result({"study": offer.digest, **_score_data(result)}, _as_text(result))
 
 
 def baseline_command(
@@ -126,6 +119,9 @@ def baseline_command(
         list[Path] | None,
         typer.Option("--pool", help="Home of another site to pool with: simulated or public data only."),
     ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="A trained model (safetensors) to score on the same patients, to compare.")
+    ] = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
@@ -133,10 +129,11 @@ def baseline_command(
     with command(as_json) as out:
         from dura_client.approvals import find_offer
         from dura_client.home import SiteHome
-        from dura_client.local import train_alone
+        from dura_client.local import read_parameters, score_here, train_alone
 
         homes = [SiteHome(path.expanduser()) for path in (home, *(pool or ()))]
         offer = find_offer(homes[0], study)
+        parameters = read_parameters(model) if model is not None else None
         with out.progress() as bar:
             task = bar.add_task("training", total=offer.study.training.rounds)
             result = train_alone(
@@ -145,16 +142,22 @@ def baseline_command(
                 data,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
+        answer = {"study": offer.digest, **_score_data(result)}
+        text = f"trained here: {_as_text(result)}"
+        if parameters is not None:
+            other = score_here(homes, offer.study, data, parameters)
+            answer["model"] = _score_data(other)
+            text += f"\nthe given model: {_as_text(other)}"
         _warn_unprotected(out)
-        out.result(
-            {
-                "study": offer.digest,
-                "accuracy": result.accuracy,
-                "spread": result.spread,
-                "scores": result.scores,
-            },
-            f"accuracy {result.accuracy:.3f}, spread over patients {result.spread:.3f}",
-        )
+        out.result(answer, text)
+
+
+def _score_data(score: LocalScore) -> dict[str, Any]:
+    return {"accuracy": score.accuracy, "spread": score.spread, "scores": score.scores}
+
+
+def _as_text(score: LocalScore) -> str:
+    return f"accuracy {score.accuracy:.3f}, spread over patients {score.spread:.3f}"
 
 
 def _warn_unprotected(out: Output) -> None:

@@ -21,7 +21,6 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
-from scipy.signal import lfilter
 from scipy.special import ndtr
 
 TAIL = 1e-15
@@ -33,6 +32,8 @@ POINTS = 1 << 15
 MOST_POINTS = 1 << 20
 """Grid points spent where single steps are so small that :data:`POINTS` would round them coarsely."""
 _REACH = math.log(2 / TAIL)
+_BLOCK_WIDTH = 100.0
+"""Losses that one block of a discounted sum spans: exp(-100) leaves float64 all its digits."""
 
 Vector = NDArray[np.float64]
 
@@ -186,13 +187,30 @@ def _epsilon(lowest: int, masses: Vector, interval: float, missing: float) -> fl
         return 0.0
     # Of all losses from each grid point on: the mass, and exp(loss here) times the mass under the other distribution.
     above = missing + np.cumsum(masses[::-1])[::-1]
-    other = lfilter([1.0], [1.0, -math.exp(-interval)], masses[::-1])[::-1]
+    other = discounted(masses, interval)
     # delta(epsilon) = above + delta - exp(epsilon - loss here) other on the cell that ends here; it falls.
     first = int(np.argmax(above <= other))  # there is one: the last point has above = missing + other
     here = (lowest + first) * interval
     if above[first] <= 0 or other[first] <= 0:
         return here if first else 0.0
     return max(0.0, here + math.log(above[first] / other[first]))
+
+
+def discounted(masses: Vector, interval: float) -> Vector:
+    """Return, at each grid point, the sum of all masses from there on times exp(-distance), like ``masses``.
+
+    One cumulative sum of masses times exp(-distance from a block's begin); a block ends before that leaves float64.
+    """
+    size = max(1, int(_BLOCK_WIDTH / interval))
+    result = np.empty_like(masses)
+    after = 0.0
+    for begin in range((masses.size - 1) // size * size, -1, -size):
+        block = masses[begin : begin + size]
+        weights = np.exp(-interval * np.arange(block.size))
+        sums = np.cumsum((block * weights)[::-1])[::-1] + after * math.exp(-interval * block.size)
+        result[begin : begin + size] = sums / weights
+        after = float(result[begin])
+    return result
 
 
 def _power(spectrum: NDArray[np.complex128], count: int) -> NDArray[np.complex128]:

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from opacus.accountants import PRVAccountant
 from opacus.accountants.analysis.rdp import compute_rdp
 from scipy.optimize import brentq
+from scipy.signal import lfilter
 from scipy.stats import norm
 
 from dura_common.privacy import Gaussian, SampledGaussian, epsilon_of, steps_that_fit
-from dura_common.privacy.loss import Composition, Sampled
+from dura_common.privacy.loss import Composition, Sampled, discounted
 from dura_common.privacy.renyi import ORDERS, divergences, epsilon_bounds
 
 Runs = list[tuple[Sampled, int]]
@@ -167,3 +168,16 @@ def test_events_of_both_kinds_compose_together() -> None:
     events = [SampledGaussian(participation=0.2, noise_multiplier=4, steps=100), Gaussian(noise_multiplier=6, count=2)]
     runs = [(Sampled(0.2, 4.0), 100), (Sampled(1.0, 6.0), 2)]
     assert epsilon_of(events, 1e-3) == pytest.approx(peer(runs, 1e-3, interval=1e-4), rel=1e-3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    points=st.integers(1, 4000),
+    interval=st.one_of(st.floats(1e-5, 1.0), st.floats(1.0, 300.0)),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_discounted_sums_are_those_of_the_recursion(points: int, interval: float, seed: int) -> None:
+    """Blocks give what one recursive filter gives, over any span of losses."""
+    masses = np.random.default_rng(seed).exponential(size=points) ** 8
+    expected = lfilter([1.0], [1.0, -math.exp(-interval)], masses[::-1])[::-1]
+    assert discounted(masses, interval) == pytest.approx(expected, rel=1e-11)
