@@ -9,11 +9,18 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import TypeVar
 
+from dura_common.errors import InputError
 from dura_common.privacy.accounting import calibrate_evaluation, calibrate_training, epsilon_of
 from dura_common.privacy.events import Gaussian, SampledGaussian
+from dura_common.privacy.grid import WHOLE
+from dura_common.privacy.rounding import smallest_share
 from dura_common.study import PatientNoise, SharedNoise, Study
 
 AnyEvent = TypeVar("AnyEvent", SampledGaussian, Gaussian)
+MOST_VALUES = 1 << 50
+"""More numbers than any study releases: parameters times steps."""
+NEGLIGIBLE = 1e-6
+"""Share of delta that the rounding of noise shares may add; what is left of it is far below the accountant's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,8 @@ def _plan(text: str) -> PrivacyPlan:
     events = {number: Gaussian(noise_multiplier=curve) for number in rounds[:-1]}
     events[rounds[-1]] = Gaussian(noise_multiplier=final)
     honest = study.honest_sites if isinstance(privacy, SharedNoise) else 1
+    for event in (whole, *events.values()):
+        _check_grid(event, honest, epsilon=max(privacy.epsilon, study.evaluation.epsilon), delta=privacy.delta)
     return PrivacyPlan(
         noise_multiplier=noise,
         honest_sites=honest,
@@ -92,6 +101,20 @@ def _plan(text: str) -> PrivacyPlan:
 def alone(event: AnyEvent, honest_sites: int) -> AnyEvent:
     """Return what an event is to somebody who sees one site's vector by itself: its noise is one share."""
     return event.model_copy(update={"noise_multiplier": event.noise_multiplier / math.sqrt(honest_sites)})
+
+
+def _check_grid(event: SampledGaussian | Gaussian, honest: int, *, epsilon: float, delta: float) -> None:
+    """Refuse noise so small on the integer grid that the sum of rounded shares is no Gaussian any more.
+
+    Evaluations have a finer grid (:mod:`dura_common.privacy.outputs`), so the one of training is asked of both.
+    """
+    share = event.noise_multiplier / math.sqrt(honest) * WHOLE
+    needed = smallest_share(honest, MOST_VALUES, epsilon, NEGLIGIBLE * delta)
+    if share < needed:
+        raise InputError(
+            f"each site's noise would be {share:.3g} steps of the grid, at least {needed:.3g} are needed",
+            hint="Ask for a smaller epsilon, or for fewer honest sites to make up the noise.",
+        )
 
 
 def plan_of(study: Study) -> PrivacyPlan:

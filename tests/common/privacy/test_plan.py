@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from dura_common.errors import InputError
 from dura_common.privacy import epsilon_of
-from dura_common.privacy.plan import plan_of
+from dura_common.privacy.grid import WHOLE
+from dura_common.privacy.plan import _check_grid, plan_of
 from dura_common.study import Study
 
 DELTA = 1e-3
@@ -36,7 +38,7 @@ def study(**changes: dict[str, Any]) -> Study:
         "aggregation": {"minimum_sites": 2},
     }
     for name, section in changes.items():
-        sections[name] = section if "noise" in section else {**sections[name], **section}
+        sections[name] = section if name == "sites" or "noise" in section else {**sections[name], **section}
     return Study.model_validate(sections)
 
 
@@ -80,3 +82,21 @@ def test_the_plan_depends_on_the_study_alone_and_cannot_be_changed() -> None:
     assert plan_of(study()) == plan_of(study())
     with pytest.raises(TypeError):
         plan_of(study()).evaluation_events[2] = None  # type: ignore[index]
+
+
+def test_shares_of_noise_are_far_wider_than_the_grid() -> None:
+    """The largest epsilon, one step and five hundred sites leave each share wide enough; a hundredth of it is refused."""
+    sites = {f"site-{number:04}": 40 for number in range(500)}
+    extreme = study(
+        sites=sites,
+        privacy={"noise": "shared", "epsilon": 100.0, "delta": DELTA, "participation": 1.0, "windows_per_patient": 1},
+        training={"rounds": 1, "steps_per_round": 1},
+        evaluation={"epsilon": 100.0, "every": 1},
+        aggregation={"minimum_sites": 500},
+    )
+    plan = plan_of(extreme)
+    assert plan.training_event is not None
+    assert plan.share_multiplier * WHOLE > 50
+    tiny = plan.training_event.model_copy(update={"noise_multiplier": plan.noise_multiplier / 100})
+    with pytest.raises(InputError, match="steps of the grid"):
+        _check_grid(tiny, plan.honest_sites, epsilon=100.0, delta=DELTA)
