@@ -83,8 +83,10 @@ def _plan(text: str) -> PrivacyPlan:
     events = {number: Gaussian(noise_multiplier=curve) for number in rounds[:-1]}
     events[rounds[-1]] = Gaussian(noise_multiplier=final)
     honest = study.honest_sites if isinstance(privacy, SharedNoise) else 1
-    for event in (whole, *events.values()):
-        _check_grid(event, honest, epsilon=max(privacy.epsilon, study.evaluation.epsilon), delta=privacy.delta)
+    for noise_multiplier in (noise, curve, final):
+        _check_grid(
+            noise_multiplier, honest, epsilon=max(privacy.epsilon, study.evaluation.epsilon), delta=privacy.delta
+        )
     return PrivacyPlan(
         noise_multiplier=noise,
         honest_sites=honest,
@@ -103,12 +105,12 @@ def alone(event: AnyEvent, honest_sites: int) -> AnyEvent:
     return event.model_copy(update={"noise_multiplier": event.noise_multiplier / math.sqrt(honest_sites)})
 
 
-def _check_grid(event: SampledGaussian | Gaussian, honest: int, *, epsilon: float, delta: float) -> None:
+def _check_grid(noise_multiplier: float, honest: int, *, epsilon: float, delta: float) -> None:
     """Refuse noise so small on the integer grid that the sum of rounded shares is no Gaussian any more.
 
     Evaluations have a finer grid (:mod:`dura_common.privacy.outputs`), so the one of training is asked of both.
     """
-    share = event.noise_multiplier / math.sqrt(honest) * WHOLE
+    share = noise_multiplier / math.sqrt(honest) * WHOLE
     needed = smallest_share(honest, MOST_VALUES, epsilon, NEGLIGIBLE * delta)
     if share < needed:
         raise InputError(
