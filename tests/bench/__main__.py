@@ -7,6 +7,7 @@ measures it and returns a :class:`tests.bench.line.Line`.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ def benches() -> dict[str, Callable[[], Line]]:
 
 def main(wanted: list[str]) -> int:
     """Run the wanted benches and print one JSON line each; unknown names are an error that lists the known ones."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the site's runner has it; before torch is imported
     known = benches()
     chosen = [name for name in known if not wanted or any(name.startswith(word) for word in wanted)]
     if not chosen:
