@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 from tests.consortium import Consortium, study
 from tests.sums import Hub, MemorySites
+from typer.testing import CliRunner
 
 from dura_client.approvals import approve, find_offer
-from dura_client.data.registry import DataSet, register
+from dura_client.cli import app
+from dura_client.data.registry import DataSet, load_dataset, register
 from dura_client.data.simulate import simulate
 from dura_client.keys import SiteKeys
 from dura_client.ledger import Ledger
@@ -24,7 +29,7 @@ from dura_common.policy import Policy
 from dura_common.privacy.plan import plan_of
 from dura_common.study import Study
 from dura_server.enrolment import read_roster
-from dura_server.rounds import Rounds
+from dura_server.rounds import Rounds, first_parameters
 from dura_server.study_store import StoredStudy, StudyStore
 
 SITES = ("east", "north", "south", "west")
@@ -77,7 +82,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         home = consortium.site(name)
         (home.keys / "pseudonym.key").write_bytes(name.encode().ljust(32, b"*"))  # decides who is held out
         simulate(root / "bids" / name, name, patients=PATIENTS, trials=6, seed=3)
-        dataset = {"name": "motor", "root": str(root / "bids" / name), "task": "motorimagery"}
+        dataset = {"name": "motor", "root": str(root / "bids" / name), "task": "motorimagery", "simulated": True}
         scale = 1e-3 if name == "south" else 1.0
         register(home, DataSet(**dataset, labels=LABELS.get(name, {}), scale=scale))
         rules = {"epsilon_per_study": 8, "epsilon_total": 50, "delta": DELTA, "minimum_patients": 5, "minimum_sites": 3}
@@ -185,3 +190,37 @@ def test_requests_beyond_the_study_charge_nothing(world: World, changes: dict[st
     reply = world.sites.services["east"].answer(encode(request), np.zeros(length, np.float32))
     assert reply == Refusal(reason=reason)
     assert world.ledger("east").entries() == before
+
+
+def test_a_hospital_compares_its_own_model_with_a_federated_one(world: World, tmp_path: Path) -> None:
+    """Both are scored on the same held-out patients, the ledger is not charged, and the pool holds everybody."""
+    stored = world.approved(small("compare", noise="local"))
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(save({"parameters": first_parameters(stored.study)}))
+    before = world.ledger("east").entries()
+    common = ["--data", "motor", "--json"]
+    alone = baseline(stored.digest, "--model", model, *common, "--home", world.consortium.site("east").path)
+    assert set(alone["model"]) == {"accuracy", "spread", "scores"}
+    assert len(alone["scores"]) == len(alone["model"]["scores"]) > 0
+    assert all(0 <= score <= 1 for score in (*alone["scores"], *alone["model"]["scores"]))
+    others = [word for name in SITES[1:] for word in ("--pool", world.consortium.site(name).path)]
+    pooled = baseline(stored.digest, *others, *common, "--home", world.consortium.site("east").path)
+    assert len(pooled["scores"]) > len(alone["scores"])
+    assert world.ledger("east").entries() == before
+
+
+def test_data_of_real_patients_are_never_pooled(world: World) -> None:
+    """One home whose data are neither simulated nor public is enough to refuse, before anything is read."""
+    stored = world.approved(small("no-pool", noise="local"))
+    for name in SITES[:2]:
+        home = world.consortium.site(name)
+        register(home, load_dataset(home, "motor").model_copy(update={"name": "real", "simulated": name == "east"}))
+    words = ["--pool", world.consortium.site("north").path, "--data", "real", "--json"]
+    answer = baseline(stored.digest, *words, "--home", world.consortium.site("east").path)
+    assert answer["error"]["code"] == "policy"
+
+
+def baseline(*words: object) -> dict[str, Any]:
+    """Run `dura site baseline` and return its answer."""
+    answer = CliRunner().invoke(app, ["baseline", *map(str, words)])
+    return dict(json.loads(answer.stdout))
