@@ -46,14 +46,16 @@ class EEGNet(nn.Module):
         super().__init__()
         spatial = temporal_filters * depth_multiplier
         self.features = nn.Sequential(
-            nn.Conv2d(1, temporal_filters, (1, kernel), padding="same", bias=False),
+            _same_length(kernel),
+            nn.Conv2d(1, temporal_filters, (1, kernel), bias=False),
             nn.GroupNorm(1, temporal_filters),
             SpatialConv(temporal_filters, spatial, (channels, 1), groups=temporal_filters, bias=False),
             nn.GroupNorm(1, spatial),
             nn.ELU(),
             nn.AvgPool2d((1, FIRST_POOL)),
             nn.Dropout(dropout),
-            nn.Conv2d(spatial, spatial, (1, SEPARABLE_KERNEL), padding="same", groups=spatial, bias=False),
+            _same_length(SEPARABLE_KERNEL),
+            nn.Conv2d(spatial, spatial, (1, SEPARABLE_KERNEL), groups=spatial, bias=False),
             nn.Conv2d(spatial, separable_filters, 1, bias=False),
             nn.GroupNorm(1, separable_filters),
             nn.ELU(),
@@ -67,6 +69,11 @@ class EEGNet(nn.Module):
         """Return one row of logits per window."""
         logits: Tensor = self.classifier(self.features(windows.unsqueeze(1)))
         return logits
+
+
+def _same_length(kernel: int) -> nn.ZeroPad2d:
+    """Return the zeros around a signal that keep its length; torch's own "same" warns users about even kernels."""
+    return nn.ZeroPad2d(((kernel - 1) // 2, kernel // 2, 0, 0))
 
 
 def parameter_count(

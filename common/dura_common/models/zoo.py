@@ -17,7 +17,7 @@ from dura_common.models.shallow import ShallowConvNet, spans
 SPATIAL_MAX_NORM = 1.0
 DENSE_MAX_NORM = 0.25
 """Max-norm bounds of the paper (section 2.2.2)."""
-SPATIAL_LAYER = 2
+SPATIAL_LAYER = 3
 MARGIN = 1e-6
 """Shortens a little more than needed, so that rounding to float32 leaves nothing to shorten again."""
 
