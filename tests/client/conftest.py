@@ -37,7 +37,7 @@ class Server:
             check=False,
             cwd=self.folder,
             env=environment,
-            timeout=60,
+            timeout=300,
         )
 
     def sql(self, statement: str, database: str = "postgres") -> str:
@@ -84,7 +84,9 @@ def postgresql() -> Iterator[Server]:
         if made.returncode != 0:
             pytest.skip(f"the PostgreSQL ledger is not tested: initdb failed: {made.stderr[-300:]}")
         options = f"-c listen_addresses='' -c unix_socket_directories='{server.folder}'"
-        started = server.call("pg_ctl", "-D", data, "-w", "-o", options, "-l", str(server.folder / "log"), "start")
+        started = server.call(
+            "pg_ctl", "-D", data, "-w", "-t", "240", "-o", options, "-l", str(server.folder / "log"), "start"
+        )
         assert started.returncode == 0, started.stdout + started.stderr
         # psycopg reads the password file as this process, which must own it.
         own = server.folder / "own-pgpass"
