@@ -24,6 +24,7 @@ from dura_client.policy import write_policy
 from dura_common.messages import Offer
 from dura_common.policy import Policy
 from dura_common.privacy import SampledGaussian
+from dura_common.runtime import running
 from dura_common.study import Study, parse_study
 from dura_server import enrolment as at_coordinator
 from dura_server.researcher import ResearcherHome, create_identity, sign_study
@@ -36,7 +37,7 @@ DELTA = 1e-3
 STEPS = 3
 SPARE = 4
 RUN_SECONDS = 600.0
-"""Every death costs the coordinator's waits for the hospital: 35 seconds."""
+"""Every death costs about a minute: the coordinator's waits, and the lease of the task that died."""
 CODES = {"west": {"1": "left_hand", "2": "right_hand"}}
 SCALES = {"south": 1e-3}
 INSIDE = Path(__file__).parent / "inside"
@@ -98,6 +99,11 @@ class Hospitals(Planes):
             ]
         for one in started:
             one.result()
+
+    def stop(self) -> None:
+        """Stop everything that runs, side by side."""
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda home: running.stop(home.run), [self.coordinator, *map(self.site, SITES)]))
 
     @property
     def researcher(self) -> ResearcherHome:
