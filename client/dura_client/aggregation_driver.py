@@ -17,7 +17,7 @@ import logging
 import queue
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +81,8 @@ Answer = Opened | Redraw | DuraError
 @dataclass(frozen=True, slots=True)
 class _Vector:
     opened: int
-    values: NDArray[np.int64]
+    values: NDArray[np.int64] = field(repr=False)
+    """In the clear: shown in no representation."""
 
 
 class _Close:

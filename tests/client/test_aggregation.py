@@ -21,6 +21,8 @@ from tests.relays import ConnectProxy, Relay
 
 from dura_client import enrolment
 from dura_client.aggregation import Endpoint, FreshDrawNeeded, Patience, Redraw, SumFailed, SumSession
+from dura_client.aggregation_driver import _Vector
+from dura_client.aggregation_link import Frame
 from dura_common.attempts import Attempt, LastSum, Series, attempt_parameters, encode_values
 from dura_common.envelope import canonical_json, sign
 from dura_common.errors import DuraError, StateError, TrustError
@@ -439,10 +441,12 @@ def test_a_roster_from_before_the_plane(tmp_path: Path) -> None:
 
 
 def test_keys_show_nowhere(plane: Plane) -> None:
-    """An endpoint's representation holds neither its key nor anything else of it."""
+    """No representation holds a key, a vector in the clear or a frame."""
     endpoint = Endpoint.of_site(plane.site("north"), datetime.now(UTC))
     assert b"PRIVATE" in endpoint.key
     assert "PRIVATE" not in repr(endpoint)
+    assert "4711" not in repr(_Vector(0, np.full(3, 4711)))
+    assert "secret" not in repr(Frame(1, b"secret"))
 
 
 # between site and coordinator

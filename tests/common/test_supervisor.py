@@ -88,6 +88,14 @@ def test_children_run_until_the_stop_and_nothing_is_left(tmp_path: Path) -> None
     assert not stop(tmp_path)
 
 
+def test_what_libraries_do_at_a_fork_reaches_no_child(tmp_path: Path) -> None:
+    """A supervisor whose libraries break every fork of theirs starts its children all the same."""
+    script = "os.register_at_fork(after_in_child=lambda: os._exit(3))\n" + TWO
+    with supervised(tmp_path, script):
+        wait_until(lambda: all((tmp_path / f"{name}.up").exists() for name in ("first", "second")), "both are up")
+        assert [child["restarts"] for child in children(tmp_path).values()] == [0, 0]
+
+
 def test_the_next_child_waits_until_the_one_before_is_ready(tmp_path: Path) -> None:
     """A child starts only when its predecessor says that it is ready."""
     script = """

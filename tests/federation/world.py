@@ -27,13 +27,13 @@ class Failed(Exception):
         self.error = error
 
 
-def dura(*words: object, env: dict[str, str] | None = None) -> dict[str, Any]:
+def dura(*words: object, env: dict[str, str] | None = None, timeout: float = 240.0) -> dict[str, Any]:
     """Run a dura command with --json and return its answer, or raise Failed."""
     process = subprocess.run(
         [sys.executable, "-m", "dura_common", *map(str, words), "--json"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=240,
+        timeout=timeout,
         check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})},
     )

@@ -13,16 +13,20 @@ from typing import Self
 
 import numpy as np
 import pytest
+from tests.federation.world import dura
 from tests.plane import QUICK, Plane, expected, vector_of, wait_until
 from tests.plane_stream import die_after
+from typer.testing import CliRunner
 
 from dura_client.aggregation import Patience, Redraw, SumFailed, SumSession
 from dura_common.attempts import Series
 from dura_common.errors import HostError, StateError
+from dura_common.runtime.running import Lock
 from dura_common.secagg import Kind, SessionParameters
 from dura_server.aggregation.client import OpenedSum, SessionFailed, open_session, standings
 from dura_server.aggregation.door import socket_path
 from dura_server.aggregator import healthy
+from dura_server.cli import app as coordinator_commands
 from dura_server.home import CoordinatorHome
 
 NAMES = ("east", "north", "south", "west")
@@ -228,6 +232,43 @@ def test_one_session_runs_once_at_a_time(plane: Plane) -> None:
         with open_session(plane.coordinator, params, QUICK) as second, pytest.raises(SessionFailed):
             list(second)
     wait_until(lambda: standings(plane.coordinator) == [], "the session is gone")
+
+
+def test_the_operator_sees_open_sessions(plane: Plane) -> None:
+    """The status command tells study, purpose, round, progress and who is missing, in words and as JSON."""
+    here, missing = NAMES[:3], NAMES[3]
+    params = plane.params(number=25, steps=3)
+    with (
+        Lock(plane.coordinator.run),  # stands for the supervisor that keeps the service alive
+        open_session(plane.coordinator, params, QUICK),
+        Sites(plane, params, here),
+    ):
+        wait_until(lambda: [len(one.attending) for one in standings(plane.coordinator)] == [3], "three attend")
+        (shown,) = dura("coordinator", "status", "--home", plane.coordinator.path)["sessions"]
+        assert shown == {
+            "study": "11" * 6,
+            "purpose": "train",
+            "round": 25,
+            "attempt": 0,
+            "opened": 0,
+            "sums": 3,
+            "present": list(here),
+            "missing": [missing],
+        }
+        said = CliRunner().invoke(coordinator_commands, ["status", "--home", str(plane.coordinator.path)]).stdout
+        line = "111111111111 train round 25, attempt 0: 0 of 3 sums opened, 3 of 4 sites (missing: west)"
+        assert line in said
+    wait_until(lambda: standings(plane.coordinator) == [], "the session is gone")
+
+
+def test_the_status_of_a_service_that_does_not_answer(tmp_path: Path) -> None:
+    """Nothing runs: no sessions. A supervisor whose service is away: that is said, and it is no error."""
+    home = CoordinatorHome(tmp_path / "c")
+    assert dura("coordinator", "status", "--home", home.path)["sessions"] == []
+    with Lock(home.run):
+        assert dura("coordinator", "status", "--home", home.path)["sessions"] is None
+        said = CliRunner().invoke(coordinator_commands, ["status", "--home", str(home.path)]).stdout
+        assert "the aggregation service does not answer" in said
 
 
 def test_no_service(tmp_path: Path) -> None:

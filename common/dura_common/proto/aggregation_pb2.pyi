@@ -169,15 +169,21 @@ class LookReply(_message.Message):
     def __init__(self, sessions: _Optional[_Iterable[_Union[Standing, _Mapping]]] = ...) -> None: ...
 
 class Standing(_message.Message):
-    __slots__ = ("study", "round", "opened", "attempt", "attending")
+    __slots__ = ("study", "round", "opened", "attempt", "attending", "purpose", "members", "sums")
     STUDY_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     OPENED_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     ATTENDING_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    SUMS_FIELD_NUMBER: _ClassVar[int]
     study: str
     round: int
     opened: int
     attempt: int
     attending: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, study: _Optional[str] = ..., round: _Optional[int] = ..., opened: _Optional[int] = ..., attempt: _Optional[int] = ..., attending: _Optional[_Iterable[str]] = ...) -> None: ...
+    purpose: str
+    members: _containers.RepeatedScalarFieldContainer[str]
+    sums: int
+    def __init__(self, study: _Optional[str] = ..., round: _Optional[int] = ..., opened: _Optional[int] = ..., attempt: _Optional[int] = ..., attending: _Optional[_Iterable[str]] = ..., purpose: _Optional[str] = ..., members: _Optional[_Iterable[str]] = ..., sums: _Optional[int] = ...) -> None: ...

@@ -20,7 +20,7 @@ from dura_common.secagg.wire import Frame, Type
 class Progress:
     """What follows from one frame, one loss or one deadline."""
 
-    outgoing: Mapping[str, bytes] = field(default_factory=dict)
+    outgoing: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """Frames to send, by site."""
     opened: Opened | None = None
 

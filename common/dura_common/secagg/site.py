@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn, TypeVar
 
 import numpy as np
@@ -35,7 +35,7 @@ class Opened:
 class Reaction:
     """What follows from one frame."""
 
-    reply: bytes | None = None
+    reply: bytes | None = field(default=None, repr=False)
     """To be sent back."""
     ready: bool = False
     """Whether :meth:`Site.mask` may be called now."""

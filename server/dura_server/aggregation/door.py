@@ -71,6 +71,9 @@ class SessionsDoor(SessionsServicer):
                     opened=session.opened,
                     attempt=session.attempt,
                     attending=session.attending,
+                    purpose=session.params.purpose,
+                    members=session.params.names,
+                    sums=session.series.sums,
                 )
                 for session in self._sessions.all()
             ]

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from dura_common.runtime.console import JsonOption, command
 from dura_server.commands.options import DEFAULT_HOME, HomeOption
 
+if TYPE_CHECKING:
+    from dura_server.home import CoordinatorHome
+
+SHORT_DIGEST = 12
+"""Characters of a study's digest that people and the other commands use."""
 DetachOption = Annotated[bool, typer.Option("--detach", help="Return when they are ready; stop them with `stop`.")]
 
 
@@ -49,11 +55,48 @@ def stop_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -
 
 
 def status_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Show whether the services run."""
+    """Show whether the services run, and which secure sums are open."""
     with command(as_json) as out:
         from dura_common.runtime import running
         from dura_server.home import CoordinatorHome
 
-        state = running.status(CoordinatorHome(home.expanduser()).run)
+        coordinator = CoordinatorHome(home.expanduser())
+        state = running.status(coordinator.run)
+        sessions = _sessions(coordinator) if state["running"] else []
         children = [f"  {child['name']}: restarts {child['restarts']}" for child in state["children"]]
-        out.result(state, "\n".join(["running" if state["running"] else "not running", *children]))
+        sums = ["the aggregation service does not answer"] if sessions is None else [_sentence(one) for one in sessions]
+        lines = ["running" if state["running"] else "not running", *children, *sums]
+        out.result({**state, "sessions": sessions}, escape("\n".join(lines)))
+
+
+def _sessions(home: CoordinatorHome) -> list[dict[str, Any]] | None:
+    """Return the open sessions of secure sums: who and how far, nothing of a vector. None without an answer."""
+    from dura_common.errors import HostError
+    from dura_server.aggregation.client import standings
+
+    try:
+        found = standings(home)
+    except HostError:
+        return None
+    return [
+        {
+            "study": one.study[:SHORT_DIGEST],
+            "purpose": one.purpose,
+            "round": one.round,
+            "attempt": one.attempt,
+            "opened": one.opened,
+            "sums": one.sums,
+            "present": list(one.attending),
+            "missing": sorted(set(one.members) - set(one.attending)),
+        }
+        for one in found
+    ]
+
+
+def _sentence(session: dict[str, Any]) -> str:
+    present, missing = len(session["present"]), session["missing"]
+    waiting = f" (missing: {', '.join(missing)})" if missing else ""
+    return (
+        f"  {session['study']} {session['purpose']} round {session['round']}, attempt {session['attempt']}: "
+        f"{session['opened']} of {session['sums']} sums opened, {present} of {present + len(missing)} sites{waiting}"
+    )

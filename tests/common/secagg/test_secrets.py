@@ -147,6 +147,36 @@ def test_nothing_secret_is_left_after_an_abort(
 
 
 @pytest.mark.parametrize("kind", Kind)
+def test_nothing_secret_shows_while_a_session_goes_on(
+    kind: Kind, secrets: set[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    """At every stage of a session, sites, reactions and progress may be printed and logged: no frame, no key in it."""
+    caplog.set_level(logging.DEBUG)
+    params = session(3, kind, 4, threshold=3)
+    coordinator = open_coordinator(params)
+    sites = {name: open_site(params, name, POOL[name]) for name in params.names}
+    answers, shown, frames = {name: site.advertise() for name, site in sites.items()}, "", []
+    while not coordinator.ended:
+        progress = collect(coordinator, answers)
+        shown += f"{progress!r} {coordinator!r} {vars(coordinator).keys()}"
+        answers = {}
+        for name, frame in progress.outgoing.items():
+            reaction = sites[name].receive(frame)
+            reply = sites[name].mask(vectors(params)(name, 1)) if reaction.ready else reaction.reply
+            shown += f"{sites[name]!r} {reaction!r}"
+            logging.getLogger("dura_common").debug("%s %s %r", sites[name], reaction, progress)
+            frames += [frame] if reply is None else [frame, reply]
+            if reply is not None:
+                answers[name] = reply
+    assert len(secrets) >= 6
+    assert len(frames) >= 6
+    bodies = {frame[wire.HEADER :][:16] for frame in frames if frame[0] != Type.OPENED}
+    for secret in secrets | bodies:
+        assert secret.hex() not in shown + caplog.text
+        assert repr(secret)[2:-1] not in shown + caplog.text
+
+
+@pytest.mark.parametrize("kind", Kind)
 def test_an_ended_site_answers_nothing(kind: Kind) -> None:
     """After the end every call is an abort, also for frames that were right before; leaving says so and no more."""
     sites, stages = talk(kind)
