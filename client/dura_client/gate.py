@@ -5,7 +5,8 @@ For every request, in this order, and stopping at the first that fails:
 1. the study is approved here, authentic, unexpired and meant for the pinned roster;
 2. the round is one that the study has, and the members are sites of the study, this one among them;
 3. the policy holds for this study and data set, as it stands now (a policy tightened after the approval wins);
-4. the data fulfil the contract, every preparation step is paid for, and the vector that came fits the model;
+4. the data fulfil the contract, every preparation step is paid for, no recording lies under two patients of a study
+   with noise, and the vector that came fits the model;
 5. the ledger durably records the cost (it refuses a round that was answered before, and a cap overrun);
 6. compute, and let the result out as a masked vector of a secure sum only;
 7. the ledger settles.
@@ -30,7 +31,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dura_client.approvals import require_approved
-from dura_client.cohort import Cohort, Cohorts
+from dura_client.cohort import Cohort, Cohorts, refuse_shared_recordings
 from dura_client.data.privacy_class import refuse_unpaid
 from dura_client.draws import RoundDraws
 from dura_client.home import SiteHome
@@ -140,6 +141,7 @@ class Gate:
             raise InputError("this site is not among the members of the sum")
         cohort = self._cohorts.of(approved)
         refuse_unpaid(cohort.steps)
+        refuse_shared_recordings(cohort, study)
         require_device(settings.device)
         policy = load_policy(self._home)
         plan = plan_of(study)

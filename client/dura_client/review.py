@@ -57,6 +57,14 @@ def review(home: SiteHome, digest: str, study: Study, cohort: Cohort) -> Review:
         )
     )
     private = isinstance(study.privacy, PatientNoise)
+    findings.append(
+        Finding(
+            "one-patient-each",
+            not (private and cohort.shared_recordings),
+            f"recordings under more than one patient here: {cohort.shared_recordings}; "
+            f"{'there must be none' if private else 'allowed without noise'} (`dura site data check` names them)",
+        )
+    )
     if private:
         left = ledger.fits(
             study=digest,
