@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -41,6 +42,7 @@ from dura_client.policy import load_policy
 from dura_client.settings import SiteSettings, load_settings
 from dura_client.site_ledger import site_ledger
 from dura_client.training.engine import require_device
+from dura_common.duplicates import length_in, tabulate
 from dura_common.errors import InputError, PolicyError
 from dura_common.messages import EvaluateRound, SumRound, TrainRound
 from dura_common.models import build, load_vector, parameter_total, state_from_vector
@@ -125,10 +127,16 @@ class Gate:
         """
         admitted = self._admit(request, "evaluate")
         load_vector(admitted.model, parameters)
-        length = length_of(parts_of(admitted.agreed.study, request.round))
+        study, cohort = admitted.agreed.study, admitted.cohort
+        length = length_of(parts_of(study, request.round)) + length_in(study, request.round)
         params = admitted.agreed.evaluation(request, parameters=parameters, length=length)
         work = Evaluation(
-            self._setting(admitted), admitted.model, admitted.cohort.held_out, request.round, params.state
+            self._setting(admitted),
+            admitted.model,
+            cohort.held_out,
+            request.round,
+            params.state,
+            partial(tabulate, admitted.agreed.digest, cohort.contents),
         )
         with self._paid(admitted, "evaluate", work) as part:
             self._sums.attend(params, part)
