@@ -5,7 +5,8 @@ Source: shared/data/ssvep_exo, whose README says how it was made. Rules:
 - subject 1's first recording comes from the original GDF, subject 2's from the original FIF with its event file;
   all others from the cut epochs, six seconds each, laid end to end;
 - both originals miss volts by a thousand, in opposite directions (FIF too large, GDF too small);
-- the recording filed under subjects 3 and 7 stays with 3; the one that the authors excluded is left out;
+- the recording filed under subjects 3 and 7 stays with 3, unless a test wants both; the one that the authors excluded
+  is left out;
 - runs of a subject are numbered in time order, and events are named after what flickered.
 """
 
@@ -56,14 +57,18 @@ def find_data() -> Path | None:
     return folder if (folder / "ssvep_exo" / "ssvep_exo_epochs.npz").exists() else None
 
 
-def write_bids(out_root: Path, subjects: list[int], data_dir: Path) -> None:
-    """Write the recordings of ``subjects`` (1 to 8) below ``out_root``; ``data_dir`` holds ssvep_exo."""
+def write_bids(out_root: Path, subjects: list[int], data_dir: Path, *, both_copies: bool = False) -> None:
+    """Write the recordings of ``subjects`` (1 to 8) below ``out_root``; ``data_dir`` holds ssvep_exo.
+
+    With ``both_copies`` the recording of subjects 3 and 7 is written for both, as the source has it.
+    """
+    left_out = {EXCLUDED} if both_copies else {EXCLUDED, DUPLICATE}
     source = data_dir / "ssvep_exo"
     with np.load(source / "ssvep_exo_epochs.npz", allow_pickle=False) as archive:
         epochs = {name: archive[name] for name in ("x", "scale_V", "y", "subject", "recording")}
     for subject in subjects:
         names = sorted(set(epochs["recording"][epochs["subject"] == subject].tolist()))
-        kept = [name for name in names if (subject, name) not in (DUPLICATE, EXCLUDED)]
+        kept = [name for name in names if (subject, name) not in left_out]
         for run, name in enumerate(kept, start=1):
             if (subject, name) in GDF:
                 recording = from_gdf(source / "original" / f"subject{subject:02d}-record-[{name}].gdf")

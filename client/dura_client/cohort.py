@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dura_client.approvals import ApprovedStudy
+from dura_client.data.fingerprint import held_by_several
 from dura_client.data.prepare import PreparedData, prepare
 from dura_client.data.privacy_class import Step
 from dura_client.data.registry import load_dataset
@@ -21,7 +22,7 @@ from dura_client.site_ledger import site_ledger
 from dura_client.training.patient import TrainingPatient
 from dura_client.training.split import held_out
 from dura_common.errors import InputError
-from dura_common.study import Study
+from dura_common.study import PatientNoise, Study
 
 MINIMUM_PER_SIDE = 2
 """A side of the split with fewer patients would make one patient's score the released average."""
@@ -38,6 +39,10 @@ class Cohort:
     public: bool
     steps: tuple[Step, ...]
     """What the recordings went through; the engine and the gate refuse a step that nobody vouches for."""
+    shared_recordings: int
+    """Recordings that lie under more than one patient of the two sides together: who holds one counts twice."""
+    contents: frozenset[bytes]
+    """Plain digests of all recordings, equal at any site; of public data sets only, otherwise empty."""
 
 
 class Cohorts:
@@ -95,6 +100,20 @@ def load_cohort(
     return cohort
 
 
+def refuse_shared_recordings(cohort: Cohort, study: Study) -> None:
+    """Refuse a study with noise where one person counts as two patients: the promise to a patient would not hold.
+
+    Raises:
+        InputError: a recording lies under more than one patient.
+    """
+    if cohort.shared_recordings and isinstance(study.privacy, PatientNoise):
+        raise InputError(
+            f"recordings under more than one patient of the data set: {cohort.shared_recordings}; in a study with "
+            "noise there must be none",
+            hint="`dura site data check` names them and says what to do.",
+        )
+
+
 def _split_by_patient(prepared: PreparedData, fraction: float, *, public: bool) -> Cohort:
     apart = [held_out(patient.key, fraction) for patient in prepared.patients]
     training = [patient for patient, out in zip(prepared.patients, apart, strict=True) if not out]
@@ -106,6 +125,8 @@ def _split_by_patient(prepared: PreparedData, fraction: float, *, public: bool) 
         held_out_keys=tuple(p.key for p in testing),
         public=public,
         steps=prepared.steps,
+        shared_recordings=held_by_several(patient.fingerprints for patient in prepared.patients),
+        contents=_contents(prepared),
     )
 
 
@@ -131,4 +152,10 @@ def _split_by_recording(prepared: PreparedData, *, public: bool) -> Cohort:
         held_out_keys=keys,
         public=public,
         steps=prepared.steps,
+        shared_recordings=held_by_several(patient.fingerprints for patient in prepared.patients),
+        contents=_contents(prepared),
     )
+
+
+def _contents(prepared: PreparedData) -> frozenset[bytes]:
+    return frozenset(content for patient in prepared.patients for content in patient.contents)

@@ -5,7 +5,8 @@ For every request, in this order, and stopping at the first that fails:
 1. the study is approved here, authentic, unexpired and meant for the pinned roster;
 2. the round is one that the study has, and the members are sites of the study, this one among them;
 3. the policy holds for this study and data set, as it stands now (a policy tightened after the approval wins);
-4. the data fulfil the contract, every preparation step is paid for, and the vector that came fits the model;
+4. the data fulfil the contract, every preparation step is paid for, no recording lies under two patients of a study
+   with noise, and the vector that came fits the model;
 5. the ledger durably records the cost (it refuses a round that was answered before, and a cap overrun);
 6. compute, and let the result out as a masked vector of a secure sum only;
 7. the ledger settles.
@@ -23,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -30,7 +32,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dura_client.approvals import require_approved
-from dura_client.cohort import Cohort, Cohorts
+from dura_client.cohort import Cohort, Cohorts, refuse_shared_recordings
 from dura_client.data.privacy_class import refuse_unpaid
 from dura_client.draws import RoundDraws
 from dura_client.home import SiteHome
@@ -40,6 +42,7 @@ from dura_client.policy import load_policy
 from dura_client.settings import SiteSettings, load_settings
 from dura_client.site_ledger import site_ledger
 from dura_client.training.engine import require_device
+from dura_common.duplicates import length_in, tabulate
 from dura_common.errors import InputError, PolicyError
 from dura_common.messages import EvaluateRound, SumRound, TrainRound
 from dura_common.models import build, load_vector, parameter_total, state_from_vector
@@ -124,10 +127,16 @@ class Gate:
         """
         admitted = self._admit(request, "evaluate")
         load_vector(admitted.model, parameters)
-        length = length_of(parts_of(admitted.agreed.study, request.round))
+        study, cohort = admitted.agreed.study, admitted.cohort
+        length = length_of(parts_of(study, request.round)) + length_in(study, request.round)
         params = admitted.agreed.evaluation(request, parameters=parameters, length=length)
         work = Evaluation(
-            self._setting(admitted), admitted.model, admitted.cohort.held_out, request.round, params.state
+            self._setting(admitted),
+            admitted.model,
+            cohort.held_out,
+            request.round,
+            params.state,
+            partial(tabulate, admitted.agreed.digest, cohort.contents),
         )
         with self._paid(admitted, "evaluate", work) as part:
             self._sums.attend(params, part)
@@ -140,6 +149,7 @@ class Gate:
             raise InputError("this site is not among the members of the sum")
         cohort = self._cohorts.of(approved)
         refuse_unpaid(cohort.steps)
+        refuse_shared_recordings(cohort, study)
         require_device(settings.device)
         policy = load_policy(self._home)
         plan = plan_of(study)

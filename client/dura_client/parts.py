@@ -5,7 +5,7 @@ Nothing here decides whether anything may be computed; that is the gate's, which
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from dura_client.training import evaluation
 from dura_client.training.engine import PatientEngine, train_round
 from dura_client.training.optimiser import add_noise
 from dura_client.training.patient import TrainingPatient
+from dura_common.duplicates import length_in
 from dura_common.models import TrainingState, advance, load_vector, rule_of, to_vector
 from dura_common.privacy.outputs import parts_of, to_integers
 from dura_common.privacy.plan import PrivacyPlan
@@ -173,7 +174,16 @@ class AveragedRound:
 
 
 class Evaluation:
-    """Scores of held-out patients in one sum."""
+    """Scores of held-out patients in one sum, and behind them the table of recordings if a study asks for it.
+
+    Args:
+        setting: study, plan and place.
+        network: with the parameters to score.
+        patients: the held-out side.
+        round_number: which evaluation (1-based).
+        position: digest of the model that is scored.
+        table: makes this site's table (:mod:`dura_common.duplicates`); called for studies without noise only.
+    """
 
     def __init__(
         self,
@@ -182,12 +192,14 @@ class Evaluation:
         patients: Sequence[TrainingPatient],
         round_number: int,
         position: str,
+        table: Callable[[], NDArray[np.int64]],
     ) -> None:
         self._position = position
         self._setting = setting
         self._network = network
         self._patients = patients
         self._round = round_number
+        self._table = table
 
     @property
     def position(self) -> str:
@@ -201,7 +213,8 @@ class Evaluation:
         rows = [evaluation.contribution(self._network, one, setting.study, self._round) for one in self._patients]
         event = setting.plan.evaluation_events.get(self._round)
         noise = None if event is None else setting.plan.share_of(event.noise_multiplier)
-        return evaluation.add_noise(to_integers(np.stack(rows), parts), noise)
+        scores = evaluation.add_noise(to_integers(np.stack(rows), parts), noise)
+        return np.concatenate([scores, self._table()]) if length_in(setting.study, self._round) else scores
 
     def opened(self, opened: Opened) -> None:
         """Do nothing: what is released is the sum."""

@@ -9,6 +9,7 @@ from dura_client.home import SiteHome
 from dura_client.policy import load_policy
 from dura_client.settings import load_settings
 from dura_client.site_ledger import site_ledger
+from dura_common.duplicates import length_in
 from dura_common.policy import Finding, judge
 from dura_common.privacy import Gaussian, SampledGaussian
 from dura_common.privacy.plan import PrivacyPlan, plan_of
@@ -57,6 +58,14 @@ def review(home: SiteHome, digest: str, study: Study, cohort: Cohort) -> Review:
         )
     )
     private = isinstance(study.privacy, PatientNoise)
+    findings.append(
+        Finding(
+            "one-patient-each",
+            not (private and cohort.shared_recordings),
+            f"recordings under more than one patient here: {cohort.shared_recordings}; "
+            f"{'there must be none' if private else 'allowed without noise'} (`dura site data check` names them)",
+        )
+    )
     if private:
         left = ledger.fits(
             study=digest,
@@ -95,6 +104,12 @@ _OUTPUTS = {
 }
 
 
+_TABLE = (
+    "after the last round a table of hashes of all recordings, training and held-out, WITHOUT NOISE: whoever sees the "
+    "sum and has a recording can tell whether any site holds it"
+)
+
+
 def _leaves(study: Study) -> tuple[str, ...]:
     rounds = study.training.rounds
     evaluations = len(study.evaluation.rounds(rounds))
@@ -107,5 +122,6 @@ def _leaves(study: Study) -> tuple[str, ...]:
         f"{times} times {what}, {how}",
         f"{evaluations} times two sums over held-out patients (correct answers, patients), {how}",
         *(f"after the last round {_OUTPUTS[name]}, {how}" for name in study.evaluation.outputs if name in _OUTPUTS),
+        *([_TABLE] if length_in(study, rounds) else []),
         "nothing else: no recording, no count, no loss, no error text",
     )

@@ -144,6 +144,8 @@ class Evaluation(Frozen):
     """Fewest patients that a cell of a confusion matrix may show."""
     minimum_held_out: Annotated[int, Field(ge=2, le=100_000)] = 2
     """Fewest held-out patients that a site is expected to have, by its declared number: live counts are never used."""
+    duplicates: bool = False
+    """After the last round, count recordings that more than one site holds; only with ``noise = "none"``."""
 
     @model_validator(mode="after")
     def _outputs(self) -> Self:
@@ -228,6 +230,11 @@ class Study(Frozen):
             raise ValueError('evaluation.epsilon has no meaning with noise = "none"; remove it')
         if private and self.evaluation.split != "patients":
             raise ValueError('evaluation.split must be "patients": a patient must not train and be held out')
+        if private and self.evaluation.duplicates:
+            raise ValueError(
+                'evaluation.duplicates = true needs noise = "none": a private release cannot find one person held '
+                "twice, since that is what patient-level privacy hides"
+            )
         self._check_engine()
         self._check_evaluation()
         if isinstance(self.privacy, LocalNoise) and self.privacy.delta * max(self.sites.values()) >= 1:

@@ -96,6 +96,7 @@ def result_of(stored: StoredStudy, extra: Extra | None) -> StudyResult:
         warnings=warnings,
         sites=sites,
         curve=tuple(Point(**point.model_dump()) for point in state.curve),
+        duplicates=state.duplicates,
         simulation=(
             SimulationOnly(
                 federated=extra.accuracy.federated, pooled=extra.accuracy.pooled, seconds=dict(extra.seconds)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dura_common.approval import APPROVAL_TYPE, parse_approval
+from dura_common.duplicates import decode, length_in
 from dura_common.envelope import verify
 from dura_common.errors import DuraError, HostError, PolicyError, TrustError
 from dura_common.messages import (
@@ -173,7 +174,7 @@ class Rounds:
             TrustError: sites made other steps from the same sums.
         """
         self._present = set(self._collect_approvals())  # step 1
-        self._stored.update(phase="running", round=0, curve=(), message="")
+        self._stored.update(phase="running", round=0, curve=(), duplicates=None, message="")
         state = first_state(self._network, carried_rule(self._study))  # step 2
         evaluated = self._study.evaluation.rounds(self._study.training.rounds)
         curve: list[CurvePoint] = []
@@ -226,18 +227,22 @@ class Rounds:
         """Return one point of the learning curve; none if its sum was lost, since a second one costs anew."""
         request = EvaluateRound(study=self._stored.digest, round=number, attempt=1, members=self._members())
         parts = parts_of(self._study, number)
+        scores = length_of(parts)
         replies = self._sites.ask(request.members, request, parameters)
         try:
-            params = self._agreed.evaluation(request, parameters=parameters, length=length_of(parts))
+            length = scores + length_in(self._study, number)
+            params = self._agreed.evaluation(request, parameters=parameters, length=length)
             (opened,) = self._sums(params, replies)
         except Lost as lost:
             self._leave_out(lost, request, replies)
             return []
         self._conclude(request, replies, None)
+        if opened.total.size > scores:
+            self._stored.update(duplicates=decode(self._stored.digest, opened.total[scores:]))
         plan = plan_of(self._study)
         event = plan.evaluation_events.get(number)
         outcome = outcome_from(
-            from_integers(opened.total, parts),
+            from_integers(opened.total[:scores], parts),
             parts,
             noise_multiplier=None if event is None else plan.share_of(event.noise_multiplier),
             sites=len(opened.contributors),

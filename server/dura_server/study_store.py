@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from dura_common.duplicates import Duplicates
 from dura_common.envelope import digest as digest_of
 from dura_common.envelope import payload_of, verify
 from dura_common.errors import InputError, StateError, TrustError
@@ -65,6 +66,8 @@ class StudyState(Frozen):
     round: int = 0
     rounds: int
     curve: tuple[CurvePoint, ...] = ()
+    duplicates: Duplicates | None = None
+    """Recordings that several sites hold, where the study asks for it and the sum came about."""
     message: str = ""
     """What to do next or what went wrong, for the operator."""
     updated: datetime

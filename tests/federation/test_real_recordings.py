@@ -1,7 +1,8 @@
 """The public commands on real recordings: SSVEP of eight people (Kalunga2016, CC0), two in each of four hospitals.
 
 Patient-level privacy has no meaning for eight people, so the data are registered as public and the study asks for
-no noise; every output says so. The last recording of every person is held out.
+no noise; every output says so. The last recording of every person is held out. The source files one recording under
+people 3 and 7: east holds it out and west trains on it, which the study is to find out without seeing either.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ learning_rate = 0.01
 [evaluation]
 split = "recordings"
 every = 15
+duplicates = true
 
 [aggregation]
 minimum_sites = 4
@@ -77,7 +79,7 @@ def clinics(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
     made = Consortium(tmp_path_factory.mktemp("clinics"), sites=tuple(SUBJECTS))
     made.enrol()
     for name, subjects in SUBJECTS.items():
-        write_bids(made.root / "bids" / name, subjects, DATA)
+        write_bids(made.root / "bids" / name, subjects, DATA, both_copies=True)
         home = ("--home", made.site(name))
         dura("site", "data", "add", "flicker", made.root / "bids" / name, "--task", TASK, "--public", *home)
         caps = ["--minimum-patients", 2, "--minimum-sites", 4, "--allow-public-data-without-noise"]
@@ -123,6 +125,21 @@ def test_held_out_recordings_are_told_apart(clinics: Consortium, outcome: dict[s
     assert mean > CHANCE + MARGIN
     assert outcome["curve"][-1]["accuracy"] == pytest.approx(mean, abs=0.01)
     assert sum(score > CHANCE for score in scores) >= len(scores) - 1
+
+
+def test_the_recording_of_two_people_is_found_across_hospitals(clinics: Consortium, outcome: dict[str, Any]) -> None:
+    """Run, status and report say one recording, no hospital's own check knows of it, and every review announced it."""
+    expected = {"recordings": 1, "complete": True}
+    assert outcome["duplicates"] == expected
+    home = ("--home", clinics.coordinator)
+    (stands,) = [row for row in dura("study", "status", *home)["studies"] if row["digest"] == outcome["digest"]]
+    assert stands["duplicates"] == expected
+    page = clinics.root / "copies.html"
+    assert dura("study", "report", outcome["digest"], "--out", page, *home)["result"]["duplicates"] == expected
+    assert "held by more than one site: at least 1" in page.read_text()
+    for name in SUBJECTS:
+        assert not dura("site", "data", "check", "flicker", "--home", clinics.site(name))["check"]["faults"]
+        assert any("table of hashes of all recordings" in line for line in outcome["reviews"][name]["leaves"])
 
 
 def test_every_output_says_that_there_is_no_privacy(clinics: Consortium, outcome: dict[str, Any]) -> None:

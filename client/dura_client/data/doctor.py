@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from dura_client.data.bids import (
     read,
     suggest_scale,
 )
+from dura_client.data.fingerprint import content_digest
 from dura_client.data.registry import DataSet
 from dura_common.errors import InputError
 
@@ -52,7 +52,7 @@ def diagnose(dataset: DataSet, progress: Callable[[int, int], None] | None = Non
     scales: Counter[float] = Counter()
     faults: list[str] = []
     readable = 0
-    contents: dict[str, Recording] = {}
+    contents: dict[bytes, Recording] = {}
     for done, recording in enumerate(recordings, start=1):
         place = recording.path.relative_to(dataset.root)
         try:
@@ -73,9 +73,10 @@ def diagnose(dataset: DataSet, progress: Callable[[int, int], None] | None = Non
                 faults.append(f"the recording {place} holds no signal")
             elif not PLAUSIBLE_MICROVOLTS[0] <= seen <= PLAUSIBLE_MICROVOLTS[1]:
                 scales[suggest_scale(seen) * dataset.scale] += 1
-            twin = contents.setdefault(hashlib.sha256(raw.get_data().tobytes()).hexdigest(), recording)
-            if twin is not recording:
-                faults.append(f"{place} holds the same samples as {twin.path.relative_to(dataset.root)}")
+            else:
+                twin = contents.setdefault(content_digest(raw), recording)
+                if twin is not recording:
+                    faults.append(_held_twice(dataset, twin, recording))
         if progress is not None:
             progress(done, len(recordings))
     faults += [
@@ -91,4 +92,16 @@ def diagnose(dataset: DataSet, progress: Callable[[int, int], None] | None = Non
         rates=dict(rates),
         line_frequencies=dict(lines),
         faults=tuple(faults),
+    )
+
+
+def _held_twice(dataset: DataSet, first: Recording, second: Recording) -> str:
+    """Say what two copies of one recording mean, and what to do."""
+    places = [item.path.relative_to(dataset.root) for item in (first, second)]
+    found = f"{places[1]} holds the same samples as {places[0]}"
+    if first.subject == second.subject:
+        return f"{found}: one recording of one patient counts double; move one of the two out of the folder"
+    return (
+        f"{found}: one person counts as two patients, and studies with noise are refused; find out whose recording it "
+        "is, move the other copy out of the folder, and if both patients are one person, file them under one label"
     )

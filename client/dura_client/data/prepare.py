@@ -8,6 +8,8 @@ In this order (each step uses one recording or one patient only, so nothing here
 4. the study's channels, average reference over them (the same operator at every site);
 5. windows around the events of the study's classes, scaled by the recording's robust deviation;
 6. Euclidean alignment per patient (He and Wu 2020), with shrinkage since the reference makes covariances singular.
+
+Between 1 and 2 the recording's fingerprint is taken, by which a copy under another name is known.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dura_client.data.bids import Recording, check_amplitude, codes, find_recordings, read
+from dura_client.data.fingerprint import as_rows, content_digest, from_rows, keyed
 from dura_client.data.privacy_class import PrivacyClass, Step, declares, step_of
 from dura_client.data.registry import DataSet
 from dura_client.data.signals import (
@@ -41,8 +44,8 @@ from dura_common.errors import HostError, InputError
 from dura_common.runtime.files import private_folder
 from dura_common.study import DataContract
 
-VERSION = 1
-"""Part of the cache's name; raised whenever preparation changes its result."""
+VERSION = 2
+"""Part of the cache's name; raised whenever preparation changes its result or what is kept of it."""
 TEMPORARY = ".new-"
 """Prefix of a patient that is being written; a crash leaves such a folder behind and nothing reads it."""
 
@@ -59,6 +62,10 @@ class PatientData:
     """(windows,), index into the study's classes."""
     recordings: NDArray[np.int64]
     """(windows,), index of the recording in time order."""
+    fingerprints: tuple[bytes, ...]
+    """Of each recording in time order, 32 bytes, keyed by the site's secret: equal for copies."""
+    contents: tuple[bytes, ...]
+    """Plain digests of the same recordings, equal at any site; of public data sets only, otherwise empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +106,7 @@ def prepare(
     for done, (subject, items) in enumerate(patients):
         target = folder / pseudonym(subject, pseudonym_key)
         if not target.exists():
-            _prepare_patient(dataset, contract, items, target)
+            _prepare_patient(dataset, contract, items, target, pseudonym_key)
         if progress is not None:
             progress(done + 1, len(patients))
     keys = sorted(pseudonym(subject, pseudonym_key) for subject, _ in patients)
@@ -136,7 +143,7 @@ def pseudonym(subject: str, key: bytes) -> str:
 
 def _cache_name(dataset: DataSet, contract: DataContract, recordings: Sequence[Recording]) -> str:
     hasher = hashlib.sha256(f"{VERSION}\0{contract.model_dump_json()}\0{dataset.scale}\0".encode())
-    hasher.update(repr(sorted(dataset.labels.items())).encode())
+    hasher.update(repr((sorted(dataset.labels.items()), dataset.public)).encode())  # public: plain digests are kept
     for recording in recordings:
         for path in sorted(recording.path.parent.glob(recording.path.stem.removesuffix("_eeg") + "_*")):
             stat = path.stat()
@@ -144,18 +151,23 @@ def _cache_name(dataset: DataSet, contract: DataContract, recordings: Sequence[R
     return hasher.hexdigest()[:32]
 
 
-def _prepare_patient(dataset: DataSet, contract: DataContract, recordings: Sequence[Recording], target: Path) -> None:
+def _prepare_patient(
+    dataset: DataSet, contract: DataContract, recordings: Sequence[Recording], target: Path, key: bytes
+) -> None:
     """Prepare one patient into ``target``, which appears complete or not at all."""
-    parts = [_windows(dataset, contract, recording) for recording in recordings]
-    windows = np.concatenate([part for part, _ in parts])
-    labels = np.concatenate([part for _, part in parts])
-    origin = np.concatenate([np.full(len(part), index, dtype=np.int64) for index, (_, part) in enumerate(parts)])
+    parts = [_prepare_recording(dataset, contract, recording) for recording in recordings]
+    windows = np.concatenate([part.windows for part in parts])
+    labels = np.concatenate([part.labels for part in parts])
+    origin = np.concatenate([np.full(len(part.labels), index, dtype=np.int64) for index, part in enumerate(parts)])
+    contents = [part.content for part in parts]
     if contract.alignment == "euclidean" and len(windows):
         windows = euclidean_alignment(windows)
     arrays: dict[str, NDArray[Any]] = {
         "windows": windows.astype(np.float32),
         "labels": labels.astype(np.int64),
         "recordings": origin,
+        "fingerprints": as_rows([keyed(content, key) for content in contents]),
+        "contents": as_rows(contents if dataset.public else []),
     }
     try:
         _store(arrays, target)
@@ -189,21 +201,33 @@ def _load(folder: Path) -> PatientData:
         windows=np.load(folder / "windows.npy", mmap_mode="r"),
         labels=np.load(folder / "labels.npy"),
         recordings=np.load(folder / "recordings.npy"),
+        fingerprints=from_rows(np.load(folder / "fingerprints.npy")),
+        contents=from_rows(np.load(folder / "contents.npy")),
     )
 
 
-def _windows(
-    dataset: DataSet, contract: DataContract, recording: Recording
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """One recording."""
+
+    windows: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    content: bytes
+    """Plain digest of its samples."""
+
+
+def _prepare_recording(dataset: DataSet, contract: DataContract, recording: Recording) -> _Prepared:
     raw = read(dataset, recording)
     check_amplitude(raw, dataset, recording)  # 1
+    content = content_digest(raw, contract.channels)
     events = [(at, dataset.class_of(code)) for at, code in codes(raw)]
     raw.set_annotations(None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MNE warns of short signals; such recordings hold no window
         complete_channels(raw, contract)  # 2
         bring_to_rate_and_band(raw, contract)  # 3
-    return cut(reference_and_scale(raw, contract), events, contract)  # 4, 5
+    windows, labels = cut(reference_and_scale(raw, contract), events, contract)  # 4, 5
+    return _Prepared(windows, labels, content)
 
 
 @declares(PrivacyClass.PER_PATIENT)

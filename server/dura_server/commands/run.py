@@ -180,6 +180,8 @@ def _finish(out: Output, stored: StoredStudy, state: StudyState) -> None:
     lines = [f"{stored.study.name} ({stored.digest[:12]}): {state.phase}"]
     lines += [f"  {name}: {standing}" for name, standing in state.sites.items()]
     lines += [f"  round {p.round}: accuracy {p.accuracy:.3f} +- {p.standard_error:.3f}" for p in state.curve]
+    if state.duplicates is not None:
+        lines.append(f"  {state.duplicates.sentence}")
     out.result(_as_data(stored, state), "\n".join(lines))
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from pydantic import Field
 
+from dura_common.duplicates import Duplicates
 from dura_common.study import Frozen
 
 
@@ -64,4 +65,6 @@ class StudyResult(Frozen):
     warnings: tuple[str, ...]
     sites: tuple[SiteResult, ...]
     curve: tuple[Point, ...]
+    duplicates: Duplicates | None = None
+    """Recordings that several sites hold; None where the study did not ask."""
     simulation: SimulationOnly | None = None

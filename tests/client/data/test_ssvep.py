@@ -9,6 +9,7 @@ import pytest
 from tests.ssvep_bids import CHANNELS, CLASSES, TASK, find_data, from_fif, from_gdf, write_bids
 
 from dura_client.data.doctor import diagnose
+from dura_client.data.fingerprint import held_by_several
 from dura_client.data.prepare import prepare
 from dura_client.data.registry import DataSet
 from dura_common.errors import InputError
@@ -110,10 +111,11 @@ def test_the_originals_units_would_be_refused(folder: Path, tmp_path: Path) -> N
 
 
 def test_the_duplicate_would_be_found(tmp_path: Path) -> None:
-    """Without the rule, the recording filed under subjects 3 and 7 shows in the check."""
-    import tests.ssvep_bids as source
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(source, "DUPLICATE", None)
-        write_bids(tmp_path, [3, 7], DATA)
-    assert any("same samples" in fault for fault in diagnose(dataset(tmp_path)).faults)
+    """Written for both as the source has it, the recording of subjects 3 and 7 shows in the check and in the cache."""
+    write_bids(tmp_path / "bids", [3, 7], DATA, both_copies=True)
+    found = dataset(tmp_path / "bids")
+    (fault,) = diagnose(found).faults
+    assert "same samples" in fault
+    assert "counts as two patients" in fault
+    patients = prepare(found, CONTRACT, cache=tmp_path / "cache", pseudonym_key=b"k" * 32).patients
+    assert held_by_several(patient.fingerprints for patient in patients) == 1
