@@ -139,9 +139,9 @@ def restarts(hospitals: Hospitals) -> dict[str, int]:
 def outlived(hospitals: Hospitals) -> StoredStudy:
     """Return a study of three rounds in which every hospital died once."""
     stored = hospitals.approved(small_study("deaths", rounds=3))
-    kill(hospitals, "east", Place("mask", "train", 1, step=2))
+    kill(hospitals, "east", Place("masked", "train", 1, step=2))
     kill(hospitals, "north", Place("survivors", "evaluate", 1))
-    kill(hospitals, "south", Place("masked", "train", 2, step=2))
+    kill(hospitals, "south", Place("idle", "train", 2))
     kill(hospitals, "west", Place("idle", "evaluate", 2))
     outcome = hospitals.run_study(stored)
     assert (outcome["phase"], outcome["round"]) == ("finished", 3)
@@ -149,7 +149,7 @@ def outlived(hospitals: Hospitals) -> StoredStudy:
 
 
 def test_a_study_outlives_hospitals_that_die(hospitals: Hospitals, outlived: StoredStudy) -> None:
-    """Within a step, after sending, while confirming, between two rounds: all four were back for the last round."""
+    """After sending, while confirming, after a training, between two rounds: all four were back for the last round."""
     check(hospitals, outlived, set(SITES))
     assert in_evaluation(hospitals, outlived, "north") == {SITES}, "its vector had arrived before it died"
     assert all(count >= 1 for count in restarts(hospitals).values())
