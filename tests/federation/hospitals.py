@@ -92,7 +92,7 @@ class Hospitals(Planes):
         where = {"coordinator": self.root / "none", **{name: self.orders(name) for name in SITES}}
         env = {name: {"PYTHONPATH": path, "DURA_TEST_ORDERS": str(folder)} for name, folder in where.items()}
         dura("coordinator", "start", "--detach", "--home", self.coordinator.path, env=env["coordinator"])
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(2) as pool:  # a start takes mostly processor time, and each is given a minute
             started = [
                 pool.submit(dura, "site", "start", "--detach", "--home", self.site(name).path, env=env[name])
                 for name in SITES
