@@ -20,7 +20,8 @@ DATA = find_data()
 SUBJECTS = {"north": [1, 2], "east": [3, 4], "south": [5, 6], "west": [7, 8]}
 CHANCE = 0.25
 MARGIN = 0.25
-"""About five standard errors (spread over eight people 0.14). Measured once through this test: 0.732."""
+"""About five standard errors (spread over eight people 0.14). Measured through this test without the copy of
+person 7, which is trained on: 0.732."""
 STUDY = f"""\
 name = "flicker"
 question = "At which frequency does the light flicker that a person looks at?"
