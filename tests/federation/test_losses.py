@@ -18,7 +18,7 @@ from dura_client.home import SiteHome
 from dura_server.home import CoordinatorHome
 from dura_server.study_store import StoredStudy
 
-pytestmark = [pytest.mark.federation, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.federation, pytest.mark.long, pytest.mark.timeout(900)]
 
 VICTIMS = {
     "before advertising its keys": Place("advertise", "train", 1),

@@ -69,6 +69,7 @@ minimum_sites = 4
 
 pytestmark = [
     pytest.mark.federation,
+    pytest.mark.long,
     pytest.mark.timeout(900),
     pytest.mark.skipif(DATA is None, reason="the SSVEP recordings are absent; set DURA_TEST_DATA to their folder"),
 ]

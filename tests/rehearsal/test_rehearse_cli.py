@@ -97,7 +97,7 @@ def test_a_rehearsal_writes_its_figures_and_leaves_nothing_else(folder: Path) ->
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_in_the_middle_it_stops_at_once_and_leaves_no_process(folder: Path, number: int) -> None:
     """Exit code 130, no Ray process, no half-written patient, no result; what was prepared before is kept whole."""
-    process = start(folder, "study.toml", "--trials", 200, "--work", "work")
+    process = start(folder, "study.toml", "--trials", 60, "--work", "work")
     wait_until(lambda: list(folder.glob("work/simulated-*/north.*")), "the first patients are simulated", 300)
     running = processes_of(folder)
     assert len(running) > 3
