@@ -55,6 +55,7 @@ def consortium(tmp_path_factory: pytest.TempPathFactory) -> Consortium:
     for name in NAMES:
         made.join(name, NOW)
     north = made.site("north")
+    (north.keys / "pseudonym.key").write_bytes(b"harbour".ljust(32, b"*"))  # decides who is held out
     simulate(made.root / "recordings", "north", patients=PATIENTS, trials=6, seed=3)
     register(north, DataSet(name="motor", root=str(made.root / "recordings"), task=TASK, public=True))
     rules = {"epsilon_per_study": 10, "epsilon_total": 20, "delta": 1e-3, "minimum_patients": 10, "minimum_sites": 2}

@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "study.toml").write_text(tomli_w.dumps(values))
     (tmp_path / "tmp").mkdir()
     yield tmp_path
-    assert not processes_of(tmp_path)
+    wait_until(lambda: not processes_of(tmp_path), "every process has ended", 20)
 
 
 def start(folder: Path, *words: object) -> subprocess.Popen[str]:
