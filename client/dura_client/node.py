@@ -80,8 +80,8 @@ def run_node(home: SiteHome, *, app: str = DEFAULT_APP) -> None:
 def _threads() -> dict[str, str]:
     """Return how the runner computes: on one core unless the operator says otherwise, and idle while it waits.
 
-    OpenMP's threads spin by default when they wait for each other; on a machine that has other work a step of
-    training then took fourteen times as long.
+    Several OpenMP threads spin by default when they wait for each other; with two of them, on a machine that had other
+    work, a step of training then took fourteen times as long.
     """
     chosen = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     return {name: os.environ.get(name, value) for name, value in chosen.items()}

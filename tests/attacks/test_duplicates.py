@@ -26,7 +26,6 @@ from dura_common.models import to_vector
 from dura_common.policy import Policy
 from dura_common.secagg import SessionParameters
 from dura_common.study import STUDY_TYPE, Study
-from dura_server.researcher import create_identity
 
 NOW = datetime.now(UTC)
 PATIENTS = 14
@@ -47,13 +46,7 @@ class Kept:
 def consortium(tmp_path_factory: pytest.TempPathFactory) -> Consortium:
     """Return a consortium whose hospital "north" holds public recordings, so that nothing but the noise forbids it."""
     made = Consortium(tmp_path_factory.mktemp("consortium"))
-    made.make_coordinator(NOW)
-    for name in NAMES:
-        made.make_site(name, NOW)
-    _, identity = create_identity(made.researcher, "ada", NOW)
-    made.admit(*(made.card(name) for name in NAMES), identity.read_bytes(), now=NOW)
-    for name in NAMES:
-        made.join(name, NOW)
+    made.make_all(NOW)
     north = made.site("north")
     (north.keys / "pseudonym.key").write_bytes(b"harbour".ljust(32, b"*"))  # decides who is held out
     simulate(made.root / "recordings", "north", patients=PATIENTS, trials=6, seed=3)

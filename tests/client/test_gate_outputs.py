@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.consortium import NAMES, Consortium, contents, study
+from tests.consortium import Consortium, contents, study
 from typer.testing import CliRunner
 
 import dura_client.cohort as cohort_module
@@ -32,7 +32,6 @@ from dura_common.policy import Policy
 from dura_common.privacy.outputs import length_of, parts_of
 from dura_common.secagg import SessionParameters
 from dura_common.study import Study
-from dura_server.researcher import create_identity
 
 PATIENTS = 14
 NOW = datetime.now(UTC)
@@ -44,14 +43,9 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> tuple[SiteHome, Study,
     """Return a hospital that has approved a study with all outputs, the study and its digest."""
     root = tmp_path_factory.mktemp("consortium")
     consortium = Consortium(root)
-    consortium.make_coordinator(NOW)
-    for name in NAMES:
-        consortium.make_site(name, NOW)
-    _, identity = create_identity(consortium.researcher, "ada", NOW)
-    consortium.admit(*(consortium.card(name) for name in NAMES), identity.read_bytes(), now=NOW)
-    for name in NAMES:
-        consortium.join(name, NOW)
+    consortium.make_all(NOW)
     north = consortium.site("north")
+    (north.keys / "pseudonym.key").write_bytes(b"harbour".ljust(32, b"*"))  # decides who is held out
     simulate(root / "recordings", "north", patients=PATIENTS, trials=6, seed=3)
     register(north, DataSet(name="motor", root=str(root / "recordings"), task=TASK))
     write_policy(

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mne_bids import BIDSPath, read_raw_bids, write_raw_bids
-from tests.consortium import NAMES, Consortium, study
+from tests.consortium import Consortium, study
 from typer.testing import CliRunner
 
 from dura_client.approvals import approve, receive_offer
@@ -33,7 +33,6 @@ from dura_common.messages import EvaluateRound, Refusal, RefusalReason, encode
 from dura_common.policy import Policy
 from dura_common.secagg import SessionParameters
 from dura_common.study import DataContract
-from dura_server.researcher import create_identity
 
 KEY = b"k" * 32
 NAMED = "{0}/eeg/{0}_task-motorimagery_eeg.edf"
@@ -165,14 +164,9 @@ def test_the_check_says_whose_copy_it_is_and_what_to_do(
 def consortium(tmp_path_factory: pytest.TempPathFactory) -> Consortium:
     """Return a consortium whose hospital "north" has one recording under two of its patients."""
     made = Consortium(tmp_path_factory.mktemp("consortium"))
-    made.make_coordinator(NOW)
-    for name in NAMES:
-        made.make_site(name, NOW)
-    _, identity = create_identity(made.researcher, "ada", NOW)
-    made.admit(*(made.card(name) for name in NAMES), identity.read_bytes(), now=NOW)
-    for name in NAMES:
-        made.join(name, NOW)
+    made.make_all(NOW)
     root, north = made.root / "recordings", made.site("north")
+    (north.keys / "pseudonym.key").write_bytes(b"harbour".ljust(32, b"*"))  # decides who is held out
     simulate(root, "north", patients=14, trials=6, seed=3)
     refile(root, "sub-003", "sub-007")
     for name, public in (("motor", False), ("open", True)):
