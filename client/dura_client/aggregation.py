@@ -38,7 +38,7 @@ from dura_common.secagg import Opened, SessionParameters
 
 __all__ = ["Endpoint", "FreshDrawNeeded", "Opened", "Patience", "Redraw", "SumFailed", "SumSession"]
 
-Vector = NDArray[np.int64]
+Vector = NDArray[np.signedinteger]
 LOOK_SECONDS = 1.0
 CLOSE_SECONDS = 10.0
 
@@ -100,7 +100,7 @@ class SumSession:
         self._driver.join(CLOSE_SECONDS)
 
     def step(self, vector: Vector) -> Opened:
-        """Add this site's vector (int64, (length,)) to the next sum and return the opened sum.
+        """Add this site's vector (int32 or int64, (length,)) to the next sum and return the opened sum.
 
         Raises:
             ValueError: another shape or type.
@@ -125,8 +125,8 @@ class SumSession:
             self._give(self._redraw(answer))
 
     def _give(self, vector: Vector) -> None:
-        if vector.shape != (self._params.length,) or vector.dtype != np.int64:
-            raise ValueError(f"expected an int64 vector of shape ({self._params.length},)")
+        if vector.shape != (self._params.length,) or vector.dtype not in (np.int32, np.int64):
+            raise ValueError(f"expected an int32 or int64 vector of shape ({self._params.length},)")
         self._driver.give(self._opened, vector.copy())
 
     def _answer(self) -> Opened | Redraw | DuraError:

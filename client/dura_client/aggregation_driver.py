@@ -81,7 +81,7 @@ Answer = Opened | Redraw | DuraError
 @dataclass(frozen=True, slots=True)
 class _Vector:
     opened: int
-    values: NDArray[np.int64] = field(repr=False)
+    values: NDArray[np.signedinteger] = field(repr=False)
     """In the clear: shown in no representation."""
 
 
@@ -103,7 +103,7 @@ class Driver(threading.Thread):
         self._limit = max(max_frame(series.params), INT64_BYTES * series.params.length)
         self._link: Link | None = None
         self._position = Position(opened=0)
-        self._pending: NDArray[np.int64] | None = None
+        self._pending: NDArray[np.signedinteger] | None = None
         self._last: LastSum | None = None
         self._attempt: Attempt | None = None
         self._number = 0
@@ -114,7 +114,7 @@ class Driver(threading.Thread):
         self._tries = 0
         self._deadline = time.monotonic() + patience.join
 
-    def give(self, opened: int, values: NDArray[np.int64]) -> None:
+    def give(self, opened: int, values: NDArray[np.signedinteger]) -> None:
         """Hand over the vector of the step after ``opened`` sums."""
         self._inbox.put(_Vector(opened, values))
 
@@ -264,7 +264,7 @@ class Driver(threading.Thread):
         self._wait(self._patience.step)
         self._transmit(frame)
 
-    def _transmit(self, frame: bytes) -> None:
+    def _transmit(self, frame: bytes | memoryview) -> None:
         if self._link is not None and self._attempt is not None:
             self._link.send(self._attempt.number, frame)
 

@@ -121,7 +121,7 @@ class Link:
         self._reader = threading.Thread(target=self._read, name="dura-sums-reader", daemon=True)
         self._reader.start()
 
-    def send(self, attempt: int, frame: bytes) -> None:
+    def send(self, attempt: int, frame: bytes | memoryview) -> None:
         """Send one frame; never waits.
 
         Raises:

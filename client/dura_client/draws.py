@@ -59,7 +59,7 @@ class RoundDraws:
         self._path: Path = home.sums / study / f"{purpose}-{round_number:05d}"
         self._own_noise = own_noise
         self._record = _Record(0, "")
-        self._vector: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+        self._vector: NDArray[np.signedinteger] = np.zeros(0, dtype=np.int64)
         self._reserve: Reserve | None = None
         self._computing: Callable[[int], None] = _nothing
         self._repeats = 0
@@ -92,13 +92,15 @@ class RoundDraws:
             return
         self._keep(_Record(first_step - 1, ""), np.zeros(0, dtype=np.int64))
 
-    def vector(self, step: int, position: str, draw: Callable[[], NDArray[np.int64]]) -> NDArray[np.int64]:
+    def vector(
+        self, step: int, position: str, draw: Callable[[], NDArray[np.signedinteger]]
+    ) -> NDArray[np.signedinteger]:
         """Return the vector of a step, noted durably: a fresh one that is paid for, or one that may go out again.
 
         Args:
             step: within the round.
             position: digest of the state that it is computed from.
-            draw: draws a fresh vector, int64.
+            draw: draws a fresh vector of integers.
 
         Raises:
             DuraError: the ledger refuses to pay for a fresh draw.
@@ -126,7 +128,7 @@ class RoundDraws:
                 continue
             return
 
-    def _keep(self, record: _Record, vector: NDArray[np.int64]) -> None:
+    def _keep(self, record: _Record, vector: NDArray[np.signedinteger]) -> None:
         private_folder(self._path.parent.parent)
         private_folder(self._path.parent)
         write_atomic(self._path, json.dumps(asdict(record)).encode() + b"\n" + vector.astype("<i8").tobytes())

@@ -31,8 +31,8 @@ from dura_common.study import Study
 class Part(Protocol):
     """What a session asks of this site."""
 
-    def draw(self, step: int) -> NDArray[np.int64]:
-        """Return a vector for a step, int64 (length,); asked again, it is another one unless it may go out again."""
+    def draw(self, step: int) -> NDArray[np.signedinteger]:
+        """Return a vector for a step, integers (length,); asked again, it is another one unless it may go out again."""
         ...
 
     def opened(self, opened: Opened) -> None:
@@ -48,7 +48,7 @@ class Work(Protocol):
         """Digest of the state that the next vector is computed from."""
         ...
 
-    def compute(self) -> NDArray[np.int64]:
+    def compute(self) -> NDArray[np.signedinteger]:
         """Draw afresh: sample, compute, add noise."""
         ...
 
@@ -67,7 +67,7 @@ class PaidPart:
         """Who adds to the next sum: at first those who were asked for, then those who added to the last one."""
         self.next_step = first_step
 
-    def draw(self, step: int) -> NDArray[np.int64]:
+    def draw(self, step: int) -> NDArray[np.signedinteger]:
         """Return a vector that is paid for."""
         return self._draws.vector(step, self._work.position, self._work.compute)
 
@@ -153,7 +153,7 @@ class AveragedRound:
         """Digest of the common model."""
         return self._position
 
-    def compute(self) -> NDArray[np.int64]:
+    def compute(self) -> NDArray[np.signedinteger]:
         """Train from the common model and return the weighted change."""
         setting = self._setting
         load_vector(self._network, self._before)

@@ -70,7 +70,7 @@ SERVER_OPTIONS: Options = [
 ]
 
 
-def pieces(frame: bytes, attempt: int) -> Iterator[Piece]:
+def pieces(frame: bytes | memoryview, attempt: int) -> Iterator[Piece]:
     """Cut a frame; an empty frame is one empty last piece."""
     view, end = memoryview(frame), max(len(frame), 1)
     for begin in range(0, end, PIECE_BYTES):

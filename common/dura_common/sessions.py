@@ -168,8 +168,8 @@ class WeightedChange:
     def _fixed(self) -> FixedPoint:
         return FixedPoint(self.study.aggregation.update_norm, 32, self.members)
 
-    def encode(self, site: str, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Return one site's part of the sum, int64 (parameters,)."""
+    def encode(self, site: str, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.signedinteger]:
+        """Return one site's part of the sum, integers (parameters,)."""
         change = after.astype(np.float64) - before.astype(np.float64)
         return self._fixed.encode(change * self._weight(site))
 

@@ -230,7 +230,7 @@ def test_masks_bind_the_session() -> None:
     other = replace(params, state="aa" * 32)
     one, two = X25519PrivateKey.generate(), keys.public_bytes(X25519PrivateKey.generate())
     derived = {
-        keys.pair_key(one, two, which, use, *order)
+        keys.pair_key(keys.agree(one, two), which, use, *order)
         for which in (params, other)
         for use in (MASK_USE, SEAL_USE)
         for order in ((0, 1), (1, 0), (0, 2))
@@ -819,7 +819,8 @@ def test_one_vector_alone_opens_nothing() -> None:
     site.receive(frame)
     masked = np.frombuffer(site.mask(np.zeros(2000, dtype=np.int64)), dtype="<u4", offset=wire.HEADER).copy()
     for index in accomplices:
-        pair = keys.pair_key(private[index], items[1][: wire.KEY], params, STEP_KEY_USE, *sorted((1, index)))
+        secret = keys.agree(private[index], items[1][: wire.KEY])
+        pair = keys.pair_key(secret, params, STEP_KEY_USE, *sorted((1, index)))
         mask = keys.mask_key(pair, b"step", (1).to_bytes(4, "big"), bytes(32))
         add_masks(masked, [mask] if index < 1 else [], [mask] if index > 1 else [])
     assert masked.any(), "the honest peer's mask is still on"

@@ -11,7 +11,7 @@ import numpy as np
 from dura_common.secagg import wire
 from dura_common.secagg.abort import Abort, Reason
 from dura_common.secagg.masks import Words, word_type
-from dura_common.secagg.params import SessionParameters
+from dura_common.secagg.params import Kind, SessionParameters
 from dura_common.secagg.site import Opened
 from dura_common.secagg.wire import Frame, Type
 
@@ -20,7 +20,7 @@ from dura_common.secagg.wire import Frame, Type
 class Progress:
     """What follows from one frame, one loss or one deadline."""
 
-    outgoing: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    outgoing: Mapping[str, bytes | memoryview] = field(default_factory=dict, repr=False)
     """Frames to send, by site."""
     opened: Opened | None = None
 
@@ -36,7 +36,7 @@ class Coordinator(ABC):
         self.params = params
         self.ended = False
         self._waiting = set(range(len(params.members)))
-        self._sum: Words = np.zeros(params.length + wire.CHECK_WORDS, dtype=word_type(params.ring_bits))
+        self._begin_sum(params.first_step if params.kind is Kind.STEP else 0)
 
     @property
     def waiting(self) -> frozenset[str]:
@@ -124,8 +124,17 @@ class Coordinator(ABC):
             raise Abort(Reason.MALFORMED, f"a vector of {self._sum.nbytes} bytes is expected, got {len(frame.body)}")
         self._sum += np.frombuffer(frame.body, dtype=self._sum.dtype)
 
-    def _broadcast(self, indices: set[int], kind: Type, step: int, body: bytes | memoryview) -> dict[str, bytes]:
-        frame = wire.encode(kind, self.params.session_id, step, body)
+    def _begin_sum(self, step: int) -> None:
+        """Begin a sum at zero, in the frame that will tell it to the sites."""
+        kind = word_type(self.params.ring_bits)
+        size = (self.params.length + wire.CHECK_WORDS) * kind.itemsize
+        self._opened_frame, body = wire.open_frame(Type.OPENED, self.params.session_id, step, size)
+        self._sum: Words = np.frombuffer(body, dtype=kind)
+
+    def _broadcast(self, indices: set[int], kind: Type, body: bytes) -> dict[str, bytes | memoryview]:
+        return self._to(indices, wire.encode(kind, self.params.session_id, 0, body))
+
+    def _to(self, indices: set[int], frame: bytes | memoryview) -> dict[str, bytes | memoryview]:
         return {self.params.names[index]: frame for index in sorted(indices)}
 
     def _end(self, cause: Abort) -> Abort:
@@ -137,3 +146,4 @@ class Coordinator(ABC):
         self.ended = True
         self._waiting.clear()
         self._sum = self._sum[:0]
+        self._opened_frame = memoryview(b"")

@@ -8,18 +8,17 @@ vectors are cut into one part for each core; cipher and addition both let other 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from numpy.typing import NDArray
 
+from dura_common.secagg.parallel import in_parts
+
 PIECE = 1 << 18
 PART = 4 * PIECE
-"""A thread is worth its start from this many bytes for each part; and parts begin at whole pieces."""
-MAX_THREADS = 4
+"""A thread is worth its start from this many bytes."""
 _ZEROS = bytes(PIECE)
 _BLOCK = 16
 
@@ -41,17 +40,7 @@ def add_masks(target: Words, plus: Sequence[bytes], minus: Sequence[bytes], *, t
         threads: parts that are worked on at the same time; the machine's cores by default. Changes no word.
     """
     signed = [(key, np.add) for key in plus] + [(key, np.subtract) for key in minus]
-    cores = min(MAX_THREADS, len(os.sched_getaffinity(0))) if threads is None else threads
-    parts = max(1, min(cores, target.nbytes // PART))
-    pieces = -(-target.nbytes // PIECE)
-    cuts = [min(target.nbytes, PIECE * (part * pieces // parts)) for part in range(parts)] + [target.nbytes]
-    if parts == 1:
-        _add_part(target, signed, 0, target.nbytes)
-        return
-    with ThreadPoolExecutor(parts) as pool:
-        work = [pool.submit(_add_part, target, signed, cuts[part], cuts[part + 1]) for part in range(parts)]
-    for done in work:
-        done.result()
+    in_parts(lambda begin, end: _add_part(target, signed, begin, end), target.nbytes, PIECE, PART, threads)
 
 
 def _add_part(target: Words, keys: Sequence[tuple[bytes, Callable[..., Words]]], begin: int, end: int) -> None:

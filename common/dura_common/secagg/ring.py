@@ -20,11 +20,14 @@ from numpy.typing import NDArray
 
 from dura_common.secagg.abort import Abort, Reason
 from dura_common.secagg.masks import Words, word_type
+from dura_common.secagg.parallel import in_parts
 from dura_common.secagg.wire import CHECK_WORDS
 
 _ROW = 4096
-_BLOCK = 1 << 15
+_BLOCK = 1 << 16
 """Values that are converted at a time: temporary arrays of the whole length cost more than the arithmetic."""
+_PART = 1 << 18
+"""A thread is worth its start from this many values."""
 
 
 def largest_value(ring_bits: int, members: int) -> int:
@@ -32,18 +35,28 @@ def largest_value(ring_bits: int, members: int) -> int:
     return ((1 << (ring_bits - 1)) - 1) // members
 
 
-def to_words(values: NDArray[np.int64], ring_bits: int, members: int) -> Words:
-    """Return a vector (length,) as words (length + check words,), ready to be masked in place.
+def fill_words(words: Words, values: NDArray[np.signedinteger], members: int) -> None:
+    """Write a vector (length,) into words (length + check words,), ready to be masked in place.
 
     Raises:
-        Abort: a value that could make the sum wrap around.
+        Abort: a value that could make the sum wrap around; no word was written.
     """
+    ring_bits = 8 * words.dtype.itemsize
     limit = largest_value(ring_bits, members)
     if values.size and (int(values.max()) > limit or int(values.min()) < -limit):
         raise Abort(Reason.OUT_OF_RANGE, f"a value does not fit a ring of {ring_bits} bits for {members} sites")
-    words = np.empty(values.size + CHECK_WORDS, dtype=word_type(ring_bits))
     np.copyto(words[:-CHECK_WORDS], values, casting="unsafe")
     words[-CHECK_WORDS:] = _checks(words[:-CHECK_WORDS])
+
+
+def to_words(values: NDArray[np.signedinteger], ring_bits: int, members: int) -> Words:
+    """Return a vector (length,) as words (length + check words,).
+
+    Raises:
+        Abort: as for :func:`fill_words`.
+    """
+    words = np.empty(values.size + CHECK_WORDS, dtype=word_type(ring_bits))
+    fill_words(words, values, members)
     return words
 
 
@@ -103,8 +116,8 @@ class FixedPoint:
         """Bits behind the point; the bit left over is room for rounding."""
         return min(40, math.floor(math.log2(largest_value(self.ring_bits, self.members) / self.norm)) - 1)
 
-    def encode(self, values: NDArray[np.floating]) -> NDArray[np.int64]:
-        """Return a vector (length,) as integers, shortened to the norm and rounded to the nearest.
+    def encode(self, values: NDArray[np.floating]) -> NDArray[np.signedinteger]:
+        """Return a vector (length,) as integers of the ring's size, shortened to the norm and rounded to the nearest.
 
         The integers' L2 norm is at most ``norm * 2**fraction_bits + sqrt(length) / 2``. The same values give the
         same integers on every machine: the norm is summed without BLAS, whose order of adding differs.
@@ -112,19 +125,31 @@ class FixedPoint:
         Raises:
             Abort: a value is not finite.
         """
-        blocks = [slice(begin, begin + _BLOCK) for begin in range(0, values.size, _BLOCK)]
-        with np.errstate(over="ignore", invalid="ignore"):
-            squares = [float(np.add.reduce(np.square(values[block], dtype=np.float64))) for block in blocks]
-        if not math.isfinite(sum(squares)) and not np.isfinite(values).all():
+        squares = np.empty(-(-values.size // _BLOCK), dtype=np.float64)
+
+        def square(begin: int, end: int) -> None:
+            with np.errstate(over="ignore", invalid="ignore"):
+                for at in range(begin, end, _BLOCK):
+                    part = np.square(values[at : min(at + _BLOCK, end)], dtype=np.float64)
+                    squares[at // _BLOCK] = np.add.reduce(part)
+
+        in_parts(square, values.size, _BLOCK, _PART)
+        total = math.fsum(squares) if np.isfinite(squares).all() else math.inf
+        if not math.isfinite(total) and not np.isfinite(values).all():
             raise Abort(Reason.OUT_OF_RANGE, "a vector holds a value that is not a finite number")
-        length = math.sqrt(math.fsum(squares)) if math.isfinite(sum(squares)) else math.inf
+        length = math.sqrt(total)
         factor = math.ldexp(min(1.0, self.norm / length) if length else 1.0, self.fraction_bits)
-        integers = np.empty(values.size, dtype=np.int64)
-        for block in blocks:
-            scaled = np.multiply(values[block], factor, dtype=np.float64)
-            np.copyto(integers[block], np.rint(scaled, out=scaled), casting="unsafe")
+        integers = np.empty(values.size, dtype=np.dtype(f"i{self.ring_bits // 8}"))
+
+        def scale(begin: int, end: int) -> None:
+            for at in range(begin, end, _BLOCK):
+                block = slice(at, min(at + _BLOCK, end))
+                scaled = np.multiply(values[block], factor, dtype=np.float64)
+                np.copyto(integers[block], np.rint(scaled, out=scaled), casting="unsafe")
+
+        in_parts(scale, values.size, _BLOCK, _PART)
         return integers
 
-    def decode(self, total: NDArray[np.int64]) -> NDArray[np.float64]:
+    def decode(self, total: NDArray[np.signedinteger]) -> NDArray[np.float64]:
         """Return a sum of encoded vectors as reals."""
         return np.ldexp(total.astype(np.float64), -self.fraction_bits)

@@ -109,17 +109,17 @@ class RoundCoordinator(Coordinator):
         if self._stage is Type.UNMASK:
             return self._open(present)
         outgoing = {
-            Type.ADVERTISE: lambda: self._broadcast(serving, Type.KEYS, 0, wire.encode_items(self._publics)),
+            Type.ADVERTISE: lambda: self._broadcast(serving, Type.KEYS, wire.encode_items(self._publics)),
             Type.SHARES: lambda: self._deliver(present, serving),
-            Type.MASKED: lambda: self._broadcast(serving, Type.SURVIVORS, 0, wire.encode_set(self._survivors)),
-            Type.CONFIRM: lambda: self._broadcast(serving, Type.CONFIRMS, 0, wire.encode_items(self._confirms)),
+            Type.MASKED: lambda: self._broadcast(serving, Type.SURVIVORS, wire.encode_set(self._survivors)),
+            Type.CONFIRM: lambda: self._broadcast(serving, Type.CONFIRMS, wire.encode_items(self._confirms)),
         }[self._stage]()
         self._stage = STAGES[STAGES.index(self._stage) + 1]
         self._waiting = serving
         return Progress(outgoing)
 
-    def _deliver(self, present: set[int], serving: set[int]) -> dict[str, bytes]:
-        outgoing = {}
+    def _deliver(self, present: set[int], serving: set[int]) -> dict[str, bytes | memoryview]:
+        outgoing: dict[str, bytes | memoryview] = {}
         for receiver in sorted(serving):
             items = {sender: self._sealed[sender][receiver] for sender in present - {receiver}}
             frame = wire.encode(Type.SEALED_SHARES, self.params.session_id, 0, wire.encode_items(items))
@@ -133,7 +133,7 @@ class RoundCoordinator(Coordinator):
         except Abort as abort:
             raise self._end(abort) from None
         names = tuple(self.params.names[index] for index in sorted(self._survivors))
-        outgoing = self._broadcast(holders, Type.OPENED, 0, self._sum.data.cast("B"))
+        outgoing = self._to(holders, self._opened_frame)
         self._erase()
         return Progress(outgoing, Opened(self.params.first_step, total, names))
 
@@ -146,7 +146,7 @@ class RoundCoordinator(Coordinator):
             key = self._key_of(gone, lagrange)
             for site in self._survivors:
                 public = self._publics[site][wire.KEY : 2 * wire.KEY]
-                mask = keys.pair_key(key, public, self.params, MASK_USE, *sorted((gone, site)))
+                mask = keys.pair_key(keys.agree(key, public), self.params, MASK_USE, *sorted((gone, site)))
                 (minus if gone > site else plus).append(mask)  # the survivor added it if its peer's index is higher
         add_masks(self._sum, plus=plus, minus=minus)
 

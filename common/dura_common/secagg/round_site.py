@@ -24,7 +24,7 @@ from dura_common.secagg import keys, shamir, wire
 from dura_common.secagg.abort import Abort, Reason
 from dura_common.secagg.masks import add_masks, word_type
 from dura_common.secagg.params import Kind, SessionParameters
-from dura_common.secagg.ring import from_words, to_words
+from dura_common.secagg.ring import from_words
 from dura_common.secagg.site import Opened, Reaction, Site
 from dura_common.secagg.wire import Frame, Type
 
@@ -54,6 +54,8 @@ class RoundSite(Site):
         self._publics: dict[int, tuple[bytes, bytes]] = {}
         """Sealing and masking key of everybody in U1."""
         self._key_list = b""
+        self._sealed_with: dict[int, bytes] = {}
+        """What the sealing key has in common with each peer's."""
         self._held: dict[int, tuple[bytes, bytes]] = {}
         """Shares (of seed, of masking key) by the site whose secrets they are."""
         self._second: frozenset[int] = frozenset()
@@ -93,8 +95,8 @@ class RoundSite(Site):
             raise Abort(Reason.NOT_AUTHENTIC, "the list of keys does not hold this site's own")
         if len({key for pair in publics.values() for key in pair}) != 2 * len(publics):
             raise Abort(Reason.INCONSISTENT, "a key appears twice in the list")
-        for index, item in found.items():
-            keys.check(self.params, KEY_USE, index, item[: 2 * wire.KEY], item[2 * wire.KEY :])
+        signed = {index: (item[: 2 * wire.KEY], item[2 * wire.KEY :]) for index, item in found.items()}
+        keys.check(self.params, KEY_USE, signed)
         self._publics = publics
         self._key_list = hashlib.sha256(frame.body).digest()
         seed, masking = self._secrets()
@@ -125,17 +127,19 @@ class RoundSite(Site):
             opened = keys.unseal(key, sealed, self._associated(index, self.index), self.params.names[index])
             self._held[index] = (opened[: wire.SHARE], opened[wire.SHARE :])
         self._second = frozenset(self._held)
-        self._sealing = None
+        self._sealing, self._sealed_with = None, {}
         self._awaits = None
         return Reaction(ready=True)
 
-    def _mask(self, values: NDArray[np.int64]) -> bytes:
+    def _mask(self, values: NDArray[np.signedinteger]) -> memoryview:
         if self._awaits is not None or self._masked or not self._second:
             raise Abort(Reason.OUT_OF_TURN, "a vector has its place once, after the shares")
-        words = to_words(values, self.params.ring_bits, len(self.params.members))
+        frame, words = self._vector(0, values)
         seed, masking = self._secrets()
         peers = {
-            index: keys.pair_key(masking, self._publics[index][1], self.params, MASK_USE, *sorted((self.index, index)))
+            index: keys.pair_key(
+                keys.agree(masking, self._publics[index][1]), self.params, MASK_USE, *sorted((self.index, index))
+            )
             for index in self._second
             if index != self.index
         }
@@ -146,7 +150,7 @@ class RoundSite(Site):
         )
         self._masked, self._awaits = True, Type.SURVIVORS
         self._seed = self._masking = None  # only the shares that others hold can give them back
-        return self._frame(Type.MASKED, 0, words.data.cast("B"))
+        return frame
 
     def _confirm(self, frame: Frame) -> Reaction:
         survivors = wire.decode_set(frame.body, len(self.params.members))
@@ -163,8 +167,8 @@ class RoundSite(Site):
         if not found.keys() <= self._survivors:
             raise Abort(Reason.INCONSISTENT, "a confirmation came from a site that is no survivor")
         self._enough(len(found))
-        for index, signature in found.items():
-            keys.check(self.params, CONFIRM_USE, index, self._transcript(), signature)
+        confirmed = self._transcript()
+        keys.check(self.params, CONFIRM_USE, {index: (confirmed, signature) for index, signature in found.items()})
         seeds = {index: shares[0] for index, shares in self._held.items() if index in self._survivors}
         masking = {index: shares[1] for index, shares in self._held.items() if index not in self._survivors}
         self._erase()
@@ -196,8 +200,10 @@ class RoundSite(Site):
     def _seal_key(self, peer: int, *, outgoing: bool) -> bytes:
         if self._sealing is None:
             raise Abort(Reason.OUT_OF_TURN, "the keys of this session are gone")
+        if peer not in self._sealed_with:
+            self._sealed_with[peer] = keys.agree(self._sealing, self._publics[peer][0])
         order = (self.index, peer) if outgoing else (peer, self.index)
-        return keys.pair_key(self._sealing, self._publics[peer][0], self.params, SEAL_USE, *order)
+        return keys.pair_key(self._sealed_with[peer], self.params, SEAL_USE, *order)
 
     def _associated(self, sender: int, receiver: int) -> bytes:
         return self.params.session_id + self._key_list + sender.to_bytes(2, "big") + receiver.to_bytes(2, "big")
@@ -210,4 +216,4 @@ class RoundSite(Site):
     def _erase(self) -> None:
         self._sealing = self._masking = self._identity = None
         self._seed = None
-        self._held = {}
+        self._held, self._sealed_with = {}, {}

@@ -104,7 +104,7 @@ class Simulation:
             if progress.opened is not None:
                 opened.append(progress.opened)
             for receiver, outgoing in progress.outgoing.items():
-                self._deliver(receiver, outgoing)
+                self._deliver(receiver, bytes(outgoing))
         return opened
 
     def _progress(self) -> Progress:
@@ -135,7 +135,7 @@ class Simulation:
             if reaction.reply is not None:
                 self._send(name, reaction.reply)
             if reaction.ready:
-                self._send(name, site.mask(self.vectors(name, self._steps[name])))
+                self._send(name, bytes(site.mask(self.vectors(name, self._steps[name]))))
         except Abort as abort:
             self.aborted[name] = abort
             self._queue.append((name, None))

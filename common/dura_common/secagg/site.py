@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from dura_common.secagg import wire
 from dura_common.secagg.abort import Abort, Reason, reason_of
+from dura_common.secagg.masks import Words, word_type
 from dura_common.secagg.params import SessionParameters
+from dura_common.secagg.ring import fill_words
 from dura_common.secagg.wire import Frame, Type
 
 T = TypeVar("T")
@@ -83,15 +85,15 @@ class Site(ABC):
         """
         return self._guarded(lambda: self._react(self._part(content)))
 
-    def mask(self, values: NDArray[np.int64]) -> bytes:
-        """Return the frame with this site's masked vector (int64, (length,)) for the present step.
+    def mask(self, values: NDArray[np.signedinteger]) -> memoryview:
+        """Return the frame with this site's masked vector (int32 or int64, (length,)) for the present step.
 
         Raises:
             Abort: out of turn (above all: a second vector for the same masks), or a value that does not fit.
             ValueError: another length or type.
         """
-        if values.shape != (self.params.length,) or values.dtype != np.int64:
-            raise ValueError(f"the session's vectors are int64 of length {self.params.length}")
+        if values.shape != (self.params.length,) or values.dtype not in (np.int32, np.int64):
+            raise ValueError(f"the session's vectors are int32 or int64 of length {self.params.length}")
         return self._guarded(lambda: self._mask(values))
 
     def leave(self) -> bytes:
@@ -114,7 +116,7 @@ class Site(ABC):
     def _react(self, frame: Frame) -> Reaction: ...
 
     @abstractmethod
-    def _mask(self, values: NDArray[np.int64]) -> bytes: ...
+    def _mask(self, values: NDArray[np.signedinteger]) -> memoryview: ...
 
     @abstractmethod
     def _erase(self) -> None: ...
@@ -143,8 +145,17 @@ class Site(ABC):
             raise Abort(reason, f"the coordinator ended the session ({reason.name.lower().replace('_', ' ')})")
         return frame
 
-    def _frame(self, kind: Type, step: int, body: bytes | memoryview) -> bytes:
+    def _frame(self, kind: Type, step: int, body: bytes) -> bytes:
         return wire.encode(kind, self.params.session_id, step, body)
+
+    def _vector(self, step: int, values: NDArray[np.signedinteger]) -> tuple[memoryview, Words]:
+        """Return the frame of a vector and its words, which are to be masked before the frame leaves."""
+        kind = word_type(self.params.ring_bits)
+        size = (self.params.length + wire.CHECK_WORDS) * kind.itemsize
+        frame, body = wire.open_frame(Type.MASKED, self.params.session_id, step, size)
+        words = np.frombuffer(body, dtype=kind)
+        fill_words(words, values, len(self.params.members))
+        return frame, words
 
     def _expect(self, frame: Frame, kind: Type, step: int) -> None:
         if (frame.type, frame.step) != (kind, step):

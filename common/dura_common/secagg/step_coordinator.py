@@ -44,14 +44,15 @@ class StepCoordinator(Coordinator):
         self._waiting = set(everybody)
         if not self._agreed:
             self._agreed = True
-            return Progress(self._broadcast(everybody, Type.KEYS, 0, wire.encode_items(self._keys)))
+            return Progress(self._broadcast(everybody, Type.KEYS, wire.encode_items(self._keys)))
         try:
             opened = Opened(self._step, from_words(self._sum), self.params.names)
         except Abort as abort:
             raise self._end(abort) from None
-        outgoing = self._broadcast(everybody, Type.OPENED, self._step, self._sum.data.cast("B"))
-        self._sum[:] = 0
+        outgoing = self._to(everybody, self._opened_frame)
         self._step += 1
         if self._step == self.params.first_step + self.params.steps:
             self._erase()
+        else:
+            self._begin_sum(self._step)
         return Progress(outgoing, opened)

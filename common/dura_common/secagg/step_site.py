@@ -19,7 +19,7 @@ from dura_common.secagg import keys, wire
 from dura_common.secagg.abort import Abort, Reason
 from dura_common.secagg.masks import add_masks, word_type
 from dura_common.secagg.params import Kind, SessionParameters
-from dura_common.secagg.ring import from_words, to_words
+from dura_common.secagg.ring import from_words
 from dura_common.secagg.site import Opened, Reaction, Site
 from dura_common.secagg.wire import Frame, Type
 
@@ -74,10 +74,9 @@ class StepSite(Site):
             raise Abort(Reason.NOT_AUTHENTIC, "the list of keys does not hold this site's own")
         if len(set(publics.values())) != len(publics):
             raise Abort(Reason.INCONSISTENT, "two members have the same key")
-        for index, item in found.items():
-            keys.check(self.params, KEY_USE, index, publics[index], item[wire.KEY :])
+        keys.check(self.params, KEY_USE, {index: (publics[index], item[wire.KEY :]) for index, item in found.items()})
         self._pairs = {
-            index: keys.pair_key(self._key, public, self.params, KEY_USE, *sorted((self.index, index)))
+            index: keys.pair_key(keys.agree(self._key, public), self.params, KEY_USE, *sorted((self.index, index)))
             for index, public in publics.items()
             if index != self.index
         }
@@ -85,10 +84,10 @@ class StepSite(Site):
         self._awaits = None
         return Reaction(ready=True)
 
-    def _mask(self, values: NDArray[np.int64]) -> bytes:
+    def _mask(self, values: NDArray[np.signedinteger]) -> memoryview:
         if self._awaits is not None or not self._pairs:
             raise Abort(Reason.OUT_OF_TURN, "a vector has its place once in each step, after the keys")
-        words = to_words(values, self.params.ring_bits, len(self.params.members))
+        frame, words = self._vector(self._step, values)
         context = (self._step.to_bytes(4, "big"), self._chain)
         masks = {index: keys.mask_key(pair, MASK_USE, *context) for index, pair in self._pairs.items()}
         add_masks(
@@ -97,7 +96,7 @@ class StepSite(Site):
             minus=[key for index, key in masks.items() if index < self.index],
         )
         self._awaits = Type.OPENED
-        return self._frame(Type.MASKED, self._step, words.data.cast("B"))
+        return frame
 
     def _open(self, frame: Frame) -> Reaction:
         kind = word_type(self.params.ring_bits)
@@ -105,7 +104,9 @@ class StepSite(Site):
             raise Abort(Reason.MALFORMED, "an opened sum has another length than the study's")
         total = from_words(np.frombuffer(frame.body, dtype=kind))
         opened = Opened(self._step, total, self.params.names)
-        self._chain = hashlib.sha256(self._chain + frame.body).digest()
+        chain = hashlib.sha256(self._chain)
+        chain.update(frame.body)
+        self._chain = chain.digest()
         self._awaits = None
         self._step += 1
         if self._step > self._last:

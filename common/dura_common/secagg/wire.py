@@ -58,7 +58,18 @@ class Frame:
 
 def encode(kind: Type, session: bytes, step: int, body: bytes | memoryview) -> bytes:
     """Return a frame."""
-    return b"".join((bytes([kind]), _RESERVED, step.to_bytes(4, "big"), session, body))
+    return b"".join((_header(kind, session, step), body))
+
+
+def open_frame(kind: Type, session: bytes, step: int, size: int) -> tuple[memoryview, memoryview]:
+    """Return a frame to be read and its body of ``size`` zeros to be written: a long body is made in its place."""
+    content = bytearray(HEADER + size)
+    content[:HEADER] = _header(kind, session, step)
+    return memoryview(content).toreadonly(), memoryview(content)[HEADER:]
+
+
+def _header(kind: Type, session: bytes, step: int) -> bytes:
+    return b"".join((bytes([kind]), _RESERVED, step.to_bytes(4, "big"), session))
 
 
 def decode(content: bytes | memoryview) -> Frame:

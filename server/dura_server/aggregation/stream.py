@@ -32,7 +32,7 @@ class SiteStream:
         """Tell the site that an attempt begins."""
         self._put([ToSite(begin=begin)])
 
-    def send(self, attempt: int, frame: bytes) -> None:
+    def send(self, attempt: int, frame: bytes | memoryview) -> None:
         """Send one frame; never waits."""
         self._put(_cut(frame, attempt))
 
@@ -90,6 +90,6 @@ class SiteStream:
             self.end(Reason.TOO_LATE)
 
 
-def _cut(frame: bytes, attempt: int) -> Iterator[ToSite]:
+def _cut(frame: bytes | memoryview, attempt: int) -> Iterator[ToSite]:
     for piece in pieces(frame, attempt):
         yield ToSite(piece=piece)

@@ -135,9 +135,8 @@ class RoundMachine(Coordinator):
         """Bring sealed shares of any others."""
         items = {}
         for index in self.known - missing:
-            key = keys.pair_key(
-                self.private[index][0], self.publics[: wire.KEY], self.params, SEAL_USE, index, self.own
-            )
+            secret = keys.agree(self.private[index][0], self.publics[: wire.KEY])
+            key = keys.pair_key(secret, self.params, SEAL_USE, index, self.own)
             ends = index.to_bytes(2, "big") + self.own.to_bytes(2, "big")
             items[index] = keys.seal(key, bytes(66), self.params.session_id + self.key_list + ends)
         self.shared = frozenset(items) | {self.own}

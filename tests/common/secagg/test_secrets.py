@@ -34,6 +34,7 @@ def secrets(monkeypatch: pytest.MonkeyPatch) -> set[bytes]:
 
         monkeypatch.setattr(module, name, noting)
 
+    spy(keys, "agree")
     spy(keys, "pair_key")
     spy(keys, "mask_key")
     spy(shamir, "split")
@@ -162,7 +163,7 @@ def test_nothing_secret_shows_while_a_session_goes_on(
         answers = {}
         for name, frame in progress.outgoing.items():
             reaction = sites[name].receive(frame)
-            reply = sites[name].mask(vectors(params)(name, 1)) if reaction.ready else reaction.reply
+            reply = bytes(sites[name].mask(vectors(params)(name, 1))) if reaction.ready else reaction.reply
             shown += f"{sites[name]!r} {reaction!r}"
             logging.getLogger("dura_common").debug("%s %s %r", sites[name], reaction, progress)
             frames += [frame] if reply is None else [frame, reply]

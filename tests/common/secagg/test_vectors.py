@@ -36,7 +36,7 @@ def params() -> SessionParameters:
 def agreed(params: SessionParameters, private: str, public: str) -> bytes:
     """Return what the wrapper derives from a private and a public key."""
     key = X25519PrivateKey.from_private_bytes(bytes.fromhex(private))
-    return keys.pair_key(key, bytes.fromhex(public), params, b"use", 1, 2)
+    return keys.pair_key(keys.agree(key, bytes.fromhex(public)), params, b"use", 1, 2)
 
 
 def expected(params: SessionParameters, shared: str) -> bytes:
@@ -91,7 +91,7 @@ def verify(monkeypatch: pytest.MonkeyPatch, public: str, message: str, signature
     values = {name: getattr(params, name) for name in SessionParameters.__dataclass_fields__}
     params = SessionParameters(**{**values, "members": (params.members[0], strange)})
     monkeypatch.setattr(keys, "signed_bytes", lambda *_: bytes.fromhex(message))
-    keys.check(params, b"use", 1, b"", bytes.fromhex(signature))
+    keys.check(params, b"use", {1: (b"", bytes.fromhex(signature))})
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -91,7 +92,7 @@ class Sites:
                 answers[name] = reaction.reply
             if reaction.ready:
                 step = self.params.first_step + len(self.opened[name])
-                answers[name] = site.mask(self.vector(name, step))
+                answers[name] = bytes(site.mask(self.vector(name, step)))
         return answers
 
 
@@ -100,4 +101,4 @@ def collect(coordinator: Coordinator, answers: Mapping[str, bytes]) -> Progress:
     progress = Progress()
     for name, frame in answers.items():
         progress = coordinator.receive(name, frame)
-    return progress
+    return replace(progress, outgoing={name: bytes(frame) for name, frame in progress.outgoing.items()})
