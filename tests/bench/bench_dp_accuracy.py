@@ -8,6 +8,7 @@ private and the plain model see the same patients and begin with the same parame
 from __future__ import annotations
 
 import statistics
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -144,6 +145,7 @@ def accuracy(name: str) -> Line:
         patients = people("train", range(first, first + hundreds))
         private.append(accuracy_of(trained_privately(study(setting), patients, noise, seed), unseen))
         plain.append(accuracy_of(trained_plainly(study(setting, PLAIN_MODEL), patients, seed), unseen))
+        print(f"{name}, seed {seed}: private {private[-1]:.3f}, plain {plain[-1]:.3f}", file=sys.stderr, flush=True)
     event = SampledGaussian(participation=setting.participation, noise_multiplier=noise, steps=setting.steps)
     detail = {
         "private": _spread(private),
