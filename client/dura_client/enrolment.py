@@ -67,7 +67,10 @@ def init(home: SiteHome, name: str, passphrase: bytes | None, now: datetime) -> 
     try:
         keys.create()
         card = _write_card(home, keys, name, make_request(keys.tls(), name).decode(), now)
-        text = f'# The site\'s own settings.\nname = "{name}"\ndevice = "cpu"  # or "cuda"\n'
+        text = (
+            f'# The site\'s own settings.\nname = "{name}"\ndevice = "cpu"  # or "cuda"\n'
+            "threads = 1  # cores that training takes\n"
+        )
         write_atomic(home.settings, text.encode())  # last: it marks the site as made
     except DuraError:
         shutil.rmtree(home.keys, ignore_errors=True)  # made just now and never used

@@ -6,7 +6,6 @@ guarded by a secret that is made at every start.
 
 from __future__ import annotations
 
-import os
 import secrets
 import socket
 import sys
@@ -49,7 +48,7 @@ def run_node(home: SiteHome, *, app: str = DEFAULT_APP) -> None:
     ready = secret.with_suffix(".ready")
     ready.unlink(missing_ok=True)
     environment = flower_environment(
-        private_folder(home.path / "flower"), DURA_SITE_HOME=str(home.path.resolve()), **_threads()
+        private_folder(home.path / "flower"), DURA_SITE_HOME=str(home.path.resolve()), **_threads(settings.threads)
     )
     address = f"127.0.0.1:{port}"
     with SiteKeys(home).node_file() as (key_path, descriptor):
@@ -77,14 +76,13 @@ def run_node(home: SiteHome, *, app: str = DEFAULT_APP) -> None:
         Supervisor([runner, supernode], run).run()  # both import for seconds: side by side, ready when both are
 
 
-def _threads() -> dict[str, str]:
-    """Return how the runner computes: on one core unless the operator says otherwise, and idle while it waits.
+def _threads(count: int) -> dict[str, str]:
+    """Return how the runner computes: on so many cores, and idle while it waits.
 
     Several OpenMP threads spin by default when they wait for each other; with two of them, on a machine that had other
     work, a step of training then took fourteen times as long.
     """
-    chosen = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    return {name: os.environ.get(name, value) for name, value in chosen.items()}
+    return {"OMP_NUM_THREADS": str(count), "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def _check_certificates(home: SiteHome) -> None:

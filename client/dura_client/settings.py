@@ -19,6 +19,8 @@ class SiteSettings(Frozen):
     name: SiteName
     device: Literal["cpu", "cuda"] = "cpu"
     """Where models train."""
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Cores of the CPU that training takes; a hospital's machine may have other work."""
     runtime_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Loopback port between SuperNode and runner; 0 takes a free one at every start."""
     ledger_url: str | None = None

@@ -145,7 +145,8 @@ def accuracy(name: str) -> Line:
         patients = people("train", range(first, first + hundreds))
         private.append(accuracy_of(trained_privately(study(setting), patients, noise, seed), unseen))
         plain.append(accuracy_of(trained_plainly(study(setting, PLAIN_MODEL), patients, seed), unseen))
-        print(f"{name}, seed {seed}: private {private[-1]:.3f}, plain {plain[-1]:.3f}", file=sys.stderr, flush=True)
+        so_far = f"{name}, seed {seed}: private {private[-1]:.3f}, plain {plain[-1]:.3f}"
+        print(so_far, file=sys.stderr, flush=True)  # noqa: T201  # a script's output; a seed takes minutes
     event = SampledGaussian(participation=setting.participation, noise_multiplier=noise, steps=setting.steps)
     detail = {
         "private": _spread(private),

@@ -1,7 +1,7 @@
 """One gradient per patient, in one of two ways that give the same numbers.
 
-- One ordinary backward pass per patient: every layer works, and only one patient's activations are in memory. For
-  convolutions on several windows this is also the fastest way.
+- One ordinary backward pass per patient: every layer works, and only the activations of as many patients as there are
+  threads are in memory. For convolutions on several windows this is also the fastest way.
 - ``torch.func.vmap`` over many patients at once, where a single patient is too little work for a pass: patients with
   one window (a connectome), and recurrent networks, whose time is spent on stepping.
 
@@ -11,6 +11,7 @@ docs/decisions/0008-patient-gradients.md has the measurements behind the choice.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import torch
@@ -44,14 +45,14 @@ def patient_gradients(network: nn.Module, loss: Loss, batches: Iterable[Batch]) 
     memory, whatever comes in.
     """
     at_once = patients_at_once(network)
-    alone: list[list[Tensor]] = []
+    alone: list[Batch] = []
     together: dict[torch.Size, list[Batch]] = {}  # by shape: only equal windows can be stacked
     for batch in batches:
         shape = batch[0].shape
         if not worth_vectorising(network, len(batch[1])):
-            alone.append(by_backward(network, loss, batch))
-            if len(alone) == at_once:
-                yield _stacked(alone)
+            alone.append(batch)
+            if len(alone) == at_once or len(alone) * shape[0] >= MOST_WINDOWS:
+                yield by_backward(network, loss, alone)
                 alone = []
             continue
         group = together.setdefault(shape, [])
@@ -59,7 +60,7 @@ def patient_gradients(network: nn.Module, loss: Loss, batches: Iterable[Batch]) 
         if len(group) == min(at_once, max(1, MOST_WINDOWS // shape[0])):
             yield by_vmap(network, loss, together.pop(shape))
     if alone:
-        yield _stacked(alone)
+        yield by_backward(network, loss, alone)
     for group in together.values():
         yield by_vmap(network, loss, group)
 
@@ -72,8 +73,24 @@ def worth_vectorising(network: nn.Module, windows: int) -> bool:
     return bool(recurrent) or windows == 1
 
 
-def by_backward(network: nn.Module, loss: Loss, batch: Batch) -> list[Tensor]:
-    """Return one patient's gradient, one tensor per parameter, by an ordinary backward pass."""
+def by_backward(network: nn.Module, loss: Loss, batches: Sequence[Batch]) -> list[Tensor]:
+    """Return the patients' gradients by an ordinary backward pass each.
+
+    Patients share the cores of a CPU: a pass of one patient is too little work to be shared.
+    """
+    threads = min(torch.get_num_threads(), len(batches))
+    if threads == 1 or batches[0][0].device.type != "cpu":
+        return _stacked([_gradient(network, loss, batch) for batch in batches])
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # of this and of every new thread
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            return _stacked(list(pool.map(lambda batch: _gradient(network, loss, batch), batches)))
+    finally:
+        torch.set_num_threads(before)
+
+
+def _gradient(network: nn.Module, loss: Loss, batch: Batch) -> list[Tensor]:
     windows, labels = batch
     mean = loss(network(windows), labels)
     return list(torch.autograd.grad(mean, list(network.parameters()), materialize_grads=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -145,12 +147,50 @@ def test_both_ways_give_the_same_gradients(model: Model, windows: int) -> None:
     rng = torch.Generator().manual_seed(1)
     labels = torch.arange(windows) % 2
     batches = [(torch.randn(windows, 3, 64, generator=rng), (labels + index) % 2) for index in range(5)]
-    slow = [torch.stack(g) for g in zip(*(by_backward(network, loss, b) for b in batches), strict=True)]
+    slow = by_backward(network, loss, batches)
     for one, other in zip(slow, by_vmap(network, loss, batches), strict=True):
         assert torch.allclose(one, other, atol=1e-5)
     stacks = list(patient_gradients(network, loss, batches))
     assert sum(len(stack[0]) for stack in stacks) == 5
     assert torch.allclose(torch.cat([stack[-1] for stack in stacks]).sum(0), slow[-1].sum(0), atol=1e-5)
+
+
+@pytest.mark.parametrize("model", SMALL, ids=lambda model: model.name)
+def test_sharing_the_cores_changes_no_gradient(model: Model) -> None:
+    """Patients side by side on several threads have the gradients that they have one after the other, in order."""
+    network = build(model, channels=3, samples=64, classes=2, sampling_rate=64, seed=3).eval()
+    loss = loss_of(study({"rounds": 1, "steps_per_round": 1, "learning_rate": 0.1}).training)
+    rng = torch.Generator().manual_seed(1)
+    batches = [(torch.randn(4, 3, 64, generator=rng), torch.arange(4) % 2) for _ in range(9)]
+    with threads(1):
+        alone = by_backward(network, loss, batches)
+    with threads(3):
+        shared = by_backward(network, loss, batches)
+        assert torch.get_num_threads() == 3
+    for one, other in zip(alone, shared, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_a_pass_that_fails_leaves_the_threads_as_they_were() -> None:
+    """An error in one patient's pass comes out, and later work has its threads again."""
+    network = build(LinearModel(name="linear"), channels=1, samples=FEATURES, classes=2, sampling_rate=64, seed=1)
+    loss = loss_of(study({"engine": "one-sum"}).training)
+    wrong = [(torch.ones(1, 1, FEATURES + 1), torch.zeros(1, dtype=torch.int64)) for _ in range(4)]
+    with threads(2):
+        with pytest.raises(RuntimeError):
+            by_backward(network, loss, wrong)
+        assert torch.get_num_threads() == 2
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Give torch that many threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_torchs_own_recurrent_layers_train_patient_by_patient() -> None:
