@@ -5,8 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -141,6 +141,10 @@ class MemoryReplies:
         """Count refusals so far."""
         return sum(isinstance(f.result(), Refusal) for f in self.futures.values() if f.done())
 
-    def collect(self, seconds: float) -> dict[str, Reply | None]:
-        """Wait for all."""
-        return {name: decode_reply(encode(future.result(seconds))) for name, future in self.futures.items()}
+    def collect(self, seconds: float, *, but: Collection[str] = ()) -> dict[str, Reply | None]:
+        """Wait for all but some."""
+        wait([future for name, future in self.futures.items() if name not in but], timeout=seconds)
+        return {
+            name: decode_reply(encode(future.result())) if future.done() else None
+            for name, future in self.futures.items()
+        }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from flwr.app import Context
@@ -77,9 +77,9 @@ class FlowerReplies:
         )
         return failed + len(self._names) - len(self._nodes)
 
-    def collect(self, seconds: float) -> Mapping[str, Reply | None]:
-        """Wait for what is missing, at most so long."""
-        self._pending.wait(seconds)
+    def collect(self, seconds: float, *, but: Collection[str] = ()) -> Mapping[str, Reply | None]:
+        """Wait for what is missing, at most so long, and not at all for ``but``."""
+        self._pending.wait(seconds, but={self._nodes[name] for name in but if name in self._nodes})
         return {name: _decode(name, self._pending.replies.get(self._nodes.get(name, -1))) for name in self._names}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
@@ -69,10 +69,10 @@ class Pending:
                 self.replies[node] = reply.content
         return not self._waiting
 
-    def wait(self, seconds: float) -> None:
-        """Wait for what is missing, at most so long."""
+    def wait(self, seconds: float, *, but: Collection[int] = ()) -> None:
+        """Wait for what is missing, at most so long, and not at all for the nodes ``but``."""
         deadline = time.monotonic() + seconds
-        while not self.poll() and time.monotonic() < deadline:
+        while not self.poll() and not set(self._waiting.values()) <= set(but) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
 
 

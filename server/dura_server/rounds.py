@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -81,8 +81,8 @@ class Replies(Protocol):
         """Return how many sites have refused or failed so far: their vectors will not come."""
         ...
 
-    def collect(self, seconds: float) -> Mapping[str, Reply | None]:
-        """Wait for what is missing, at most so long; None for a site that is out of reach or too late."""
+    def collect(self, seconds: float, *, but: Collection[str] = ()) -> Mapping[str, Reply | None]:
+        """Wait for what is missing, at most so long, and not at all for ``but``; None where nothing came."""
         ...
 
 
@@ -129,6 +129,8 @@ def _model(study: Study) -> nn.Module:
 QUERY_SECONDS = 120.0
 GRACE_SECONDS = 20.0
 """How long a site may take to say that a session is over, or that it is back."""
+LEAVING_SECONDS = 5.0
+"""How long a site that is lost may take to say why: if it refused, its answer is on the way."""
 REJOIN_SECONDS = 300.0
 """How long a run waits for sites that are needed and gone."""
 POLL_SECONDS = 2.0
@@ -280,7 +282,8 @@ class Rounds:
 
     def _leave_out(self, lost: Lost, request: SumRound, replies: Replies) -> None:
         """Note who was lost; they are asked again before the next request."""
-        answers = replies.collect(GRACE_SECONDS)
+        replies.collect(LEAVING_SECONDS)
+        answers = replies.collect(GRACE_SECONDS, but=lost.gone)
         standing = dict(self._stored.read_state().sites)
         fine = {
             name
