@@ -70,7 +70,7 @@ class _Meeting:
                     continue
                 progress = coordinator.lost(name) if frame is None else coordinator.receive(name, frame)
                 for receiver, outgoing in progress.outgoing.items():
-                    self.down[receiver].put(outgoing)
+                    self.down[receiver].put(bytes(outgoing))
                 if progress.opened is not None:
                     yield progress.opened
         except Abort as abort:
@@ -109,7 +109,7 @@ class SiteWay:
                 if self.hub.killed.pop((self.name, step), None):
                     meeting.up.put((self.name, None))
                     raise HostError("this site was lost")
-                meeting.up.put((self.name, site.mask(vector)))
+                meeting.up.put((self.name, bytes(site.mask(vector))))
 
 
 @dataclass
