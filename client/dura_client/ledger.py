@@ -12,12 +12,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, cast
 
+from dura_client.ledger_answers import (
+    Entry,
+    Head,
+    PatientInStudy,
+    Purpose,
+    StudySpending,
+    entries_of,
+    history_of,
+    state_of,
+    studies_of,
+)
 from dura_client.ledger_book import Book, spending_of
 from dura_client.ledger_schema import Content, Release, withdrawal
 from dura_client.ledger_store import LedgerStore
@@ -26,8 +35,6 @@ from dura_common.errors import BudgetError, StateError, TrustError
 from dura_common.privacy import Event, event_from_json, event_to_json
 from dura_common.privacy.accounting import epsilon_of_mechanisms
 
-Kind = Literal["reserve", "settle", "refund", "withdraw"]
-Purpose = Literal["train", "evaluate"]
 _KEY = re.compile(r"[0-9a-f]{64}")
 
 
@@ -37,69 +44,6 @@ class RepeatedRound(StateError):  # named after what happened, as the refusal re
 
 class WithdrawnPatient(StateError):
     """The cohort holds a patient who takes part in nothing any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One row of the ledger; a withdrawal has no study, round, purpose and event."""
-
-    id: int
-    kind: Kind
-    study: str | None
-    round: int | None
-    purpose: Purpose | None
-    repeat: int | None
-    """0 for the round; from 1 on, a draw that was made again after a loss."""
-    patients: int
-    """Size of the cohort; for the site's own eyes."""
-    event: Event | None
-    """None in a study without noise."""
-    time: datetime
-    hash: str
-
-
-@dataclass(frozen=True, slots=True)
-class StudySpending:
-    """What one study has taken so far."""
-
-    study: str
-    releases: int
-    """Reserved and not refunded."""
-    unfinished: int
-    """Reserved and never settled, now or for ever; counted as spent."""
-    refunded: int
-    unaccounted: int
-    """Releases without noise (public data)."""
-    epsilon: float | None
-    """Of the patient who spent most in this study; None if it added no noise at all, which has no epsilon."""
-
-    @property
-    def state(self) -> str:
-        """``settled``, or ``unfinished`` while a reservation is open."""
-        return "unfinished" if self.unfinished else "settled"
-
-
-@dataclass(frozen=True, slots=True)
-class PatientInStudy:
-    """What one study did with one patient."""
-
-    study: str
-    train: tuple[int, ...]
-    """Rounds for which the patient could be drawn."""
-    evaluate: tuple[int, ...]
-    """Rounds after which the patient was scored."""
-    released: int | None
-    """Last training round with the patient that was settled: a model with these contributions left the site."""
-    epsilon: float | None
-    """What the study cost the patient; None without noise."""
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The end of the chain: enough to recognise later that nothing before it was lost."""
-
-    entries: int
-    hash: str
 
 
 class Ledger:
@@ -265,7 +209,7 @@ class Ledger:
             TrustError: the ledger was tampered with.
         """
         with self._store.reading() as book:
-            return _history(book, patient, delta)
+            return history_of(book, patient, delta)
 
     def spent(self, delta: float, study: str | None = None) -> float:
         """Return epsilon of the patient who spent most, over all studies or over one.
@@ -318,23 +262,7 @@ class Ledger:
             TrustError: the ledger was tampered with.
         """
         with self._store.reading() as book:
-            reserved = [row for row in book.rows if row.kind == "reserve"]
-            result = []
-            for study in dict.fromkeys(row.release.study for row in reserved):
-                rows = [row for row in reserved if row.study == study]
-                states = [_state(book, row) for row in rows]
-                kept = [row for row, state in zip(rows, states, strict=True) if state != "refund"]
-                result.append(
-                    StudySpending(
-                        study=study,
-                        releases=len(kept),
-                        unfinished=states.count("reserve"),
-                        refunded=states.count("refund"),
-                        unaccounted=sum(row.event is None for row in kept),
-                        epsilon=book.most(delta, study) if any(row.event for row in rows) else None,
-                    )
-                )
-            return tuple(result)
+            return studies_of(book, delta)
 
     def entries(self) -> tuple[Entry, ...]:
         """Return all rows in order.
@@ -343,21 +271,7 @@ class Ledger:
             TrustError: the ledger was tampered with.
         """
         with self._store.reading() as book:
-            return tuple(
-                Entry(
-                    id=number,
-                    kind=cast("Kind", row.kind),
-                    study=row.study,
-                    round=row.round,
-                    purpose=cast("Purpose | None", row.purpose),
-                    repeat=row.repeat,
-                    patients=book.sizes[row.cohort],
-                    event=None if row.event is None else event_from_json(row.event),
-                    time=datetime.fromisoformat(row.time),
-                    hash=book.hashes[number - 1],
-                )
-                for number, row in enumerate(book.rows, start=1)
-            )
+            return entries_of(book)
 
     def last_delta(self) -> float | None:
         """Return the delta of the last reservation, for lack of a policy; None without one."""
@@ -387,19 +301,13 @@ class Ledger:
         return self._clock().astimezone(UTC).isoformat(timespec="seconds")
 
 
-def _state(book: Book, reserved: Content) -> str:
-    """Return the kind of the last row of a reservation."""
-    last = book.last[reserved.release]
-    return last.kind if last.attempt == reserved.attempt else "refund"  # only after a refund there is another attempt
-
-
 def _open(book: Book, entry: int) -> Content:
     """Return a reservation that is neither settled nor refunded."""
     if not 1 <= entry <= len(book.rows) or book.rows[entry - 1].kind != "reserve":
         raise StateError(f"the ledger has no reservation {entry}")
     reserved = book.rows[entry - 1]
-    if _state(book, reserved) != "reserve":
-        raise StateError(f"reservation {entry} is closed already ({_state(book, reserved)})")
+    if state_of(book, reserved) != "reserve":
+        raise StateError(f"reservation {entry} is closed already ({state_of(book, reserved)})")
     return reserved
 
 
@@ -417,31 +325,6 @@ def _apart(
         for number in role:
             total.update(listed[number][1])
         yield tuple(patient for patient, theirs in roles.items() if theirs == role), total
-
-
-def _history(book: Book, patient: str, delta: float) -> tuple[PatientInStudy, ...]:
-    cohorts = book.cohorts_with(patient)
-    rows = [row for row in book.rows if row.kind == "reserve" and row.cohort in cohorts]
-    kept = [row for row in rows if _state(book, row) != "refund"]
-    result = []
-    for study in dict.fromkeys(row.release.study for row in kept):
-        mine = [row for row in kept if row.study == study]
-        rounds = {
-            purpose: tuple(sorted({row.release.round for row in mine if row.purpose == purpose}))
-            for purpose in ("train", "evaluate")
-        }
-        settled = [row.release.round for row in mine if row.purpose == "train" and _state(book, row) == "settle"]
-        priced = any(row.event for row in mine)
-        result.append(
-            PatientInStudy(
-                study=study,
-                train=rounds["train"],
-                evaluate=rounds["evaluate"],
-                released=max(settled, default=None),
-                epsilon=epsilon_of_mechanisms(book.spending(patient, study), delta) if priced else None,
-            )
-        )
-    return tuple(result)
 
 
 def _check_order(book: Book) -> None:

@@ -16,7 +16,7 @@ from dura_client.data.prepare import pseudonym
 from dura_client.data.registry import load_dataset
 from dura_client.home import SiteHome
 from dura_client.keys import SiteKeys
-from dura_client.ledger import PatientInStudy
+from dura_client.ledger_answers import PatientInStudy
 from dura_client.offers import name_of
 from dura_client.policy import load_policy
 from dura_client.site_ledger import site_ledger

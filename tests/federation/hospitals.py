@@ -19,7 +19,8 @@ from dura_client.data.prepare import pseudonym
 from dura_client.data.registry import DataSet, register
 from dura_client.data.simulate import TASK, simulate
 from dura_client.keys import SiteKeys
-from dura_client.ledger import Entry, Ledger
+from dura_client.ledger import Ledger
+from dura_client.ledger_answers import Entry
 from dura_client.policy import write_policy
 from dura_common.messages import Offer
 from dura_common.policy import Policy

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from dura_client.forecast import Forecast, Question
-    from dura_client.ledger import StudySpending
+    from dura_client.ledger_answers import StudySpending
 
 app = typer.Typer(no_args_is_help=True)
 
