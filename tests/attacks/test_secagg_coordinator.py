@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from tests.common.secagg.world import POOL, Sites, collect, session, vectors
+from tests.common.secagg.world import POOL, Sites, collect, session, to_words, vectors
 
 from dura_common.secagg import (
     Abort,
@@ -37,7 +37,7 @@ from dura_common.secagg import (
 )
 from dura_common.secagg.masks import add_masks
 from dura_common.secagg.params import MIN_MEMBERS
-from dura_common.secagg.ring import from_words, to_words
+from dura_common.secagg.ring import from_words
 from dura_common.secagg.round_site import CONFIRM_USE, MASK_USE, SEAL_USE, RoundSite, transcript
 from dura_common.secagg.round_site import KEY_USE as ROUND_KEY_USE
 from dura_common.secagg.step_site import KEY_USE as STEP_KEY_USE

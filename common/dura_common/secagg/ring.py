@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dura_common.secagg.abort import Abort, Reason
-from dura_common.secagg.masks import Words, word_type
+from dura_common.secagg.masks import Words
 from dura_common.secagg.parallel import in_parts
 from dura_common.secagg.wire import CHECK_WORDS
 
@@ -47,17 +47,6 @@ def fill_words(words: Words, values: NDArray[np.signedinteger], members: int) ->
         raise Abort(Reason.OUT_OF_RANGE, f"a value does not fit a ring of {ring_bits} bits for {members} sites")
     np.copyto(words[:-CHECK_WORDS], values, casting="unsafe")
     words[-CHECK_WORDS:] = _checks(words[:-CHECK_WORDS])
-
-
-def to_words(values: NDArray[np.signedinteger], ring_bits: int, members: int) -> Words:
-    """Return a vector (length,) as words (length + check words,).
-
-    Raises:
-        Abort: as for :func:`fill_words`.
-    """
-    words = np.empty(values.size + CHECK_WORDS, dtype=word_type(ring_bits))
-    fill_words(words, values, members)
-    return words
 
 
 def from_words(words: Words) -> NDArray[np.int64]:
@@ -134,7 +123,7 @@ class FixedPoint:
                     squares[at // _BLOCK] = np.add.reduce(part)
 
         in_parts(square, values.size, _BLOCK, _PART)
-        total = math.fsum(squares) if np.isfinite(squares).all() else math.inf
+        total = math.fsum(squares) if math.isfinite(sum(squares.tolist())) else math.inf
         if not math.isfinite(total) and not np.isfinite(values).all():
             raise Abort(Reason.OUT_OF_RANGE, "a vector holds a value that is not a finite number")
         length = math.sqrt(total)

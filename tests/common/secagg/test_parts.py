@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from tests.common.secagg.reference import keystream
-from tests.common.secagg.world import session
+from tests.common.secagg.world import session, to_words
 
 from dura_common.secagg import (
     Abort,
@@ -32,7 +32,7 @@ from dura_common.secagg import (
     wire,
 )
 from dura_common.secagg.masks import PART, PIECE, add_masks, word_type
-from dura_common.secagg.ring import from_words, to_words
+from dura_common.secagg.ring import from_words
 
 KEYS = [bytes([number]) * 32 for number in range(5)]
 FRAME = st.builds(
@@ -179,6 +179,9 @@ class TestNumbers:
     def test_huge_numbers_do_not_overflow(self) -> None:
         """A vector whose squares overflow has no usable direction: zero is sent, nothing beyond the norm."""
         assert not FixedPoint(1.0, 32, 3).encode(np.array([1e300, 1.0])).any()
+        assert not FixedPoint(1.0, 32, 3).encode(np.full(200_000, 4e151)).any(), (
+            "each block's sum is finite, all are not"
+        )
 
     def test_a_ring_that_is_too_small_is_refused(self) -> None:
         """A norm that leaves no whole number is a mistake of the study."""

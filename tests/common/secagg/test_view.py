@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
-from tests.common.secagg.world import Sites, collect, session, simulation, vectors
+from tests.common.secagg.world import Sites, collect, session, simulation, to_words, vectors
 
 from dura_common.secagg import Kind, SessionParameters, keys, largest_value, open_coordinator, shamir, wire
 from dura_common.secagg.masks import add_masks, word_type
-from dura_common.secagg.ring import to_words
 from dura_common.secagg.round_site import SELF_USE
 from dura_common.secagg.wire import Type
 

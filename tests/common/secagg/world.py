@@ -9,7 +9,9 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
-from dura_common.secagg import Coordinator, Kind, Opened, Progress, SessionParameters, open_site, sim
+from dura_common.secagg import Coordinator, Kind, Opened, Progress, SessionParameters, open_site, sim, wire
+from dura_common.secagg.masks import Words, word_type
+from dura_common.secagg.ring import fill_words
 
 Vectors = Callable[[str, int], NDArray[np.int64]]
 POOL = sim.identities(100)
@@ -94,6 +96,13 @@ class Sites:
                 step = self.params.first_step + len(self.opened[name])
                 answers[name] = bytes(site.mask(self.vector(name, step)))
         return answers
+
+
+def to_words(values: NDArray[np.int64], ring_bits: int, members: int) -> Words:
+    """Return a vector (length,) as words (length + check words,), not masked."""
+    words = np.empty(values.size + wire.CHECK_WORDS, dtype=word_type(ring_bits))
+    fill_words(words, values, members)
+    return words
 
 
 def collect(coordinator: Coordinator, answers: Mapping[str, bytes]) -> Progress:
