@@ -45,7 +45,7 @@ docs: setup  ## Build the documentation, warnings are errors.
 proto: setup  ## Regenerate the wire types of the aggregation plane (after editing aggregation.proto).
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[proto]'
 	$(BIN)/python -m grpc_tools.protoc -I common --python_out=common --pyi_out=common --grpc_python_out=common \
-	  common/dura_common/proto/aggregation.proto
+	  common/dura_common/messages/proto/aggregation.proto
 
 wheel: setup  ## Build the wheel and check that it installs and starts.
 	rm -rf build/dist build/wheel-check

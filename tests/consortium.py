@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from dura_client import enrolment as site_side
-from dura_client.home import SiteHome
+from dura_client.consortium import enrolment as site_side
+from dura_client.site.home import SiteHome
 from dura_common.messages import Offer
 from dura_common.study import Study
-from dura_server import enrolment as coordinator_side
+from dura_server.consortium import enrolment as coordinator_side
 from dura_server.home import CoordinatorHome
-from dura_server.researcher import ResearcherHome, create_identity, sign_study
 from dura_server.settings import CoordinatorSettings
+from dura_server.studies.researcher import ResearcherHome, create_identity, sign_study
 
 NOW = datetime(2030, 5, 1, 12, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)

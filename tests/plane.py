@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dura_client import enrolment as at_site
-from dura_client.home import SiteHome
+from dura_client.consortium import enrolment as at_site
+from dura_client.site.home import SiteHome
 from dura_common.secagg import Kind, Member, SessionParameters, smallest_threshold
-from dura_server import enrolment as at_coordinator
-from dura_server.aggregation.client import OpenedSum, open_session
-from dura_server.aggregation.session import Timing
-from dura_server.aggregator import healthy
+from dura_server.consortium import enrolment as at_coordinator
 from dura_server.home import CoordinatorHome
+from dura_server.services.aggregator import healthy
 from dura_server.settings import CoordinatorSettings
+from dura_server.sums.client import OpenedSum, open_session
+from dura_server.sums.events import Timing
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SITES = ("east", "north", "south")
@@ -104,7 +104,7 @@ class Plane:
         """Start the service and wait until it answers."""
         with (self.root / "aggregator.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "dura_server.aggregator", str(self.coordinator.path)],
+                [sys.executable, "-m", "dura_server.services.aggregator", str(self.coordinator.path)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tests.plane import vector_of
 
-from dura_client.aggregation import Patience, Redraw, SumSession
-from dura_client.home import SiteHome
+from dura_client.site.home import SiteHome
+from dura_client.sums.session import Patience, Redraw, SumSession
 from dura_common.errors import DuraError
 from dura_common.secagg import SessionParameters
 

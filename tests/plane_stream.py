@@ -12,13 +12,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from tests.plane import Plane
 
-from dura_client.keys import SiteKeys
-from dura_common.attempts import Attempt, Series, attempt_parameters
-from dura_common.identity import load_certificate, private_pem
-from dura_common.plane import SITE_OPTIONS, bind, pieces
-from dura_common.proto.aggregation_pb2 import FromSite, Hello, ToSite
-from dura_common.proto.aggregation_pb2_grpc import AggregationStub
+from dura_client.site.keys import SiteKeys
+from dura_common.consortium.identity import load_certificate, private_pem
+from dura_common.messages.proto.aggregation_pb2 import FromSite, Hello, ToSite
+from dura_common.messages.proto.aggregation_pb2_grpc import AggregationStub
 from dura_common.secagg import SessionParameters, open_site
+from dura_common.sums.attempts import Attempt, Series, attempt_parameters
+from dura_common.sums.plane import SITE_OPTIONS, bind, pieces
 
 
 def own(plane: Plane, name: str) -> tuple[bytes, bytes]:

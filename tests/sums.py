@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from dura_client.parts import Part
-from dura_client.service import SiteService
+from dura_client.node.service import SiteService
+from dura_client.sums.ports import Part
 from dura_common.errors import HostError
 from dura_common.messages import Refusal, Reply, Request, decode_reply, encode
 from dura_common.secagg import Abort, Opened, Reason, SessionParameters, open_coordinator, open_site
-from dura_server.rounds import Lost, Vector
+from dura_server.rounds.ports import Vector
+from dura_server.sums.ports import Lost
 
 PATIENCE = 30.0
 
@@ -81,7 +82,7 @@ class _Meeting:
 
 @dataclass
 class SiteWay:
-    """One site's way into sums (see :class:`dura_client.parts.Sums`)."""
+    """One site's way into sums (see :class:`dura_client.sums.ports.Sums`)."""
 
     hub: Hub
     name: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from dura_common.transport import from_records, to_records
+from dura_common.messages.records import from_records, to_records
 
 app = ClientApp()
 SECRET_TEXT = "patient 17 has a value of 3.5"  # noqa: S105  # a text that must not travel

@@ -11,18 +11,18 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.consortium import NAMES, Consortium, contents, study
 
-from dura_client.approvals import NotAuthentic, approve, receive_offer
-from dura_client.data.registry import DataSet, register
-from dura_client.data.simulate import TASK, simulate
-from dura_client.gate import build_model
-from dura_client.parts import Part
-from dura_client.policy import write_policy
-from dura_client.service import SiteService
-from dura_common.duplicates import LENGTH
-from dura_common.envelope import payload_of, sign
-from dura_common.identity import load_private
+from dura_client.data.dataset import DataSet
+from dura_client.data.registry import register
+from dura_client.data.simulated.simulate import TASK, simulate
+from dura_client.node.service import SiteService
+from dura_client.site.policy import write_policy
+from dura_client.studies.approvals import NotAuthentic, approve, receive_offer
+from dura_client.sums.ports import Part
+from dura_common.consortium.envelope import payload_of, sign
+from dura_common.consortium.identity import load_private
 from dura_common.messages import EvaluateRound, Refusal, RefusalReason, RoundDone, encode
-from dura_common.models import to_vector
+from dura_common.models import build_model, to_vector
+from dura_common.outputs.duplicates import LENGTH
 from dura_common.policy import Policy
 from dura_common.secagg import SessionParameters
 from dura_common.study import STUDY_TYPE, Study

@@ -13,9 +13,9 @@ from tests.attacks.echo_app import SECRET_TEXT
 from tests.attacks.world import Planes, alive, children, now, processes_of, wait_until
 from tests.federation.world import Failed, dura
 
-from dura_client import enrolment
-from dura_client.home import SiteHome
-from dura_client.keys import SiteKeys
+from dura_client.consortium import enrolment
+from dura_client.site.home import SiteHome
+from dura_client.site.keys import SiteKeys
 
 pytestmark = [pytest.mark.federation, pytest.mark.timeout(600)]
 

@@ -29,15 +29,15 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.plane import QUICK, SITES, Plane, expected, vector_of, wait_until
 from tests.plane_stream import Stream, identity_of, own
 
-from dura_client.aggregation import Patience, SumFailed, SumSession
+from dura_client.sums.session import Patience, SumFailed, SumSession
+from dura_common.consortium.identity import load_certificate, load_private, make_authority, private_pem, site_uri
 from dura_common.errors import DuraError, TrustError
-from dura_common.identity import load_certificate, load_private, make_authority, private_pem, site_uri
-from dura_common.plane import HELLO_BYTES, MESSAGE_BYTES, PIECE_BYTES
-from dura_common.proto.aggregation_pb2 import Begin, FromSite, Hello, Leave, Piece, Reason
-from dura_common.proto.aggregation_pb2_grpc import AggregationStub
+from dura_common.messages.proto.aggregation_pb2 import Begin, FromSite, Hello, Leave, Piece, Reason
+from dura_common.messages.proto.aggregation_pb2_grpc import AggregationStub
 from dura_common.secagg import SessionParameters
-from dura_server import enrolment as at_coordinator
-from dura_server.aggregation.client import open_session
+from dura_common.sums.plane import HELLO_BYTES, MESSAGE_BYTES, PIECE_BYTES
+from dura_server.consortium import enrolment as at_coordinator
+from dura_server.sums.client import open_session
 
 NOW = datetime.now(UTC)
 
@@ -486,7 +486,7 @@ def test_two_services_never_share_the_port(plane: Plane) -> None:
     other = Plane(plane.root / "other", port=plane.port)
     other.root.mkdir()
     other.make()
-    command = [sys.executable, "-m", "dura_server.aggregator", str(other.coordinator.path)]
+    command = [sys.executable, "-m", "dura_server.services.aggregator", str(other.coordinator.path)]
     ended = subprocess.run(command, capture_output=True, timeout=60, check=False)
     assert ended.returncode != 0
     assert b"cannot be used" in ended.stderr

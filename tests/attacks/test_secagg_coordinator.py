@@ -35,7 +35,7 @@ from dura_common.secagg import (
     open_site,
     wire,
 )
-from dura_common.secagg.masks import add_masks
+from dura_common.secagg.arithmetic.masks import add_masks
 from dura_common.secagg.params import MIN_MEMBERS
 from dura_common.secagg.ring import from_words
 from dura_common.secagg.round_site import CONFIRM_USE, MASK_USE, SEAL_USE, RoundSite, transcript

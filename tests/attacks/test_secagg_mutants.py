@@ -28,7 +28,7 @@ import dura_common.secagg
 PACKAGE = "dura_common.secagg"
 SOURCES = Path(dura_common.secagg.__file__).parent
 ATTACKS = "tests.attacks.test_secagg_coordinator"
-FRESH = (PACKAGE, "tests.common.secagg.world", ATTACKS)
+FRESH = (PACKAGE, "tests.support.secagg_sim", "tests.common.secagg.world", ATTACKS)
 """What is imported afresh for each mutant."""
 
 
@@ -598,6 +598,18 @@ def compiled(source: str, path: str) -> CodeType:
     return compile(source, path, "exec")
 
 
+def _hang(name: str, module: ModuleType | None) -> None:
+    """Set or remove the attribute of the package above that importing a module sets."""
+    package, _, leaf = name.rpartition(".")
+    above = sys.modules.get(package)
+    if above is None:
+        return
+    if module is not None:
+        setattr(above, leaf, module)
+    elif hasattr(above, leaf):
+        delattr(above, leaf)
+
+
 @contextmanager
 def mutated(mutant: Mutant | None) -> Iterator[ModuleType]:
     """Import the package with a mutant, and the attacks on it; afterwards everything is as before."""
@@ -626,15 +638,20 @@ def mutated(mutant: Mutant | None) -> Iterator[ModuleType]:
                 )
             if not fullname.startswith(PACKAGE + "."):
                 return None
-            file = SOURCES / f"{fullname.rpartition('.')[2]}.py"
-            return importlib.util.spec_from_file_location(fullname, file, loader=Loader(fullname, str(file)))
+            place = SOURCES.joinpath(*fullname.removeprefix(PACKAGE + ".").split("."))
+            file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+            inside = [str(place)] if place.is_dir() else None
+            return importlib.util.spec_from_file_location(
+                fullname, file, loader=Loader(fullname, str(file)), submodule_search_locations=inside
+            )
 
     def ours() -> list[str]:
         return [name for name in sys.modules if name in FRESH or name.startswith(PACKAGE + ".")]
 
     finder = Finder()
     before = {name: sys.modules.pop(name) for name in ours()}
-    parent = sys.modules["dura_common"]
+    for name in before:
+        _hang(name, None)
     sys.meta_path.insert(0, finder)
     try:
         yield importlib.import_module(ATTACKS)
@@ -643,7 +660,8 @@ def mutated(mutant: Mutant | None) -> Iterator[ModuleType]:
         for name in ours():
             del sys.modules[name]
         sys.modules.update(before)
-        parent.secagg = before[PACKAGE]  # type: ignore[attr-defined]  # the attribute that importing sets
+        for name, module in before.items():
+            _hang(name, module)
 
 
 def test_attacks_fail_against_the_real_sites() -> None:

@@ -18,12 +18,12 @@ from typing import Any
 
 from tests.federation.world import dura, free_port
 
-from dura_client import enrolment as at_site
-from dura_client.home import SiteHome
-from dura_client.policy import write_policy
+from dura_client.consortium import enrolment as at_site
+from dura_client.site.home import SiteHome
+from dura_client.site.policy import write_policy
 from dura_common.policy import Policy
 from dura_common.runtime.running import status
-from dura_server import enrolment as at_coordinator
+from dura_server.consortium import enrolment as at_coordinator
 from dura_server.home import CoordinatorHome
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -52,8 +52,8 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from flwr.serverapp import ServerApp
 
-from dura_common.transport import from_records, to_records
-from dura_server.exchange import exchange, nodes_by_key
+from dura_common.messages.records import from_records, to_records
+from dura_server.rounds.exchange import exchange, nodes_by_key
 
 KEYS = {keys!r}
 app = ServerApp()
@@ -169,7 +169,8 @@ class Planes:
         """Start a site whose runner serves the echo app of the tests."""
         home = self.site(name)
         script = (
-            "from pathlib import Path; from dura_client.home import SiteHome; from dura_client.node import run_node; "
+            "from pathlib import Path; from dura_client.site.home import SiteHome; "
+            "from dura_client.node.process import run_node; "
             f"run_node(SiteHome(Path({str(home.path)!r})), app={ECHO_APP!r})"
         )
         self.started[name] = subprocess.Popen(
@@ -183,7 +184,7 @@ class Planes:
         self,
         probe: str,
         *,
-        client_app: str = "dura_client.app:app",
+        client_app: str = "dura_client.node.app:app",
         files: Mapping[str, str] | None = None,
         pyproject: str = PYPROJECT,
     ) -> Any:
@@ -193,7 +194,7 @@ class Planes:
         from flwr.proto.control_pb2 import StartRunRequest
         from flwr.supercore.fab import Fab
 
-        from dura_server.superlink import control, run_status
+        from dura_server.services.superlink import control, run_status
 
         self.runs += 1
         folder, out = self.root / f"bundle-{self.runs}", self.root / f"result-{self.runs}.json"

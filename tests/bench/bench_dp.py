@@ -25,10 +25,10 @@ from torch import nn
 from dura_client.training.engine import PatientEngine
 from dura_client.training.optimiser import add_noise
 from dura_client.training.patient import TrainingPatient
-from dura_common.model_schema import EEGNetModel, Model, RecurrentModel, ShallowConvNetModel
 from dura_common.models import build
 from dura_common.models.shallow import ShallowConvNet
 from dura_common.study import Study
+from dura_common.study.models import EEGNetModel, Model, RecurrentModel, ShallowConvNetModel
 
 THREADS = 2
 PATIENTS = 16

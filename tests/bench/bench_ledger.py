@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from tests.bench.line import Line
 
-from dura_client import ledger_store
-from dura_client.ledger import Ledger
-from dura_client.ledger_schema import COHORTS, ENTRIES, Content, cohort_digest, cohort_text, row_hash
+from dura_client.ledger import store as ledger_store
+from dura_client.ledger.ledger import Ledger
+from dura_client.ledger.rows import COHORTS, ENTRIES, Content, cohort_digest, cohort_text, row_hash
 from dura_common.privacy import Gaussian, SampledGaussian, epsilon_of, event_to_json
 from dura_common.privacy.accounting import _epsilon
 from dura_common.privacy.loss import _side_of

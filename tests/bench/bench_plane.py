@@ -26,8 +26,8 @@ from tests.plane import REPOSITORY, Plane, wait_until
 from tests.relays import Relay
 
 from dura_common.secagg import Kind, SessionParameters
-from dura_server.aggregation.client import RunningSession, SessionFailed, open_session
-from dura_server.aggregation.session import Timing
+from dura_server.sums.client import RunningSession, SessionFailed, open_session
+from dura_server.sums.events import Timing
 
 STEPS = 300
 ROUND_SUMS = 60

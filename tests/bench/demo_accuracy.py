@@ -22,19 +22,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from dura_client.data.dataset import DataSet
 from dura_client.data.prepare import prepare
-from dura_client.data.registry import DataSet
-from dura_client.data.simulate import HOSPITALS, simulate
-from dura_client.gate import build_model
+from dura_client.data.simulated.simulate import HOSPITALS, simulate
 from dura_client.training.engine import train_round
 from dura_client.training.evaluation import score
 from dura_client.training.patient import TrainingPatient
 from dura_client.training.split import held_out
-from dura_common.models import load_vector, to_vector
+from dura_common.models import build_model, load_vector, to_vector
 from dura_common.privacy.plan import plan_of
 from dura_common.study import Study, parse_study
-from dura_server.demo import CODES, WRONG_UNITS
-from dura_server.template import study_toml
+from dura_server.demo.demo import CODES, WRONG_UNITS
+from dura_server.studies.template import study_toml
 
 PATIENTS = 40
 TRIALS = 40

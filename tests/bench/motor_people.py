@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from dura_client.data.hospitals import HOSPITALS
+from dura_client.data.dataset import DataSet
 from dura_client.data.prepare import prepare
-from dura_client.data.registry import DataSet
-from dura_client.data.simulate import simulate
+from dura_client.data.simulated.hospitals import HOSPITALS
+from dura_client.data.simulated.simulate import simulate
 from dura_client.training.patient import TrainingPatient
 from dura_common.study import DataContract
-from dura_server.demo import CODES, WRONG_UNITS
+from dura_server.demo.demo import CODES, WRONG_UNITS
 
 CHUNK = 25
 TRIALS = 32

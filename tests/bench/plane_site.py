@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dura_client.aggregation import SumSession
-from dura_client.home import SiteHome
+from dura_client.site.home import SiteHome
+from dura_client.sums.session import SumSession
 from dura_common.secagg import SessionParameters
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dura_client.ledger import Ledger
+from dura_client.ledger.ledger import Ledger
 from dura_common.privacy import Event, Gaussian, SampledGaussian
 
 DELTA = 1e-3
@@ -60,7 +60,7 @@ import os, resource, signal, sys
 from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
-from dura_client.ledger import Ledger
+from dura_client.ledger.ledger import Ledger
 from dura_common.errors import HostError
 
 COHORT = [f"{number:064x}" for number in range(20)]

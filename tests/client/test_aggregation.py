@@ -19,19 +19,19 @@ from tests.plane import QUICK, SITES, Plane, expected, vector_of, wait_until
 from tests.plane_stream import identity_of
 from tests.relays import ConnectProxy, Relay
 
-from dura_client import enrolment
-from dura_client.aggregation import Endpoint, FreshDrawNeeded, Patience, Redraw, SumFailed, SumSession
-from dura_client.aggregation_driver import _Vector
-from dura_client.aggregation_link import Frame
-from dura_common.attempts import Attempt, LastSum, Series, attempt_parameters, encode_values
-from dura_common.envelope import canonical_json, sign
+from dura_client.consortium import enrolment
+from dura_client.sums.driver import _Vector
+from dura_client.sums.link import Frame
+from dura_client.sums.session import Endpoint, FreshDrawNeeded, Patience, Redraw, SumFailed, SumSession
+from dura_common.consortium.envelope import canonical_json, sign
+from dura_common.consortium.identity import load_private
+from dura_common.consortium.roster import ROSTER_TYPE
 from dura_common.errors import DuraError, StateError, TrustError
-from dura_common.identity import load_private
-from dura_common.plane import PIECE_BYTES, pieces
-from dura_common.proto.aggregation_pb2 import Begin, End, FromSite, Piece, Reason, ToSite
-from dura_common.roster import ROSTER_TYPE
+from dura_common.messages.proto.aggregation_pb2 import Begin, End, FromSite, Piece, Reason, ToSite
 from dura_common.secagg import Abort, Kind, SessionParameters, open_coordinator, open_site
-from dura_server.aggregation.client import open_session
+from dura_common.sums.attempts import Attempt, LastSum, Series, attempt_parameters, encode_values
+from dura_common.sums.plane import PIECE_BYTES, pieces
+from dura_server.sums.client import open_session
 
 SHORT = Patience(join=3.0, step=3.0, rejoin=1.0)
 

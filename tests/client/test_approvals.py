@@ -12,7 +12,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.consortium import LATER, NOW, Consortium, contents, study
 
-from dura_client.approvals import (
+from dura_client.consortium.enrolment import init, load_card, load_pinned
+from dura_client.site.home import SiteHome
+from dura_client.site.keys import PASSPHRASE_FILE, SiteKeys
+from dura_client.studies.approvals import (
     NotApproved,
     NotAuthentic,
     approve,
@@ -23,19 +26,16 @@ from dura_client.approvals import (
     require_approved,
     standing,
 )
-from dura_client.enrolment import init, load_card, load_pinned
-from dura_client.home import SiteHome
-from dura_client.keys import PASSPHRASE_FILE, SiteKeys
-from dura_client.offers import MAX_OFFERS
-from dura_common.approval import APPROVAL_TYPE, parse_approval
-from dura_common.envelope import canonical_json, digest, payload_of, sign, verify
+from dura_client.studies.offers import MAX_OFFERS
+from dura_common.consortium.envelope import canonical_json, digest, payload_of, sign, verify
+from dura_common.consortium.identity import load_private
+from dura_common.consortium.roster import ROSTER_TYPE, Roster, encode_identity
 from dura_common.errors import DuraError, StateError, TrustError
-from dura_common.identity import load_private
 from dura_common.messages import Offer, RefusalReason
-from dura_common.roster import ROSTER_TYPE, Roster, encode_identity
 from dura_common.study import STUDY_TYPE, StudyDocument
-from dura_server import enrolment as coordinator_side
-from dura_server.researcher import create_identity
+from dura_common.study.approval import APPROVAL_TYPE, parse_approval
+from dura_server.consortium import enrolment as coordinator_side
+from dura_server.studies.researcher import create_identity
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.consortium import LATER, NOW, Consortium, contents
 
-from dura_client.enrolment import (
+from dura_client.consortium.enrolment import (
     card_path,
     check_admission,
     init,
@@ -27,13 +27,13 @@ from dura_client.enrolment import (
     renew_card,
     roster_changes,
 )
-from dura_client.home import SiteHome
-from dura_client.keys import PASSPHRASE_FILE, SiteKeys, read_passphrase
-from dura_common.envelope import canonical_json, payload_of, sign
+from dura_client.site.home import SiteHome
+from dura_client.site.keys import PASSPHRASE_FILE, SiteKeys, read_passphrase
+from dura_common.consortium.envelope import canonical_json, payload_of, sign
+from dura_common.consortium.identity import LEAF_DAYS, certificate_pem, load_certificate, load_private, make_authority
+from dura_common.consortium.roster import ADMISSION_TYPE, Expired, encode_identity, read_admission
 from dura_common.errors import DuraError, HostError, InputError, StateError, TrustError
-from dura_common.identity import LEAF_DAYS, certificate_pem, load_certificate, load_private, make_authority
-from dura_common.roster import ADMISSION_TYPE, Expired, encode_identity, read_admission
-from dura_server import enrolment as coordinator_side
+from dura_server.consortium import enrolment as coordinator_side
 
 PRIVATE_MARK = b"PRIVATE KEY"
 
@@ -122,8 +122,8 @@ def test_a_full_disk_leaves_nothing_half_made(tmp_path: Path) -> None:
         "import resource, signal, sys\n"
         "from datetime import UTC, datetime\n"
         "from pathlib import Path\n"
-        "from dura_client.enrolment import init\n"
-        "from dura_client.home import SiteHome\n"
+        "from dura_client.consortium.enrolment import init\n"
+        "from dura_client.site.home import SiteHome\n"
         "from dura_common.errors import HostError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))\n"  # the Ed25519 key fits, the next one does not

@@ -13,23 +13,24 @@ import torch
 from tests.consortium import Consortium, contents, study
 from typer.testing import CliRunner
 
-import dura_client.cohort as cohort_module
-from dura_client.approvals import approve, receive_offer
-from dura_client.cli import app
-from dura_client.cohort import load_cohort
+import dura_client.patients.cohort as cohort_module
+from dura_client.commands.cli import app
+from dura_client.data.dataset import DataSet
 from dura_client.data.privacy_class import PrivacyClass, Step
-from dura_client.data.registry import DataSet, register
-from dura_client.data.simulate import TASK, simulate
-from dura_client.gate import Gate, build_model
-from dura_client.home import SiteHome
-from dura_client.parts import Part
-from dura_client.policy import write_policy
+from dura_client.data.registry import register
+from dura_client.data.simulated.simulate import TASK, simulate
+from dura_client.patients.cohort import load_cohort
+from dura_client.release.gate import Gate
+from dura_client.site.home import SiteHome
+from dura_client.site.policy import write_policy
+from dura_client.studies.approvals import approve, receive_offer
+from dura_client.sums.ports import Part
 from dura_client.training import engine as engine_module
 from dura_common.errors import HostError, PolicyError
 from dura_common.messages import EvaluateRound, TrainRound
-from dura_common.models import to_vector
+from dura_common.models import build_model, to_vector
+from dura_common.outputs.scores import length_of, parts_of
 from dura_common.policy import Policy
-from dura_common.privacy.outputs import length_of, parts_of
 from dura_common.secagg import SessionParameters
 from dura_common.study import Study
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.client.ledger_world import DELTA, QUERY, STEP, key, keys, releases, reserve
 
-from dura_client.ledger import Ledger, RepeatedRound, WithdrawnPatient
+from dura_client.ledger.ledger import Ledger, RepeatedRound, WithdrawnPatient
 from dura_common.errors import BudgetError, StateError
 from dura_common.privacy import Event, Gaussian, SampledGaussian, epsilon_of
 

@@ -12,9 +12,9 @@ from tests.client.ledger_world import DELTA, STEP, key, keys, reserve
 from typer.testing import CliRunner
 
 from dura_client.commands.ledger import app
-from dura_client.home import SiteHome
-from dura_client.ledger import Ledger
-from dura_client.policy import write_policy
+from dura_client.ledger.ledger import Ledger
+from dura_client.site.home import SiteHome
+from dura_client.site.policy import write_policy
 from dura_common.errors import InputError, StateError, TrustError
 from dura_common.policy import Policy
 from dura_common.privacy import epsilon_of

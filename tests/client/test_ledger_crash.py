@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from tests.client.ledger_world import DELTA, FORKER, QUERY, keys, releases, reserve
 
-from dura_client.ledger import Ledger, RepeatedRound
+from dura_client.ledger.ledger import Ledger, RepeatedRound
 from dura_common.errors import BudgetError, HostError, StateError
 from dura_common.privacy import Gaussian, epsilon_of
 
@@ -250,7 +250,7 @@ def test_two_processes_never_overdraw_together(tmp_path: Path) -> None:
 SAME_ROUND = """
 path = Path(sys.argv[1])
 import json
-from dura_client.ledger import RepeatedRound
+from dura_client.ledger.ledger import RepeatedRound
 gate = os.pipe()
 processes = []
 for _ in range(4):
@@ -359,7 +359,7 @@ def test_a_stuck_rival_is_a_host_error(tmp_path: Path, monkeypatch: pytest.Monke
     """A process that holds the ledger for too long is reported, and nothing is written."""
     path = tmp_path / "ledger.db"
     reserve(Ledger(path), 1, event=None)
-    monkeypatch.setattr("dura_client.ledger_sqlite.WAIT_SECONDS", 0.2)
+    monkeypatch.setattr("dura_client.ledger.sqlite.WAIT_SECONDS", 0.2)
     rival = sqlite3.connect(path, isolation_level=None)
     rival.execute("BEGIN IMMEDIATE")
     began = time.monotonic()

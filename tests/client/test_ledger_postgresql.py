@@ -16,16 +16,16 @@ import pytest
 from tests.client.conftest import Server
 from tests.client.ledger_world import DELTA, FORKER, keys, releases, reserve
 
-from dura_client.home import SiteHome
-from dura_client.ledger import Ledger
-from dura_client.settings import load_settings
-from dura_client.site_ledger import site_ledger
+from dura_client.ledger.ledger import Ledger
+from dura_client.ledger.place import site_ledger
+from dura_client.site.home import SiteHome
+from dura_client.site.settings import load_settings
 from dura_common.errors import BudgetError, HostError, InputError, StateError, TrustError
 from dura_common.privacy import Gaussian, epsilon_of
 
 RIVAL = """
 import json, sys
-from dura_client.ledger import Ledger
+from dura_client.ledger.ledger import Ledger
 from dura_common.errors import BudgetError
 from dura_common.privacy import Gaussian
 url, first, cap = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
@@ -153,7 +153,7 @@ def test_old_rows_are_verified_again_after_a_while(
     ledger = Ledger(url)
     assert ledger.verify().entries == 3
     postgresql.sql(f"SET session_replication_role = replica; {ASSAULTS['altered row']}", database_of(url))
-    monkeypatch.setattr("dura_client.ledger_store.RECHECK_SECONDS", 0.0)
+    monkeypatch.setattr("dura_client.ledger.store.RECHECK_SECONDS", 0.0)
     with pytest.raises(TrustError, match="entry 1"):
         ledger.spent(DELTA)
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from tests.client.ledger_world import DELTA, QUERY, STEP, keys, reserve, rows
 
-from dura_client.ledger import Ledger
-from dura_client.ledger_sqlite import TRIGGERS
+from dura_client.ledger.ledger import Ledger
+from dura_client.ledger.sqlite import TRIGGERS
 from dura_common.errors import BudgetError, InputError, TrustError
 
 TAIL = "purpose, repeat, attempt, cohort, event, delta, epsilon_per_study, epsilon_total, time, hash, hash"

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from tests.common.test_policy import RULES
 
-from dura_client.home import SiteHome
-from dura_client.policy import explain, load_policy, write_policy
+from dura_client.site.home import SiteHome
+from dura_client.site.policy import explain, load_policy, write_policy
 from dura_common.policy import Policy
 
 

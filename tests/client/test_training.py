@@ -16,11 +16,11 @@ from dura_client.training.patient import TrainingPatient
 from dura_client.training.secure_random import bernoulli, choose, gaussian
 from dura_client.training.split import held_out
 from dura_common.errors import InputError
-from dura_common.model_schema import EEGNetModel
 from dura_common.models import build, to_vector
 from dura_common.privacy.grid import WHOLE
 from dura_common.privacy.plan import plan_of
 from dura_common.study import Study
+from dura_common.study.models import EEGNetModel
 
 CLIP = 0.05
 

@@ -10,8 +10,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.secagg_sim import identities, parameters
 
-from dura_common.attempts import (
+from dura_common.errors import InputError, TrustError
+from dura_common.messages.proto.aggregation_pb2 import Piece
+from dura_common.secagg import Kind
+from dura_common.sums.attempts import (
     Attempt,
     LastSum,
     Position,
@@ -22,11 +26,7 @@ from dura_common.attempts import (
     encode_values,
     next_attempt,
 )
-from dura_common.errors import InputError, TrustError
-from dura_common.plane import PIECE_BYTES, Assembler, bind, check_binding, pieces
-from dura_common.proto.aggregation_pb2 import Piece
-from dura_common.secagg import Kind
-from dura_common.secagg.sim import identities, parameters
+from dura_common.sums.plane import PIECE_BYTES, Assembler, bind, check_binding, pieces
 
 KEYS = identities(4)
 NAMES = tuple(sorted(KEYS))

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from tests.consortium import study
 
-import dura_common.duplicates as module
-from dura_common.duplicates import LENGTH, Duplicates, decode, length_in, tabulate
+import dura_common.outputs.duplicates as module
 from dura_common.errors import InputError
-from dura_common.privacy.outputs import length_of, parts_of
+from dura_common.outputs.duplicates import LENGTH, Duplicates, decode, length_in, tabulate
+from dura_common.outputs.scores import length_of, parts_of
 from dura_common.secagg.ring import largest_value
 from dura_common.study import Study, parse_study
 

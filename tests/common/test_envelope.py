@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dura_common.envelope import MAX_ENVELOPE_BYTES, key_id, payload_of, sign, verify
+from dura_common.consortium.envelope import MAX_ENVELOPE_BYTES, key_id, payload_of, sign, verify
 from dura_common.errors import DuraError, InputError, TrustError
 
 TYPE = "application/vnd.dura.test+json"

@@ -8,21 +8,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
+from tests.support import model_sizes
 
 from dura_common.errors import InputError
-from dura_common.model_schema import EEGNetModel, LinearModel, Model, RecurrentModel, ShallowConvNetModel
 from dura_common.models import (
     build,
-    linear,
     load_vector,
-    parameter_count,
     project_constraints,
     recurrent,
-    shallow,
     to_vector,
 )
 from dura_common.models.eegnet import SpatialConv
 from dura_common.models.shallow import ShallowConvNet
+from dura_common.study.models import EEGNetModel, LinearModel, Model, RecurrentModel, ShallowConvNetModel
 
 
 @pytest.mark.parametrize(
@@ -35,7 +33,7 @@ def test_the_parameter_count_is_the_papers(
     """The formula of the paper's table equals the number of parameters, whatever the sizes."""
     model = EEGNetModel(temporal_filters=f1, depth_multiplier=d, separable_filters=f2, kernel_seconds=kernel / 128)
     network = build(model, channels=channels, samples=samples, classes=classes, sampling_rate=128, seed=0)
-    expected = parameter_count(
+    expected = model_sizes.of_eegnet(
         channels=channels,
         samples=samples,
         classes=classes,
@@ -162,12 +160,12 @@ def test_the_formulas_count_every_parameter(
     common = {"channels": channels, "samples": samples, "classes": classes, "sampling_rate": 100.0, "seed": 0}
     net = build(ShallowConvNetModel(name="shallow", filters=filters), **common)
     sizes = {"channels": channels, "samples": samples, "classes": classes, "filters": filters}
-    assert to_vector(net).size == shallow.parameter_count(**sizes, kernel=10, pool=30, stride=6)
+    assert to_vector(net).size == model_sizes.of_shallow(**sizes, kernel=10, pool=30, stride=6)
     net = build(RecurrentModel(name="gru", filters=filters, units=units), **common)
     sizes = {"channels": channels, "classes": classes, "filters": filters, "units": units}
-    assert to_vector(net).size == recurrent.parameter_count(**sizes, kernel=12)
+    assert to_vector(net).size == model_sizes.of_recurrent(**sizes, kernel=12)
     net = build(LinearModel(name="linear"), **common)
-    assert to_vector(net).size == linear.parameter_count(features=channels * samples, classes=classes)
+    assert to_vector(net).size == model_sizes.of_linear(features=channels * samples, classes=classes)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from dura_common.privacy import (
     event_from_json,
     event_to_json,
 )
-from dura_common.privacy.estimate import PATIENT_NORM, accuracy_from
+from dura_server.studies.estimate import PATIENT_NORM, accuracy_from
 
 # (q, noise multiplier, steps, delta, epsilon): computed with dp_accounting 0.6 PLD at an interval of 1e-4 and
 # checked against Opacus 1.6 PRV, which agrees within 1 %.

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[2] / "common" / "dura_common" / "proto"
+FOLDER = Path(__file__).resolve().parents[2] / "common" / "dura_common" / "messages" / "proto"
 
 
 def test_generated_code_is_current(tmp_path: Path) -> None:
     """`make proto` would change nothing."""
     pytest.importorskip("grpc_tools", reason="the compiler comes with the extra proto")
     outputs = [f"--{kind}_out={tmp_path}" for kind in ("python", "pyi", "grpc_python")]
-    source = "dura_common/proto/aggregation.proto"
-    command = [sys.executable, "-m", "grpc_tools.protoc", "-I", str(FOLDER.parents[1]), *outputs, source]
-    subprocess.run(command, check=True, cwd=FOLDER.parents[1])
-    made = sorted((tmp_path / "dura_common" / "proto").iterdir())
+    source = "dura_common/messages/proto/aggregation.proto"
+    command = [sys.executable, "-m", "grpc_tools.protoc", "-I", str(FOLDER.parents[2]), *outputs, source]
+    subprocess.run(command, check=True, cwd=FOLDER.parents[2])
+    made = sorted((tmp_path / "dura_common" / "messages" / "proto").iterdir())
     assert len(made) == 3
     for path in made:
         assert path.read_bytes() == (FOLDER / path.name).read_bytes(), path.name
@@ -26,7 +26,7 @@ def test_generated_code_is_current(tmp_path: Path) -> None:
 
 def test_every_message_of_the_proto_is_in_the_generated_code() -> None:
     """Also without the compiler: no message was added and forgotten."""
-    from dura_common.proto import aggregation_pb2
+    from dura_common.messages.proto import aggregation_pb2
 
     text = (FOLDER / "aggregation.proto").read_text()
     declared = {line.split()[1] for line in text.splitlines() if line.startswith("message ")}

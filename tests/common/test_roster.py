@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from dura_common.envelope import canonical_json, sign
-from dura_common.errors import InputError, TrustError
-from dura_common.identity import CLOCK_SKEW, fingerprint, node_public_text
-from dura_common.roster import (
+from dura_common.consortium.envelope import canonical_json, sign
+from dura_common.consortium.identity import CLOCK_SKEW, fingerprint, node_public_text
+from dura_common.consortium.roster import (
     CARD_TYPE,
     ROSTER_TYPE,
     Expired,
@@ -28,6 +27,7 @@ from dura_common.roster import (
     read_card,
     read_roster,
 )
+from dura_common.errors import InputError, TrustError
 
 NOW = datetime(2030, 5, 1, tzinfo=UTC)
 KEY = Ed25519PrivateKey.generate()

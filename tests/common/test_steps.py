@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dura_common.errors import InputError
-from dura_common.model_schema import EEGNetModel
 from dura_common.models import StepRule, advance, build, first_state, load_vector, state_from_vector, to_vector
+from dura_common.study.models import EEGNetModel
 
 SCALE = 2.0**-16 / 7.5
 

@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from dura_common.errors import InputError
-from dura_common.transport import from_records, to_records
+from dura_common.messages.records import from_records, to_records
 
 LIMIT = 100
 

@@ -15,25 +15,26 @@ from numpy.typing import NDArray
 from tests.consortium import Consortium, study
 from tests.sums import Hub, MemorySites, _Meeting
 
-from dura_client.approvals import approve, find_offer
-from dura_client.cohort import load_cohort
+from dura_client.data.dataset import DataSet
 from dura_client.data.fingerprint import keyed
-from dura_client.data.registry import DataSet, register
-from dura_client.data.simulate import TASK, simulate
-from dura_client.keys import SiteKeys
-from dura_client.policy import write_policy
-from dura_client.service import SiteService
-from dura_common.duplicates import LENGTH, Duplicates, tabulate
+from dura_client.data.registry import register
+from dura_client.data.simulated.simulate import TASK, simulate
+from dura_client.node.service import SiteService
+from dura_client.patients.cohort import load_cohort
+from dura_client.site.keys import SiteKeys
+from dura_client.site.policy import write_policy
+from dura_client.studies.approvals import approve, find_offer
 from dura_common.messages import Reply, encode
+from dura_common.outputs.duplicates import LENGTH, Duplicates, tabulate
 from dura_common.policy import Policy
 from dura_common.secagg import SessionParameters
 from dura_common.study import Study
 from dura_server.commands.run import _as_data
-from dura_server.enrolment import read_roster
-from dura_server.outcome import result_of
+from dura_server.consortium.enrolment import read_roster
 from dura_server.report import render
-from dura_server.rounds import Rounds
-from dura_server.study_store import StoredStudy, StudyStore
+from dura_server.report.outcome import result_of
+from dura_server.rounds.rounds import Rounds
+from dura_server.studies.store import StoredStudy, StudyStore
 
 SITES = ("east", "north", "south", "west")
 PATIENTS = 8

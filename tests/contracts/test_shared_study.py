@@ -15,22 +15,23 @@ from tests.consortium import Consortium, study
 from tests.sums import Hub, MemorySites
 from typer.testing import CliRunner
 
-from dura_client.approvals import approve, find_offer
-from dura_client.cli import app
-from dura_client.data.registry import DataSet, load_dataset, register
-from dura_client.data.simulate import simulate
-from dura_client.keys import SiteKeys
-from dura_client.ledger import Ledger
-from dura_client.policy import write_policy
-from dura_client.service import SiteService
+from dura_client.commands.cli import app
+from dura_client.data.dataset import DataSet
+from dura_client.data.registry import load_dataset, register
+from dura_client.data.simulated.simulate import simulate
+from dura_client.ledger.ledger import Ledger
+from dura_client.node.service import SiteService
+from dura_client.site.keys import SiteKeys
+from dura_client.site.policy import write_policy
+from dura_client.studies.approvals import approve, find_offer
 from dura_common.errors import DuraError
 from dura_common.messages import Refusal, RefusalReason, RoundDone, encode
 from dura_common.policy import Policy
 from dura_common.privacy.plan import plan_of
 from dura_common.study import Study
-from dura_server.enrolment import read_roster
-from dura_server.rounds import Rounds, first_parameters
-from dura_server.study_store import StoredStudy, StudyStore
+from dura_server.consortium.enrolment import read_roster
+from dura_server.rounds.rounds import Rounds, first_parameters
+from dura_server.studies.store import StoredStudy, StudyStore
 
 SITES = ("east", "north", "south", "west")
 PATIENTS = 8

@@ -14,23 +14,24 @@ from typing import Any
 from tests.attacks.world import Planes
 from tests.federation.world import dura
 
-from dura_client.approvals import approve, receive_offer
+from dura_client.data.dataset import DataSet
 from dura_client.data.prepare import pseudonym
-from dura_client.data.registry import DataSet, register
-from dura_client.data.simulate import TASK, simulate
-from dura_client.keys import SiteKeys
-from dura_client.ledger import Ledger
-from dura_client.ledger_answers import Entry
-from dura_client.policy import write_policy
+from dura_client.data.registry import register
+from dura_client.data.simulated.simulate import TASK, simulate
+from dura_client.ledger.answers import Entry
+from dura_client.ledger.ledger import Ledger
+from dura_client.site.keys import SiteKeys
+from dura_client.site.policy import write_policy
+from dura_client.studies.approvals import approve, receive_offer
 from dura_common.messages import Offer
 from dura_common.policy import Policy
 from dura_common.privacy import SampledGaussian
 from dura_common.runtime import running
 from dura_common.study import Study, parse_study
-from dura_server import enrolment as at_coordinator
-from dura_server.researcher import ResearcherHome, create_identity, sign_study
-from dura_server.study_store import StoredStudy, StudyStore
-from dura_server.template import study_toml
+from dura_server.consortium import enrolment as at_coordinator
+from dura_server.studies.researcher import ResearcherHome, create_identity, sign_study
+from dura_server.studies.store import StoredStudy, StudyStore
+from dura_server.studies.template import study_toml
 
 SITES = ("east", "north", "south", "west")
 PATIENTS = 8

@@ -23,15 +23,16 @@ from typing import Any
 from tests.attacks.world import Planes
 from tests.federation.world import fix_pseudonyms
 
-from dura_client import enrolment as at_site
-from dura_client.approvals import receive_offer
+from dura_client.consortium import enrolment as at_site
+from dura_client.data.dataset import DataSet
 from dura_client.data.prepare import TEMPORARY, pseudonym
-from dura_client.data.registry import DataSet, register
-from dura_client.data.simulate import TASK, simulate
-from dura_client.home import SiteHome
-from dura_client.keys import SiteKeys
-from dura_client.policy import write_policy
-from dura_common.identity import (
+from dura_client.data.registry import register
+from dura_client.data.simulated.simulate import TASK, simulate
+from dura_client.site.home import SiteHome
+from dura_client.site.keys import SiteKeys
+from dura_client.site.policy import write_policy
+from dura_client.studies.approvals import receive_offer
+from dura_common.consortium.identity import (
     certificate_pem,
     load_private,
     load_request,
@@ -41,10 +42,10 @@ from dura_common.identity import (
 from dura_common.messages import Offer
 from dura_common.policy import Policy
 from dura_common.study import Study, parse_study
-from dura_server import enrolment as at_coordinator
+from dura_server.consortium import enrolment as at_coordinator
 from dura_server.home import CoordinatorHome
-from dura_server.researcher import ResearcherHome, create_identity, sign_study
-from dura_server.template import study_toml
+from dura_server.studies.researcher import ResearcherHome, create_identity, sign_study
+from dura_server.studies.template import study_toml
 
 SITES = ("north", "west")
 PATIENTS = 12

@@ -26,11 +26,11 @@ from tests.federation.spoiled import (
     state_of,
 )
 
-from dura_client import enrolment as at_site
-from dura_client.home import SiteHome
-from dura_client.ledger import Ledger
+from dura_client.consortium import enrolment as at_site
+from dura_client.ledger.ledger import Ledger
+from dura_client.site.home import SiteHome
 from dura_common.privacy import SampledGaussian
-from dura_server import enrolment as at_coordinator
+from dura_server.consortium import enrolment as at_coordinator
 
 pytestmark = [pytest.mark.federation, pytest.mark.timeout(300)]
 DAY = timedelta(days=1)

@@ -14,8 +14,8 @@ from tests.attacks.world import children
 from tests.federation.spoiled import SITES, Clinics, refused
 from tests.federation.world import dura
 
-from dura_client.home import SiteHome
-from dura_client.ledger import Ledger
+from dura_client.ledger.ledger import Ledger
+from dura_client.site.home import SiteHome
 from dura_common.privacy import SampledGaussian
 
 pytestmark = [pytest.mark.federation, pytest.mark.slow, pytest.mark.timeout(600)]

@@ -14,9 +14,9 @@ import pytest
 from tests.attacks.world import children, processes_of, wait_until
 from tests.federation.hospitals import DELTA, PATIENTS, SITES, STEPS, Hospitals, Place, charged, small_study
 
-from dura_client.home import SiteHome
+from dura_client.site.home import SiteHome
 from dura_server.home import CoordinatorHome
-from dura_server.study_store import StoredStudy
+from dura_server.studies.store import StoredStudy
 
 pytestmark = [pytest.mark.federation, pytest.mark.long, pytest.mark.timeout(900)]
 

@@ -14,23 +14,23 @@ import httpx
 import pytest
 from tests.federation.world import SITES, Consortium, Failed, dura
 
-from dura_client.approvals import require_approved
-from dura_client.home import SiteHome
-from dura_client.ledger import Ledger
-from dura_client.service import SiteService
-from dura_client.sums import PlaneSums
+from dura_client.ledger.ledger import Ledger
+from dura_client.node.service import SiteService
+from dura_client.site.home import SiteHome
+from dura_client.studies.approvals import require_approved
+from dura_client.sums.plane import PlaneSums
 from dura_common.errors import DuraError
 from dura_common.messages import EvaluateRound, Refusal, RefusalReason, TrainRound, encode
 from dura_server.home import CoordinatorHome
-from dura_server.rounds import first_parameters
-from dura_server.study_store import StudyStore
+from dura_server.rounds.rounds import first_parameters
+from dura_server.studies.store import StudyStore
 
 pytestmark = [pytest.mark.federation, pytest.mark.timeout(900)]
 
 
 def digest_of(signed: Path) -> str:
     """Return a signed study's digest."""
-    from dura_common.envelope import payload_of
+    from dura_common.consortium.envelope import payload_of
 
     return hashlib.sha256(payload_of(signed.read_bytes())).hexdigest()
 
@@ -138,7 +138,7 @@ def test_code_in_a_bundle_never_runs_at_a_site(consortium: Consortium, finished:
     from flwr.proto.control_pb2 import StartRunRequest
     from flwr.supercore.fab import Fab
 
-    from dura_server.superlink import APP, control, run_status
+    from dura_server.services.superlink import APP, control, run_status
 
     marker = tmp_path / "it-ran"
     app = tmp_path / "hostile"
@@ -149,14 +149,14 @@ def test_code_in_a_bundle_never_runs_at_a_site(consortium: Consortium, finished:
     (app / "evil/__init__.py").write_text("")
     (app / "evil/server.py").write_text(
         "import json\nfrom flwr.serverapp import ServerApp\nfrom flwr.app import ConfigRecord, RecordDict\n"
-        "from dura_server.exchange import exchange\napp = ServerApp()\n@app.main()\ndef main(grid, context):\n"
+        "from dura_server.rounds.exchange import exchange\napp = ServerApp()\n@app.main()\ndef main(grid, context):\n"
         "    nodes = list(grid.get_node_ids())\n"
         "    got = exchange(grid, {n: RecordDict({'dura': ConfigRecord({'body': b'run my code'})}) for n in nodes},"
         " message_type='train', timeout=60)\n"
         f"    open({str(tmp_path / 'replies.json')!r}, 'w').write(json.dumps("
         "[r['dura']['body'].decode() if r else None for r in got.values()]))\n"
     )
-    (app / "pyproject.toml").write_text(APP.replace("dura_server.app:app", "evil.server:app"))
+    (app / "pyproject.toml").write_text(APP.replace("dura_server.rounds.app:app", "evil.server:app"))
     content = build_fab_from_disk(app)
     home = CoordinatorHome(consortium.coordinator)
     with control(home) as client:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dura_client.rehearsal import answer
-from dura_common.rehearsal import Job, Score, check_answer
+from dura_client.node.rehearsal import answer
+from dura_common.messages.rehearsal import Job, Score, check_answer
 
 Vector = NDArray[np.float32]
 

@@ -21,25 +21,25 @@ from tests.rehearsal.conftest import SETTINGS, SITES, small
 from tests.rehearsal.crew import HereCrew
 from tests.sums import Hub, MemorySites
 
-from dura_client.approvals import approve, receive_offer
-from dura_client.cohort import load_cohort
-from dura_client.data.registry import DataSet, register
-from dura_client.data.simulate import TASK, simulate_for
-from dura_client.gate import build_model
-from dura_client.keys import SiteKeys
-from dura_client.policy import write_policy
-from dura_client.service import SiteService
+from dura_client.data.dataset import DataSet
+from dura_client.data.registry import register
+from dura_client.data.simulated.simulate import TASK, simulate_for
+from dura_client.node.service import SiteService
+from dura_client.patients.cohort import load_cohort
+from dura_client.site.keys import SiteKeys
+from dura_client.site.policy import write_policy
+from dura_client.studies.approvals import approve, receive_offer
 from dura_client.training.evaluation import score
 from dura_common.messages import Offer
-from dura_common.models import load_vector
+from dura_common.models import build_model, load_vector
 from dura_common.policy import Policy
 from dura_common.study import Study
-from dura_server import enrolment as at_coordinator
+from dura_server.consortium import enrolment as at_coordinator
 from dura_server.rehearsal import grid
 from dura_server.rehearsal.grid import Settings, rehearse
-from dura_server.researcher import ResearcherHome, create_identity, sign_study
-from dura_server.rounds import Rounds, first_parameters
-from dura_server.study_store import StudyStore
+from dura_server.rounds.rounds import Rounds, first_parameters
+from dura_server.studies.researcher import ResearcherHome, create_identity, sign_study
+from dura_server.studies.store import StudyStore
 
 Vector = NDArray[np.float32]
 

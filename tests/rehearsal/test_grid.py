@@ -11,12 +11,12 @@ from tests.rehearsal.conftest import SETTINGS, SITES, small
 from tests.rehearsal.crew import HereCrew
 
 from dura_common.errors import DuraError, InputError, StateError
+from dura_common.messages.rehearsal import Score, Simulate, Train
 from dura_common.privacy.plan import plan_of
-from dura_common.rehearsal import Score, Simulate, Train
 from dura_server.rehearsal import grid
 from dura_server.rehearsal.grid import check, rehearse
 from dura_server.rehearsal.result import point_of
-from dura_server.rounds import first_parameters
+from dura_server.rounds.rounds import first_parameters
 
 
 def ignore(_what: str, _done: int, _total: int) -> None:
@@ -62,7 +62,7 @@ def test_patients_are_simulated_once(patients: Path) -> None:
 
 def test_nobody_is_trained_on_and_held_out(patients: Path) -> None:
     """Both sides together are the declared patients, the seed moves them, and the fraction is the study's."""
-    from dura_client.rehearsal import _cohort
+    from dura_client.node.rehearsal import _cohort
 
     crew = HereCrew()
     rehearse(small(), SETTINGS, crew, patients, ignore)

@@ -19,7 +19,7 @@ from tests.attacks.world import processes_of, wait_until
 from tests.rehearsal.conftest import small
 from tests.server.report.test_report import Page
 
-from dura_common.rehearsal import GROUP, POINT
+from dura_common.messages.rehearsal import GROUP, POINT
 from dura_server.rehearsal import simulation
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -128,7 +128,7 @@ def test_the_sites_package_offers_its_side() -> None:
     declared = (Path(__file__).parents[2] / "pyproject.toml").read_text()
     section = re.search(rf'\[project.entry-points."{re.escape(GROUP)}"\]\n{POINT} = "([^"]+)"', declared)
     assert section
-    assert section[1] == "dura_client.rehearsal:app"
-    from dura_client.rehearsal import app
+    assert section[1] == "dura_client.node.rehearsal:app"
+    from dura_client.node.rehearsal import app
 
     assert simulation.site_app() is app

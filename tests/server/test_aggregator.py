@@ -18,16 +18,16 @@ from tests.plane import QUICK, Plane, expected, vector_of, wait_until
 from tests.plane_stream import die_after
 from typer.testing import CliRunner
 
-from dura_client.aggregation import Patience, Redraw, SumFailed, SumSession
-from dura_common.attempts import Series
+from dura_client.sums.session import Patience, Redraw, SumFailed, SumSession
 from dura_common.errors import HostError, StateError
 from dura_common.runtime.running import Lock
 from dura_common.secagg import Kind, SessionParameters
-from dura_server.aggregation.client import OpenedSum, SessionFailed, open_session, standings
-from dura_server.aggregation.door import socket_path
-from dura_server.aggregator import healthy
-from dura_server.cli import app as coordinator_commands
+from dura_common.sums.attempts import Series
+from dura_server.commands.coordinator_cli import app as coordinator_commands
 from dura_server.home import CoordinatorHome
+from dura_server.services.aggregator import healthy
+from dura_server.sums.client import OpenedSum, SessionFailed, open_session, standings
+from dura_server.sums.door import socket_path
 
 NAMES = ("east", "north", "south", "west")
 VICTIM, OTHERS = "west", ("east", "north", "south")

@@ -16,16 +16,16 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import ValidationError
 from tests.consortium import NOW, Consortium, contents, study
 
-from dura_client.keys import SiteKeys
-from dura_common.envelope import canonical_json, digest, payload_of, sign, verify
+from dura_client.site.keys import SiteKeys
+from dura_common.consortium.envelope import canonical_json, digest, payload_of, sign, verify
+from dura_common.consortium.identity import load_certificate, make_request, node_public_text
+from dura_common.consortium.roster import CARD_TYPE, ResearcherCard, SiteCard, encode_identity, read_card
 from dura_common.errors import DuraError, HostError, InputError, StateError, TrustError
-from dura_common.identity import load_certificate, make_request, node_public_text
-from dura_common.roster import CARD_TYPE, ResearcherCard, SiteCard, encode_identity, read_card
 from dura_common.study import STUDY_TYPE, StudyDocument
-from dura_server.enrolment import admit, check_card, fingerprint, init, read_roster, remove, renew
+from dura_server.consortium.enrolment import admit, check_card, fingerprint, init, read_roster, remove, renew
 from dura_server.home import CoordinatorHome
-from dura_server.researcher import ResearcherHome, create_identity, sign_study
 from dura_server.settings import CoordinatorSettings, load_settings
+from dura_server.studies.researcher import ResearcherHome, create_identity, sign_study
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from flwr.app import Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from dura_server import exchange
-from dura_server.exchange import Pending
+from dura_server.rounds import exchange
+from dura_server.rounds.exchange import Pending
 
 
 class Line:

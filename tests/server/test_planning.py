@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from dura_common.policy import Policy, judge
 from dura_common.privacy.plan import plan_of
 from dura_common.study import Study
-from dura_server.planning import Rehearsal, RehearsalPoint, duration, expected, traffic, verdict
-from dura_server.rounds import first_parameters
-from dura_server.study_cli import app
+from dura_server.commands.study_cli import app
+from dura_server.rounds.rounds import first_parameters
+from dura_server.studies.planning import Rehearsal, RehearsalPoint, duration, expected, traffic, verdict
 
 DELTA = 1e-3
 

@@ -35,9 +35,9 @@ def audit_privacy(
     exit code 11.
     """
     with command(as_json) as out:
-        from dura_client.approvals import find_offer
-        from dura_client.home import SiteHome
-        from dura_client.local import audit_here
+        from dura_client.review.alone import audit_here
+        from dura_client.site.home import SiteHome
+        from dura_client.studies.approvals import find_offer
         from dura_client.training.audit import CANNOT_SHOW, SHOWS
         from dura_common.errors import TrustError
         from dura_common.study import SharedNoise

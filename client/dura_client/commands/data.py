@@ -25,8 +25,8 @@ def simulate(
 ) -> None:
     """Write a simulated hospital's motor-imagery EEG as a BIDS folder, for practice."""
     with command(as_json) as out:
-        from dura_client.data.simulate import TASK
-        from dura_client.data.simulate import simulate as write
+        from dura_client.data.simulated.simulate import TASK
+        from dura_client.data.simulated.simulate import simulate as write
 
         with out.progress() as bar:
             task = bar.add_task(f"simulating {hospital}", total=patients)
@@ -61,11 +61,12 @@ def add(
     with command(as_json) as out:
         from pydantic import ValidationError
 
-        from dura_client.data.bids import find_recordings
+        from dura_client.data.dataset import DataSet, is_simulated
+        from dura_client.data.eeg.bids import find_recordings
         from dura_client.data.levels import labels_from_sidecars
-        from dura_client.data.registry import DataSet, is_simulated, register
-        from dura_client.home import SiteHome
-        from dura_client.settings import load_settings
+        from dura_client.data.registry import register
+        from dura_client.site.home import SiteHome
+        from dura_client.site.settings import load_settings
         from dura_common.errors import InputError
         from dura_common.study import explain_validation
 
@@ -104,7 +105,7 @@ def list_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -
     """List the registered data sets."""
     with command(as_json) as out:
         from dura_client.data.registry import list_datasets
-        from dura_client.home import SiteHome
+        from dura_client.site.home import SiteHome
 
         found = list_datasets(SiteHome(home.expanduser()))
         table = Table("name", "task", "public", "simulated", "folder")
@@ -125,7 +126,7 @@ def check(
 
         from dura_client.data.doctor import diagnose
         from dura_client.data.registry import load_dataset
-        from dura_client.home import SiteHome
+        from dura_client.site.home import SiteHome
 
         dataset = load_dataset(SiteHome(home.expanduser()), name)
         with out.progress() as bar:

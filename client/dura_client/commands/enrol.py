@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dura_client.commands.options import DEFAULT_HOME, HomeOption
-from dura_common.envelope import MAX_ENVELOPE_BYTES
+from dura_common.consortium.envelope import MAX_ENVELOPE_BYTES
 from dura_common.runtime.console import JsonOption, YesOption, command, confirm_fingerprint
 from dura_common.runtime.files import read_limited
 
@@ -34,9 +34,9 @@ def init_command(
     with command(as_json) as out:
         from datetime import UTC, datetime
 
-        from dura_client.enrolment import card_path, init
-        from dura_client.home import SiteHome
-        from dura_client.keys import read_passphrase
+        from dura_client.consortium.enrolment import card_path, init
+        from dura_client.site.home import SiteHome
+        from dura_client.site.keys import read_passphrase
         from dura_common.study import check_site_name
 
         site = SiteHome(home.expanduser())
@@ -65,8 +65,8 @@ def join_command(
     with command(as_json) as out:
         from datetime import UTC, datetime
 
-        from dura_client.enrolment import check_admission, join, roster_changes
-        from dura_client.home import SiteHome
+        from dura_client.consortium.enrolment import check_admission, join, roster_changes
+        from dura_client.site.home import SiteHome
 
         site = SiteHome(home.expanduser())
         content = read_limited(admission, what="the admission", limit=MAX_ENVELOPE_BYTES)
@@ -88,8 +88,8 @@ def card_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -
     with command(as_json) as out:
         from datetime import UTC, datetime
 
-        from dura_client.enrolment import card_path, renew_card
-        from dura_client.home import SiteHome
+        from dura_client.consortium.enrolment import card_path, renew_card
+        from dura_client.site.home import SiteHome
 
         site = SiteHome(home.expanduser())
         card = renew_card(site, datetime.now(UTC))
@@ -100,8 +100,8 @@ def card_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -
 def fingerprint_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Show this site's fingerprint, for reading aloud."""
     with command(as_json) as out:
-        from dura_client.enrolment import card_path, load_card
-        from dura_client.home import SiteHome
+        from dura_client.consortium.enrolment import card_path, load_card
+        from dura_client.site.home import SiteHome
 
         site = SiteHome(home.expanduser())
         card = load_card(site)

@@ -12,8 +12,8 @@ from dura_common.runtime.console import JsonOption, command
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from dura_client.forecast import Forecast, Question
-    from dura_client.ledger_answers import StudySpending
+    from dura_client.ledger.answers import StudySpending
+    from dura_client.review.forecast import Forecast, Question
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -28,10 +28,10 @@ def show(
 ) -> None:
     """Show what each study has cost the patient who paid most, and what all together have cost."""
     with command(as_json) as out:
-        from dura_client.home import SiteHome
-        from dura_client.policy import load_policy
-        from dura_client.settings import load_settings
-        from dura_client.site_ledger import site_ledger
+        from dura_client.ledger.place import site_ledger
+        from dura_client.site.home import SiteHome
+        from dura_client.site.policy import load_policy
+        from dura_client.site.settings import load_settings
         from dura_common.errors import InputError
 
         site = SiteHome(home.expanduser())
@@ -89,11 +89,11 @@ def forecast(  # options of a command
     with command(as_json) as out:
         from dataclasses import asdict
 
-        from dura_client.forecast import EPSILONS, PARTICIPATIONS, STEPS, Question
-        from dura_client.forecast import forecast as ask
-        from dura_client.home import SiteHome
-        from dura_client.policy import load_policy
-        from dura_client.settings import load_settings
+        from dura_client.review.forecast import EPSILONS, PARTICIPATIONS, STEPS, Question
+        from dura_client.review.forecast import forecast as ask
+        from dura_client.site.home import SiteHome
+        from dura_client.site.policy import load_policy
+        from dura_client.site.settings import load_settings
 
         site = SiteHome(home.expanduser())
         load_settings(site)
@@ -135,9 +135,9 @@ def verify(
 ) -> None:
     """Check that no entry was altered or removed; the printed hash shows later that none was lost since."""
     with command(as_json) as out:
-        from dura_client.home import SiteHome
-        from dura_client.settings import load_settings
-        from dura_client.site_ledger import site_ledger
+        from dura_client.ledger.place import site_ledger
+        from dura_client.site.home import SiteHome
+        from dura_client.site.settings import load_settings
 
         site = SiteHome(home.expanduser())
         load_settings(site)

@@ -23,8 +23,8 @@ def register(app: typer.Typer) -> None:
 def start(detach: DetachOption = False, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Run the site's node: it connects to the coordinator and waits for approved work."""
     with command(as_json) as out:
-        from dura_client.home import SiteHome
-        from dura_client.node import run_node
+        from dura_client.node.process import run_node
+        from dura_client.site.home import SiteHome
         from dura_common.runtime import running
 
         site = SiteHome(home.expanduser())
@@ -41,7 +41,7 @@ def start(detach: DetachOption = False, home: HomeOption = DEFAULT_HOME, as_json
 def stop_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Stop the site's node."""
     with command(as_json) as out:
-        from dura_client.home import SiteHome
+        from dura_client.site.home import SiteHome
         from dura_common.runtime import running
 
         stopped = running.stop(SiteHome(home.expanduser()).run)
@@ -51,7 +51,7 @@ def stop_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -
 def status_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Show whether the node runs."""
     with command(as_json) as out:
-        from dura_client.home import SiteHome
+        from dura_client.site.home import SiteHome
         from dura_common.runtime import running
 
         state = running.status(SiteHome(home.expanduser()).run)

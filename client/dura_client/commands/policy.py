@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from dura_client.commands.options import DEFAULT_HOME, HomeOption
-from dura_client.home import SiteHome
-from dura_client.policy import explain, load_policy, write_policy
-from dura_client.settings import load_settings
+from dura_client.site.home import SiteHome
+from dura_client.site.policy import explain, load_policy, write_policy
+from dura_client.site.settings import load_settings
 from dura_common.errors import InputError
 from dura_common.policy import Policy
 from dura_common.runtime.console import JsonOption, command

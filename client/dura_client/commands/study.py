@@ -13,8 +13,8 @@ from dura_client.commands.options import DEFAULT_HOME, HomeOption
 from dura_common.runtime.console import JsonOption, Output, command
 
 if TYPE_CHECKING:
-    from dura_client.local import LocalScore
-    from dura_client.review import Review
+    from dura_client.review.alone import LocalScore
+    from dura_client.review.review import Review
 
 DataOption = Annotated[str, typer.Option("--data", help="The registered data set that would take part.")]
 StudyArgument = Annotated[str, typer.Argument(help="Digest of the study, or its unique beginning.")]
@@ -33,8 +33,8 @@ def register(app: typer.Typer) -> None:
 def offers(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """List the studies that the coordinator has offered."""
     with command(as_json) as out:
-        from dura_client.approvals import list_offers
-        from dura_client.home import SiteHome
+        from dura_client.site.home import SiteHome
+        from dura_client.studies.approvals import list_offers
 
         rows = list_offers(SiteHome(home.expanduser()))
         table = Table("digest", "study", "state")
@@ -63,8 +63,8 @@ def approve_command(
     with command(as_json) as out:
         from datetime import UTC, datetime
 
-        from dura_client.approvals import approve
-        from dura_client.home import SiteHome
+        from dura_client.site.home import SiteHome
+        from dura_client.studies.approvals import approve
         from dura_common.errors import PolicyError
 
         digest, name, result = _review(out, home, study, data)
@@ -83,8 +83,8 @@ def approve_command(
 def decline_command(study: StudyArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Say no to one study; the coordinator learns that, and no reason."""
     with command(as_json) as out:
-        from dura_client.approvals import decline, find_offer
-        from dura_client.home import SiteHome
+        from dura_client.site.home import SiteHome
+        from dura_client.studies.approvals import decline, find_offer
 
         site = SiteHome(home.expanduser())
         offer = find_offer(site, study)
@@ -101,9 +101,9 @@ def evaluate_command(
 ) -> None:
     """Score a model on this site's held-out patients, for the hospital's own eyes."""
     with command(as_json) as out:
-        from dura_client.approvals import find_offer
-        from dura_client.home import SiteHome
-        from dura_client.local import read_parameters, score_here
+        from dura_client.review.alone import read_parameters, score_here
+        from dura_client.site.home import SiteHome
+        from dura_client.studies.approvals import find_offer
 
         site = SiteHome(home.expanduser())
         offer = find_offer(site, study)
@@ -127,9 +127,9 @@ def baseline_command(
 ) -> None:
     """Train the study's model here alone, with the study's noise: what federation has to beat."""
     with command(as_json) as out:
-        from dura_client.approvals import find_offer
-        from dura_client.home import SiteHome
-        from dura_client.local import read_parameters, score_here, train_alone
+        from dura_client.review.alone import read_parameters, score_here, train_alone
+        from dura_client.site.home import SiteHome
+        from dura_client.studies.approvals import find_offer
 
         homes = [SiteHome(path.expanduser()) for path in (home, *(pool or ()))]
         offer = find_offer(homes[0], study)
@@ -165,11 +165,11 @@ def _warn_unprotected(out: Output) -> None:
 
 
 def _review(out: Output, home: Path, reference: str, data: str) -> tuple[str, str, Review]:
-    from dura_client.approvals import find_offer
-    from dura_client.cohort import load_cohort
-    from dura_client.home import SiteHome
-    from dura_client.review import review
-    from dura_common.warnings import warnings_of
+    from dura_client.patients.cohort import load_cohort
+    from dura_client.review.review import review
+    from dura_client.site.home import SiteHome
+    from dura_client.studies.approvals import find_offer
+    from dura_common.study.warnings import warnings_of
 
     site = SiteHome(home.expanduser())
     offer = find_offer(site, reference)

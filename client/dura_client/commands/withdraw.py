@@ -12,7 +12,7 @@ from dura_common.runtime.console import JsonOption, command
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from dura_client.withdrawal import Withdrawal
+    from dura_client.patients.withdrawal import Withdrawal
 
 
 def register(app: typer.Typer) -> None:
@@ -28,9 +28,9 @@ def withdraw_command(
 ) -> None:
     """Take a patient out of everything that follows; says what came before and cannot be undone."""
     with command(as_json) as out:
-        from dura_client.home import SiteHome
-        from dura_client.settings import load_settings
-        from dura_client.withdrawal import withdraw
+        from dura_client.patients.withdrawal import withdraw
+        from dura_client.site.home import SiteHome
+        from dura_client.site.settings import load_settings
 
         site = SiteHome(home.expanduser())
         load_settings(site)

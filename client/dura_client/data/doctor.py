@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dura_client.data.bids import (
+from dura_client.data.dataset import DataSet
+from dura_client.data.eeg.bids import (
     PLAUSIBLE_MICROVOLTS,
     Recording,
     amplitude,
@@ -18,7 +19,6 @@ from dura_client.data.bids import (
     suggest_scale,
 )
 from dura_client.data.fingerprint import content_digest
-from dura_client.data.registry import DataSet
 from dura_common.errors import InputError
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dura_client.data.registry import KNOWN_LABELS
+from dura_client.data.dataset import KNOWN_LABELS
 from dura_common.runtime.files import parse_json, read_limited
 from dura_common.study import WORD
 

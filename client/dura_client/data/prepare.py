@@ -29,17 +29,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dura_client.data.bids import Recording, check_amplitude, codes, find_recordings, read
-from dura_client.data.fingerprint import as_rows, content_digest, from_rows, keyed
-from dura_client.data.privacy_class import PrivacyClass, Step, declares, step_of
-from dura_client.data.registry import DataSet
-from dura_client.data.signals import (
+from dura_client.data.dataset import DataSet
+from dura_client.data.eeg.bids import Recording, check_amplitude, codes, find_recordings, read
+from dura_client.data.eeg.signals import (
     bring_to_rate_and_band,
     complete_channels,
     euclidean_alignment,
     positions,
     reference_and_scale,
 )
+from dura_client.data.fingerprint import as_rows, content_digest, from_rows, keyed
+from dura_client.data.privacy_class import PrivacyClass, Step, declares, step_of
 from dura_common.errors import HostError, InputError
 from dura_common.runtime.files import private_folder
 from dura_common.study import DataContract

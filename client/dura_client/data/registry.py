@@ -1,4 +1,4 @@
-"""Registered data sets: where recordings lie, what their event codes mean, whether they are public.
+"""Registered data sets: the site's list of what may enter studies.
 
 A registration is independent of any study, and its name means nothing to the ledger: patients are known by the
 keyed hash of their BIDS label, so renaming or registering twice resets nobody's spending.
@@ -7,44 +7,14 @@ keyed hash of their BIDS label, so renaming or registering twice resets nobody's
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from dura_client.home import SiteHome
+from dura_client.data.dataset import DataSet
+from dura_client.site.home import SiteHome
 from dura_common.errors import InputError, StateError
-from dura_common.runtime.files import parse_json, private_folder, read_limited, write_atomic
-from dura_common.study import Frozen, Word, explain_validation
-
-KNOWN_LABELS = {
-    "left": "left_hand",
-    "lh": "left_hand",
-    "769": "left_hand",
-    "right": "right_hand",
-    "rh": "right_hand",
-    "770": "right_hand",
-}
-"""Codes of motor-imagery sets whose meaning is a convention of the field (769/770: the Graz GDF table)."""
-SIMULATOR = "dura simulate"
-
-
-class DataSet(Frozen):
-    """One registered data set."""
-
-    name: Word
-    root: str
-    """Absolute path of the BIDS folder."""
-    task: Word
-    labels: dict[str, Word] = Field(default_factory=dict)
-    """Local event code to class name; codes that are not listed count as class names themselves."""
-    scale: Annotated[float, Field(gt=0)] = 1.0
-    """Factor that brings the stored values to volts."""
-    public: bool = False
-    simulated: bool = False
-
-    def class_of(self, code: str) -> str:
-        """Return the class name of an event code."""
-        return self.labels.get(code, KNOWN_LABELS.get(code.lower(), code))
+from dura_common.runtime.files import private_folder, read_limited, write_atomic
+from dura_common.study import explain_validation
 
 
 def register(home: SiteHome, dataset: DataSet) -> None:
@@ -94,13 +64,3 @@ def _read(path: Path) -> DataSet:
         return DataSet.model_validate_json(read_limited(path, what="the registration"))
     except ValidationError as error:
         raise explain_validation(error, what=f"the registration {path.name}") from error
-
-
-def is_simulated(root: Path) -> bool:
-    """Tell whether a BIDS folder was written by dura's own simulator."""
-    description = root / "dataset_description.json"
-    if not description.exists():
-        return False
-    content = parse_json(read_limited(description, what="dataset_description.json"), what="dataset_description.json")
-    generated = content.get("GeneratedBy", [])
-    return any(isinstance(item, dict) and item.get("Name") == SIMULATOR for item in generated)

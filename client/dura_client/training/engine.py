@@ -39,7 +39,7 @@ from dura_common.errors import HostError, InputError
 from dura_common.models import load_vector, project_constraints, to_vector
 from dura_common.privacy.plan import PrivacyPlan
 from dura_common.study import Study
-from dura_common.training_schema import DpSgdTraining, OneSumTraining, ResidualDescentTraining
+from dura_common.study.training import DpSgdTraining, OneSumTraining, ResidualDescentTraining
 
 
 class PatientEngine:

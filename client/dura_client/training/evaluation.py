@@ -16,7 +16,7 @@ from torch import nn
 
 from dura_client.training.patient import TrainingPatient
 from dura_client.training.secure_random import integer_gaussian
-from dura_common.privacy.outputs import WHOLE, Part, from_integers, length_of, parts_of, to_integers
+from dura_common.outputs.scores import WHOLE, Section, from_integers, length_of, parts_of, to_integers
 from dura_common.study import Study
 
 BATCH = 256
@@ -68,7 +68,7 @@ def add_noise(total: NDArray[np.int64], noise_multiplier: float | None) -> NDArr
 
 
 def release_sums(
-    contributions: Sequence[NDArray[np.float64]], parts: tuple[Part, ...], noise_multiplier: float | None
+    contributions: Sequence[NDArray[np.float64]], parts: tuple[Section, ...], noise_multiplier: float | None
 ) -> NDArray[np.float32]:
     """Return the noised sums of patients' contributions, float32 (length,), in the outputs' own units."""
     rows = np.stack(contributions) if len(contributions) else np.zeros((0, length_of(parts)))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from dura_common.training_schema import DpSgdTraining, OneSumTraining, ResidualDescentTraining
+from dura_common.study.training import DpSgdTraining, OneSumTraining, ResidualDescentTraining
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """From logits (windows, classes) and labels (windows,) to a scalar."""

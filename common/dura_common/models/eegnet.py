@@ -74,27 +74,3 @@ class EEGNet(nn.Module):
 def _same_length(kernel: int) -> nn.ZeroPad2d:
     """Return the zeros around a signal that keep its length; torch's own "same" warns users about even kernels."""
     return nn.ZeroPad2d(((kernel - 1) // 2, kernel // 2, 0, 0))
-
-
-def parameter_count(
-    *,
-    channels: int,
-    samples: int,
-    classes: int,
-    temporal_filters: int,
-    depth_multiplier: int,
-    separable_filters: int,
-    kernel: int,
-) -> int:
-    """Return the exact number of parameters, term by term as in the paper's table of layers.
-
-    The last term counts the dense layer's biases too, as the authors' code does. With the demo's 11 channels,
-    256 samples at 128 Hz and 2 classes it is 1538: 512 temporal, 176 spatial, 512 separable, 80 norms, 258 dense.
-    """
-    spatial = temporal_filters * depth_multiplier
-    temporal = temporal_filters * kernel
-    depthwise = spatial * channels
-    separable = spatial * SEPARABLE_KERNEL + spatial * separable_filters
-    norms = 2 * (temporal_filters + spatial + separable_filters)
-    dense = (separable_filters * (samples // FIRST_POOL // SECOND_POOL) + 1) * classes
-    return temporal + depthwise + separable + norms + dense

@@ -28,8 +28,3 @@ class LinearNet(nn.Module):
             vectors = vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp(min=SMALLEST_NORM)
         logits: Tensor = self.classifier(vectors)
         return logits
-
-
-def parameter_count(*, features: int, classes: int) -> int:
-    """Return the exact number of parameters: 12210 for the 6105 edges of a 111-region atlas and 2 classes."""
-    return features * classes

@@ -74,14 +74,3 @@ class RecurrentNet(nn.Module):
         states = self.recurrence.states(self.features(windows).transpose(1, 2))
         logits: Tensor = self.classifier(self.dropout(states.mean(1)))
         return logits
-
-
-def parameter_count(*, channels: int, classes: int, filters: int, kernel: int, units: int) -> int:
-    """Return the exact number of parameters.
-
-    With 22 channels, 16 filters of 16 samples, 32 units and 4 classes it is 10596: 5632 convolution, 32 norm, 4800
-    recurrence (three gates with two biases each), 132 dense.
-    """
-    convolution = channels * filters * kernel
-    recurrence = 3 * units * (filters + units + 2)
-    return convolution + 2 * filters + recurrence + (units + 1) * classes

@@ -65,17 +65,3 @@ class ShallowConvNet(nn.Module):
 def spans(samples: int, *, kernel: int, pool: int, stride: int) -> int:
     """Return over how many spans of time power is averaged; below 1 the windows are too short."""
     return (samples - kernel + 1 - pool) // stride + 1
-
-
-def parameter_count(
-    *, channels: int, samples: int, classes: int, filters: int, kernel: int, pool: int, stride: int
-) -> int:
-    """Return the exact number of parameters.
-
-    With 22 channels of 512 samples, 40 filters, a kernel of 25, pools of 75 every 15 and 4 classes it is 40804: 1040
-    temporal, 35200 spatial, 80 norm, 4484 dense.
-    """
-    temporal = filters * (kernel + 1)
-    spatial = filters * filters * channels
-    dense = (filters * spans(samples, kernel=kernel, pool=pool, stride=stride) + 1) * classes
-    return temporal + spatial + 2 * filters + dense

@@ -18,7 +18,7 @@ from torch import nn
 from dura_common.errors import InputError
 from dura_common.models.vector import load_vector, to_vector
 from dura_common.models.zoo import project_constraints
-from dura_common.training_schema import DpSgdTraining, OneSumTraining, ResidualDescentTraining
+from dura_common.study.training import DpSgdTraining, OneSumTraining, ResidualDescentTraining
 
 FIRST_DECAY = 0.9
 SECOND_DECAY = 0.999

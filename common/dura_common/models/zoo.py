@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from dura_common.errors import InputError
-from dura_common.model_schema import EEGNetModel, LinearModel, Model, RecurrentModel, ShallowConvNetModel
 from dura_common.models.eegnet import FIRST_POOL, SECOND_POOL, EEGNet
 from dura_common.models.linear import LinearNet
 from dura_common.models.recurrent import RecurrentNet
 from dura_common.models.shallow import ShallowConvNet, spans
+from dura_common.study import Study
+from dura_common.study.models import EEGNetModel, LinearModel, Model, RecurrentModel, ShallowConvNetModel
 
 SPATIAL_MAX_NORM = 1.0
 DENSE_MAX_NORM = 0.25
@@ -33,6 +34,22 @@ def build(model: Model, *, channels: int, samples: int, classes: int, sampling_r
         network = _network(model, channels=channels, samples=samples, classes=classes, sampling_rate=sampling_rate)
     project_constraints(network)
     return network
+
+
+def build_model(study: Study) -> nn.Module:
+    """Return a study's model with its first parameters, the same at every site and at the coordinator.
+
+    Raises:
+        InputError: the study's windows are too short for the model's kernels and pooling.
+    """
+    return build(
+        study.model,
+        channels=len(study.data.channels),
+        samples=study.data.window_samples,
+        classes=len(study.data.classes),
+        sampling_rate=study.data.sampling_rate,
+        seed=study.training.seed,
+    )
 
 
 def _network(model: Model, *, channels: int, samples: int, classes: int, sampling_rate: float) -> nn.Module:

@@ -108,7 +108,7 @@ def alone(event: AnyEvent, honest_sites: int) -> AnyEvent:
 def _check_grid(noise_multiplier: float, honest: int, *, epsilon: float, delta: float) -> None:
     """Refuse noise so small on the integer grid that the sum of rounded shares is no Gaussian any more.
 
-    Evaluations have a finer grid (:mod:`dura_common.privacy.outputs`), so the one of training is asked of both.
+    Evaluations have a finer grid (:mod:`dura_common.outputs.scores`), so the one of training is asked of both.
     """
     share = noise_multiplier / math.sqrt(honest) * WHOLE
     needed = smallest_share(honest, MOST_VALUES, epsilon, NEGLIGIBLE * delta)

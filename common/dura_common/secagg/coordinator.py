@@ -10,7 +10,7 @@ import numpy as np
 
 from dura_common.secagg import wire
 from dura_common.secagg.abort import Abort, Reason
-from dura_common.secagg.masks import Words, word_type
+from dura_common.secagg.arithmetic.masks import Words, word_type
 from dura_common.secagg.params import Kind, SessionParameters
 from dura_common.secagg.site import Opened
 from dura_common.secagg.wire import Frame, Type

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from dura_common.secagg.abort import Abort, Reason
-from dura_common.secagg.parallel import in_parts
+from dura_common.secagg.arithmetic.parallel import in_parts
 from dura_common.secagg.params import SessionParameters
 
 _SIGNATURES = 4

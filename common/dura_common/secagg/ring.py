@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dura_common.secagg.abort import Abort, Reason
-from dura_common.secagg.masks import Words
-from dura_common.secagg.parallel import in_parts
+from dura_common.secagg.arithmetic.masks import Words
+from dura_common.secagg.arithmetic.parallel import in_parts
 from dura_common.secagg.wire import CHECK_WORDS
 
 _ROW = 4096

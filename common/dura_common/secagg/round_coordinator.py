@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from dura_common.secagg import keys, shamir, wire
+from dura_common.secagg import keys, wire
 from dura_common.secagg.abort import Abort, Reason
+from dura_common.secagg.arithmetic import shamir
+from dura_common.secagg.arithmetic.masks import add_masks
 from dura_common.secagg.coordinator import Coordinator, Progress
-from dura_common.secagg.masks import add_masks
 from dura_common.secagg.params import SessionParameters
 from dura_common.secagg.ring import from_words
 from dura_common.secagg.round_site import MASK_USE, SELF_USE

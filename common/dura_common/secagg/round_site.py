@@ -20,9 +20,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
-from dura_common.secagg import keys, shamir, wire
+from dura_common.secagg import keys, wire
 from dura_common.secagg.abort import Abort, Reason
-from dura_common.secagg.masks import add_masks, word_type
+from dura_common.secagg.arithmetic import shamir
+from dura_common.secagg.arithmetic.masks import add_masks, word_type
 from dura_common.secagg.params import Kind, SessionParameters
 from dura_common.secagg.ring import from_words
 from dura_common.secagg.site import Opened, Reaction, Site

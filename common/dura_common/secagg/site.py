@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dura_common.secagg import wire
 from dura_common.secagg.abort import Abort, Reason, reason_of
-from dura_common.secagg.masks import Words, word_type
+from dura_common.secagg.arithmetic.masks import Words, word_type
 from dura_common.secagg.params import SessionParameters
 from dura_common.secagg.ring import fill_words
 from dura_common.secagg.wire import Frame, Type

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dura_common.secagg import keys, wire
 from dura_common.secagg.abort import Abort, Reason
-from dura_common.secagg.masks import add_masks, word_type
+from dura_common.secagg.arithmetic.masks import add_masks, word_type
 from dura_common.secagg.params import Kind, SessionParameters
 from dura_common.secagg.ring import from_words
 from dura_common.secagg.site import Opened, Reaction, Site

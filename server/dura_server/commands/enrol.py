@@ -40,7 +40,7 @@ def init_command(
         from pydantic import ValidationError
 
         from dura_common.study import explain_validation
-        from dura_server.enrolment import CoordinatorSettings, init
+        from dura_server.consortium.enrolment import CoordinatorSettings, init
         from dura_server.home import CoordinatorHome
 
         try:
@@ -79,7 +79,7 @@ def admit_command(
         from datetime import UTC, datetime
 
         from dura_common.errors import InputError
-        from dura_server.enrolment import admit, check_card
+        from dura_server.consortium.enrolment import admit, check_card
         from dura_server.home import CoordinatorHome
 
         told = list(fingerprint or ())
@@ -111,7 +111,7 @@ def remove_command(
     with command(as_json) as out:
         from datetime import UTC, datetime
 
-        from dura_server.enrolment import remove
+        from dura_server.consortium.enrolment import remove
         from dura_server.home import CoordinatorHome
 
         remove(CoordinatorHome(home.expanduser()), name, datetime.now(UTC))
@@ -123,7 +123,7 @@ def renew_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) 
     with command(as_json) as out:
         from datetime import UTC, datetime
 
-        from dura_server.enrolment import renew
+        from dura_server.consortium.enrolment import renew
         from dura_server.home import CoordinatorHome
 
         roster = renew(CoordinatorHome(home.expanduser()), datetime.now(UTC))
@@ -134,7 +134,7 @@ def renew_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) 
 def roster_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Show the roster."""
     with command(as_json) as out:
-        from dura_server.enrolment import read_roster
+        from dura_server.consortium.enrolment import read_roster
         from dura_server.home import CoordinatorHome
 
         coordinator = CoordinatorHome(home.expanduser())
@@ -150,7 +150,7 @@ def roster_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False)
 def fingerprint_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Show the consortium's fingerprint, for reading aloud."""
     with command(as_json) as out:
-        from dura_server.enrolment import fingerprint
+        from dura_server.consortium.enrolment import fingerprint
         from dura_server.home import CoordinatorHome
 
         mark = fingerprint(CoordinatorHome(home.expanduser()))

@@ -25,7 +25,7 @@ def identity(
         from datetime import UTC, datetime
 
         from dura_common.study import check_site_name
-        from dura_server.researcher import ResearcherHome, create_identity
+        from dura_server.studies.researcher import ResearcherHome, create_identity
 
         card, path = create_identity(ResearcherHome(researcher.expanduser()), check_site_name(name), datetime.now(UTC))
         mark = card.fingerprint()

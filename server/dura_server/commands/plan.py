@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from dura_common.policy import Policy
     from dura_common.study import Study
-    from dura_server.planning import Rehearsal, Verdict
+    from dura_server.studies.planning import Rehearsal, Verdict
 
 REPEATS = 5
 
@@ -40,9 +40,9 @@ def plan_command(
     with command(as_json) as out:
         from dura_common.privacy.plan import plan_of
         from dura_common.study import parse_study
-        from dura_common.warnings import warnings_of
-        from dura_server.planning import duration, expected, summary, traffic, verdict
-        from dura_server.rounds import first_parameters
+        from dura_common.study.warnings import warnings_of
+        from dura_server.rounds.rounds import first_parameters
+        from dura_server.studies.planning import duration, expected, summary, traffic, verdict
 
         study = parse_study(read_limited(path, what="the study file"))
         policies = dict(_policy(item) for item in policy or ())
@@ -90,7 +90,7 @@ def _rehearsal(path: Path) -> Rehearsal:
     from pydantic import ValidationError
 
     from dura_common.study import explain_validation
-    from dura_server.planning import Rehearsal
+    from dura_server.studies.planning import Rehearsal
 
     try:
         return Rehearsal.model_validate_json(read_limited(path, what="the rehearsal"))

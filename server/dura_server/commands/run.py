@@ -13,12 +13,12 @@ from rich.table import Table
 from dura_common.errors import HostError, PolicyError, StateError
 from dura_common.runtime.console import JsonOption, Output, command
 from dura_common.runtime.files import SHARED_FILE, read_limited, write_atomic
-from dura_common.warnings import warnings_of
+from dura_common.study.warnings import warnings_of
 from dura_server.commands.options import DEFAULT_HOME, HomeOption, StudyArgument
 
 if TYPE_CHECKING:
     from dura_server.home import CoordinatorHome
-    from dura_server.study_store import StoredStudy, StudyState
+    from dura_server.studies.store import StoredStudy, StudyState
 
 POLL_SECONDS = 0.3
 APPROVAL_POLL_SECONDS = 5.0
@@ -76,7 +76,7 @@ def status(
 ) -> None:
     """Show where studies stand."""
     with command(as_json) as out:
-        from dura_server.study_store import StudyStore
+        from dura_server.studies.store import StudyStore
 
         store = StudyStore(_home(home))
         found = [store.load(study)] if study else [store.load(digest) for digest in store.digests()]
@@ -102,8 +102,8 @@ def report(
 ) -> None:
     """Write the self-contained HTML report of a finished study."""
     with command(as_json) as out:
-        from dura_server.outcome import read_extra, result_of
         from dura_server.report import render
+        from dura_server.report.outcome import read_extra, result_of
 
         stored = _load(_home(home), study)
         result = result_of(stored, read_extra(extra) if extra else None)
@@ -122,14 +122,14 @@ def _home(home: Path) -> CoordinatorHome:
 
 
 def _load(home: CoordinatorHome, reference: str) -> StoredStudy:
-    from dura_server.study_store import StudyStore
+    from dura_server.studies.store import StudyStore
 
     return StudyStore(home).load(reference)
 
 
 def _keep(home: CoordinatorHome, envelope: str) -> StoredStudy:
-    from dura_server.enrolment import read_roster
-    from dura_server.study_store import StudyStore
+    from dura_server.consortium.enrolment import read_roster
+    from dura_server.studies.store import StudyStore
 
     roster, roster_envelope = read_roster(home)
     return StudyStore(home).submit(envelope, roster_envelope, roster)
@@ -137,7 +137,7 @@ def _keep(home: CoordinatorHome, envelope: str) -> StoredStudy:
 
 def _follow(out: Output, home: CoordinatorHome, stored: StoredStudy, *, job: str, title: str) -> StudyState:
     """Start a Flower run and follow the state file until the run has ended."""
-    from dura_server.superlink import run_status, submit_run
+    from dura_server.services.superlink import run_status, submit_run
 
     before = stored.read_state()
     stored.update(phase="offering" if job == "offer" else "asking", message="")

@@ -30,8 +30,8 @@ def start(detach: DetachOption = False, home: HomeOption = DEFAULT_HOME, as_json
     """Run the coordinator's services."""
     with command(as_json) as out:
         from dura_common.runtime import running
-        from dura_server.coordinator import run_services
         from dura_server.home import CoordinatorHome
+        from dura_server.services.coordinator import run_services
 
         coordinator = CoordinatorHome(home.expanduser())
         if detach:
@@ -72,7 +72,7 @@ def status_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False)
 def _sessions(home: CoordinatorHome) -> list[dict[str, Any]] | None:
     """Return the open sessions of secure sums: who and how far, nothing of a vector. None without an answer."""
     from dura_common.errors import HostError
-    from dura_server.aggregation.client import standings
+    from dura_server.sums.client import standings
 
     try:
         found = standings(home)

@@ -43,7 +43,7 @@ def new(
     """Write a complete, commented study.toml to start from."""
     with command(as_json) as out:
         from dura_common.study import parse_study
-        from dura_server.template import study_toml
+        from dura_server.studies.template import study_toml
 
         text = study_toml(
             name=name,
@@ -100,7 +100,7 @@ def sign(
     """Sign a study for one roster; its digest names it from now on."""
     with command(as_json) as out:
         from dura_common.study import parse_study
-        from dura_server.researcher import ResearcherHome, sign_study
+        from dura_server.studies.researcher import ResearcherHome, sign_study
 
         study = parse_study(read_limited(path, what="the study file"))
         roster_text = read_limited(roster, what="the roster").decode("utf-8", errors="replace")
@@ -119,7 +119,7 @@ def _site(item: str) -> tuple[str, int]:
 
 
 def _warn(out: Output, study: Study) -> None:
-    from dura_common.warnings import warnings_of
+    from dura_common.study.warnings import warnings_of
 
     for sentence in warnings_of(study):
         out.warn(sentence)

@@ -20,13 +20,14 @@ from typing import Protocol
 
 import numpy as np
 
-from dura_common.envelope import canonical_json
+from dura_common.consortium.envelope import canonical_json
 from dura_common.errors import InputError
+from dura_common.messages.rehearsal import Job, Score, Simulate, Train
 from dura_common.privacy.plan import plan_of
-from dura_common.rehearsal import Job, Score, Simulate, Train
 from dura_common.study import NoNoise, SharedNoise, Study
 from dura_server.rehearsal.result import RehearsalPoint, point_of
-from dura_server.rounds import Vector, first_parameters
+from dura_server.rounds.ports import Vector
+from dura_server.rounds.rounds import first_parameters
 
 PATIENTS_PER_JOB = 4
 """Small, so that the last core is not idle for long and progress is seen."""

@@ -26,9 +26,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from dura_common.errors import HostError, StateError
-from dura_common.rehearsal import GROUP, POINT, Job, check_answer
-from dura_common.transport import from_records, to_records
-from dura_server.rounds import Vector
+from dura_common.messages.records import from_records, to_records
+from dura_common.messages.rehearsal import GROUP, POINT, Job, check_answer
+from dura_server.rounds.ports import Vector
 
 if TYPE_CHECKING:
     from flwr.clientapp import ClientApp

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import Field
 
-from dura_common.duplicates import Duplicates
+from dura_common.outputs.duplicates import Duplicates
 from dura_common.study import Frozen
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dura_client.data.hospitals import HOSPITALS
-from dura_client.data.registry import DataSet
-from dura_client.data.simulate import TASK, simulate
+from dura_client.data.dataset import DataSet
+from dura_client.data.simulated.hospitals import HOSPITALS
+from dura_client.data.simulated.simulate import TASK, simulate
 from dura_common.study import DataContract
 
 PATIENTS = 3

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.linalg import sqrtm
 
-from dura_client.data.connectomes import SHRINKAGE, gaussian_ranks, regions_of, root_edges
+from dura_client.data.fmri.connectomes import SHRINKAGE, gaussian_ranks, regions_of, root_edges
 from dura_client.data.privacy_class import PrivacyClass, step_of
 from dura_common.errors import InputError
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from dura_client.commands.data import app
 from dura_client.data.registry import list_datasets
-from dura_client.home import SiteHome
+from dura_client.site.home import SiteHome
 from dura_common.errors import InputError, StateError
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from dura_client.data.dataset import DataSet
 from dura_client.data.doctor import diagnose
-from dura_client.data.registry import DataSet
 from dura_common.errors import InputError
 
 

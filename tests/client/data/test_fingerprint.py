@@ -18,17 +18,18 @@ from mne_bids import BIDSPath, read_raw_bids, write_raw_bids
 from tests.consortium import Consortium, study
 from typer.testing import CliRunner
 
-from dura_client.approvals import approve, receive_offer
-from dura_client.cli import app
+from dura_client.commands.cli import app
+from dura_client.data.dataset import DataSet
 from dura_client.data.doctor import diagnose
 from dura_client.data.fingerprint import as_rows, content_digest, from_rows, held_by_several, keyed
 from dura_client.data.prepare import prepare
-from dura_client.data.registry import DataSet, register
-from dura_client.data.simulate import TASK, simulate
-from dura_client.parts import Part
-from dura_client.policy import write_policy
-from dura_client.service import SiteService
-from dura_client.site_ledger import site_ledger
+from dura_client.data.registry import register
+from dura_client.data.simulated.simulate import TASK, simulate
+from dura_client.ledger.place import site_ledger
+from dura_client.node.service import SiteService
+from dura_client.site.policy import write_policy
+from dura_client.studies.approvals import approve, receive_offer
+from dura_client.sums.ports import Part
 from dura_common.messages import EvaluateRound, Refusal, RefusalReason, encode
 from dura_common.policy import Policy
 from dura_common.secagg import SessionParameters

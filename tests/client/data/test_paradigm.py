@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dura_client.data.paradigm import JITTER_SECONDS, Paradigm, hospital_for, paradigm_of
+from dura_client.data.dataset import DataSet, is_simulated
 from dura_client.data.prepare import PatientData, prepare
-from dura_client.data.registry import DataSet, is_simulated
-from dura_client.data.simulate import simulate_for
+from dura_client.data.simulated.paradigm import JITTER_SECONDS, Paradigm, hospital_for, paradigm_of
+from dura_client.data.simulated.simulate import simulate_for
 from dura_common.errors import InputError
 from dura_common.study import DataContract
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import dura_client.data.prepare as module
-from dura_client.data.hospitals import HOSPITALS
+from dura_client.data.dataset import DataSet
 from dura_client.data.prepare import PreparedData, prepare, pseudonym
-from dura_client.data.registry import DataSet
+from dura_client.data.simulated.hospitals import HOSPITALS
 from dura_common.errors import HostError, InputError
 from dura_common.study import DataContract
 

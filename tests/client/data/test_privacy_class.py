@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from tests.connectomes import connectome_study
 
+from dura_client.data.dataset import DataSet
 from dura_client.data.prepare import prepare, steps_of
 from dura_client.data.privacy_class import PrivacyClass, Step, declares, refuse_unpaid, step_of
-from dura_client.data.registry import DataSet
 from dura_client.training.engine import PatientEngine
 from dura_common.errors import PolicyError
 from dura_common.models import build, to_vector

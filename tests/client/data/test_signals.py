@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dura_client.data.signals import (
+from dura_client.data.eeg.signals import (
     bring_to_rate_and_band,
     complete_channels,
     euclidean_alignment,

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from mne_bids import BIDSPath, read_raw_bids
 
-from dura_client.data.bids import amplitude
-from dura_client.data.hospitals import HOSPITALS
-from dura_client.data.registry import is_simulated
-from dura_client.data.simulate import IMAGERY, TASK, simulate
+from dura_client.data.dataset import is_simulated
+from dura_client.data.eeg.bids import amplitude
+from dura_client.data.simulated.hospitals import HOSPITALS
+from dura_client.data.simulated.simulate import IMAGERY, TASK, simulate
 from dura_common.errors import HostError, InputError, StateError
 
 

@@ -14,20 +14,21 @@ from tests.client.ledger_world import DELTA, QUERY
 from tests.consortium import study
 from typer.testing import CliRunner
 
-from dura_client.approvals import ApprovedStudy
-from dura_client.cli import app
-from dura_client.cohort import Cohorts
+from dura_client.commands.cli import app
+from dura_client.data.dataset import DataSet
 from dura_client.data.prepare import prepare
-from dura_client.data.registry import DataSet, register
-from dura_client.data.simulate import simulate
-from dura_client.home import SiteHome
-from dura_client.keys import SiteKeys
-from dura_client.ledger import Ledger
-from dura_client.policy import write_policy
+from dura_client.data.registry import register
+from dura_client.data.simulated.simulate import simulate
+from dura_client.ledger.ledger import Ledger
+from dura_client.patients.cohort import Cohorts
+from dura_client.site.home import SiteHome
+from dura_client.site.keys import SiteKeys
+from dura_client.site.policy import write_policy
+from dura_client.studies.approvals import ApprovedStudy
+from dura_common.consortium.roster import Roster
 from dura_common.errors import BudgetError, InputError
 from dura_common.policy import Policy
 from dura_common.privacy import epsilon_of
-from dura_common.roster import Roster
 from dura_common.study import DataContract
 
 CAP = epsilon_of([QUERY], DELTA)
@@ -241,7 +242,7 @@ def test_the_forecast_is_what_the_ledger_then_accepts(
     registered: Callable[..., DataSet],
 ) -> None:
     """As many studies as were forecast are accepted one by one, and the next one is refused."""
-    from dura_client.forecast import Question, forecast
+    from dura_client.review.forecast import Question, forecast
     from dura_common.privacy import SampledGaussian
 
     keys = patients(registered(hospitals / "west", name="motor"))

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from tests.ssvep_bids import CHANNELS, CLASSES, TASK, find_data, from_fif, from_gdf, write_bids
 
+from dura_client.data.dataset import DataSet
 from dura_client.data.doctor import diagnose
 from dura_client.data.fingerprint import held_by_several
 from dura_client.data.prepare import prepare
-from dura_client.data.registry import DataSet
 from dura_common.errors import InputError
 from dura_common.study import DataContract
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from tests.connectomes import connectome_study
 
-from dura_client.data.connectomes import gaussian_ranks
+from dura_client.data.fmri.connectomes import gaussian_ranks
 from dura_client.data.privacy_class import step_of
 from dura_client.training.engine import PatientEngine
 from dura_client.training.optimiser import add_noise

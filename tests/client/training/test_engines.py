@@ -26,11 +26,11 @@ from dura_client.training.gradients import (
 )
 from dura_client.training.losses import loss_of
 from dura_client.training.patient import TrainingPatient
-from dura_common.model_schema import EEGNetModel, LinearModel, Model, RecurrentModel, ShallowConvNetModel
 from dura_common.models import build, to_vector
 from dura_common.privacy.grid import WHOLE
 from dura_common.privacy.plan import plan_of
 from dura_common.study import Study
+from dura_common.study.models import EEGNetModel, LinearModel, Model, RecurrentModel, ShallowConvNetModel
 
 FEATURES = 12
 SMALL: tuple[Model, ...] = (

@@ -19,11 +19,10 @@ from torch import nn
 
 from dura_client.training.evaluation import add_noise, contribution, release_sums, score
 from dura_client.training.patient import TrainingPatient
-from dura_common.privacy.estimate import accuracy_from, outcome_from
-from dura_common.privacy.outputs import (
+from dura_common.outputs.scores import (
     PATIENT_NORM,
     WHOLE,
-    Part,
+    Section,
     from_integers,
     layout,
     length_of,
@@ -31,6 +30,7 @@ from dura_common.privacy.outputs import (
     to_integers,
 )
 from dura_common.study import Evaluation, Study
+from dura_server.studies.estimate import accuracy_from, outcome_from
 
 ALL = ("accuracy", "confusion", "auc")
 CHOICES = [("accuracy", *rest) for n in range(3) for rest in itertools.permutations(("confusion", "auc"), n)]
@@ -189,7 +189,7 @@ def test_public_sums_give_back_the_mean_score(scores: list[float]) -> None:
 
 def test_small_cells_and_drowned_cells_are_not_shown() -> None:
     """A cell below the study's smallest, below its noise, or impossible is None; the others stay."""
-    parts = (Part("confusion", 0, 4, 1.0, 1.0),)
+    parts = (Section("confusion", 0, 4, 1.0, 1.0),)
     sums = np.array([40.0, 3.0, -2.0, 12.0])
     quiet = outcome_from(sums, parts, noise_multiplier=1.0, sites=1, smallest_cell=5)
     loud = outcome_from(sums, parts, noise_multiplier=5.0, sites=4, smallest_cell=5)
@@ -207,7 +207,7 @@ def test_small_cells_and_drowned_cells_are_not_shown() -> None:
 @pytest.mark.parametrize("sums", [np.zeros(6), np.full(6, np.nan), np.array([0, 0, 0, 30.0, 1, 1]), -np.ones(6)])
 def test_a_class_that_drowns_has_no_curve(sums: NDArray[np.float64]) -> None:
     """Without enough patients of a class the area is one half with an error of one half."""
-    outcome = outcome_from(sums, (Part("auc", 0, 6, 1.0, 1.0),), noise_multiplier=1.0, sites=1, smallest_cell=1)
+    outcome = outcome_from(sums, (Section("auc", 0, 6, 1.0, 1.0),), noise_multiplier=1.0, sites=1, smallest_cell=1)
     assert outcome.auc is not None
     assert (outcome.auc.area, outcome.auc.standard_error) == (0.5, 0.5)
 

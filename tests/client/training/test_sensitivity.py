@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from dura_client.training.evaluation import BATCH, score
 from dura_client.training.optimiser import PatientOptimizer
 from dura_client.training.patient import TrainingPatient
-from dura_common.model_schema import EEGNetModel
 from dura_common.models import build
-from dura_common.privacy.estimate import accuracy_from
 from dura_common.privacy.grid import WHOLE
+from dura_common.study.models import EEGNetModel
+from dura_server.studies.estimate import accuracy_from
 
 FIRST, SECOND = 3, 5
 

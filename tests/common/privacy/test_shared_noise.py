@@ -13,7 +13,7 @@ from dura_common.policy import Policy, judge
 from dura_common.privacy import Gaussian, SampledGaussian, epsilon_of
 from dura_common.privacy.plan import plan_of
 from dura_common.study import Study
-from dura_common.warnings import warnings_of
+from dura_common.study.warnings import warnings_of
 
 DELTA = 1e-4
 

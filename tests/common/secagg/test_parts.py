@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from tests.common.secagg.reference import keystream
 from tests.common.secagg.world import session, to_words
+from tests.support import secagg_sim as sim
 
 from dura_common.secagg import (
     Abort,
@@ -24,14 +25,12 @@ from dura_common.secagg import (
     Reason,
     SessionParameters,
     largest_value,
-    masks,
     max_frame,
-    shamir,
-    sim,
     smallest_threshold,
     wire,
 )
-from dura_common.secagg.masks import PART, PIECE, add_masks, word_type
+from dura_common.secagg.arithmetic import masks, shamir
+from dura_common.secagg.arithmetic.masks import PART, PIECE, add_masks, word_type
 from dura_common.secagg.ring import from_words
 
 KEYS = [bytes([number]) * 32 for number in range(5)]

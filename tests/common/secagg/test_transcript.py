@@ -17,8 +17,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from tests.common.secagg.reference import PRIME, Secrets, Session, round_frames, step_frames
+from tests.support import secagg_sim as sim
 
-from dura_common.secagg import Kind, SessionParameters, round_site, shamir, sim, step_site, wire
+from dura_common.secagg import Kind, SessionParameters, round_site, step_site, wire
+from dura_common.secagg.arithmetic import shamir
 from dura_common.secagg.wire import Type
 
 FILE = Path(__file__).with_name("transcript.json")

@@ -15,9 +15,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from tests.common.secagg.reference import hkdf
+from tests.support import secagg_sim as sim
 
-from dura_common.secagg import Abort, Kind, Member, SessionParameters, keys, masks, sim
+from dura_common.secagg import Abort, Kind, Member, SessionParameters, keys
 from dura_common.secagg.abort import Reason
+from dura_common.secagg.arithmetic import masks
 
 WYCHEPROOF = json.loads(Path(__file__).with_name("wycheproof.json").read_text())
 

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from scipy import stats
 from tests.common.secagg.world import Sites, collect, session, simulation, to_words, vectors
 
-from dura_common.secagg import Kind, SessionParameters, keys, largest_value, open_coordinator, shamir, wire
-from dura_common.secagg.masks import add_masks, word_type
+from dura_common.secagg import Kind, SessionParameters, keys, largest_value, open_coordinator, wire
+from dura_common.secagg.arithmetic import shamir
+from dura_common.secagg.arithmetic.masks import add_masks, word_type
 from dura_common.secagg.round_site import SELF_USE
 from dura_common.secagg.wire import Type
 

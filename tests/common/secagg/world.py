@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
+from tests.support import secagg_sim as sim
 
-from dura_common.secagg import Coordinator, Kind, Opened, Progress, SessionParameters, open_site, sim, wire
-from dura_common.secagg.masks import Words, word_type
+from dura_common.secagg import Coordinator, Kind, Opened, Progress, SessionParameters, open_site, wire
+from dura_common.secagg.arithmetic.masks import Words, word_type
 from dura_common.secagg.ring import fill_words
 
 Vectors = Callable[[str, int], NDArray[np.int64]]

@@ -98,8 +98,8 @@ def _after(kind: type, name: str, act: Callable[..., None]) -> None:
 
 def install(inside: Inside) -> None:
     """Stand between the runner and the real classes of the site's side."""
-    from dura_client.aggregation_driver import Driver
-    from dura_client.flower_adapter import TaskSource
+    from dura_client.node.flower_adapter import TaskSource
+    from dura_client.sums.driver import Driver
     from dura_common.secagg.round_site import RoundSite
     from dura_common.secagg.site import Site
     from dura_common.secagg.step_site import StepSite
@@ -149,5 +149,5 @@ def _debug() -> None:
 
 if FOLDER in os.environ:
     _debug()
-    if "dura_client.runner" in sys.orig_argv:
+    if "dura_client.node.runner" in sys.orig_argv:
         install(Inside(Path(os.environ[FOLDER])))

@@ -1,0 +1,51 @@
+"""A data set as its registration describes it: where recordings lie, what event codes mean, whether it is public."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from dura_common.runtime.files import parse_json, read_limited
+from dura_common.study import Frozen, Word
+
+KNOWN_LABELS = {
+    "left": "left_hand",
+    "lh": "left_hand",
+    "769": "left_hand",
+    "right": "right_hand",
+    "rh": "right_hand",
+    "770": "right_hand",
+}
+"""Codes of motor-imagery sets whose meaning is a convention of the field (769/770: the Graz GDF table)."""
+SIMULATOR = "dura simulate"
+
+
+class DataSet(Frozen):
+    """One registered data set."""
+
+    name: Word
+    root: str
+    """Absolute path of the BIDS folder."""
+    task: Word
+    labels: dict[str, Word] = Field(default_factory=dict)
+    """Local event code to class name; codes that are not listed count as class names themselves."""
+    scale: Annotated[float, Field(gt=0)] = 1.0
+    """Factor that brings the stored values to volts."""
+    public: bool = False
+    simulated: bool = False
+
+    def class_of(self, code: str) -> str:
+        """Return the class name of an event code."""
+        return self.labels.get(code, KNOWN_LABELS.get(code.lower(), code))
+
+
+def is_simulated(root: Path) -> bool:
+    """Tell whether a BIDS folder was written by dura's own simulator."""
+    description = root / "dataset_description.json"
+    if not description.exists():
+        return False
+    content = parse_json(read_limited(description, what="dataset_description.json"), what="dataset_description.json")
+    generated = content.get("GeneratedBy", [])
+    return any(isinstance(item, dict) and item.get("Name") == SIMULATOR for item in generated)

@@ -1,0 +1,1 @@
+"""EEG recordings: BIDS folders, and signal processing up to windows."""

@@ -1,0 +1,1 @@
+"""fMRI: regions' time series to connectomes."""

@@ -1,0 +1,1 @@
+"""Simulated hospitals: recordings whose truth is known, with honest differences between sites."""

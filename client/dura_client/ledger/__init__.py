@@ -1,0 +1,1 @@
+"""The record of privacy spending: durable, chained, and asked before anything is computed."""

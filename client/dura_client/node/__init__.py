@@ -1,0 +1,1 @@
+"""The processes of a site: SuperNode, runner, the app that the runner serves, and its answers."""

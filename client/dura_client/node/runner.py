@@ -1,0 +1,56 @@
+"""``python -m dura_client.node.runner``: serves the SuperNode's tasks with the installed ClientApp.
+
+The app is imported once, from site-packages, before the first task is asked for; nothing that a task brings can
+change which code answers it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+import httpx
+from flwr.clientapp import ClientApp
+
+from dura_client.node.flower_adapter import NodeAddress, TaskSource
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 1.0
+
+
+def load(reference: str) -> ClientApp:
+    """Import ``module:name``; the reference comes from the command line of this machine only."""
+    module, _, name = reference.partition(":")
+    app = getattr(import_module(module), name)
+    if not isinstance(app, ClientApp):
+        raise TypeError(f"{reference} is not a ClientApp")
+    return app
+
+
+def main(arguments: list[str]) -> None:
+    """Serve until the process is stopped: ADDRESS SECRET_FILE MODULE:APP."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # or it writes a line for every poll
+    node = NodeAddress(arguments[0], Path(arguments[1]))
+    app = load(arguments[2])
+    Path(arguments[1]).with_suffix(".ready").write_text(str(os.getpid()))
+    source = TaskSource(node)
+    log.info("serving tasks with %s", getattr(app, "__module__", "the installed app"))
+    while True:
+        try:
+            source.serve_one(lambda message, context: app(message=message, context=context))
+        except httpx.HTTPError:
+            log.warning("the SuperNode is out of reach; trying again")
+            time.sleep(RETRY_SECONDS)
+        except Exception:
+            log.exception("a task could not be served")
+            time.sleep(RETRY_SECONDS)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

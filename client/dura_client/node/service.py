@@ -1,0 +1,98 @@
+"""Answers the coordinator. Whatever goes wrong, the reply is one word of a closed list and the reason stays here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dura_client.ledger.ledger import RepeatedRound
+from dura_client.release.gate import Gate
+from dura_client.site.home import SiteHome
+from dura_client.studies.approvals import receive_offer, standing
+from dura_client.sums.ports import Sums
+from dura_client.sums.session import SumFailed
+from dura_common.errors import BudgetError, DuraError, InputError, PolicyError, TrustError
+from dura_common.messages import (
+    AskApproval,
+    Offer,
+    Refusal,
+    RefusalReason,
+    Reply,
+    RoundDone,
+    TrainRound,
+    decode_request,
+)
+from dura_common.secagg import Abort
+
+log = logging.getLogger(__name__)
+
+_REASONS: tuple[tuple[type[DuraError], RefusalReason], ...] = (
+    (RepeatedRound, RefusalReason.REPEATED_ROUND),
+    (Abort, RefusalReason.AGGREGATION),
+    (SumFailed, RefusalReason.AGGREGATION),
+    (BudgetError, RefusalReason.BUDGET),
+    (PolicyError, RefusalReason.POLICY),
+    (TrustError, RefusalReason.NOT_AUTHENTIC),
+    (InputError, RefusalReason.DATA),
+)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class SiteService:
+    """Turns one request into one reply; never raises.
+
+    Args:
+        home: the site's folder.
+        sums: the way into secure sums.
+        clock: returns the present time (UTC); tests set it.
+    """
+
+    def __init__(self, home: SiteHome, sums: Sums, *, clock: Callable[[], datetime] = _utc_now) -> None:
+        self._home = home
+        self._clock = clock
+        self._gate = Gate(home, sums, clock=clock)
+
+    def answer(self, body: bytes, vector: NDArray[np.float32] | None) -> Reply:
+        """Answer one request; a failure becomes a :class:`Refusal`, its text goes to the local log only."""
+        try:
+            return self._dispatch(body, vector)
+        except DuraError as error:
+            reason = _reason(error)
+            log.warning("refused (%s): %s", reason, error.message)
+            return Refusal(reason=reason)
+        except Exception:  # the boundary: no exception text may reach the coordinator
+            log.exception("a request failed inside the site")
+            return Refusal(reason=RefusalReason.SITE_FAULT)
+
+    def _dispatch(self, body: bytes, vector: NDArray[np.float32] | None) -> Reply:
+        try:
+            request = decode_request(body)
+        except InputError as error:
+            log.warning("refused: %s", error.message)
+            return Refusal(reason=RefusalReason.NOT_UNDERSTOOD)
+        if isinstance(request, Offer):
+            return receive_offer(self._home, request, self._clock())
+        if isinstance(request, AskApproval):
+            return standing(self._home, request.study, self._clock())
+        if vector is None:
+            return Refusal(reason=RefusalReason.NOT_UNDERSTOOD)
+        state = None
+        if isinstance(request, TrainRound):
+            state = self._gate.train(request, vector)
+        else:
+            self._gate.evaluate(request, vector)
+        return RoundDone(study=request.study, round=request.round, attempt=request.attempt, state=state)
+
+
+def _reason(error: DuraError) -> RefusalReason:
+    reason = getattr(error, "reason", None)
+    if isinstance(reason, RefusalReason):
+        return reason
+    return next((word for family, word in _REASONS if isinstance(error, family)), RefusalReason.SITE_FAULT)

@@ -1,0 +1,157 @@
+"""What is computed for a request: steps with shared noise, a round with noise of this site's own, an evaluation.
+
+Nothing here decides whether anything may be computed, or asks what it costs; the gate does
+(:mod:`dura_client.release.gate`), and pays for every draw (:mod:`dura_client.release.paid`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from dura_client.data.privacy_class import Step
+from dura_client.training import evaluation
+from dura_client.training.engine import PatientEngine, train_round
+from dura_client.training.optimiser import add_noise
+from dura_client.training.patient import TrainingPatient
+from dura_common.models import TrainingState, advance, load_vector, rule_of, to_vector
+from dura_common.outputs.duplicates import length_in
+from dura_common.outputs.scores import parts_of, to_integers
+from dura_common.privacy.plan import PrivacyPlan
+from dura_common.secagg import Opened
+from dura_common.study import Study
+from dura_common.sums.agreed import WeightedChange, divisor_of, step_scale
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What every part needs: the approved study, its plan, this site's name and machine, who takes part."""
+
+    study: Study
+    plan: PrivacyPlan
+    site: str
+    device: str
+    members: tuple[str, ...]
+    preparation: tuple[Step, ...]
+    """What the patients' data went through; the engine refuses statistics that nobody has paid for."""
+
+
+class SharedSteps:
+    """Training with shared noise: one sum a step, and every site makes the same step from it."""
+
+    def __init__(
+        self, setting: Setting, network: nn.Module, state: TrainingState, patients: Sequence[TrainingPatient]
+    ) -> None:
+        self._setting = setting
+        self._network = network
+        self._patients = patients
+        self.state = state
+        """After the last opened sum."""
+        divisor = divisor_of(setting.study, setting.members)
+        self._engine = PatientEngine(
+            network, setting.study, divisor=divisor, preparation=setting.preparation, device=setting.device
+        )
+
+    @property
+    def position(self) -> str:
+        """Digest of the state after the last opened sum."""
+        return self.state.digest()
+
+    def compute(self) -> NDArray[np.int64]:
+        """Return this site's sum of clipped gradients with its share of the noise."""
+        total = self._engine.clipped_sum(self._engine.draw(self._patients))
+        return add_noise(total, self._setting.plan.share_multiplier)
+
+    def opened(self, opened: Opened) -> None:
+        """Make the step that everybody makes."""
+        study = self._setting.study
+        scale = step_scale(study, opened.contributors)
+        self.state = advance(self._network, self.state, opened.total, rule_of(study.training), scale=scale)
+
+
+class AveragedRound:
+    """Training with noise of this site's own: all steps of a round here, then one sum of weighted changes."""
+
+    def __init__(
+        self, setting: Setting, network: nn.Module, patients: Sequence[TrainingPatient], position: str
+    ) -> None:
+        self._position = position
+        self._setting = setting
+        self._network = network
+        self._patients = patients
+        self._before = to_vector(network)
+
+    @property
+    def position(self) -> str:
+        """Digest of the common model."""
+        return self._position
+
+    def compute(self) -> NDArray[np.signedinteger]:
+        """Train from the common model and return the weighted change."""
+        setting = self._setting
+        load_vector(self._network, self._before)
+        train_round(
+            self._network,
+            self._patients,
+            setting.study,
+            setting.plan,
+            declared_patients=setting.study.training_patients(setting.site),
+            preparation=setting.preparation,
+            device=setting.device,
+        )
+        change = WeightedChange(setting.study, len(setting.members))
+        return change.encode(setting.site, self._before, to_vector(self._network))
+
+    def opened(self, opened: Opened) -> None:
+        """Do nothing: the coordinator sends the average with the next round."""
+
+
+class Evaluation:
+    """Scores of held-out patients in one sum, and behind them the table of recordings if a study asks for it.
+
+    Args:
+        setting: study, plan and place.
+        network: with the parameters to score.
+        patients: the held-out side.
+        round_number: which evaluation (1-based).
+        position: digest of the model that is scored.
+        table: makes this site's table (:mod:`dura_common.outputs.duplicates`); called for studies without noise only.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        network: nn.Module,
+        patients: Sequence[TrainingPatient],
+        round_number: int,
+        position: str,
+        table: Callable[[], NDArray[np.int64]],
+    ) -> None:
+        self._position = position
+        self._setting = setting
+        self._network = network
+        self._patients = patients
+        self._round = round_number
+        self._table = table
+
+    @property
+    def position(self) -> str:
+        """Digest of the model that is scored."""
+        return self._position
+
+    def compute(self) -> NDArray[np.int64]:
+        """Return the sum of this site's contributions with its noise, or its share of it."""
+        setting = self._setting
+        parts = parts_of(setting.study, self._round)
+        rows = [evaluation.contribution(self._network, one, setting.study, self._round) for one in self._patients]
+        event = setting.plan.evaluation_events.get(self._round)
+        noise = None if event is None else setting.plan.share_of(event.noise_multiplier)
+        scores = evaluation.add_noise(to_integers(np.stack(rows), parts), noise)
+        return np.concatenate([scores, self._table()]) if length_in(setting.study, self._round) else scores
+
+    def opened(self, opened: Opened) -> None:
+        """Do nothing: what is released is the sum."""

@@ -1,0 +1,142 @@
+"""The site's secrets: made here, stored 0600, encrypted with a passphrase if there is one, never sent.
+
+identity.pem (Ed25519) signs cards and approvals, node.pem (EC P-384) authenticates Flower's node, tls.pem
+(EC P-256) the aggregation stream, pseudonym.key makes patients' pseudonyms unlinkable outside. The passphrase
+covers the three private keys; the pseudonym key hides nothing from someone who can read the recordings beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from dura_client.site.home import SiteHome
+from dura_common.consortium.identity import PrivateKey, load_private, node_private_text, private_pem
+from dura_common.errors import HostError, InputError, StateError
+from dura_common.runtime.files import PRIVATE_FOLDER, private_folder, read_limited, write_atomic
+
+PASSPHRASE_FILE = "DURA_PASSPHRASE_FILE"  # noqa: S105  # the name of a variable, no secret
+PSEUDONYM_BYTES = 32
+MAX_KEY_BYTES = 16_384
+
+
+class SiteKeys:
+    """The keys of one site; the passphrase is the environment's unless one is given."""
+
+    def __init__(self, home: SiteHome, passphrase: bytes | None = None) -> None:
+        self._folder = home.keys
+        self._passphrase = passphrase or passphrase_from_environment()
+
+    def create(self) -> None:
+        """Make all keys.
+
+        Raises:
+            StateError: there are keys already; they are left as they are.
+        """
+        self.require_none()
+        closed_folder(self._folder)
+        for name, key in (
+            ("identity.pem", Ed25519PrivateKey.generate()),
+            ("node.pem", ec.generate_private_key(ec.SECP384R1())),
+            ("tls.pem", ec.generate_private_key(ec.SECP256R1())),
+        ):
+            write_atomic(self._folder / name, private_pem(key, self._passphrase), replace=False)
+        write_atomic(self._folder / "pseudonym.key", secrets.token_bytes(PSEUDONYM_BYTES), replace=False)
+
+    def require_none(self) -> None:
+        """Refuse to go on where keys are already.
+
+        Raises:
+            StateError: there are some.
+        """
+        if self._folder.exists() and any(self._folder.iterdir()):
+            raise StateError(
+                f"there are keys already in {self._folder}",
+                hint="A site keeps its keys. For a new site take another --home.",
+            )
+
+    def identity(self) -> Ed25519PrivateKey:
+        """Return the identity key."""
+        key = self._load("identity.pem")
+        if not isinstance(key, Ed25519PrivateKey):
+            raise InputError("identity.pem does not hold an Ed25519 key")
+        return key
+
+    def node(self) -> ec.EllipticCurvePrivateKey:
+        """Return the key of Flower's node authentication."""
+        return self._curve("node.pem")
+
+    def tls(self) -> ec.EllipticCurvePrivateKey:
+        """Return the TLS client key."""
+        return self._curve("tls.pem")
+
+    def pseudonym_key(self) -> bytes:
+        """Return the key under which patients get their pseudonyms (32 bytes)."""
+        key = read_limited(self._folder / "pseudonym.key", what="the pseudonym key", limit=MAX_KEY_BYTES)
+        if len(key) != PSEUDONYM_BYTES:
+            raise InputError(f"pseudonym.key must hold {PSEUDONYM_BYTES} bytes, got {len(key)}")
+        return key
+
+    @contextmanager
+    def node_file(self) -> Iterator[tuple[str, int]]:
+        """Lend the node key as a file that exists in memory only: (path for a child, descriptor to pass on).
+
+        Flower reads its key from an unencrypted file; a copy on disk would defeat the passphrase.
+        """
+        descriptor = os.memfd_create("dura-node-key", 0)
+        try:
+            os.write(descriptor, node_private_text(self.node()))
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            yield f"/proc/self/fd/{descriptor}", descriptor
+        finally:
+            os.close(descriptor)
+
+    def _curve(self, name: str) -> ec.EllipticCurvePrivateKey:
+        key = self._load(name)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise InputError(f"{name} does not hold an elliptic-curve key")
+        return key
+
+    def _load(self, name: str) -> PrivateKey:
+        path = self._folder / name
+        if not path.exists():
+            raise StateError(f"the key {name} is missing", hint="Make the site's keys with `dura site init`.")
+        pem = read_limited(path, what="a private key", limit=MAX_KEY_BYTES)
+        return load_private(pem, self._passphrase)
+
+
+def closed_folder(path: Path) -> Path:
+    """Create a folder, or close an existing one to everybody else (0700).
+
+    Raises:
+        HostError: it cannot be made, or belongs to somebody else.
+    """
+    try:
+        private_folder(path).chmod(PRIVATE_FOLDER)
+    except OSError as error:
+        raise HostError(f"cannot close the folder {path} to others: {error.strerror}") from error
+    return path
+
+
+def read_passphrase(path: Path) -> bytes:
+    """Return the passphrase in a file, without the line end.
+
+    Raises:
+        InputError: missing or empty.
+    """
+    passphrase = read_limited(path, what="the passphrase file", limit=MAX_KEY_BYTES).rstrip(b"\r\n")
+    if not passphrase:
+        raise InputError("the passphrase file is empty")
+    return passphrase
+
+
+def passphrase_from_environment() -> bytes | None:
+    """Return the passphrase that DURA_PASSPHRASE_FILE points at, or None without one."""
+    path = os.environ.get(PASSPHRASE_FILE)
+    return read_passphrase(Path(path)) if path else None

@@ -1,0 +1,81 @@
+"""The site's policy file: where it lives, its template, and what it says in sentences."""
+
+from __future__ import annotations
+
+import json
+
+from dura_client.site.home import SiteHome
+from dura_common.errors import PolicyError
+from dura_common.policy import Policy, parse_policy
+from dura_common.runtime.files import read_limited, write_atomic
+
+TEMPLATE = """\
+# What this hospital allows. Absent means refused; every rule must be here.
+
+# Most that one study may cost a patient (epsilon, add/remove one patient).
+epsilon_per_study = {epsilon_per_study}
+# Most that all studies together may cost a patient.
+epsilon_total = {epsilon_total}
+# The delta at which both caps hold; keep it well below 1 / number of patients.
+delta = {delta}
+# A study must demand at least this many patients of every site, and this many sites.
+minimum_patients = {minimum_patients}
+minimum_sites = {minimum_sites}
+# Whether data sets registered as public may be used without noise.
+public_data_without_noise = {public_data_without_noise}
+# Who may add the noise: "local" (this hospital alone), "shared" (all honest hospitals together).
+noise = {noise}
+# With shared noise: most that a study may cost a patient if the coordinator breaks the aggregation and sees this
+# hospital's vectors alone. Without this line shared noise is refused.
+{epsilon_if_broken}
+"""
+
+
+def write_policy(home: SiteHome, policy: Policy, *, replace: bool = False) -> None:
+    """Write a policy with its explanations.
+
+    Raises:
+        StateError: there is one already and ``replace`` is false.
+    """
+    values = {key: json.dumps(value) for key, value in policy.model_dump(mode="json").items()}
+    limit = policy.epsilon_if_broken
+    values["epsilon_if_broken"] = "# epsilon_if_broken = 10.0" if limit is None else f"epsilon_if_broken = {limit}"
+    write_atomic(home.policy, TEMPLATE.format(**values).encode(), replace=replace)
+
+
+def load_policy(home: SiteHome) -> Policy:
+    """Read the policy; a site without one releases nothing.
+
+    Raises:
+        PolicyError: there is none.
+        InputError: it is not valid.
+    """
+    if not home.policy.exists():
+        raise PolicyError(
+            "this site has no policy, so nothing may leave it",
+            hint="The privacy officer writes one with `dura site policy init`.",
+        )
+    return parse_policy(read_limited(home.policy, what="the policy"))
+
+
+def explain(policy: Policy) -> tuple[str, ...]:
+    """Return the policy as sentences."""
+
+    def permission(allowed: bool) -> str:  # one yes or no
+        return "may" if allowed else "must not"
+
+    shared = "Noise shared with other sites is refused."
+    if "shared" in policy.noise and policy.epsilon_if_broken is not None:
+        shared = (
+            "Noise may be shared with other sites if a study costs a patient at most "
+            f"epsilon {policy.epsilon_if_broken:g} even when the coordinator breaks the aggregation."
+        )
+    return (
+        f"One study may cost a patient at most epsilon {policy.epsilon_per_study:g} at delta {policy.delta:g}.",
+        f"All studies together may cost a patient at most epsilon {policy.epsilon_total:g} at delta {policy.delta:g}.",
+        f"A study must demand at least {policy.minimum_patients} patients of every site.",
+        f"A study must have at least {policy.minimum_sites} sites.",
+        f"Data registered as public {permission(policy.public_data_without_noise)} be used without noise.",
+        f"Noise that this site adds by itself {permission('local' in policy.noise)} protect a study.",
+        shared,
+    )

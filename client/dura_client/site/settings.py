@@ -1,0 +1,67 @@
+"""The site's own settings (site.toml): its name and the machine's resources, chosen by the site alone."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import Field, ValidationError, field_validator
+
+from dura_client.site.home import SiteHome
+from dura_common.errors import StateError
+from dura_common.runtime.files import read_limited
+from dura_common.study import Frozen, SiteName, explain_validation, parse_toml
+
+
+class SiteSettings(Frozen):
+    """What site.toml may say."""
+
+    name: SiteName
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where models train."""
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Cores of the CPU that training takes; a hospital's machine may have other work."""
+    runtime_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Loopback port between SuperNode and runner; 0 takes a free one at every start."""
+    ledger_url: str | None = None
+    """PostgreSQL database of the ledger; without it the ledger is a file in the site's folder."""
+
+    @field_validator("ledger_url")
+    @classmethod
+    def _safe_url(cls, url: str | None) -> str | None:
+        return None if url is None else check_ledger_url(url)
+
+
+def check_ledger_url(url: str) -> str:
+    """Return the URL of a ledger if it names a PostgreSQL database, holds no password and protects the way there.
+
+    Raises:
+        ValueError: one of these does not hold; the message does not repeat the URL.
+    """
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    if parts.scheme != "postgresql" or not parts.path.strip("/"):
+        raise ValueError("expected postgresql://user@host/database")
+    if parts.password is not None or "password" in query:
+        raise ValueError("a password does not belong here: put it into ~/.pgpass, PGPASSFILE or PGPASSWORD")
+    host = query.get("host", [parts.hostname or ""])[0]
+    local = host in {"", "localhost", "127.0.0.1", "::1"} or host.startswith("/")
+    if not local and query.get("sslmode") != ["verify-full"]:
+        raise ValueError("a database on another machine needs ?sslmode=verify-full (and sslrootcert)")
+    return url
+
+
+def load_settings(home: SiteHome) -> SiteSettings:
+    """Read site.toml.
+
+    Raises:
+        StateError: the site was not initialised.
+        InputError: the file is not valid.
+    """
+    if not home.settings.exists():
+        raise StateError(f"there is no site at {home.path}", hint="Create one with `dura site init`.")
+    data = parse_toml(read_limited(home.settings, what="the site's settings"), what="the site's settings")
+    try:
+        return SiteSettings.model_validate(data)
+    except ValidationError as error:
+        raise explain_validation(error, what="the site's settings") from error

@@ -1,0 +1,1 @@
+"""Studies that the site was offered, and what it decided on each."""

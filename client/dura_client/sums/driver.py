@@ -1,0 +1,336 @@
+"""The thread that takes part in a session of secure sums while the caller trains.
+
+1. open a stream and say Hello with this site's position;
+2. Begin: check the attempt against the session and against what this site has sent (:mod:`dura_common.sums.attempts`),
+   then fresh keys; a vector that left under masks goes again only as the same draw to the same members;
+3. frames between the coordinator and the secure aggregation; the caller's vector goes when it is there;
+4. a lost stream: the attempt's secrets are erased, back to 1 for as long as patience lasts;
+5. all sums seen: goodbye.
+
+One inbox, one thread that decides: caller and network only put things in. A vector lives in memory until its sum is
+opened; a process that dies never sends it again.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dura_client.sums.link import Ended, Endpoint, Event, Frame, Link, Lost
+from dura_common.errors import DuraError, HostError, TrustError
+from dura_common.messages.proto.aggregation_pb2 import Begin, Hello, Reason
+from dura_common.secagg import Kind, Opened, Site, max_frame, open_site
+from dura_common.sums.attempts import Attempt, LastSum, Position, Series, attempt_parameters, decode_values
+from dura_common.sums.plane import bind
+
+log = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 1_000
+"""Of one session; the coordinator gives up long before. A bound on what a hostile one can ask for."""
+RETRY_SECONDS = (0.05, 0.2, 0.5, 1.0)
+"""Between tries to reach the coordinator; the last one again and again."""
+INT64_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long this site waits, in seconds."""
+
+    join: float = 300.0
+    """For the session to exist, and for the other sites to come."""
+    step: float = 600.0
+    """For the other sites' vectors, once its own was sent."""
+    rejoin: float = 60.0
+    """For a coordinator that was lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redraw:
+    """A vector of this site was sent and can open no sum any more: another one is needed, and is paid for anew."""
+
+    step: int
+    """As in the session's parameters."""
+    draw: int
+    members: tuple[str, ...]
+    """Whose vectors the new sum will hold."""
+
+
+class SumFailed(HostError):
+    """The session ended before all its sums were opened.
+
+    Attributes:
+        word: why, a name of ``Reason`` in aggregation.proto.
+    """
+
+    code = "aggregation"
+
+    def __init__(self, word: str, message: str) -> None:
+        super().__init__(message, hint="What was sent counts as spent. The coordinator may begin a new session.")
+        self.word = word
+
+
+Answer = Opened | Redraw | DuraError
+
+
+@dataclass(frozen=True, slots=True)
+class _Vector:
+    opened: int
+    values: NDArray[np.signedinteger] = field(repr=False)
+    """In the clear: shown in no representation."""
+
+
+class _Close:
+    """The caller leaves."""
+
+
+class Driver(threading.Thread):
+    """See the module; ``answers`` is what the caller reads."""
+
+    def __init__(self, endpoint: Endpoint, series: Series, patience: Patience) -> None:
+        super().__init__(name="dura-sums", daemon=True)
+        self.answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._endpoint = endpoint
+        self._series = series
+        self._params = series.params
+        self._patience = patience
+        self._inbox: queue.SimpleQueue[tuple[Link, Event] | _Vector | _Close] = queue.SimpleQueue()
+        self._limit = max(max_frame(series.params), INT64_BYTES * series.params.length)
+        self._link: Link | None = None
+        self._position = Position(opened=0)
+        self._pending: NDArray[np.signedinteger] | None = None
+        self._last: LastSum | None = None
+        self._attempt: Attempt | None = None
+        self._number = 0
+        """Of the last attempt that began."""
+        self._catching: Begin | None = None
+        self._machine: Site | None = None
+        self._ready = False
+        self._tries = 0
+        self._deadline = time.monotonic() + patience.join
+
+    def give(self, opened: int, values: NDArray[np.signedinteger]) -> None:
+        """Hand over the vector of the step after ``opened`` sums."""
+        self._inbox.put(_Vector(opened, values))
+
+    def finish(self) -> None:
+        """End the session from here if it still runs."""
+        self._inbox.put(_Close())
+
+    def run(self) -> None:
+        """Take part until all sums are seen; a failure is the last answer."""
+        word = Reason.SITE_FAULT
+        try:
+            word = self._take_part()
+        except DuraError as error:
+            log.warning("the secure sum ended here: %s", error.message)
+            word = Reason.PROTOCOL if isinstance(error, TrustError) else Reason.CANCELLED
+            self.answers.put(error)
+        except Exception:
+            log.exception("the secure sum failed inside the site")
+            self.answers.put(SumFailed("SITE_FAULT", "the secure sum failed inside the site; its log says more"))
+        finally:
+            self._forget_attempt()
+            self._pending = None
+            if self._link is not None:
+                self._link.close(word)
+
+    def _take_part(self) -> Reason:
+        self._connect()  # step 1
+        while self._position.opened < self._series.sums:
+            event = self._next()
+            if isinstance(event, _Close):
+                return Reason.CANCELLED
+            if isinstance(event, _Vector):
+                if event.opened == self._position.opened:
+                    self._pending = event.values
+                    self._send()
+            else:
+                self._handle(event)
+        return Reason.FINISHED  # step 5
+
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, Begin):
+            self._begin(event)
+        elif isinstance(event, Frame):
+            self._frame(event)
+        elif isinstance(event, Ended):
+            self._ended(event.reason)
+        else:
+            self._lost(event)
+
+    def _connect(self) -> None:
+        endpoint, position = self._endpoint, self._position
+        hello = Hello(
+            binding=bind(endpoint.identity, endpoint.certificate_der()),
+            session=self._series.key,
+            opened=position.opened,
+            draw=position.draw,
+            sent_to=position.sent_to,
+        )
+        self._link = Link(endpoint, hello, limit=self._limit, inbox=self._inbox)
+
+    def _begin(self, begin: Begin) -> None:  # step 2
+        self._forget_attempt()
+        attempt = Attempt(begin.attempt, tuple(begin.members), begin.opened, begin.draw)
+        if not self._number < attempt.number <= MAX_ATTEMPTS:
+            raise TrustError(f"expected an attempt after {self._number}, got {attempt.number}")
+        if attempt.opened != self._position.opened + int(begin.catch_up):
+            raise TrustError(
+                f"this site has seen {self._position.opened} sums, the attempt begins after {attempt.opened}"
+            )
+        if list(attempt.members) != sorted(set(attempt.members)) or self._endpoint.site not in attempt.members:
+            raise TrustError("the members of the attempt are not a sorted list with this site in it")
+        self._number, self._attempt, self._tries = attempt.number, attempt, 0
+        self._wait(self._patience.step)
+        if begin.catch_up:
+            self._catching = begin
+        else:
+            self._enter(attempt)
+
+    def _enter(self, attempt: Attempt) -> None:
+        """Begin the secure aggregation of an attempt, after deciding what may be sent in it."""
+        position = self._position
+        if attempt.draw < position.draw:
+            raise TrustError(f"expected a draw from {position.draw} on, got {attempt.draw}")
+        if position.sent_to and attempt.draw == position.draw:
+            if self._params.kind is not Kind.STEP or attempt.members != position.sent_to:
+                raise TrustError("the same vector was asked for again for other members than it was sent to")
+        elif position.sent_to:
+            self._pending = None
+            step = self._params.first_step + attempt.opened
+            self.answers.put(Redraw(step, attempt.draw, attempt.members))
+            self._position = Position(position.opened, attempt.draw)
+        else:
+            self._position = Position(position.opened, attempt.draw)
+        try:
+            params = attempt_parameters(self._series, attempt, self._last)
+        except ValueError as error:
+            raise TrustError(f"the attempt does not fit the session: {error}") from error
+        self._machine = open_site(params, self._endpoint.site, self._endpoint.identity)
+        self._transmit(self._machine.advertise())
+
+    def _frame(self, frame: Frame) -> None:  # step 3
+        attempt = self._attempt
+        if attempt is None or frame.attempt != attempt.number:
+            raise TrustError("a frame came that belongs to no attempt of this site")
+        if self._catching is not None:
+            begin, self._catching = self._catching, None
+            self._catch_up(begin, frame.content)
+            if self._position.opened < self._series.sums:
+                self._enter(attempt)
+            return
+        if self._machine is None:
+            raise TrustError("a frame came before its attempt")
+        reaction = self._machine.receive(frame.content)
+        self._wait(self._patience.step)
+        if reaction.reply is not None:
+            self._transmit(reaction.reply)
+        if reaction.opened is not None:
+            self._opened(reaction.opened)
+        self._ready = reaction.ready
+        self._send()
+
+    def _catch_up(self, begin: Begin, content: bytes) -> None:
+        contributors = tuple(begin.contributors)
+        if not set(contributors) <= set(self._params.names) or len(contributors) < self._params.minimum:
+            raise TrustError("a sum was told of which fewer sites are part than the study demands")
+        try:
+            values = decode_values(content, self._params.length)
+        except ValueError as error:
+            raise TrustError("a sum was told that has another length than the study's") from error
+        self._opened(Opened(self._params.first_step + self._position.opened, values, contributors))
+
+    def _opened(self, opened: Opened) -> None:
+        self._last = LastSum(opened.total, opened.contributors)
+        self._position = Position(self._position.opened + 1)
+        self._pending = None
+        self.answers.put(opened)
+
+    def _send(self) -> None:
+        """Send the caller's vector if it is there and has its place now."""
+        if self._machine is None or self._attempt is None or not self._ready or self._pending is None:
+            return
+        frame = self._machine.mask(self._pending)
+        self._ready = False
+        position = self._position
+        # Noted before the first byte leaves: from here on it counts as sent, whatever becomes of the connection.
+        self._position = Position(position.opened, position.draw, self._attempt.members)
+        self._wait(self._patience.step)
+        self._transmit(frame)
+
+    def _transmit(self, frame: bytes | memoryview) -> None:
+        if self._link is not None and self._attempt is not None:
+            self._link.send(self._attempt.number, frame)
+
+    def _ended(self, reason: Reason) -> None:
+        word = Reason.Name(reason) if reason in Reason.values() else "PROTOCOL"
+        if reason == Reason.UNKNOWN_SESSION:
+            self._lost(Lost("the coordinator knows no such session (yet)", refused=False))
+        elif reason == Reason.REVOKED:
+            raise TrustError("the coordinator took this site off the roster")
+        else:
+            raise SumFailed(word, f"the coordinator ended the secure sum ({word.lower().replace('_', ' ')})")
+
+    def _lost(self, lost: Lost) -> None:  # step 4
+        if lost.refused:
+            raise TrustError(
+                f"the coordinator does not admit this site: {lost.why}",
+                hint="Is it on the present roster, with these keys? The coordinator's log says why.",
+            )
+        if self._tries == 0:
+            log.warning("the way to the coordinator: %s", lost.why)
+        if self._attempt is not None:
+            self._wait(self._patience.rejoin)
+        self._forget_attempt()
+        if self._link is not None:
+            self._link.drop()
+            self._link = None
+
+    def _forget_attempt(self) -> None:
+        if self._machine is not None and not self._machine.ended:
+            self._machine.leave()  # erases its secrets
+        self._machine, self._attempt, self._catching, self._ready = None, None, None, False
+
+    def _wait(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
+
+    def _next(self) -> Event | _Vector | _Close:
+        """Return the next event of the caller or of the present stream; opens a stream if there is none.
+
+        Raises:
+            SumFailed: patience is over.
+        """
+        retry = time.monotonic() + RETRY_SECONDS[min(self._tries, len(RETRY_SECONDS) - 1)]
+        while True:
+            item = self._take(retry if self._link is None else None)
+            if item is None:
+                self._tries += 1
+                self._connect()
+            elif not isinstance(item, tuple):
+                return item
+            elif item[0] is self._link:
+                return item[1]
+
+    def _take(self, retry: float | None) -> tuple[Link, Event] | _Vector | _Close | None:
+        """Return the next item of the inbox, or None if it is time to connect again."""
+        mine = self._ready and self._link is not None  # the coordinator waits for this site's caller: it has the clock
+        ends = [limit for limit in (retry, None if mine else self._deadline) if limit is not None]
+        try:
+            return self._inbox.get(timeout=max(min(ends) - time.monotonic(), 0.0) if ends else None)
+        except queue.Empty:
+            if time.monotonic() >= self._deadline and not mine:
+                raise SumFailed("TOO_LATE", self._impatience()) from None
+            return None
+
+    def _impatience(self) -> str:
+        if self._link is None:
+            return "the coordinator's aggregation service was out of reach for too long"
+        if self._attempt is None:
+            return "the other sites did not come to the secure sum in time"
+        return "the secure sum did not go on in time"

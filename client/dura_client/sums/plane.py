@@ -1,0 +1,34 @@
+"""The site's way into secure sums: a part of a request, carried over the aggregation plane."""
+
+from __future__ import annotations
+
+from dura_client.site.home import SiteHome
+from dura_client.sums.ports import Part
+from dura_client.sums.session import Patience, Redraw, SumSession, Vector
+from dura_common.secagg import SessionParameters
+
+PATIENCE = Patience(step=3600.0)
+"""The others may train for long within a step; a coordinator that hangs or dies is noticed in seconds."""
+
+
+class PlaneSums:
+    """See :class:`dura_client.sums.ports.Sums`."""
+
+    def __init__(self, home: SiteHome) -> None:
+        self._home = home
+
+    def attend(self, params: SessionParameters, part: Part) -> None:
+        """Take part in one session to its end; after a loss the part draws again, and pays for it.
+
+        Raises:
+            Abort: somebody broke the protocol.
+            SumFailed: the session ended early.
+            DuraError: a draw was refused.
+        """
+
+        def redraw(wanted: Redraw) -> Vector:
+            return part.draw(wanted.step)
+
+        with SumSession(self._home, params, redraw=redraw, patience=PATIENCE) as sums:
+            for step in range(params.first_step, params.first_step + params.steps):
+                part.opened(sums.step(part.draw(step)))

@@ -1,6 +1,0 @@
-"""``python -m dura_client.supernode``: Flower's SuperNode as dura starts it."""
-
-from dura_client.flower_adapter import run_supernode
-
-if __name__ == "__main__":
-    run_supernode()

@@ -1,0 +1,52 @@
+"""Who adds the noise of a study, how much it may cost a patient, and how patients are drawn."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from dura_common.study.validation import Frozen
+
+
+class PatientNoise(Frozen):
+    """What every study with patient-level differential privacy declares, whoever adds the noise."""
+
+    unit: Literal["patient"] = "patient"
+    epsilon: Annotated[float, Field(gt=0, le=100)]
+    """Add/remove one patient, for all training steps of the study together."""
+    delta: Annotated[float, Field(gt=0, lt=0.1)]
+    participation: Annotated[float, Field(gt=0, le=1)]
+    """q: public probability that a patient enters a step."""
+    windows_per_patient: Annotated[int, Field(ge=1, le=4096)]
+    """K: most windows of one patient in one step."""
+    clipping_norm: Annotated[float, Field(gt=0)] = 1.0
+    """C: L2 bound of one patient's gradient."""
+
+
+class LocalNoise(PatientNoise):
+    """Noise that each site adds by itself: its release alone keeps the promise, against everybody."""
+
+    noise: Literal["local"]
+
+
+class SharedNoise(PatientNoise):
+    """Noise of which each site adds a share: the opened sum keeps the promise, a single share keeps less.
+
+    Every optimiser step is one secure sum over sites. With h honest sites each adds the deviation sigma/sqrt(h), so
+    that the honest shares alone make up sigma (see :attr:`Study.honest_sites`).
+    """
+
+    noise: Literal["shared"]
+
+
+class NoNoise(Frozen):
+    """No differential privacy. Only data sets that are registered as public may enter such a study."""
+
+    noise: Literal["none"]
+    participation: Annotated[float, Field(gt=0, le=1)] = 1.0
+    windows_per_patient: Annotated[int, Field(ge=1, le=4096)] = 32
+    clipping_norm: Annotated[float, Field(gt=0)] = 1.0
+
+
+Privacy = Annotated[LocalNoise | SharedNoise | NoNoise, Field(discriminator="noise")]

@@ -1,0 +1,195 @@
+"""From an approved study and one request to the parameters of a secure session: site and coordinator derive the same.
+
+Only the round, the attempt, the members and the first step come from the request, and each is checked against the
+study here. Whoever derives other parameters shares no mask with the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dura_common.consortium.envelope import canonical_json, digest
+from dura_common.consortium.roster import Roster, decode_identity
+from dura_common.errors import InputError
+from dura_common.messages import EvaluateRound, SumRound, TrainRound
+from dura_common.models import StepRule, rule_of
+from dura_common.privacy.grid import WHOLE
+from dura_common.privacy.plan import plan_of
+from dura_common.secagg import FixedPoint, Kind, Member, SessionParameters, largest_value, smallest_threshold
+from dura_common.secagg.params import MIN_MEMBERS
+from dura_common.study import SharedNoise, Study
+
+NOISE_TAIL = 12.0
+"""Standard deviations of noise that the ring leaves room for: beyond lies less than 2^-100."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """What site and coordinator know alike before a session."""
+
+    digest: str
+    """Of the approved study."""
+    study: Study
+    roster: Roster
+    """The one that the study names."""
+
+    def training(self, request: TrainRound, *, state: str, length: int) -> SessionParameters:
+        """Return the session of a training request.
+
+        Args:
+            request: what the coordinator asks for.
+            state: digest of the training state that the request carries.
+            length: parameters of the study's model.
+
+        Raises:
+            InputError: members or steps that the study does not have.
+        """
+        shared = isinstance(self.study.privacy, SharedNoise)
+        steps = self.study.training.steps_per_round
+        if not 1 <= request.first_step <= (steps if shared else 1):
+            raise InputError(f"the study has no step {request.first_step} in a round")
+        stepwise = shared and self.study.aggregation.sums == "step"
+        return self._session(
+            request,
+            purpose="train",
+            state=state,
+            length=length,
+            kind=Kind.STEP if stepwise else Kind.ROUND,
+            steps=steps - request.first_step + 1 if stepwise else 1,
+            first_step=request.first_step,
+            ring_bits=ring_of(self.study, len(request.members)) if shared else 32,
+        )
+
+    def evaluation(self, request: EvaluateRound, *, parameters: NDArray[np.float32], length: int) -> SessionParameters:
+        """Return the session of an evaluation request; ``length`` is that of the sums which the study releases.
+
+        Raises:
+            InputError: members that the study does not have.
+        """
+        state = hashlib.sha256(parameters.astype("<f4").tobytes()).hexdigest()
+        return self._session(
+            request,
+            purpose="evaluate",
+            state=state,
+            length=length,
+            kind=Kind.ROUND,
+            steps=1,
+            first_step=1,
+            ring_bits=64,
+        )
+
+    def _session(
+        self,
+        request: SumRound,
+        *,
+        purpose: str,
+        state: str,
+        length: int,
+        kind: Kind,
+        steps: int,
+        first_step: int,
+        ring_bits: int,
+    ) -> SessionParameters:
+        rules = self.study.aggregation
+        members = self._members(request)
+        if rules.tolerated_colluders > len(members) - MIN_MEMBERS:
+            raise InputError(
+                f"a sum of {len(members)} sites of which {rules.tolerated_colluders} may collude; two must not collude"
+            )
+        threshold = len(members) if kind is Kind.STEP else smallest_threshold(len(members), rules.tolerated_colluders)
+        return SessionParameters(
+            study=self.digest,
+            roster=digest(canonical_json(self.roster)),
+            purpose=purpose,
+            round=request.round,
+            attempt=request.attempt,
+            first_step=first_step,
+            steps=steps,
+            state=state,
+            length=length,
+            ring_bits=ring_bits,
+            kind=kind,
+            members=members,
+            threshold=threshold,
+            minimum=rules.minimum_sites,
+            colluders=rules.tolerated_colluders,
+        )
+
+    def _members(self, request: SumRound) -> tuple[Member, ...]:
+        names = request.members
+        if list(names) != sorted(set(names)) or not set(names) <= self.study.sites.keys():
+            raise InputError("the members of a sum must be distinct sites of the study, sorted")
+        if len(names) < self.study.aggregation.minimum_sites:
+            raise InputError(f"a sum of {len(names)} sites; the study demands {self.study.aggregation.minimum_sites}")
+        found = []
+        for name in names:
+            site = self.roster.site(name)
+            if site is None:
+                raise InputError(f"{name} is not on the study's roster")
+            found.append(Member(name, decode_identity(site.identity).public_bytes_raw()))
+        return tuple(found)
+
+
+def ring_of(study: Study, members: int) -> int:
+    """Return the ring (32 or 64 bits) in which the patient sums of the largest site fit, noise included.
+
+    Raises:
+        ValueError: not even 64 bits hold them; no study that the schema admits is so large.
+    """
+    most = max(study.training_patients(site) for site in study.sites) + NOISE_TAIL * plan_of(study).share_multiplier
+    for bits in (32, 64):
+        if most * WHOLE <= largest_value(bits, members):
+            return bits
+    raise ValueError("the declared patients fit no ring")
+
+
+def divisor_of(study: Study, members: tuple[str, ...]) -> float:
+    """Return the public divisor of a step's sum over these sites: q times their declared training patients."""
+    return study.privacy.participation * sum(study.training_patients(name) for name in members)
+
+
+def step_scale(study: Study, members: tuple[str, ...]) -> float:
+    """Return what turns the integers of a step's sum into the mean gradient."""
+    return study.privacy.clipping_norm / WHOLE / divisor_of(study, members)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedChange:
+    """Federated averaging in a sum: each site sends its change of the model times its public weight."""
+
+    study: Study
+    members: int
+
+    @property
+    def _fixed(self) -> FixedPoint:
+        return FixedPoint(self.study.aggregation.update_norm, 32, self.members)
+
+    def encode(self, site: str, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.signedinteger]:
+        """Return one site's part of the sum, integers (parameters,)."""
+        change = after.astype(np.float64) - before.astype(np.float64)
+        return self._fixed.encode(change * self._weight(site))
+
+    def apply(
+        self, before: NDArray[np.float32], total: NDArray[np.int64], contributors: tuple[str, ...]
+    ) -> NDArray[np.float32]:
+        """Return the average model, float32 (parameters,), of an opened sum."""
+        weights = sum(self._weight(site) for site in contributors)
+        return (before.astype(np.float64) + self._fixed.decode(total) / weights).astype(np.float32)
+
+    def _weight(self, site: str) -> float:
+        """Return declared patients over those of the largest site: public, at most one."""
+        return self.study.sites[site] / max(self.study.sites.values())
+
+
+def carried_rule(study: Study) -> StepRule:
+    """Return the rule whose state travels with a training request; with averaging, parameters travel alone."""
+    return StepRule(adam=False, learning_rate=1.0) if averaged(study) else rule_of(study.training)
+
+
+def averaged(study: Study) -> bool:
+    """Tell whether sites train by themselves and their changes are averaged, or make every step together."""
+    return not isinstance(study.privacy, SharedNoise)

@@ -1,0 +1,1 @@
+"""`dura demo`: a whole study on simulated hospitals, through public commands only."""

@@ -1,0 +1,255 @@
+"""`dura demo`: four simulated hospitals, one coordinator, real processes, only public commands.
+
+The demo is a script that a reader could type: it prints every command before it runs it. What only a
+simulation may know (each site alone, all patients pooled, exact accuracies) comes from commands that refuse
+real data of several hospitals.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dura_common.runtime.console import JsonOption, command
+from dura_common.runtime.files import private_folder, write_atomic
+from dura_server.demo.stage import HOSPITALS, Stage
+from dura_server.demo.summary import show
+
+app = typer.Typer(invoke_without_command=True, help="See the whole of dura at work on simulated hospitals.")
+
+WRONG_UNITS = {"south": "1e-3"}
+"""The hospital whose files hold microvolts where volts are declared; `dura site data check` finds it."""
+CODES = {"west": ("1=left_hand", "2=right_hand")}
+"""The hospital whose event codes nobody could guess."""
+DATASET = "motor-imagery"
+POLICY = ("--epsilon-per-study", "8", "--epsilon-total", "10", "--delta", "1e-3", "--epsilon-if-broken", "40")
+"""What each of the demo's hospitals allows."""
+RESET = (
+    "ledger.db",
+    "ledger.db-wal",
+    "ledger.db-shm",
+    "offers",
+    "approvals",
+    "consortium",
+    "policy.toml",
+    "data",
+)
+"""What a rerun begins without; keys and prepared recordings stay. A real site's ledger is never reset."""
+
+
+@app.callback()
+def demo(
+    work: Annotated[Path, typer.Option(help="Where data, keys and results of the demo live.")] = Path("demo-run"),
+    patients: Annotated[int, typer.Option(min=16, help="Simulated patients of each hospital.")] = 40,
+    epsilon: Annotated[float, typer.Option(help="What the study may cost a patient.")] = 8.0,
+    seed: Annotated[int, typer.Option(help="Of the simulated recordings and the first parameters.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Simulate four hospitals, enrol them, train one private model over them, and report."""
+    with command(as_json) as out:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a terminated demo cleans up like Ctrl-C
+        stage = Stage(out, private_folder(work.resolve() / f"seed-{seed}"), patients, seed)
+        _stop(stage)  # of a run that was killed
+        _reset(stage)
+        try:
+            result = _play(stage, epsilon)
+        finally:
+            _stop(stage)
+        show(out, result)
+        out.result(result)
+
+
+def _play(stage: Stage, epsilon: float) -> dict[str, Any]:
+    with stage.timed("simulate"):
+        _simulate(stage)
+    with stage.timed("start"):
+        _enrol(stage)
+        _register(stage)
+        _start(stage)
+        digest = _submit(stage, epsilon)
+    with stage.timed("prepare"):
+        _approve(stage, digest)
+    with stage.timed("train"):
+        outcome = stage.dura("study", "run", digest, "--home", stage.coordinator)
+    with stage.timed("report"):
+        _end(stage)
+        return _report(stage, digest, outcome)
+
+
+def _simulate(stage: Stage) -> None:
+    data = private_folder(stage.work / "data")
+    commands: list[list[str | Path]] = []
+    for name in HOSPITALS:
+        if (data / name / "participants.tsv").exists() and _patients(data / name) == stage.patients:
+            continue
+        shutil.rmtree(data / name, ignore_errors=True)
+        options = ["--hospital", name, "--patients", str(stage.patients), "--seed", str(stage.seed)]
+        commands.append(["site", "data", "simulate", data / name, *options])
+    stage.together(commands, "simulating hospitals")
+
+
+def _patients(folder: Path) -> int:
+    return len((folder / "participants.tsv").read_text().splitlines()) - 1
+
+
+def _enrol(stage: Stage) -> None:
+    """Enrol as by telephone: each side compares the fingerprint that the other side has read out."""
+    fleet, internal = _free_port(), _free_port()
+    consortium = stage.dura(
+        *("coordinator", "init", "--consortium", "demo", "--host", "127.0.0.1", "--port", str(fleet)),
+        *("--internal-port", str(internal), "--home", stage.coordinator),
+    )
+    told: dict[str, dict[str, Any]] = {}
+
+    def make_keys(name: str) -> None:
+        home = stage.site(name)
+        if not (home / "site.toml").exists():
+            stage.dura("site", "init", "--name", name, "--home", home)
+        told[name] = stage.dura("site", "fingerprint", "--home", home)
+
+    stage.at_each_site(make_keys, "making keys")
+    told["researcher"] = stage.dura(
+        "study", "identity", "--name", "demo-researcher", "--researcher", stage.work / "researcher"
+    )
+    cards = [word for card in told.values() for word in (card["card"], "--fingerprint", card["fingerprint"])]
+    post = stage.work / "post"
+    stage.dura("coordinator", "admit", *cards, "--out", post, "--home", stage.coordinator)
+
+    def join(name: str) -> None:
+        admission = post / f"{name}.admission.json"
+        stage.dura("site", "join", admission, "--fingerprint", consortium["fingerprint"], "--home", stage.site(name))
+
+    stage.at_each_site(join, "joining")
+
+
+def _register(stage: Stage) -> None:
+    def register(name: str) -> None:
+        scale = ("--scale", WRONG_UNITS[name]) if name in WRONG_UNITS else ()
+        codes = tuple(word for code in CODES.get(name, ()) for word in ("--label", code))
+        home = ("--home", stage.site(name))
+        data = stage.work / "data" / name
+        stage.dura("site", "data", "add", DATASET, data, "--task", "motorimagery", *scale, *codes, *home)
+        stage.dura("site", "policy", "init", *POLICY, *home)
+
+    stage.at_each_site(register, "registering data and policies")
+
+
+def _start(stage: Stage) -> None:
+    stage.dura("coordinator", "start", "--detach", "--home", stage.coordinator)
+    starts = [("site", "start", "--detach", "--home", stage.site(name)) for name in HOSPITALS]
+    stage.together(starts, "starting sites", at_once=len(starts))  # each waits more than it computes
+
+
+def _submit(stage: Stage, epsilon: float) -> str:
+    plan = stage.work / "study.toml"
+    plan.unlink(missing_ok=True)
+    sites = [word for name in HOSPITALS for word in ("--site", f"{name}={stage.patients}")]
+    options = ["--epsilon", str(epsilon), "--seed", str(stage.seed)]
+    stage.dura("study", "new", plan, *sites, *options)
+    stage.dura("study", "check", plan)
+    signed = stage.dura(
+        *("study", "sign", plan, "--roster", stage.coordinator / "roster.json"),
+        *("--researcher", stage.work / "researcher"),
+    )
+    stage.dura("study", "submit", signed["path"], "--home", stage.coordinator)
+    return str(signed["digest"])
+
+
+def _approve(stage: Stage, digest: str) -> None:
+    stage.together(
+        [("site", "approve", digest, "--data", DATASET, "--yes", "--home", stage.site(name)) for name in HOSPITALS],
+        "reviewing, preparing and approving",
+    )
+
+
+def _report(stage: Stage, digest: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
+    """Collect what the study released, and beside it what only a simulation may know."""
+    model = stage.coordinator / "studies" / digest / "model.safetensors"
+    mine: tuple[str | Path, ...] = ("--data", DATASET, "--home")
+    pools: list[str | Path] = [word for name in HOSPITALS[1:] for word in ("--pool", stage.site(name))]
+    commands: list[list[str | Path]] = [["site", "baseline", digest, *pools, *mine, stage.site(HOSPITALS[0])]]
+    commands += [["site", "baseline", digest, "--model", model, *mine, stage.site(name)] for name in HOSPITALS]
+    pooled, *alone = stage.together(commands, "comparing with each site alone and with all patients pooled")
+    shows = [("site", "ledger", "show", "--home", stage.site(name)) for name in HOSPITALS]
+    ledgers = stage.together(shows, "reading ledgers")
+    scores = [value for answer in alone for value in answer["model"]["scores"]]
+    result: dict[str, Any] = {
+        "sites": [
+            {
+                "site": name,
+                "patients": stage.patients,
+                "epsilon": ledger["spent"],
+                "delta": ledger["delta"],
+                "accuracy_alone": answer["accuracy"],
+            }
+            for name, ledger, answer in zip(HOSPITALS, ledgers, alone, strict=True)
+        ],
+        "accuracy": {
+            "federated": sum(scores) / len(scores),
+            "federated_released": outcome["curve"][-1]["accuracy"],
+            "pooled": pooled["accuracy"],
+            "chance": 0.5,
+        },
+        "seconds": stage.seconds,
+        "noise": "shared",
+        "simulated": True,
+    }
+    extra = stage.work / "simulation.json"
+    write_atomic(extra, json.dumps(result, indent=2).encode())
+    page = stage.work / "report.html"
+    stage.dura("study", "report", digest, "--out", page, "--extra", extra, "--home", stage.coordinator)
+    return {**result, "report": str(page)}
+
+
+def _end(stage: Stage) -> None:
+    """Stop everything: the study has run, and what is compared next needs no process of it."""
+    homes = [("site", stage.site(name)) for name in HOSPITALS] + [("coordinator", stage.coordinator)]
+    stage.together([(group, "stop", "--home", home) for group, home in homes], "stopping", at_once=len(homes))
+    stage.stopped = True
+
+
+def _stop(stage: Stage) -> None:
+    """Stop what runs, quietly: on the way out there is nothing to tell if nothing runs."""
+    if stage.stopped:
+        return
+    homes = [("site", stage.site(name)) for name in HOSPITALS] + [("coordinator", stage.coordinator)]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "dura_common", group, "stop", "--home", str(home), "--json"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for group, home in homes
+        if (home / "run").exists()
+    ]
+    for process in running:
+        process.wait()
+
+
+def _reset(stage: Stage) -> None:
+    """Begin a new consortium; keys of the practice sites and their prepared recordings stay."""
+    shutil.rmtree(stage.coordinator, ignore_errors=True)
+    shutil.rmtree(stage.work / "post", ignore_errors=True)
+    shutil.rmtree(stage.work / "researcher", ignore_errors=True)
+    for name in HOSPITALS:
+        for item in RESET:
+            path = stage.site(name) / item
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,1 @@
+"""One run of a study: approvals, rounds, evaluation, carried by Flower's messages."""

@@ -1,0 +1,119 @@
+"""The ServerApp: finds the study that the run is about and carries its messages over Flower."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from dura_common.errors import DuraError, InputError, PolicyError
+from dura_common.messages import EvaluateRound, Refusal, Reply, Request, TrainRound, decode_reply, encode
+from dura_common.messages.records import from_records, to_records
+from dura_server.home import CoordinatorHome
+from dura_server.rounds.exchange import Pending, nodes_by_key
+from dura_server.rounds.ports import Vector
+from dura_server.rounds.rounds import Rounds
+from dura_server.studies.store import StoredStudy, StudyStore
+from dura_server.sums.plane import PlaneSessions
+
+log = logging.getLogger(__name__)
+
+app = ServerApp()
+
+QUERY_TTL = 120.0
+TRAIN_TTL = 3600.0
+"""Seconds after which Flower drops a message that a node did not fetch."""
+REFUSAL_POLL_SECONDS = 0.5
+
+
+class FlowerSites:
+    """The sites of a study, reached through Flower's grid; a node is a site by its authenticated public key."""
+
+    def __init__(self, grid: Grid, stored: StoredStudy) -> None:
+        self._grid = grid
+        self._keys = {site.name: site.node_key for site in stored.roster.sites}
+
+    def ask(self, names: tuple[str, ...], request: Request, vector: Vector | None) -> FlowerReplies:
+        """Send one request to the named sites."""
+        nodes = nodes_by_key(self._grid, {name: self._keys[name] for name in names})
+        kind = (
+            "train"
+            if isinstance(request, TrainRound)
+            else "evaluate"
+            if isinstance(request, EvaluateRound)
+            else "query"
+        )
+        pending = Pending(
+            self._grid,
+            {node: to_records(encode(request), vector) for node in nodes.values()},
+            message_type=kind,
+            ttl=QUERY_TTL if vector is None else TRAIN_TTL,
+        )
+        return FlowerReplies(pending, names, nodes)
+
+
+class FlowerReplies:
+    """Replies by site; a reply of another form counts as none."""
+
+    def __init__(self, pending: Pending, names: tuple[str, ...], nodes: Mapping[str, int]) -> None:
+        self._pending = pending
+        self._names = names
+        self._nodes = nodes
+        self._polled = 0.0
+
+    def refused(self) -> int:
+        """Return how many sites have refused, failed, or were not online."""
+        if time.monotonic() - self._polled > REFUSAL_POLL_SECONDS:
+            self._pending.poll()
+            self._polled = time.monotonic()
+        failed = sum(
+            reply is None or isinstance(_decode(name, reply), Refusal | None)
+            for name, node in self._nodes.items()
+            if (reply := self._pending.replies.get(node, _MISSING)) is not _MISSING
+        )
+        return failed + len(self._names) - len(self._nodes)
+
+    def collect(self, seconds: float, *, but: Collection[str] = ()) -> Mapping[str, Reply | None]:
+        """Wait for what is missing, at most so long, and not at all for ``but``."""
+        self._pending.wait(seconds, but={self._nodes[name] for name in but if name in self._nodes})
+        return {name: _decode(name, self._pending.replies.get(self._nodes.get(name, -1))) for name in self._names}
+
+
+_MISSING = object()
+
+
+def _decode(name: str, content: object) -> Reply | None:
+    if content is None:
+        return None
+    try:
+        body, _ = from_records(content, max_parameters=1)  # a vector that came all the same is not looked at
+        return decode_reply(body)
+    except InputError as error:
+        log.warning("%s sent a reply of another form: %s", name, error.message)
+        return None
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run one job of one study: ``offer`` or ``train``; the outcome is in the coordinator's study folder."""
+    home = CoordinatorHome(Path(os.environ["DURA_COORDINATOR_HOME"]))
+    stored = StudyStore(home).load(str(context.run_config["study"]))
+    rounds = Rounds(stored, FlowerSites(grid, stored), PlaneSessions(home))
+    try:
+        if context.run_config["job"] == "offer":
+            rounds.offer()
+        else:
+            rounds.train()
+    except PolicyError:
+        raise  # the sites have not approved: the state says so, and the study may be run again
+    except DuraError as error:
+        stored.update(phase="failed", message=error.message)
+        raise
+    except Exception:
+        stored.update(phase="failed", message="the run failed inside the coordinator; see its log")
+        raise

@@ -1,0 +1,33 @@
+"""What a run asks of the way to the sites: Flower's messages, or a simulation in tests."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dura_common.messages import Reply, Request
+
+Vector = NDArray[np.float32]
+
+
+class Replies(Protocol):
+    """Answers to one request that are still on their way."""
+
+    def refused(self) -> int:
+        """Return how many sites have refused or failed so far: their vectors will not come."""
+        ...
+
+    def collect(self, seconds: float, *, but: Collection[str] = ()) -> Mapping[str, Reply | None]:
+        """Wait for what is missing, at most so long, and not at all for ``but``; None where nothing came."""
+        ...
+
+
+class Sites(Protocol):
+    """The way to the sites."""
+
+    def ask(self, names: tuple[str, ...], request: Request, vector: Vector | None) -> Replies:
+        """Send one request to the named sites."""
+        ...

@@ -1,0 +1,305 @@
+"""What the coordinator does in a run: offer the study, collect approvals, run rounds, evaluate, keep the outcome.
+
+Steps of :meth:`Rounds.train`:
+
+1. every site of the study is asked for its approval; signatures are verified with the keys of the roster;
+2. the first state comes from the study's public seed;
+3. each round: a secure session is opened, the state goes out, sums come back, and the coordinator makes the steps
+   that every site makes, or the average; checkpoint;
+4. after the rounds that the study names: held-out sums, one point of the learning curve;
+5. the model is written, the study is finished.
+
+The coordinator never receives a vector of a site, only sums. A round that was lost goes on from the last opened sum
+with the sites that are left; below ``minimum_sites`` the run ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from dura_common.consortium.envelope import verify
+from dura_common.errors import DuraError, HostError, PolicyError, TrustError
+from dura_common.messages import (
+    AskApproval,
+    EvaluateRound,
+    Offer,
+    Refusal,
+    RefusalReason,
+    Reply,
+    RoundDone,
+    Standing,
+    SumRound,
+    TrainRound,
+)
+from dura_common.models import (
+    TrainingState,
+    advance,
+    build_model,
+    first_state,
+    rule_of,
+    to_vector,
+)
+from dura_common.outputs.duplicates import decode, length_in
+from dura_common.outputs.scores import from_integers, length_of, parts_of
+from dura_common.privacy.plan import plan_of
+from dura_common.secagg import Opened, SessionParameters
+from dura_common.study import Study
+from dura_common.study.approval import APPROVAL_TYPE, parse_approval
+from dura_common.sums.agreed import Agreed, WeightedChange, averaged, carried_rule, step_scale
+from dura_server.rounds.ports import Replies, Sites, Vector
+from dura_server.studies.estimate import outcome_from
+from dura_server.studies.store import CurvePoint, StoredStudy, point_of
+from dura_server.sums.ports import Lost, Sessions
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 5
+"""Attempts of one round before the run gives up."""
+
+
+def first_parameters(study: Study) -> Vector:
+    """Return the study's first parameters, 1-D float32, from its public seed."""
+    return to_vector(build_model(study))
+
+
+QUERY_SECONDS = 120.0
+GRACE_SECONDS = 20.0
+"""How long a site may take to say that a session is over, or that it is back."""
+LEAVING_SECONDS = 5.0
+"""How long a site that is lost may take to say why: if it refused, its answer is on the way."""
+REJOIN_SECONDS = 300.0
+"""How long a run waits for sites that are needed and gone."""
+POLL_SECONDS = 2.0
+
+
+def average(study: Study, updates: Mapping[str, Vector]) -> Vector:
+    """Return the common parameters after a round: sites' parameters, weighted by declared (public) patients."""
+    weights = np.array([study.sites[name] for name in updates], dtype=np.float64)
+    stacked = np.stack([values.astype(np.float64) for values in updates.values()])
+    return np.average(stacked, axis=0, weights=weights).astype(np.float32)
+
+
+class Rounds:
+    """One study on its way; ``sites`` carries the messages, ``sessions`` opens the sums."""
+
+    def __init__(self, stored: StoredStudy, sites: Sites, sessions: Sessions) -> None:
+        self._stored = stored
+        self._study = stored.study
+        self._sites = sites
+        self._sessions = sessions
+        self._names = tuple(sorted(stored.study.sites))
+        self._agreed = Agreed(stored.digest, stored.study, stored.roster)
+        self._network = build_model(stored.study)
+        self._present: set[str] = set()
+        self._refusing: set[str] = set()
+        """Sites that said no for a reason of their own: they are not asked again in this run."""
+        self._expected: tuple[str, ...] = ()
+
+    def offer(self) -> None:
+        """Send the study and its roster to every site that it lists."""
+        self._stored.update(phase="offering")
+        request = Offer(study=self._stored.study_envelope, roster=self._stored.roster_envelope)
+        replies = self._sites.ask(self._names, request, None).collect(QUERY_SECONDS)
+        standing = {name: self._standing(name, replies.get(name)) for name in self._names}
+        self._stored.update(phase="offered", sites=standing, message=_advice(standing))
+
+    def train(self) -> None:
+        """Run the whole study.
+
+        Raises:
+            PolicyError: too few approvals.
+            HostError: too few sites are left, or a round was lost too often.
+            TrustError: sites made other steps from the same sums.
+        """
+        self._present = set(self._collect_approvals())  # step 1
+        self._stored.update(phase="running", round=0, curve=(), duplicates=None, message="")
+        state = first_state(self._network, carried_rule(self._study))  # step 2
+        evaluated = self._study.evaluation.rounds(self._study.training.rounds)
+        curve: list[CurvePoint] = []
+        for number in range(1, self._study.training.rounds + 1):
+            state = self._train_round(number, state)  # step 3
+            self._stored.checkpoint(number, state.parameters)
+            if number in evaluated:
+                curve += self._evaluate(number, state.parameters)  # step 4
+            self._stored.update(round=number, curve=[point.model_dump() for point in curve])
+        self._stored.write_model(state.parameters)  # step 5
+        self._stored.update(phase="finished")
+
+    def _train_round(self, number: int, state: TrainingState) -> TrainingState:
+        """Return the state after one round, through as many attempts as it takes."""
+        steps = 1 if averaged(self._study) else self._study.training.steps_per_round
+        done = 0
+        for attempt in range(1, ATTEMPTS + 1):
+            request = TrainRound(
+                study=self._stored.digest,
+                round=number,
+                attempt=attempt,
+                members=self._members(),
+                first_step=done + 1,
+            )
+            replies = self._sites.ask(request.members, request, state.to_vector())
+            try:
+                while done < steps:
+                    params = self._agreed.training(request, state=state.digest(), length=state.parameters.size)
+                    for opened in self._sums(params, replies):
+                        state = self._follow(state, opened)
+                        done += 1
+                        request = request.model_copy(update={"members": opened.contributors, "first_step": done + 1})
+            except Lost as lost:
+                self._leave_out(lost, request, replies)
+                continue
+            self._conclude(request, replies, None if averaged(self._study) else state.digest())
+            return state
+        raise HostError(f"round {number} was lost {ATTEMPTS} times", hint="`dura study status` shows every site.")
+
+    def _follow(self, state: TrainingState, opened: Opened) -> TrainingState:
+        """Make the step that every site makes, or average what the sites changed."""
+        if not averaged(self._study):
+            scale = step_scale(self._study, opened.contributors)
+            return advance(self._network, state, opened.total, rule_of(self._study.training), scale=scale)
+        change = WeightedChange(self._study, len(self._expected))
+        parameters = change.apply(state.parameters, opened.total, opened.contributors)
+        return TrainingState(parameters, (), state.steps + self._study.training.steps_per_round)
+
+    def _evaluate(self, number: int, parameters: Vector) -> list[CurvePoint]:
+        """Return one point of the learning curve; none if its sum was lost, since a second one costs anew."""
+        request = EvaluateRound(study=self._stored.digest, round=number, attempt=1, members=self._members())
+        parts = parts_of(self._study, number)
+        scores = length_of(parts)
+        replies = self._sites.ask(request.members, request, parameters)
+        try:
+            length = scores + length_in(self._study, number)
+            params = self._agreed.evaluation(request, parameters=parameters, length=length)
+            (opened,) = self._sums(params, replies)
+        except Lost as lost:
+            self._leave_out(lost, request, replies)
+            return []
+        self._conclude(request, replies, None)
+        if opened.total.size > scores:
+            self._stored.update(duplicates=decode(self._stored.digest, opened.total[scores:]))
+        plan = plan_of(self._study)
+        event = plan.evaluation_events.get(number)
+        outcome = outcome_from(
+            from_integers(opened.total[:scores], parts),
+            parts,
+            noise_multiplier=None if event is None else plan.share_of(event.noise_multiplier),
+            sites=len(opened.contributors),
+            smallest_cell=self._study.evaluation.smallest_cell,
+        )
+        return [point_of(number, outcome)]
+
+    def _sums(self, params: SessionParameters, replies: Replies) -> Iterator[Opened]:
+        """Open one session and yield its sums."""
+        self._expected = params.names
+        spare = len(params.members) - max(params.threshold, params.minimum)
+        with self._sessions.run(params, stop=lambda: replies.refused() > spare) as sums:
+            yield from sums
+
+    def _conclude(self, request: SumRound, replies: Replies, state: str | None) -> None:
+        """Collect the answers to a request whose sums are all open, and compare the states that sites came to.
+
+        Raises:
+            TrustError: a site made other steps from the same sums.
+        """
+        answers = replies.collect(GRACE_SECONDS)
+        standing = dict(self._stored.read_state().sites)
+        for name in self._names:
+            answer = answers.get(name)
+            if isinstance(answer, RoundDone) and (answer.study, answer.round) == (request.study, request.round):
+                standing[name] = "approved"
+                if answer.state != state:
+                    raise TrustError(
+                        f"{name} came to another model from the same sums",
+                        hint="Its installation differs; compare `dura --version` at all sites.",
+                    )
+            elif name in answers:
+                standing[name] = f"round {request.round}: {_words(answer)}"
+        self._stored.update(sites=standing)
+
+    def _leave_out(self, lost: Lost, request: SumRound, replies: Replies) -> None:
+        """Note who was lost; they are asked again before the next request."""
+        replies.collect(LEAVING_SECONDS)
+        answers = replies.collect(GRACE_SECONDS, but=lost.gone)
+        standing = dict(self._stored.read_state().sites)
+        fine = {
+            name
+            for name, answer in answers.items()
+            if isinstance(answer, RoundDone)
+            or (isinstance(answer, Refusal) and answer.reason is RefusalReason.AGGREGATION)
+        }
+        gone = (set(request.members) - fine) | set(lost.gone)
+        for name in sorted(gone):
+            standing[name] = f"round {request.round}: {_words(answers.get(name))}"
+        self._present -= gone
+        self._refusing |= {name for name in gone if isinstance(answers.get(name), Refusal)}
+        self._stored.update(sites=standing, message=f"round {request.round}: {lost.message}")
+        log.warning("round %d was lost (%s); left out: %s", request.round, lost.message, ", ".join(sorted(gone)))
+
+    def _members(self) -> tuple[str, ...]:
+        """Return who takes part next: everybody who is there, after a wait if those are too few.
+
+        Raises:
+            HostError: too few for too long.
+        """
+        deadline = time.monotonic() + REJOIN_SECONDS
+        while True:
+            absent = tuple(name for name in self._names if name not in self._present | self._refusing)
+            needed = self._study.aggregation.minimum_sites
+            if absent:
+                patience = QUERY_SECONDS if len(self._present) < needed else GRACE_SECONDS
+                answers = self._sites.ask(absent, AskApproval(study=self._stored.digest), None).collect(patience)
+                back = [name for name in absent if self._standing(name, answers.get(name)) == "approved"]
+                self._present.update(back)
+            if len(self._present) >= needed:
+                return tuple(sorted(self._present))
+            if time.monotonic() > deadline or len(self._names) - len(self._refusing) < needed:
+                standing = self._stored.read_state().sites
+                out = [name for name in self._names if name not in self._present]
+                reasons = "; ".join(f"{name}: {standing.get(name, 'unreachable')}" for name in out)
+                raise HostError(f"{len(self._present)} of {needed} needed sites are left ({reasons})")
+            time.sleep(POLL_SECONDS)
+
+    def _collect_approvals(self) -> tuple[str, ...]:
+        request = AskApproval(study=self._stored.digest)
+        replies = self._sites.ask(self._names, request, None).collect(QUERY_SECONDS)
+        standing = {name: self._standing(name, replies.get(name)) for name in self._names}
+        approved = tuple(name for name in self._names if standing[name] == "approved")
+        self._stored.update(phase="asking", sites=standing, message=_advice(standing))
+        needed = self._study.aggregation.minimum_sites
+        if len(approved) < needed:
+            message = f"{len(approved)} of the {needed} needed sites have approved; {_advice(standing)}"
+            self._stored.update(phase="unapproved", message=message)
+            raise PolicyError(message)
+        return approved
+
+    def _standing(self, name: str, reply: Reply | None) -> str:
+        if not isinstance(reply, Standing):
+            return _words(reply)
+        if reply.state != "approved":
+            return reply.state
+        try:
+            self._check_approval(name, reply.approval or "")
+        except DuraError:
+            return "sent an approval that does not verify"
+        return "approved"
+
+    def _check_approval(self, name: str, envelope: str) -> None:
+        site = next(site for site in self._stored.roster.sites if site.name == name)
+        approval = parse_approval(verify(envelope, APPROVAL_TYPE, [site.identity_key()]))
+        if (approval.site, approval.study) != (name, self._stored.digest):
+            raise TrustError("the approval is for another study or site")
+
+
+def _words(reply: Reply | None) -> str:
+    if reply is None:
+        return "unreachable"
+    return f"refused: {reply.reason}" if isinstance(reply, Refusal) else "answered out of turn"
+
+
+def _advice(standing: Mapping[str, str]) -> str:
+    open_sites = [f"{name} ({state})" for name, state in standing.items() if state != "approved"]
+    return f"not approved: {', '.join(open_sites)}" if open_sites else "all sites have approved"

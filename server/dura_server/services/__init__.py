@@ -1,0 +1,1 @@
+"""The processes of a coordinator: SuperLink, gateway, aggregation service, and their supervision."""

@@ -1,0 +1,133 @@
+"""The coordinator's services, kept alive together: SuperLink, SuperExec for the ServerApp, gateway, aggregator.
+
+The SuperLink and its Control and Runtime APIs listen on loopback only, guarded by TLS, node authentication and a
+secret; the gateway and the aggregator are the two public ports. Telemetry, update checks and run-time installation
+are off.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import sys
+from datetime import UTC, datetime
+
+from dura_common.consortium.identity import check_issued, load_certificate
+from dura_common.errors import DuraError
+from dura_common.runtime.files import private_folder, read_limited
+from dura_common.runtime.flower_env import flower_environment, program
+from dura_common.runtime.running import require_free_port
+from dura_common.runtime.supervisor import Child, Supervisor
+from dura_server.consortium.enrolment import CoordinatorSettings, load_settings, read_roster
+from dura_server.home import CoordinatorHome
+from dura_server.services.aggregator import healthy
+from dura_server.sums.door import socket_path
+
+log = logging.getLogger(__name__)
+
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # names of "everywhere", not bound to here
+"""Where a service that listens everywhere is asked whether it is ready."""
+
+
+def run_services(home: CoordinatorHome) -> None:
+    """Run the services until they are told to stop.
+
+    Raises:
+        StateError: there is no coordinator here, or it runs already.
+        TrustError: the server's certificate has expired.
+        HostError: a port is taken, or a service does not start.
+    """
+    settings = load_settings(home)
+    now = datetime.now(UTC)
+    read_roster(home)
+    authority = load_certificate(read_limited(home.keys / "authority.pem", what="the authority's certificate"))
+    server = load_certificate(read_limited(home.keys / "server.pem", what="the server's certificate"))
+    check_issued(server, authority, now, renewal="`dura coordinator renew` issues a new one.")
+    require_free_port("127.0.0.1", settings.internal_port, what="the SuperLink")
+    require_free_port(settings.bind, settings.port, what="the gateway")
+    require_free_port(settings.bind, settings.aggregation_port, what="the secure sums")
+    socket_path(home)
+    Supervisor(_children(home, settings), private_folder(home.run), tick=_Registrar(home)).run()
+
+
+class _Registrar:
+    """Brings the SuperLink's nodes in line with the roster whenever the roster changes."""
+
+    def __init__(self, home: CoordinatorHome) -> None:
+        self._home = home
+        self._done = -1
+
+    def __call__(self) -> None:
+        from dura_server.services.superlink import reconcile_nodes  # noqa: PLC0415  # Flower's import takes a second
+
+        try:
+            roster, _ = read_roster(self._home)
+            if roster.serial != self._done:
+                reconcile_nodes(self._home, roster)
+                self._done = roster.serial
+        except DuraError as error:
+            log.warning("the roster could not be applied yet: %s", error.message)
+
+
+def _children(home: CoordinatorHome, settings: CoordinatorSettings) -> list[Child]:
+    keys, internal = home.keys, settings.internal_port
+    environment = flower_environment(
+        private_folder(home.flower),
+        DURA_COORDINATOR_HOME=str(home.path.resolve()),
+        FLWR_SUPEREXEC_TASK_POLL_INTERVAL="0.2",
+    )
+    authority = str(keys / "authority.pem")
+    public = (LOOPBACK.get(settings.bind, settings.bind), settings.port)
+    secret = ("--superexec-auth-secret-file", str(keys / "superexec.secret"))
+    superlink = Child(
+        name="superlink",
+        argv=[
+            program("flower-superlink"),
+            *("--ssl-certfile", str(keys / "server.pem"), "--ssl-keyfile", str(keys / "server.key")),
+            *("--ssl-ca-certfile", authority),
+            *("--host", "127.0.0.1", "--port", str(internal)),
+            *("--enable-supernode-auth", "--isolation", "process", *secret),
+            *("--disable-runtime-dependency-installation", "--database", str(home.flower / "state.db")),
+        ],
+        env=environment,
+        log=home.logs / "superlink.log",
+        ready=lambda: (
+            all(_serves_tls(address, authority) for address in (("127.0.0.1", internal), public)) and healthy(home)
+        ),
+    )
+    superexec = Child(
+        name="superexec",
+        argv=[
+            program("flower-superexec"),
+            *("--runtime-api-address", f"127.0.0.1:{internal}"),
+            *("--root-certificates", authority, *secret),
+        ],
+        env=environment,
+        log=home.logs / "serverapp.log",
+    )
+    gateway = Child(
+        name="gateway",
+        argv=[sys.executable, "-m", "dura_server.services.gateway", str(home.path)],
+        env=environment,
+        log=home.logs / "gateway.log",
+    )
+    aggregator = Child(
+        name="aggregator",
+        argv=[sys.executable, "-m", "dura_server.services.aggregator", str(home.path)],
+        env=environment,
+        log=home.logs / "aggregator.log",
+    )
+    return [gateway, aggregator, superlink, superexec]  # the first three start side by side, ready when all serve
+
+
+def _serves_tls(address: tuple[str, int], authority: str) -> bool:
+    context = ssl.create_default_context(cafile=authority)
+    try:
+        with (
+            socket.create_connection(address, timeout=1) as raw,
+            context.wrap_socket(raw, server_hostname="127.0.0.1"),
+        ):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,129 @@
+"""Accuracy, confusion and area under the curve from noisy sums, with the standard error of the noise.
+
+The layout of the sums is in :mod:`dura_common.outputs.scores`. The number of patients is private like their scores,
+so every estimate divides one noisy sum by another; errors are to first order.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dura_common.outputs.scores import PATIENT_NORM as PATIENT_NORM  # noqa: PLC0414  # known from here to callers
+from dura_common.outputs.scores import Section
+
+CERTAIN = 2.0
+"""Standard errors of noise above which a cell of a confusion matrix says something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A released accuracy."""
+
+    accuracy: float
+    standard_error: float
+    """Of the privacy noise alone; the sampling of patients comes on top."""
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """A released area under the ROC curve."""
+
+    area: float
+    standard_error: float
+    """Of the privacy noise alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """A released confusion matrix; rows are true classes, cells count patients (a patient's windows share one)."""
+
+    cells: tuple[tuple[float | None, ...], ...]
+    """None where fewer patients than the study's smallest cell, or less than noise, would be shown."""
+    standard_error: float
+    """Of every cell, of the privacy noise alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """All outputs of one evaluation; those that the study did not ask for are None."""
+
+    accuracy: Estimate
+    confusion: Confusion | None = None
+    auc: Area | None = None
+
+
+def outcome_from(
+    sums: NDArray[np.float64],
+    parts: tuple[Section, ...],
+    *,
+    noise_multiplier: float | None,
+    sites: int,
+    smallest_cell: int,
+) -> Outcome:
+    """Return what the added-up sums (length,) of ``sites`` sites say, each site with noise of its own.
+
+    Args:
+        sums: in the outputs' own units.
+        parts: the layout of the sums.
+        noise_multiplier: of each site's noise; None without noise (public data).
+        sites: how many independent noises are in the sums; 1 for a noise shared by all.
+        smallest_cell: fewest patients that a cell of the confusion matrix may show.
+    """
+    accuracy, confusion, auc = Estimate(0.5, 0.5), None, None
+    for part in parts:
+        values = sums[part.place]
+        deviation = 0.0 if noise_multiplier is None else noise_multiplier * part.unit * math.sqrt(sites)
+        if part.name == "accuracy":
+            accuracy = _accuracy(values, deviation, noisy=noise_multiplier is not None)
+        elif part.name == "confusion":
+            confusion = _confusion(values, deviation, smallest_cell)
+        else:
+            auc = _area(values, deviation)
+    return Outcome(accuracy, confusion, auc)
+
+
+def accuracy_from(sums: NDArray[np.float64], *, noise_multiplier: float | None, sites: int) -> Estimate:
+    """Return the accuracy in the added-up sums (2,) of ``sites`` sites, each with its own noise."""
+    deviation = 0.0 if noise_multiplier is None else noise_multiplier * PATIENT_NORM * math.sqrt(sites)
+    return _accuracy(sums, deviation, noisy=noise_multiplier is not None)
+
+
+def _accuracy(sums: NDArray[np.float64], deviation: float, *, noisy: bool) -> Estimate:
+    centred, halves = float(sums[0]), float(sums[1])
+    fewest = 1.0 if noisy else 0.25
+    usable = math.isfinite(centred) and math.isfinite(halves)
+    if not usable or halves < fewest:  # below two patients' worth noised sums are nothing but noise
+        return Estimate(0.5, 0.5)
+    patients = 2 * halves
+    accuracy = 0.5 + centred / patients
+    slope = centred / patients
+    # First-order error of c/p with independent noise d on c and 2d on p.
+    error = deviation / patients * math.sqrt(1 + 4 * slope**2)
+    return Estimate(min(1.0, max(0.0, accuracy)), error)
+
+
+def _confusion(sums: NDArray[np.float64], deviation: float, smallest: int) -> Confusion:
+    size = math.isqrt(sums.size)
+    shown = max(float(smallest), CERTAIN * deviation)
+    cells = [float(value) if math.isfinite(value) and value >= shown else None for value in sums]
+    return Confusion(tuple(tuple(cells[row * size : (row + 1) * size]) for row in range(size)), deviation)
+
+
+def _area(sums: NDArray[np.float64], deviation: float) -> Area:
+    """Return the area from (2, bins) sums of windows' shares by class and score; class 1 should score higher."""
+    negative, positive = sums.reshape(2, -1)
+    patients = float(negative.sum()), float(positive.sum())
+    spread = deviation * math.sqrt(negative.size)
+    if not np.isfinite(sums).all() or min(patients) <= max(CERTAIN * spread, 0.0):
+        return Area(0.5, 0.5)  # a class that drowns in the noise has no curve
+    bins = np.arange(negative.size)
+    wins = (bins[:, None] > bins[None, :]) + 0.5 * np.eye(negative.size)  # (positive's bin, negative's bin)
+    of_positive = wins @ negative / patients[0]
+    of_negative = positive @ wins / patients[1]
+    area = float(positive @ of_positive / patients[1])
+    slopes = np.concatenate([(of_negative - area) / patients[0], (of_positive - area) / patients[1]])
+    return Area(min(1.0, max(0.0, area)), deviation * float(np.linalg.norm(slopes)))

@@ -1,0 +1,71 @@
+"""The researcher's key and signature: who asks the question stands for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from dura_common.consortium.envelope import canonical_json, digest, payload_of, sign
+from dura_common.consortium.identity import load_private, private_pem
+from dura_common.consortium.roster import CARD_TYPE, ResearcherCard, Roster, encode_identity, parse_payload
+from dura_common.errors import InputError, StateError, TrustError
+from dura_common.runtime.files import SHARED_FILE, private_folder, read_limited, write_atomic
+from dura_common.study import STUDY_TYPE, Study, StudyDocument
+
+
+@dataclass(frozen=True, slots=True)
+class ResearcherHome:
+    """The researcher's folder."""
+
+    path: Path
+
+    @property
+    def key(self) -> Path:
+        """The private signing key (0600)."""
+        return self.path / "identity.pem"
+
+
+def create_identity(home: ResearcherHome, name: str, now: datetime) -> tuple[ResearcherCard, Path]:
+    """Make a researcher's key and card.
+
+    Raises:
+        StateError: there is a key already; it is left as it is.
+    """
+    if home.key.exists():
+        raise StateError(f"there is a key already at {home.key}", hint="Take another --researcher folder.")
+    private_folder(home.path)
+    key = Ed25519PrivateKey.generate()
+    card = ResearcherCard(name=name, identity=encode_identity(key.public_key()), created=now)
+    write_atomic(home.key, private_pem(key), replace=False)
+    path = home.path / f"{name}.card.json"
+    write_atomic(path, sign(canonical_json(card), CARD_TYPE, key).encode(), mode=SHARED_FILE)
+    return card, path
+
+
+def sign_study(home: ResearcherHome, study: Study, roster_envelope: str) -> tuple[str, str]:
+    """Bind a study to a roster and sign it; returns (envelope, digest).
+
+    Raises:
+        StateError: the researcher has no key.
+        TrustError: the roster does not list the researcher or a site of the study.
+    """
+    if not home.key.exists():
+        raise StateError("this researcher has no key", hint="Make one with `dura study identity`.")
+    key = load_private(read_limited(home.key, what="the researcher's key"))
+    if not isinstance(key, Ed25519PrivateKey):
+        raise InputError("the researcher's key must be an Ed25519 key")
+    payload = payload_of(roster_envelope)
+    roster = parse_payload(Roster, payload, what="the roster")
+    if encode_identity(key.public_key()) not in {item.identity for item in roster.researchers}:
+        raise TrustError(
+            "the roster does not list this researcher, so no site would accept the study",
+            hint="Have the coordinator admit the researcher's card.",
+        )
+    unknown = sorted(set(study.sites) - {site.name for site in roster.sites})
+    if unknown:
+        raise InputError(f"the roster does not know these sites of the study: {', '.join(unknown)}")
+    document = canonical_json(StudyDocument(study=study, roster=digest(payload)))
+    return sign(document, STUDY_TYPE, key), digest(document)

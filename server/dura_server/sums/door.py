@@ -1,0 +1,109 @@
+"""The ServerApp's door: sessions are asked for on a Unix socket in the coordinator's own folder.
+
+The folder is closed to everybody else (0700), so no secret needs to be handed around. Opened sums, never masked
+vectors, pass here; a call that ends takes its session with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from dura_common.errors import StateError
+from dura_common.messages.proto import aggregation_pb2 as wire
+from dura_common.messages.proto.aggregation_pb2_grpc import SessionsServicer
+from dura_common.secagg import SessionParameters
+from dura_common.sums.attempts import Series, encode_values
+from dura_common.sums.plane import PIECE_BYTES
+from dura_server.home import CoordinatorHome
+from dura_server.sums.events import Over, Sum, Timing
+from dura_server.sums.service import Sessions
+from dura_server.sums.session import Session
+
+MAX_SOCKET_PATH = 107
+"""Bytes that Linux takes for the path of a Unix socket."""
+
+
+def socket_path(home: CoordinatorHome) -> Path:
+    """Return where the door is.
+
+    Raises:
+        StateError: the folder's path is too long for a socket.
+    """
+    path = home.run.resolve() / "sums.sock"
+    if len(str(path).encode()) > MAX_SOCKET_PATH:
+        raise StateError(
+            f"the path of the coordinator's folder is too long for a socket in it: {path}",
+            hint=f"Take a --home so that this path has at most {MAX_SOCKET_PATH} bytes.",
+        )
+    return path
+
+
+class SessionsDoor(SessionsServicer):
+    """See the module."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    async def Run(self, request: wire.SessionRequest, context: Any) -> AsyncIterator[wire.SessionEvent]:  # noqa: N802  # the name in the protocol
+        """Run one session; its sums and its end come as they happen."""
+        session = await self._begin(request, context)
+        over = False
+        try:
+            while not over:
+                event = await session.results.get()
+                over = isinstance(event, Over)
+                for message in _messages(event):
+                    yield message
+        finally:
+            if not over:
+                self._sessions.cancel(session)
+
+    async def Look(self, _request: wire.LookRequest, _context: Any) -> wire.LookReply:  # noqa: N802  # the name in the protocol
+        """Tell what runs."""
+        return wire.LookReply(
+            sessions=[
+                wire.Standing(
+                    study=session.params.study,
+                    round=session.params.round,
+                    opened=session.opened,
+                    attempt=session.attempt,
+                    attending=session.attending,
+                    purpose=session.params.purpose,
+                    members=session.params.names,
+                    sums=session.series.sums,
+                )
+                for session in self._sessions.all()
+            ]
+        )
+
+    async def _begin(self, request: wire.SessionRequest, context: Any) -> Session:
+        try:
+            series = Series(SessionParameters.decode(request.parameters), request.sums)
+            timing = Timing(request.join_seconds, request.step_seconds, request.rejoin_seconds)
+        except ValueError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        try:
+            return self._sessions.open(series, timing)
+        except StateError as error:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, error.message)
+        raise AssertionError  # abort never returns
+
+
+def _messages(event: Sum | Over) -> Iterator[wire.SessionEvent]:
+    if isinstance(event, Over):
+        if event.reason == wire.Reason.FINISHED:
+            yield wire.SessionEvent(finished=wire.Finished(attempts=event.attempts))
+        else:
+            yield wire.SessionEvent(failed=wire.Failed(reason=event.reason, lost=event.lost))
+        return
+    content = encode_values(event.opened.total)
+    for begin in range(0, len(content), PIECE_BYTES):
+        part = wire.Opened(data=content[begin : begin + PIECE_BYTES])
+        if begin + PIECE_BYTES >= len(content):
+            part.last, part.step, part.draw = True, event.opened.step, event.draw
+            part.contributors.extend(event.opened.contributors)
+        yield wire.SessionEvent(opened=part)

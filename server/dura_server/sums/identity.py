@@ -1,0 +1,104 @@
+"""Who is at the other end: the certificate's one URI, the present roster, and a signature that binds both.
+
+Checked when a stream is opened and again for as long as it lives, since a stream outlives a removal from the
+roster. The TLS library has verified chain, dates and purpose before anything here runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from dura_common.consortium.identity import load_certificate, site_uri
+from dura_common.consortium.roster import Roster, RosterSite
+from dura_common.errors import DuraError, TrustError
+from dura_common.sums.plane import check_binding
+from dura_server.consortium.enrolment import read_roster
+from dura_server.home import CoordinatorHome
+
+RELOAD_SECONDS = 1.0
+"""A site that was taken off the roster loses its streams within this time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One authenticated site at the other end of a connection."""
+
+    site: RosterSite
+    certificate: bytes
+    """DER."""
+
+    def check_hello(self, binding: bytes) -> None:
+        """Check that the site's identity vouches for this connection's certificate.
+
+        Raises:
+            TrustError: it does not.
+        """
+        check_binding(self.site.identity_key(), self.certificate, binding)
+
+
+class RosterWatch:
+    """The coordinator's roster as it is now, read again when the file may have changed."""
+
+    def __init__(self, home: CoordinatorHome) -> None:
+        self._home = home
+        self._read = -RELOAD_SECONDS
+        self._roster: Roster | None = None
+
+    def now(self) -> Roster:
+        """Return the roster, at most a second old.
+
+        Raises:
+            TrustError: it was altered or has expired.
+            DuraError: it cannot be read.
+        """
+        if self._roster is None or time.monotonic() - self._read > RELOAD_SECONDS:
+            self._roster, _ = read_roster(self._home, datetime.now(UTC))
+            self._read = time.monotonic()
+        return self._roster
+
+    def still(self, peer: Peer) -> bool:
+        """Tell whether a site is on the roster with the keys with which it came; False in doubt."""
+        try:
+            return self.now().site(peer.site.name) == peer.site
+        except DuraError:
+            return False
+
+
+def identify(auth_context: Mapping[str, Sequence[bytes]], roster: Roster) -> Peer:
+    """Return the site that a connection's certificate names.
+
+    Raises:
+        TrustError: no certificate, not exactly one name of the one kind, or not on the roster.
+    """
+    versions = list(auth_context.get("ssl_tls_version", ()))
+    if versions != [b"TLSv1.3"]:
+        raise TrustError("expected TLS 1.3")
+    certificates = list(auth_context.get("x509_pem_cert", ()))
+    if len(certificates) != 1:
+        raise TrustError("expected one client certificate")
+    certificate = load_certificate(certificates[0])
+    name = _site_name(certificate)
+    site = roster.site(name)
+    if site is None:
+        raise TrustError(f"{name[:40]!r} is not on the roster")
+    return Peer(site, certificate.public_bytes(Encoding.DER))
+
+
+def _site_name(certificate: x509.Certificate) -> str:
+    """Return the site of a certificate whose only alternative name is one URI of a site."""
+    try:
+        names = list(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError) as error:
+        raise TrustError("the client certificate names nobody") from error
+    if len(names) != 1 or not isinstance(names[0], x509.UniformResourceIdentifier):
+        raise TrustError(f"expected one URI in the client certificate, got {len(names)} names")
+    prefix = site_uri("")
+    if not names[0].value.startswith(prefix):
+        raise TrustError("the client certificate does not name a site")
+    return names[0].value.removeprefix(prefix)

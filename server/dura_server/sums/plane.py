@@ -1,0 +1,58 @@
+"""The coordinator's way into secure sums: sessions of the aggregation service, ended early if sites say no."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from dura_common.secagg import Opened, SessionParameters
+from dura_server.home import CoordinatorHome
+from dura_server.sums.client import RunningSession, SessionFailed, open_session
+from dura_server.sums.events import Timing
+from dura_server.sums.ports import Lost
+
+TIMING = Timing(join=120.0, step=1800.0, rejoin=15.0)
+"""A busy node fetches a message seconds late, and a site trains within a step. Who hangs or dies is noticed at once."""
+POLL_SECONDS = 0.5
+
+
+class PlaneSessions:
+    """See :class:`dura_server.sums.ports.Sessions`."""
+
+    def __init__(self, home: CoordinatorHome, timing: Timing = TIMING) -> None:
+        self._home = home
+        self._timing = timing
+
+    @contextmanager
+    def run(self, params: SessionParameters, *, stop: Callable[[], bool]) -> Iterator[Iterator[Opened]]:
+        """Open a session; iterate over its sums.
+
+        Raises:
+            Lost: while iterating, if the session ends early.
+            HostError: the service does not answer.
+        """
+        done = threading.Event()
+        with open_session(self._home, params, self._timing) as session:
+            watcher = threading.Thread(target=_watch, args=(stop, done, session.close), daemon=True)
+            watcher.start()
+            try:
+                yield _sums(session)
+            finally:
+                done.set()
+                watcher.join()
+
+
+def _watch(stop: Callable[[], bool], done: threading.Event, close: Callable[[], None]) -> None:
+    while not done.wait(POLL_SECONDS):
+        if stop():
+            close()
+            return
+
+
+def _sums(session: RunningSession) -> Iterator[Opened]:
+    try:
+        for opened in session:
+            yield Opened(opened.step, opened.values, opened.contributors)
+    except SessionFailed as error:
+        raise Lost(error.message, error.lost) from error

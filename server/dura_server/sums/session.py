@@ -1,0 +1,315 @@
+"""One session of secure sums at the coordinator: attempts until all sums are opened, or a clean end.
+
+1. wait until the members attend, or for ``join_seconds`` and go on with those who came;
+2. an attempt: fresh keys for all, then sum after sum (a round sum is an attempt of its own); every opened sum goes
+   to the sites and to the ServerApp;
+3. a site lost on the way ends an attempt of step sums (a round sum goes on without it): wait ``rejoin_seconds`` for
+   it, then the next attempt, without it if need be; who was too late or broke the protocol stays out;
+4. after the last sum, wait a little for sites that missed it.
+
+Everything comes through one queue, so a session is one task and needs no lock. It holds the last opened sum and no
+other value; masked vectors live in the secure aggregation only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from dura_common.messages.proto.aggregation_pb2 import Begin, Reason
+from dura_common.secagg import Abort, Coordinator, Kind, Progress, open_coordinator
+from dura_common.secagg import Reason as AbortReason
+from dura_common.sums.attempts import (
+    Attempt,
+    LastSum,
+    Position,
+    Series,
+    TooFew,
+    attempt_parameters,
+    encode_values,
+    next_attempt,
+)
+from dura_server.sums.events import Arrived, Joined, Left, Over, Sum, Timing
+from dura_server.sums.identity import Peer
+from dura_server.sums.stream import SiteStream
+
+log = logging.getLogger(__name__)
+
+FRUITLESS_ATTEMPTS = 5
+"""Attempts in a row that may open nothing."""
+QUEUED_FRAMES = 64
+"""Frames that wait for this session; beyond, the sites' streams are not read (HTTP/2 flow control)."""
+LONG_VECTOR = 500_000
+"""Words from which arithmetic goes to a thread, so that other sessions and signs of life are not kept waiting."""
+QUEUED_SUMS = 4
+"""Opened sums that the ServerApp has not fetched; beyond, the session waits for it."""
+
+
+class _Failed(Exception):
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(Reason.Name(reason))
+        self.reason = reason
+
+
+class Session:
+    """One session; :meth:`run` is its task.
+
+    Args:
+        series: its sums, with all members.
+        timing: how long it waits.
+        still: tells whether a peer is still on the roster.
+    """
+
+    def __init__(self, series: Series, timing: Timing, *, still: Callable[[Peer], bool]) -> None:
+        self.series = series
+        self.params = series.params
+        self.opened = 0
+        self.attempt = 0
+        self.results: asyncio.Queue[Sum | Over] = asyncio.Queue(QUEUED_SUMS)
+        self._timing = timing
+        self._still = still
+        self._events: asyncio.Queue[Joined | Arrived | Left] = asyncio.Queue()
+        self._room = asyncio.Semaphore(QUEUED_FRAMES)
+        self._streams: dict[str, SiteStream] = {}
+        self._positions: dict[str, Position] = {}
+        self._came: set[str] = set()
+        """Whoever attended once and was not sent away: worth waiting for."""
+        self._out: set[str] = set()
+        self._last: LastSum | None = None
+
+    @property
+    def attending(self) -> tuple[str, ...]:
+        """Names of the sites with a stream."""
+        return tuple(sorted(self._streams))
+
+    def joined(self, stream: SiteStream, position: Position) -> None:
+        """Take a site in whose Hello was checked."""
+        self._events.put_nowait(Joined(stream, position))
+
+    async def arrived(self, stream: SiteStream, attempt: int, frame: bytes) -> None:
+        """Take a frame; waits while the session is busy."""
+        await self._room.acquire()
+        self._events.put_nowait(Arrived(stream, attempt, frame))
+
+    def left(self, stream: SiteStream, reason: Reason | None) -> None:
+        """Note that a stream has ended; None if its connection was lost and the site may come back."""
+        self._events.put_nowait(Left(stream, reason))
+
+    async def run(self) -> None:
+        """Run the session to its end, which is also the last of :attr:`results`."""
+        reason = Reason.CANCELLED
+        try:
+            await self._gather(set(self.params.names), self._timing.join)  # step 1
+            fruitless = 0
+            while self.opened < self.series.sums:
+                before = self.opened
+                await self._attempt()  # step 2
+                fruitless = fruitless + 1 if self.opened == before else 0
+                _check_fruitless(fruitless)
+                if self.opened < self.series.sums and (self.opened == before or self.params.kind is Kind.STEP):
+                    await self._gather(self._came, self._timing.rejoin)  # step 3
+            reason = Reason.FINISHED
+            await self._report(reason)
+            await self._linger()  # step 4
+        except _Failed as failed:
+            reason = failed.reason
+            log.warning("session %s: ended, %s", self._label, Reason.Name(reason).lower())
+            await self._report(reason)
+        finally:
+            for stream in self._streams.values():
+                stream.end(reason)
+
+    async def _report(self, reason: Reason) -> None:
+        lost = tuple(name for name in self.params.names if name not in self._streams)
+        await self.results.put(Over(reason, self.attempt, lost))
+
+    async def _gather(self, wanted: set[str], seconds: float) -> None:
+        """Wait until everybody wanted attends, or until the time is over."""
+        deadline = time.monotonic() + seconds
+        while not wanted - self._out <= self._streams.keys():
+            if await self._next(deadline) is None:
+                return
+
+    async def _attempt(self) -> None:
+        """Run one attempt until it has opened everything or is over."""
+        attempt = self._plan()
+        machine = open_coordinator(attempt_parameters(self.series, attempt, self._last))
+        self._begin(attempt)
+        deadline = time.monotonic() + self._timing.step
+        while not machine.ended:
+            event = await self._next(deadline)
+            try:
+                progress = await self._judge(machine, attempt, event)
+            except Abort as abort:
+                self._aborted(attempt, abort)
+                return
+            if progress.outgoing:
+                deadline = time.monotonic() + self._timing.step  # a stage is done
+            for name, frame in progress.outgoing.items():
+                if name in self._streams:
+                    self._streams[name].send(attempt.number, frame)
+            if progress.opened:
+                await self._open(attempt, progress)
+
+    def _plan(self) -> Attempt:
+        for name, stream in list(self._streams.items()):
+            if not self._still(stream.peer):
+                self._dismiss(name, Reason.REVOKED)
+        self.attempt += 1
+        present = {name: self._positions[name] for name in self._streams}
+        try:
+            attempt = next_attempt(self.series, self.attempt, self.opened, present)
+        except TooFew:
+            raise _Failed(Reason.TOO_FEW_SITES) from None
+        for name in set(present) - set(attempt.members):
+            self._dismiss(name, Reason.NOT_A_MEMBER)  # it missed too much
+        log.info("session %s: attempt %d of %d sites", self._label, attempt.number, len(attempt.members))
+        return attempt
+
+    def _begin(self, attempt: Attempt) -> None:
+        for name in attempt.members:
+            self._tell(name, attempt)
+            self._positions[name] = Position(attempt.opened, attempt.draw, attempt.members)  # it may send any time
+
+    def _tell(self, name: str, attempt: Attempt) -> None:
+        """Send Begin, and the last sum to a site that missed it."""
+        begin = Begin(attempt=attempt.number, members=attempt.members, opened=attempt.opened, draw=attempt.draw)
+        stream = self._streams[name]
+        if self._last is None or self._positions[name].opened == attempt.opened:
+            stream.begin(begin)
+            return
+        begin.catch_up = True
+        begin.contributors.extend(self._last.contributors)
+        stream.begin(begin)
+        stream.send(attempt.number, encode_values(self._last.values))
+
+    async def _judge(self, machine: Coordinator, attempt: Attempt, event: Joined | Arrived | Left | None) -> Progress:
+        """Hand one event to the secure aggregation."""
+        if event is None:
+            late = machine.waiting
+            for name in late:
+                self._dismiss(name, Reason.TOO_LATE)
+            return await self._compute(machine.close)
+        name = event.stream.name
+        if name not in attempt.members:
+            if self.params.kind is Kind.STEP:
+                self._dismiss(name, Reason.NOT_A_MEMBER)  # too late for this session; the next one has room again
+            return Progress()
+        if isinstance(event, Arrived):
+            if event.attempt != attempt.number:
+                return Progress()  # it was on its way when this attempt began
+            if event.stream is not self._streams.get(name):
+                return Progress()
+            return await self._compute(machine.receive, name, event.frame)
+        return await self._compute(machine.lost, name)  # gone, or back with nothing of this attempt
+
+    async def _compute(self, act: Callable[..., Progress], *arguments: object) -> Progress:
+        if self.params.length < LONG_VECTOR:
+            return act(*arguments)
+        return await asyncio.to_thread(act, *arguments)
+
+    async def _open(self, attempt: Attempt, progress: Progress) -> None:
+        opened = progress.opened
+        if opened is None:
+            return
+        self.opened += 1
+        self._last = LastSum(opened.total, opened.contributors)
+        may_send = attempt.members if self.params.kind is Kind.STEP else ()
+        for name in progress.outgoing:
+            if name in self._streams:
+                self._positions[name] = Position(self.opened, 0, may_send)
+        await self.results.put(Sum(opened, attempt.draw if self.opened == attempt.opened + 1 else 0))
+
+    def _aborted(self, attempt: Attempt, abort: Abort) -> None:
+        """Go on after an attempt that was broken off, without its culprit if there is one."""
+        log.info("session %s: attempt %d is over: %s", self._label, attempt.number, abort.message)
+        if abort.reason in {AbortReason.LOST, AbortReason.TOO_FEW}:
+            return
+        if abort.site is None:
+            raise _Failed(Reason.PROTOCOL)
+        self._dismiss(abort.site, Reason.PROTOCOL)
+
+    async def _linger(self) -> None:
+        """Serve sites that missed the last sum; those that have it say so and go."""
+        done = Attempt(self.attempt + 1, tuple(sorted(self._came)), self.opened, 0)
+        deadline = time.monotonic() + self._timing.rejoin
+        gone: set[str] = set()
+        for name in list(self._streams):
+            if self._positions[name].opened == self.opened - 1:
+                self._tell(name, done)
+        while self._came - self._out - gone:
+            event = await self._next(deadline)
+            if event is None:
+                return
+            name = event.stream.name
+            if isinstance(event, Joined):
+                if self._positions[name].opened not in {self.opened, self.opened - 1}:
+                    self._dismiss(name, Reason.NOT_A_MEMBER)
+                elif self._positions[name].opened == self.opened - 1:
+                    self._tell(name, done)
+                else:
+                    event.stream.end(Reason.FINISHED)
+            elif isinstance(event, Left) and event.reason == Reason.FINISHED:
+                gone.add(name)
+
+    async def _next(self, deadline: float) -> Joined | Arrived | Left | None:
+        """Return the next event that concerns a present stream, after the books are kept; None when time is over."""
+        while True:
+            event = await self._event(deadline)
+            if event is None:
+                return None
+            name = event.stream.name
+            if isinstance(event, Joined):
+                if name in self._out:
+                    event.stream.end(Reason.NOT_A_MEMBER)
+                    continue
+                self._replace(name, event)
+                return event
+            if event.stream is not self._streams.get(name):
+                continue  # of a stream that was replaced or sent away
+            if isinstance(event, Left):
+                del self._streams[name]
+                if event.reason not in {None, Reason.FINISHED}:
+                    self._out.add(name)
+                log.info("session %s: %s left", self._label, name)
+            return event
+
+    async def _event(self, deadline: float) -> Joined | Arrived | Left | None:
+        if self._events.empty():
+            try:
+                async with asyncio.timeout(max(deadline - time.monotonic(), 0.0)):
+                    event = await self._events.get()
+            except TimeoutError:
+                return None
+        else:
+            event = self._events.get_nowait()
+        if isinstance(event, Arrived):
+            self._room.release()
+        return event
+
+    def _replace(self, name: str, event: Joined) -> None:
+        if name in self._streams:
+            self._streams[name].end(Reason.REPLACED)
+        self._streams[name] = event.stream
+        self._positions[name] = replace(event.position, sent_to=tuple(sorted(event.position.sent_to)))
+        self._came.add(name)
+
+    def _dismiss(self, name: str, reason: Reason) -> None:
+        """Send a site away for the rest of this session."""
+        self._out.add(name)
+        stream = self._streams.pop(name, None)
+        if stream is not None:
+            log.info("session %s: %s is out, %s", self._label, name, Reason.Name(reason).lower())
+            stream.end(reason)
+
+    @property
+    def _label(self) -> str:
+        return f"{self.params.study[:12]} {self.params.purpose} {self.params.round}"
+
+
+def _check_fruitless(attempts: int) -> None:
+    if attempts == FRUITLESS_ATTEMPTS:
+        raise _Failed(Reason.TOO_MANY_ATTEMPTS)

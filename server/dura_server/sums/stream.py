@@ -1,0 +1,95 @@
+"""One site's stream: frames in within the study's limit, frames out by one writer from a bounded queue."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any
+
+import grpc
+
+from dura_common.errors import InputError
+from dura_common.messages.proto.aggregation_pb2 import Begin, End, Reason, ToSite
+from dura_common.sums.plane import Assembler, pieces
+from dura_server.sums.identity import Peer
+
+QUEUED_FRAMES = 8
+"""Sessions run in lockstep: a site that lets more frames than this wait does not read at all."""
+
+
+class SiteStream:
+    """The coordinator's end of one stream; ``context`` is gRPC's."""
+
+    def __init__(self, peer: Peer, context: Any, *, limit: int) -> None:
+        self.peer = peer
+        self.name = peer.site.name
+        self._context = context
+        self._assembler = Assembler(limit)
+        self._queue: asyncio.Queue[Iterable[ToSite]] = asyncio.Queue(QUEUED_FRAMES)
+        self._last_word: Reason | None = None
+
+    def begin(self, begin: Begin) -> None:
+        """Tell the site that an attempt begins."""
+        self._put([ToSite(begin=begin)])
+
+    def send(self, attempt: int, frame: bytes | memoryview) -> None:
+        """Send one frame; never waits."""
+        self._put(_cut(frame, attempt))
+
+    def end(self, reason: Reason) -> None:
+        """Say the last word; what still waits goes out before it only if all is well. The stream closes after it."""
+        if self._last_word is not None:
+            return
+        self._last_word = reason
+        while self._queue.full() or (reason != Reason.FINISHED and not self._queue.empty()):
+            self._queue.get_nowait()
+        self._queue.put_nowait([ToSite(end=End(reason=reason))])
+
+    async def serve(self, deliver: Callable[[int, bytes], Awaitable[None]]) -> Reason | None:
+        """Carry frames both ways until the stream ends; return the word that ended it, None if it was lost.
+
+        Raises:
+            InputError: the site sent something that no frame of this session can be.
+        """
+        reader, writer = asyncio.create_task(self._read(deliver)), asyncio.create_task(self._write())
+        try:
+            await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
+            return reader.result() if reader.done() else self._last_word
+        finally:
+            reader.cancel()
+            writer.cancel()
+            await asyncio.gather(reader, writer, return_exceptions=True)
+
+    async def _read(self, deliver: Callable[[int, bytes], Awaitable[None]]) -> Reason | None:
+        while (message := await self._context.read()) is not grpc.aio.EOF:
+            kind = message.WhichOneof("kind")
+            if kind == "leave":
+                reason: Reason = message.leave.reason
+                return reason
+            if kind != "piece":
+                raise InputError("expected a piece of a frame")
+            frame = self._assembler.add(message.piece)
+            if frame is not None:
+                await deliver(message.piece.attempt, frame)
+        return None
+
+    async def _write(self) -> None:
+        """Write whatever is queued, in order, until the last word is said: the one writer of this stream."""
+        while True:
+            for message in await self._queue.get():
+                await self._context.write(message)
+                if message.WhichOneof("kind") == "end":
+                    return
+
+    def _put(self, messages: Iterable[ToSite]) -> None:
+        if self._last_word is not None:
+            return
+        try:
+            self._queue.put_nowait(messages)
+        except asyncio.QueueFull:
+            self.end(Reason.TOO_LATE)
+
+
+def _cut(frame: bytes | memoryview, attempt: int) -> Iterator[ToSite]:
+    for piece in pieces(frame, attempt):
+        yield ToSite(piece=piece)
