@@ -659,6 +659,7 @@ def mutated(mutant: Mutant | None) -> Iterator[ModuleType]:
         sys.meta_path.remove(finder)
         for name in ours():
             del sys.modules[name]
+            _hang(name, None)
         sys.modules.update(before)
         for name, module in before.items():
             _hang(name, module)
