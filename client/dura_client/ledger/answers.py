@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, cast
 
-from dura_client.ledger.book import Book
+from dura_client.ledger.book import Allocation, Book, said
+from dura_client.ledger.charges import Charge, epsilon_at
 from dura_client.ledger.rows import Content
 from dura_common.privacy import Event, event_from_json
 from dura_common.privacy.accounting import epsilon_of_mechanisms
 
-Kind = Literal["reserve", "settle", "refund", "withdraw"]
-Purpose = Literal["train", "evaluate"]
+Kind = Literal["identity", "host", "allocate", "attempt", "begin", "close", "withdraw", "reserve", "settle", "refund"]
+REPEATED = frozenset({"spare", "evaluate-spare"})
+"""Blocks whose draws repeat others."""
+_OLDER = frozenset({"reserve", "settle", "refund"})
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One row of the ledger; a withdrawal has no study, round, purpose and event."""
+    """One row of the ledger; what a kind of row does not have is None."""
 
     id: int
     kind: Kind
     study: str | None
     round: int | None
-    purpose: Purpose | None
+    purpose: str | None
+    """In rows about a block, the block's name."""
     repeat: int | None
-    """0 for the round; from 1 on, a draw that was made again after a loss."""
+    """Number of a draw."""
     patients: int
     """Size of the cohort; for the site's own eyes."""
     event: Event | None
-    """None in a study without noise."""
+    """Of rows of format 2; None in a study without noise."""
     time: datetime
     hash: str
 
@@ -39,20 +44,16 @@ class StudySpending:
     """What one study has taken so far."""
 
     study: str
-    releases: int
-    """Reserved and not refunded."""
-    unfinished: int
-    """Reserved and never settled, now or for ever; counted as spent."""
-    refunded: int
+    state: Literal["open", "closed"]
+    """Whether draws may still begin."""
+    draws: int
+    """Vectors that may have left: draws that began."""
+    redraws: int
+    """Of these, draws that repeated one after a loss."""
     unaccounted: int
-    """Releases without noise (public data)."""
+    """Draws without noise (public data)."""
     epsilon: float | None
-    """Of the patient who spent most in this study; None if it added no noise at all, which has no epsilon."""
-
-    @property
-    def state(self) -> str:
-        """``settled``, or ``unfinished`` while a reservation is open."""
-        return "unfinished" if self.unfinished else "settled"
+    """Of the patient who pays most in this study, what is set aside included; None if it has no noise at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,9 @@ class PatientInStudy:
     evaluate: tuple[int, ...]
     """Rounds after which the patient was scored."""
     released: int | None
-    """Last training round with the patient that was settled: a model with these contributions left the site."""
+    """Last training round in which a draw began: a model with this patient's contributions may have left the site."""
     epsilon: float | None
-    """What the study cost the patient; None without noise."""
+    """What the study cost the patient, what is set aside included; None without noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class Head:
 
 
 def state_of(book: Book, reserved: Content) -> str:
-    """Return the kind of the last row of a reservation."""
+    """Return the kind of the last row of a reservation of format 2."""
     last = book.last[reserved.release]
     return last.kind if last.attempt == reserved.attempt else "refund"  # only after a refund there is another attempt
 
@@ -92,10 +93,10 @@ def entries_of(book: Book) -> tuple[Entry, ...]:
             kind=cast("Kind", row.kind),
             study=row.study,
             round=row.round,
-            purpose=cast("Purpose | None", row.purpose),
+            purpose=row.purpose,
             repeat=row.repeat,
             patients=book.sizes[row.cohort],
-            event=None if row.event is None else event_from_json(row.event),
+            event=event_from_json(row.event) if row.kind in _OLDER and row.event is not None else None,
             time=datetime.fromisoformat(row.time),
             hash=book.hashes[number - 1],
         )
@@ -103,48 +104,110 @@ def entries_of(book: Book) -> tuple[Entry, ...]:
     )
 
 
+def redraws_of(allocation: Allocation) -> int:
+    """Return how many draws of a study repeated one after a loss."""
+    return sum(len(block.begun) for (name, _), block in allocation.blocks.items() if name in REPEATED)
+
+
 def studies_of(book: Book, delta: float) -> tuple[StudySpending, ...]:
-    """Return what each study has taken, in order of its first reservation."""
-    reserved = [row for row in book.rows if row.kind == "reserve"]
+    """Return what each study has taken, in order of its first row."""
+    older = [row for row in book.rows if row.kind == "reserve" and state_of(book, row) != "refund"]
+    names = dict.fromkeys(row.study for row in book.rows if row.kind in {"reserve", "allocate"})
     result = []
-    for study in dict.fromkeys(row.release.study for row in reserved):
-        rows = [row for row in reserved if row.study == study]
-        states = [state_of(book, row) for row in rows]
-        kept = [row for row, state in zip(rows, states, strict=True) if state != "refund"]
+    for study in names:
+        if study is None:
+            continue
+        rows = [row for row in older if row.study == study]
+        allocations = book.studies.get(study, [])
+        blocks = [block for allocation in allocations for block in allocation.blocks.values()]
+        priced = any(row.event for row in rows) or any(block.event for block in blocks)
         result.append(
             StudySpending(
                 study=study,
-                releases=len(kept),
-                unfinished=states.count("reserve"),
-                refunded=states.count("refund"),
-                unaccounted=sum(row.event is None for row in kept),
-                epsilon=book.most(delta, study) if any(row.event for row in rows) else None,
+                state="open" if book.open_allocation(study) else "closed",
+                draws=len(rows) + sum(len(block.begun) for block in blocks),
+                redraws=sum(bool(row.repeat) for row in rows) + sum(redraws_of(item) for item in allocations),
+                unaccounted=sum(row.event is None for row in rows)
+                + sum(len(block.begun) for block in blocks if block.event is None),
+                epsilon=most_in(book, study, delta) if priced else None,
             )
         )
     return tuple(result)
+
+
+def most_in(book: Book, study: str, delta: float) -> float:
+    """Return epsilon of one study for the patient who pays most: its mechanisms were fixed, so they are composed."""
+    return max((epsilon_of_mechanisms(kind, delta) for kind in book.composed(study)), default=0.0)
+
+
+def most_in_all(book: Book, delta: float) -> float:
+    """Return epsilon of all studies together for the patient who pays most."""
+    totals = book.totals(delta)
+    kinds = {(int(mu), int(leak)) for mu, leak in zip(totals[0], totals[1], strict=True)}
+    return max((epsilon_at(mu, leak, delta) for mu, leak in kinds), default=0.0)
+
+
+def spent_by(book: Book, patient: str, delta: float) -> float:
+    """Return epsilon of one patient over all studies."""
+    mu, leak, *_ = (int(value) for value in book.of(book.totals(delta), [patient])[:, 0])
+    return epsilon_at(mu, leak, delta)
 
 
 def history_of(book: Book, patient: str, delta: float) -> tuple[PatientInStudy, ...]:
-    """Return what each study did with one patient, in order of the first reservation."""
+    """Return what each study did with one patient, in order of its first row."""
     cohorts = book.cohorts_with(patient)
-    rows = [row for row in book.rows if row.kind == "reserve" and row.cohort in cohorts]
-    kept = [row for row in rows if state_of(book, row) != "refund"]
     result = []
-    for study in dict.fromkeys(row.release.study for row in kept):
-        mine = [row for row in kept if row.study == study]
-        rounds = {
-            purpose: tuple(sorted({row.release.round for row in mine if row.purpose == purpose}))
-            for purpose in ("train", "evaluate")
-        }
-        settled = [row.release.round for row in mine if row.purpose == "train" and state_of(book, row) == "settle"]
-        priced = any(row.event for row in mine)
+    for study in dict.fromkeys(row.study for row in book.rows if row.kind in {"reserve", "allocate"}):
+        if study is None:
+            continue
+        train, evaluate, released = _rounds(book, study, cohorts)
+        charged = any(
+            block.cohort in cohorts for item in book.studies.get(study, ()) for _, block in item.charged()
+        ) or any(name == study and cohort in cohorts for name, cohort in book.older)
+        if not (train or evaluate or charged):
+            continue
+        (spending,) = book.composed(study, cohorts)
         result.append(
             PatientInStudy(
                 study=study,
-                train=rounds["train"],
-                evaluate=rounds["evaluate"],
-                released=max(settled, default=None),
-                epsilon=epsilon_of_mechanisms(book.spending(patient, study), delta) if priced else None,
+                train=tuple(sorted(train)),
+                evaluate=tuple(sorted(evaluate)),
+                released=max(released, default=None),
+                epsilon=epsilon_of_mechanisms(spending or Counter(), delta) if spending else None,
             )
         )
     return tuple(result)
+
+
+def _rounds(book: Book, study: str, cohorts: frozenset[str]) -> tuple[set[int], set[int], set[int]]:
+    """Return the rounds of draws that a patient could be in: of training, of evaluations, and models that left."""
+    train: set[int] = set()
+    evaluate: set[int] = set()
+    released: set[int] = set()
+    for row in book.rows:
+        if row.study != study or row.cohort not in cohorts or row.round is None:
+            continue
+        if row.kind == "begin":
+            into = train if row.purpose in {"train", "spare"} else evaluate
+            # The round of a draw of training stands in what the row says, since its block is not of one round.
+            into.add(row.round or _round_said(row))
+            if into is train:
+                released.add(_round_said(row))
+        elif row.kind == "reserve" and state_of(book, row) != "refund":
+            (train if row.purpose == "train" else evaluate).add(row.round)
+            if row.purpose == "train" and state_of(book, row) == "settle":
+                released.add(row.round)
+    return train, evaluate, released
+
+
+def _round_said(row: Content) -> int:
+    return int(said(row)["round"])
+
+
+def room_for(
+    book: Book, patients: tuple[str, ...], charge: Charge, cap: Charge, delta: float, study: str | None
+) -> list[bool]:
+    """Tell for each patient whether a charge still fits, next to what all other studies hold."""
+    own = book.of(book.totals(delta, without=study), patients)
+    limits = [most - more for most, more in zip(cap, charge, strict=True)]
+    return [all(int(own[part, place]) <= limits[part] for part in range(len(limits))) for place in range(len(patients))]

@@ -1,56 +1,72 @@
-"""The verified ledger in memory: rows, cohorts, and what each kind of patient has spent.
-
-Patients who were in the same cohorts have spent the same, so questions are asked once for each such group and not
-for each patient. A question is answered by the first of three that can: Rényi's bound for all groups at once (a quick
-yes), a composition continued from the last answer, and the tight epsilon of the accountant.
-"""
+"""The verified ledger in memory: rows, cohorts, allocations, and what each patient was charged."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections import Counter, OrderedDict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dura_client.ledger.renyi import epsilon_bounds
+from dura_client.ledger.charges import NOTHING, Charge, charge_of
 from dura_client.ledger.rows import GENESIS, Content, Release
-from dura_client.ledger.tally import Spending, Tally, sum_of
-from dura_common.privacy import Gaussian, SampledGaussian, event_from_json
-from dura_common.privacy.accounting import SMALLEST_NOISE, epsilon_of_mechanisms, mechanism_of
-from dura_common.privacy.loss import Composition, Sampled
+from dura_common.privacy import Gaussian, SampledGaussian, event_from_json, event_to_json
+from dura_common.privacy.accounting import mechanism_of
+from dura_common.privacy.loss import Sampled
 
-REMEMBERED = 32
-"""Compositions kept, about two megabytes each: the groups that are near their cap."""
-AHEAD = (128, 16)
-"""How many rounds like the present one are tried at once."""
-MOST_EXACT = 64
-"""Groups whose epsilon is computed tightly for a figure; beyond that a figure is an upper bound, never too low."""
+Spending = Counter[Sampled]
+"""Mechanism to how often it ran."""
+Key = tuple[str, int]
+"""A block of a study: its name and its round."""
+Totals = NDArray[np.int64]
+"""What was charged, (4, patients), in the order of :class:`~dura_client.ledger.charges.Charge`."""
 
-MARGIN = 1e-3
-"""Closer below the cap than this, relatively, the tight epsilon alone decides: a continued composition lies on another
-grid."""
-EXCESS = 0.02
-"""Further above the cap than this, a continued composition decides by itself."""
+
+@dataclass(slots=True)
+class Allotted:
+    """One block that was set aside."""
+
+    cohort: str
+    draws: int
+    event: str | None
+    alone: str | None
+    charge: Charge
+    """At the delta of its allocation."""
+    delta: float
+    begun: set[int] = field(default_factory=set)
+    """Numbers of the draws that began."""
+
+
+@dataclass(slots=True)
+class Allocation:
+    """What one approval set aside."""
+
+    number: int
+    manifest: str
+    """Digest of the frozen cohort."""
+    expires: str
+    """ISO date."""
+    blocks: dict[Key, Allotted] = field(default_factory=dict)
+    open: bool = True
+
+    @property
+    def begun(self) -> bool:
+        """Whether any draw began."""
+        return any(block.begun for block in self.blocks.values())
+
+    def charged(self) -> Iterator[tuple[Key, Allotted]]:
+        """Return the blocks that count: all of them while it is open, then those that had begun."""
+        return ((key, block) for key, block in self.blocks.items() if self.open or block.begun)
 
 
 @lru_cache(maxsize=4096)
 def mechanism_in(event: str) -> tuple[Sampled, int]:
     """Return the mechanism of an event as the ledger keeps it, and how often it ran."""
     return mechanism_of(event_from_json(event))
-
-
-def spending_of(events: Iterable[SampledGaussian | Gaussian | None]) -> Spending:
-    """Add up events; those without noise have no price."""
-    total: Spending = Counter()
-    for event in events:
-        if event is not None:
-            mechanism, times = mechanism_of(event)
-            total[mechanism] += times
-    return total
 
 
 class Book:
@@ -67,15 +83,18 @@ class Book:
         self.withdrawn: set[str] = set()
         """Keys of patients who take part in nothing any more."""
         self.last: dict[Release, Content] = {}
-        """Release to its last row."""
+        """Of format 2: release to its last row."""
+        self.studies: dict[str, list[Allocation]] = {}
+        """Study to its allocations; the last one counts."""
+        self.attempts: dict[tuple[str, str, int], int] = {}
+        """Study, purpose and round to the highest request that was taken up."""
+        self.epoch = 0
+        self.host: str | None = None
+        self.identity: dict[str, Any] | None = None
+        self.older: dict[tuple[str, str], Spending] = {}
+        """Of format 2: study and cohort to what was reserved and not refunded."""
         self._index: dict[str, int] = {}
         self._patients: dict[str, NDArray[np.int64]] = {}
-        self._all = Tally()
-        self._studies: dict[str, Tally] = {}
-        # Patients and cohorts to kinds of these patients: row g, column c tells whether kind g was in cohort c.
-        self._groups: dict[tuple[tuple[str, ...], tuple[str, ...]], NDArray[np.float64]] = {}
-        self._room: dict[tuple[float, float], Spending] = {}
-        self._compositions: OrderedDict[frozenset[tuple[Sampled, int]], Composition] = OrderedDict()
 
     @property
     def head(self) -> str:
@@ -95,14 +114,22 @@ class Book:
         self.rows.append(row)
         self.hashes.append(digest)
         self.used.add(row.cohort)
-        if row.kind == "withdraw":
+        if row.kind in {"reserve", "refund", "settle"}:
+            self._add_older(row)
+        elif row.kind == "withdraw":
             self.withdrawn.update(self.keys_of(row.cohort))
-            return
-        self.last[row.release] = row
-        if row.kind != "settle" and row.event is not None:
-            mechanism, times = mechanism_in(row.event)
-            for tally in (self._all, self._studies.setdefault(row.release.study, Tally())):
-                tally.add(row.cohort, mechanism, times if row.kind == "reserve" else -times)
+        elif row.kind == "begin":
+            self._allocation(row).blocks[_key(row)].begun.add(row.repeat or 0)
+        elif row.kind == "attempt":
+            self.attempts[row.study or "", row.purpose or "", row.round or 0] = row.attempt or 0
+        elif row.kind == "allocate":
+            self._allocate(row)
+        elif row.kind == "close":
+            self._allocation(row).open = False
+        elif row.kind == "host":
+            self.epoch, self.host = row.attempt or 0, said(row)["host"]
+        elif row.kind == "identity":
+            self.identity = said(row)
 
     def keys_of(self, cohort: str) -> tuple[str, ...]:
         """Return the keys of a cohort's patients."""
@@ -114,144 +141,99 @@ class Book:
         index = self._index.get(patient)
         return frozenset() if index is None else frozenset(c for c, them in self._patients.items() if index in them)
 
-    def spending(self, patient: str, study: str | None = None) -> Spending:
-        """Return what one patient has spent, in one study or in all."""
-        tally = self._tally(study, None)
-        groups = self._groups_of((patient,), tally.cohorts)
-        return tally.spending(tally.totals(groups)[0])
+    def patients_of(self, *cohorts: str) -> frozenset[str]:
+        """Return the keys of the patients of any of some cohorts."""
+        return frozenset(key for cohort in cohorts for key in self.keys_of(cohort))
 
-    def fits(
-        self,
-        patients: Sequence[str],
-        charge: Spending,
-        *,
-        cap: float,
-        delta: float,
-        study: str | None = None,
-        without: str | None = None,
-    ) -> bool:
-        """Return whether all patients stay at or under a cap after a charge; see the module for how.
+    def open_allocation(self, study: str) -> Allocation | None:
+        """Return what is set aside for a study, if it has not ended here."""
+        found = self.studies.get(study)
+        return found[-1] if found and found[-1].open else None
 
-        Args:
-            patients: their keys.
-            charge: what would be added to each of them.
-            cap: largest epsilon.
-            delta: where it holds.
-            study: count what they spent in this study only.
-            without: count all studies but this one.
-        """
-        tally = self._tally(study, without)
-        groups = self._groups_of(tuple(patients), tally.cohorts)
-        bounds = epsilon_bounds(tally.divergence(groups) + sum_of(charge), delta)
-        doubtful = groups[~(bounds <= cap)]  # written so that an epsilon that is not a number fits nothing
-        if not len(doubtful):
-            return True
-        totals = tally.totals(doubtful)
-        # The maximum of each count is more than anybody's: if that fits, everybody does.
-        if self._roomy(tally.spending(totals.max(axis=0)), charge, cap, delta):
-            return True
-        return all(self._one_fits(tally.spending(row), charge, cap, delta) for row in np.unique(totals, axis=0))
+    def totals(self, delta: float, *, study: str | None = None, without: str | None = None) -> Totals:
+        """Return what everybody was charged at a delta: by one study, by all, or by all without one."""
+        by_cohort: dict[str, Charge] = {}
+        for name, cohort, charge in self._charges(delta):
+            if name == (study or name) and name != without:
+                by_cohort[cohort] = by_cohort.get(cohort, NOTHING) + charge
+        totals = np.zeros((len(NOTHING), len(self._index)), dtype=np.int64)
+        for cohort, charge in by_cohort.items():
+            totals[:, self._patients[cohort]] += np.array(charge, dtype=np.int64)[:, None]
+        return totals
 
-    def most(self, delta: float, study: str | None = None) -> float:
-        """Return epsilon of the patient who spent most; see :data:`MOST_EXACT` for when it is a bound."""
-        tally = self._tally(study, None)
-        groups = self._groups_of(tuple(self._index), tally.cohorts)
-        bounds = epsilon_bounds(tally.divergence(groups), delta)
-        best = 0.0
-        done: list[NDArray[np.float64]] = []
-        for group in np.argsort(-bounds):
-            if bounds[group] <= best:
-                break
-            members = groups[group]
-            if any((members <= other).all() for other in done):
-                continue  # somebody was in the same cohorts and in more
-            if len(done) == MOST_EXACT:
-                return float(max(best, bounds[group]))
-            best = max(best, epsilon_of_mechanisms(tally.spending(tally.totals(members[None])[0]), delta))
-            done.append(members)
-        return best
+    def of(self, totals: Totals, patients: Sequence[str]) -> Totals:
+        """Return the columns of these patients, (4, patients); strangers were charged nothing."""
+        wide = np.concatenate([totals, np.zeros((totals.shape[0], 1), dtype=np.int64)], axis=1)
+        return wide[:, [self._index.get(patient, -1) for patient in patients]]
 
-    def _tally(self, study: str | None, without: str | None) -> Tally:
-        """Return what cohorts spent in one study or in all but one."""
-        if study is not None:
-            return self._studies.get(study) or Tally()
-        if without not in self._studies:
-            return self._all
-        rest = Tally()
-        for name, tally in self._studies.items():
-            for item in tally.items() if name != without else ():
-                rest.add(*item)
-        return rest
+    def composed(self, study: str, cohorts: frozenset[str] | None = None) -> list[Spending]:
+        """Return what one study's mechanisms did, for each kind of its patients, or for one who was in these cohorts."""
+        parts: dict[str, Spending] = {}
+        for (name, cohort), spending in self.older.items():
+            if name == study:
+                parts.setdefault(cohort, Counter()).update(spending)
+        for allocation in self.studies.get(study, ()):
+            for _, block in allocation.charged():
+                if block.event is not None:
+                    mechanism, times = mechanism_in(block.event)
+                    parts.setdefault(block.cohort, Counter())[mechanism] += times
+        if cohorts is not None:
+            return [sum((parts[cohort] for cohort in parts.keys() & cohorts), Counter())]
+        names = sorted(parts)
+        inside = np.zeros((len(names), len(self._index)), dtype=np.bool_)
+        for row, cohort in enumerate(names):
+            inside[row, self._patients[cohort]] = True
+        kinds = np.unique(inside, axis=1).T if names else inside.T
+        return [sum((parts[names[row]] for row in np.flatnonzero(kind)), Counter()) for kind in kinds]
 
-    def _groups_of(self, patients: tuple[str, ...], cohorts: tuple[str, ...]) -> NDArray[np.float64]:
-        """Group patients by which of the cohorts they were in; see :attr:`_groups`."""
-        known = self._groups.get((patients, cohorts))
-        if known is None:
-            inside = np.array([self._index.get(patient, -1) for patient in patients])
-            members = np.zeros((len(patients), len(cohorts)), dtype=np.bool_)
-            for column, cohort in enumerate(cohorts):
-                present = np.zeros(len(self._index) + 1, dtype=np.bool_)  # the last place is for strangers
-                present[self._patients[cohort]] = True
-                members[:, column] = present[inside]
-            packed = np.packbits(members, axis=1) if cohorts else np.zeros((len(patients), 1), dtype=np.uint8)
-            _, first = np.unique(packed, axis=0, return_index=True)
-            known = members[first].astype(np.float64)
-            if len(self._groups) >= REMEMBERED:
-                self._groups.clear()
-            self._groups[patients, cohorts] = known  # holds for ever, since cohorts never change
-        return known
+    def _charges(self, delta: float) -> Iterator[tuple[str, str, Charge]]:
+        """Yield study, cohort and charge of everything that counts."""
+        for (study, cohort), spending in self.older.items():
+            for mechanism, times in spending.items():
+                text = _as_event(mechanism, times)
+                # Format 2 did not say how many sites made up the noise: the record of single shares begins with format 3.
+                yield study, cohort, charge_of(text, text, delta)
+        for study, allocations in self.studies.items():
+            for allocation in allocations:
+                for _, block in allocation.charged():
+                    same = block.delta == delta
+                    yield study, block.cohort, block.charge if same else charge_of(block.event, block.alone, delta)
 
-    def _roomy(self, spent: Spending, charge: Spending, cap: float, delta: float) -> bool:
-        """Tell whether a spending and a charge are part of something that was found to fit, or is now.
+    def _allocation(self, row: Content) -> Allocation:
+        return self.studies[row.study or ""][-1]
 
-        Looks ahead: the next rounds of a study are like this one, and less than what fits fits too.
-        """
-        room = self._room.get((cap, delta))
-        if room is not None and spent + charge <= room:
-            return True
-        if self._continued(spent, charge, delta) > cap * (1 - MARGIN):
-            return False
-        for rounds in AHEAD:
-            further = Counter({mechanism: times * rounds for mechanism, times in charge.items()})
-            if self._continued(spent, further, delta) <= cap * (1 - MARGIN):
-                self._room = {(cap, delta): spent + further}
-                break
-        return True
+    def _allocate(self, row: Content) -> None:
+        told = said(row)
+        allocations = self.studies.setdefault(row.study or "", [])
+        if not allocations or allocations[-1].number != row.attempt:
+            allocations.append(Allocation(row.attempt or 0, told["manifest"], told["expires"]))
+        allocations[-1].blocks[_key(row)] = Allotted(
+            row.cohort, told["draws"], told["event"], told["alone"], Charge(*told["charge"]), row.delta or 0.0
+        )
 
-    def _one_fits(self, spent: Spending, charge: Spending, cap: float, delta: float) -> bool:
-        continued = self._continued(spent, charge, delta)
-        if continued <= cap * (1 - MARGIN):
-            return True
-        return continued <= cap * (1 + EXCESS) and epsilon_of_mechanisms(spent + charge, delta) <= cap
-
-    def _continued(self, spent: Spending, charge: Spending, delta: float) -> float:
-        """Return epsilon after a charge, from a composition that is remembered and continued."""
-        after = spent + charge
-        if any(mechanism.noise_multiplier < SMALLEST_NOISE for mechanism in after):
-            return math.inf
-        composition = self._compositions.get(_mark(after))
-        if composition is None:
-            composition = self._composed(spent) if spent else None
-            for item in charge.items():
-                composition = Composition.of([item]) if composition is None else composition.then(*item)
-        if composition is None:
-            return 0.0
-        self._remember(after, composition)
-        return composition.epsilon(delta)
-
-    def _composed(self, spent: Spending) -> Composition:
-        known = self._compositions.get(_mark(spent))
-        if known is None:
-            known = Composition.of(tuple(spent.items()))
-            self._remember(spent, known)
-        return known
-
-    def _remember(self, spent: Spending, composition: Composition) -> None:
-        self._compositions[_mark(spent)] = composition
-        self._compositions.move_to_end(_mark(spent))
-        while len(self._compositions) > REMEMBERED:
-            self._compositions.popitem(last=False)
+    def _add_older(self, row: Content) -> None:
+        self.last[row.release] = row
+        if row.kind != "settle" and row.event is not None:
+            mechanism, times = mechanism_in(row.event)
+            spending = self.older.setdefault((row.release.study, row.cohort), Counter())
+            spending[mechanism] += times if row.kind == "reserve" else -times
+            if not spending[mechanism]:
+                del spending[mechanism]
 
 
-def _mark(spending: Spending) -> frozenset[tuple[Sampled, int]]:
-    return frozenset(spending.items())
+def _key(row: Content) -> Key:
+    return row.purpose or "", row.round or 0
+
+
+def said(row: Content) -> dict[str, Any]:
+    """Return what a row says beyond its columns."""
+    content = json.loads(row.event or "{}")
+    return content if isinstance(content, dict) else {}
+
+
+def _as_event(mechanism: Sampled, times: int) -> str:
+    if mechanism.participation == 1:
+        return event_to_json(Gaussian(noise_multiplier=mechanism.noise_multiplier, count=times))
+    return event_to_json(
+        SampledGaussian(participation=mechanism.participation, noise_multiplier=mechanism.noise_multiplier, steps=times)
+    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from dura_client.ledger.book import Book
+from dura_client.ledger.book import Book, said
+from dura_client.ledger.charges import charge_of
 from dura_client.ledger.rows import Content, Release
 from dura_common.errors import TrustError
 from dura_common.privacy import event_from_json
@@ -14,44 +15,107 @@ KEY = re.compile(r"[0-9a-f]{64}")
 """A patient's name in the ledger: the keyed hash of the pseudonym."""
 
 
-def check_order(book: Book) -> None:
-    """Check what no hash shows: that settlements and refunds follow their reservations, and nobody who withdrew."""
-    reserved: dict[Release, Content] = {}
-    withdrawn: set[str] = set()
-    for number, row in enumerate(book.rows, start=1):
+class _Order:
+    """Walks through the rows with as little knowledge as the rules need, apart from the book's own."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        self._reserved: dict[Release, Content] = {}
+        self._withdrawn: set[str] = set()
+        self._blocks: dict[tuple[str, str, int], tuple[int, int, set[int]]] = {}
+        """Study and block to the allocation's number, its declared draws, and those that began."""
+        self._serial: dict[str, int] = {}
+        self._ended: dict[str, int] = {}
+        self._attempts: dict[tuple[str, str, int], int] = {}
+        self._epoch = 0
+
+    def check(self, row: Content) -> str | None:
+        """Return what is wrong with the next row; None if nothing is."""
         if row.kind == "withdraw":
-            withdrawn.update(book.keys_of(row.cohort))
-        elif row.kind == "reserve":
-            reserved[row.release] = row
-            if withdrawn and not withdrawn.isdisjoint(book.keys_of(row.cohort)):
-                raise TrustError(f"the privacy ledger cannot be trusted: entry {number} holds a withdrawn patient")
-        else:
-            begun = reserved.pop(row.release, None)
-            if begun is None or row != begun.followed_by(row.kind, row.time):
-                raise TrustError(f"the privacy ledger cannot be trusted: entry {number} follows no reservation")
+            self._withdrawn.update(self._book.keys_of(row.cohort))
+            return None
+        if row.kind in {"reserve", "allocate"} and self._withdrawn.intersection(self._book.keys_of(row.cohort)):
+            return "holds a withdrawn patient"
+        if row.kind in {"reserve", "settle", "refund"}:
+            return self._older(row)
+        check = {
+            "allocate": self._allocate,
+            "begin": self._begin,
+            "close": self._close,
+            "attempt": self._attempt,
+            "host": self._host,
+            "identity": lambda _: None,
+        }.get(row.kind)
+        return "is of an unknown kind" if check is None else check(row)
+
+    def _older(self, row: Content) -> str | None:
         if row.event is not None:
             event_from_json(row.event)
+        if row.kind == "reserve":
+            self._reserved[row.release] = row
+            return None
+        begun = self._reserved.pop(row.release, None)
+        return "follows no reservation" if begun is None or row != begun.followed_by(row.kind, row.time) else None
+
+    def _allocate(self, row: Content) -> str | None:
+        study, serial = row.study or "", row.attempt or 0
+        before, ended, told = self._serial.get(study, 0), self._ended.get(study, 0), said(row)
+        if serial not in {before, before + 1} or (serial == before + 1 and ended != before):
+            return "sets aside what was set aside already"
+        if told["charge"] != list(charge_of(told["event"], told["alone"], row.delta or 0.0)):
+            return "charges another price than that of its events"
+        self._serial[study] = serial
+        self._blocks[study, row.purpose or "", row.round or 0] = (serial, told["draws"], set())
+        return None
+
+    def _begin(self, row: Content) -> str | None:
+        study, number = row.study or "", row.repeat or 0
+        block = self._blocks.get((study, row.purpose or "", row.round or 0))
+        if block is None or block[0] != row.attempt or self._ended.get(study) == row.attempt:
+            return "begins a draw of a block that was not set aside"
+        if number in block[2] or not 1 <= number <= block[1]:
+            return "begins a draw that was not declared, or one a second time"
+        if said(row)["epoch"] != self._epoch:
+            return "was written by a process that another one had replaced"
+        block[2].add(number)
+        return None
+
+    def _close(self, row: Content) -> str | None:
+        if self._serial.get(row.study or "") != row.attempt or self._ended.get(row.study or "") == row.attempt:
+            return "ends what was not set aside"
+        self._ended[row.study or ""] = row.attempt or 0
+        return None
+
+    def _attempt(self, row: Content) -> str | None:
+        key = (row.study or "", row.purpose or "", row.round or 0)
+        if (row.attempt or 0) <= self._attempts.get(key, 0):
+            return "goes back on the number of a request"
+        self._attempts[key] = row.attempt or 0
+        return None
+
+    def _host(self, row: Content) -> str | None:
+        if row.attempt != self._epoch + 1:
+            return "skips an epoch"
+        self._epoch += 1
+        return None
 
 
-def check_arguments(
-    study: str, round_number: int, repeat: int, patients: tuple[str, ...], per_study: float, total: float, delta: float
-) -> None:
-    """Refuse a reservation that names no study, no cohort or impossible caps (`ValueError`: a fault of the caller)."""
-    if not study or round_number < 1 or repeat < 0:
-        raise ValueError("a reservation names a study, a round from 1 on and a repetition from 0 on")
-    _check_cohort(patients)
-    if not (per_study > 0 and total > 0 and 0 < delta < 1):
-        raise ValueError("caps must be positive and delta between 0 and 1")
+def check_order(book: Book) -> None:
+    """Check what no hash shows: that rows follow from those before them, and nobody takes part who withdrew.
+
+    Raises:
+        TrustError: one does not.
+    """
+    order = _Order(book)
+    for number, row in enumerate(book.rows, start=1):
+        wrong = order.check(row)
+        if wrong is not None:
+            raise TrustError(f"the privacy ledger cannot be trusted: entry {number} {wrong}")
 
 
-@lru_cache(maxsize=16)  # the gate asks again and again with the same cohort
-def set_of(patients: tuple[str, ...]) -> frozenset[str]:
-    """Return a cohort as a set; the same tuple gives the same set without another pass."""
-    return frozenset(patients)
-
-
-@lru_cache(maxsize=16)  # idem
-def _check_cohort(patients: tuple[str, ...]) -> None:
+@lru_cache(maxsize=16)  # the same cohort comes again with each block
+def check_cohort(patients: tuple[str, ...]) -> None:
+    """Refuse a cohort that is empty or names somebody twice or by a label (`ValueError`: a fault of the caller)."""
     if not patients or len(set(patients)) != len(patients):
         raise ValueError("a cohort has at least one patient and none twice")
     if not all(KEY.fullmatch(patient) for patient in patients):

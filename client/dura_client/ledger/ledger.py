@@ -1,46 +1,98 @@
 """The privacy ledger: what every patient has spent, recorded before it is spent.
 
-Rules: the ledger keeps events, never epsilons, and composes them afresh for every question. A release is first
-reserved, durably, then computed, then settled; a reservation that was never settled counts as spent, because a crash
-does not tell what had left. A refund is possible only to the process that reserved, only if it asked for that, and
-only before it begins to compute: nobody else can know that nothing left. A round of a study is reserved once for each
-purpose. A patient pays for the cohorts that he or she was in and for no others, and is in no cohort after a
-withdrawal.
+Rules:
+
+- An approval sets a whole study aside, in blocks (:mod:`dura_common.privacy.blocks`), and every patient of its cohorts
+  is charged for all of them at once, under caps that hold over all studies (:mod:`dura_client.ledger.charges`).
+- A draw begins by one durable row, written under the only right to write, before anything is computed for it. It is
+  refused beyond the declared number, after the study has ended here, and to a process that another one has replaced.
+- When a study ends, blocks in which no draw began come back. A block that has begun is spent whole: a crash does not
+  tell what had left, and when to stop was somebody else's choice. Nothing that a process remembers gives anything back.
+- The numbers of requests only grow, through restarts of either side.
+- A patient pays for the cohorts that he or she was in and for no others, and is in none that is set aside after a
+  withdrawal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 from dura_client.ledger.answers import (
     Entry,
     Head,
     PatientInStudy,
-    Purpose,
     StudySpending,
     entries_of,
     history_of,
-    state_of,
+    most_in,
+    most_in_all,
+    redraws_of,
+    room_for,
+    spent_by,
     studies_of,
 )
-from dura_client.ledger.book import Book, spending_of
-from dura_client.ledger.checks import KEY, check_arguments, check_order, set_of
-from dura_client.ledger.rows import Content, Release, withdrawal
-from dura_client.ledger.store import LedgerStore
-from dura_client.ledger.tally import Spending
+from dura_client.ledger.book import Allocation, Book
+from dura_client.ledger.charges import NOTHING, Charge, cap_of, charge_of
+from dura_client.ledger.checks import KEY, check_cohort, check_order
+from dura_client.ledger.refusals import Ended, Fenced, NoDrawLeft, OldAttempt, OtherHost, WithdrawnPatient
+from dura_client.ledger.rows import content
+from dura_client.ledger.store import LedgerStore, Writer
 from dura_common.errors import BudgetError, StateError, TrustError
-from dura_common.privacy import Event, event_to_json
-from dura_common.privacy.accounting import epsilon_of_mechanisms
+from dura_common.privacy import event_to_json
+from dura_common.privacy.blocks import Block, BlockName, Purpose
 
 
-class RepeatedRound(StateError):  # named after what happened, as the refusal reason is
-    """This round of the study was reserved before for this purpose, finished or not."""
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """What everything together may cost a patient, at one delta."""
+
+    epsilon_total: float
+    epsilon_if_broken: float
+    """The same to somebody who broke the aggregation and sees this site's vectors by themselves."""
+    delta: float
+
+    def __post_init__(self) -> None:
+        if not (self.epsilon_total > 0 and self.epsilon_if_broken > 0 and 0 < self.delta < 1):
+            raise ValueError("caps must be positive and delta between 0 and 1")
+
+    @property
+    def charge(self) -> Charge:
+        """The most that a patient may be charged."""
+        return cap_of(self.epsilon_total, self.epsilon_if_broken, self.delta)
 
 
-class WithdrawnPatient(StateError):
-    """The cohort holds a patient who takes part in nothing any more."""
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What ties a ledger to the pseudonyms of its patients."""
+
+    check: str
+    """Of the pseudonym key, hex."""
+    held_out: float
+    """How large the held-out side of the site is."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """What is set aside for a study that has not ended here."""
+
+    manifest: str
+    """Digest of the frozen cohort."""
+    begun: bool
+    redraws: int
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A draw that may be computed now."""
+
+    block: str
+    number: int
+    withdrawn: frozenset[str]
+    """Keys of patients who take part in nothing any more: they count zero in it."""
 
 
 class Ledger:
@@ -55,113 +107,171 @@ class Ledger:
         self._store = LedgerStore(target)
         self._clock = clock
 
-    def reserve(
+    def allocate(
         self,
         *,
         study: str,
-        round: int,  # noqa: A002  # the study's word
-        purpose: Purpose,
-        patients: Sequence[str],
-        event: Event | None,
-        epsilon_per_study: float,
-        epsilon_total: float,
-        delta: float,
-        repeat: int = 0,
-        refundable: bool = False,
-    ) -> int:
-        """Record durably that ``event`` is about to happen to ``patients``; return the id for :meth:`settle`.
+        blocks: Sequence[Block],
+        cohorts: Mapping[Purpose, Sequence[str]],
+        manifest: str,
+        caps: Caps,
+        expires: date,
+        identity: Identity,
+    ) -> None:
+        """Set a whole study aside, durably, all blocks or none.
+
+        What was set aside for it before comes back if nothing had begun, and so does what studies that have expired
+        never began.
 
         Args:
             study: digest of the study.
-            round: round of the study; whether the study has it is checked by the caller.
-            purpose: ``train`` or ``evaluate``.
-            patients: keys of the cohort (64 hexadecimal digits each), in any order.
-            event: what happens to each of them; None without noise on public data: kept, but without a price.
-            epsilon_per_study: most that this study may cost any of them, this event included.
-            epsilon_total: most that everything may cost any of them.
-            delta: where both caps hold.
-            repeat: 0 for the round; from 1 on, the number of a draw that has to be made again after a loss.
-            refundable: whether :meth:`refund` may give it back until :meth:`begin` is called, which the caller then
-                must do before anything is computed.
+            blocks: from the approved study.
+            cohorts: keys of the patients of each purpose (64 hexadecimal digits each).
+            manifest: digest of what the approval froze.
+            caps: that hold for everybody.
+            expires: last day of the study.
+            identity: of the pseudonyms; noted by the first allocation, and the same ever after.
 
         Raises:
-            RepeatedRound: reserved before and not refunded.
-            WithdrawnPatient: one of the patients has withdrawn; nothing was recorded.
-            BudgetError: a patient would exceed a cap; nothing was recorded.
-            TrustError: the ledger was tampered with.
-            HostError: it could not be written; nothing was recorded.
+            StateError: the study has begun here, so that it cannot be set aside a second time.
+            WithdrawnPatient: one of the patients has withdrawn.
+            BudgetError: a patient has no room.
+            TrustError: the ledger was tampered with, or belongs to another pseudonym key.
+            HostError: it could not be written.
+
+        In every case nothing was recorded.
         """
-        patients = tuple(patients)
-        check_arguments(study, round, repeat, patients, epsilon_per_study, epsilon_total, delta)
-        release = Release(study, round, purpose, repeat)
+        for patients in cohorts.values():
+            check_cohort(tuple(patients))
+        self.end_expired()
         with self._store.writing() as writer:
             book = writer.book
-            before = book.last.get(release)
-            if before is not None and before.kind != "refund":
-                raise RepeatedRound(f"{purpose} round {round} of this study was recorded before")
-            if not book.withdrawn.isdisjoint(set_of(patients)):
-                raise WithdrawnPatient("a patient of the cohort has withdrawn since it was loaded")
-            charge = spending_of([event])
-            for cap, scope, words in (
-                (epsilon_per_study, study, "for one study"),
-                (epsilon_total, None, "for all studies together"),
-            ):
-                if charge and not book.fits(patients, charge, cap=cap, delta=delta, study=scope):
-                    raise BudgetError(
-                        f"a patient would exceed epsilon {cap:g} at delta {delta:g} {words}",
-                        hint="`dura site ledger show` says what was spent; the policy sets the caps.",
-                    )
-            content = Content(
-                kind="reserve",
-                study=study,
-                round=round,
-                purpose=purpose,
-                repeat=repeat,
-                attempt=1 if before is None else (before.attempt or 0) + 1,
-                cohort=writer.add_cohort(patients),
-                event=None if event is None else event_to_json(event),
-                delta=float(delta),
-                epsilon_per_study=float(epsilon_per_study),
-                epsilon_total=float(epsilon_total),
-                time=self._now(),
-            )
-            entry = writer.add(content)
-        if refundable:
-            self._store.hold(entry)
-        return entry
+            before = book.open_allocation(study)
+            if any(item.begun for item in book.studies.get(study, ())):
+                raise StateError(
+                    "this study has begun here: what was set aside for it holds, and cannot be set aside again",
+                    hint="Another study needs a document of its own, with another digest.",
+                )
+            if before is not None:
+                self._end(writer, study, before)
+            if not book.withdrawn.isdisjoint(patient for patients in cohorts.values() for patient in patients):
+                raise WithdrawnPatient("a patient of the cohort has withdrawn")
+            self._check_room(book, study, blocks, cohorts, caps)
+            self._identify(writer, identity)
+            number = book.studies[study][-1].number + 1 if study in book.studies else 1
+            for block in blocks:
+                self._set_aside(writer, study, number, block, cohorts[block.purpose], manifest, caps, expires)
 
-    def settle(self, entry: int) -> None:
-        """Record that the reserved release was made; the cost stays what it was.
+    def allocation(self, study: str) -> SetAside | None:
+        """Return what is set aside for a study; None if nothing is, or it has ended here.
 
         Raises:
-            StateError: there is no such reservation, or it is settled or refunded.
+            TrustError: the ledger was tampered with.
+        """
+        with self._store.reading() as book:
+            found = book.open_allocation(study)
+            return None if found is None else SetAside(found.manifest, found.begun, redraws_of(found))
+
+    def serve(self, host: str) -> int:
+        """Record that a process begins to serve on a host; return its epoch. Every earlier process is fenced off.
+
+        Raises:
+            OtherHost: the ledger was last used on another host.
             TrustError: the ledger was tampered with.
             HostError: it could not be written.
         """
-        self.begin(entry)
         with self._store.writing() as writer:
-            writer.add(_open(writer.book, entry).followed_by("settle", self._now()))
+            if writer.book.host not in {None, host}:
+                raise OtherHost
+            return self._serve(writer, host)
 
-    def begin(self, entry: int) -> None:
-        """Say that computing begins: from now on a refundable reservation counts as spent, whatever happens."""
-        self._store.release(entry)
+    def move(self, host: str) -> None:
+        """Record that the ledger lives on this host from here on: no copy elsewhere may be used any more."""
+        with self._store.writing() as writer:
+            self._serve(writer, host)
 
-    def refund(self, entry: int) -> None:
-        """Give back what was reserved, since nothing was computed; a row of its own says so.
+    def attempt(self, study: str, purpose: Purpose, round_number: int, number: int) -> None:
+        """Take a request up, durably.
 
         Raises:
-            StateError: this process did not reserve it as refundable, or computing has begun, or it is closed: it
-                stays spent.
-            TrustError: the ledger was tampered with.
-            HostError: it could not be written; it stays spent.
+            OldAttempt: this number or a higher one was taken up before.
         """
-        if not self._store.release(entry):
-            raise StateError(
-                f"reservation {entry} stays spent: nothing shows that nothing was computed",
-                hint="Only the process that reserved can refund, and only before it begins to compute.",
-            )
         with self._store.writing() as writer:
-            writer.add(_open(writer.book, entry).followed_by("refund", self._now()))
+            highest = writer.book.attempts.get((study, purpose, round_number), 0)
+            if number <= highest:
+                raise OldAttempt(highest)
+            values = {"study": study, "round": round_number, "purpose": purpose, "repeat": 0, "attempt": number}
+            writer.add(content("attempt", writer.add_cohort(), self._now(), **values))
+
+    def begin(self, study: str, purpose: Purpose, number: int, *, epoch: int, round_number: int, step: int) -> Begun:
+        """Begin one draw, durably; only then it may be computed.
+
+        Args:
+            study: digest of the study.
+            purpose: ``train`` or ``evaluate``.
+            number: of the draw in its block, from 1 on: the step of the study where noise is shared, else the round;
+                an evaluation has one. If that or a later one has begun before, it is a draw of the spare block.
+            epoch: as :meth:`serve` returned it.
+            round_number: of the study.
+            step: within the round.
+
+        Raises:
+            Ended: nothing is set aside for the study, or it has ended here.
+            NoDrawLeft: the draw has begun before and no spare one is left.
+            Fenced: another process serves now.
+            TrustError: the ledger was tampered with.
+            HostError: it could not be written.
+        """
+        with self._store.writing() as writer:
+            book = writer.book
+            found = book.open_allocation(study)
+            if found is None:
+                raise Ended
+            if book.epoch != epoch:
+                raise Fenced
+            place = 0 if purpose == "train" else round_number
+            name, draw = _next(found, purpose, place, number)
+            row = content(
+                "begin",
+                found.blocks[name, place].cohort,
+                self._now(),
+                study=study,
+                round=place,
+                purpose=name,
+                repeat=draw,
+                attempt=found.number,
+                event=_json({"epoch": epoch, "round": round_number, "step": step}),
+            )
+            writer.add(row)
+            withdrawn = frozenset(book.withdrawn)
+        return Begun(name, draw, withdrawn)
+
+    def close(self, study: str) -> bool:
+        """Record that a study has ended here; blocks that never began come back. Return whether it was open.
+
+        Raises:
+            TrustError: the ledger was tampered with.
+            HostError: it could not be written.
+        """
+        with self._store.writing() as writer:
+            found = writer.book.open_allocation(study)
+            if found is None:
+                return False
+            self._end(writer, study, found)
+        return True
+
+    def end_expired(self) -> None:
+        """Record the end of studies whose last day is over; blocks that never began come back.
+
+        Raises:
+            TrustError: the ledger was tampered with.
+            HostError: it could not be written.
+        """
+        today = self._clock().astimezone(UTC).date().isoformat()
+        with self._store.reading() as book:
+            over = [name for name in book.studies if (item := book.open_allocation(name)) and item.expires < today]
+        for study in over:
+            self.close(study)
 
     def withdraw(self, patient: str) -> bool:
         """Record that a patient takes part in nothing from here on; return whether that is new.
@@ -178,7 +288,7 @@ class Ledger:
         with self._store.writing() as writer:
             if patient in writer.book.withdrawn:
                 return False
-            writer.add(withdrawal(writer.add_cohort((patient,)), self._now()))
+            writer.add(content("withdraw", writer.add_cohort((patient,)), self._now()))
         return True
 
     def withdrawn(self) -> frozenset[str]:
@@ -190,6 +300,54 @@ class Ledger:
         with self._store.reading() as book:
             return frozenset(book.withdrawn)
 
+    def identity(self) -> Identity | None:
+        """Return what the ledger knows of its pseudonyms; None before the first allocation.
+
+        Raises:
+            TrustError: the ledger was tampered with.
+        """
+        with self._store.reading() as book:
+            return _identity(book)
+
+    def held_out_before(self) -> frozenset[str]:
+        """Return the keys of all patients whom a study with noise has ever held out.
+
+        Raises:
+            TrustError: the ledger was tampered with.
+        """
+        with self._store.reading() as book:
+            rows = (row for row in book.rows if row.event is not None)
+            return book.patients_of(
+                *{
+                    row.cohort
+                    for row in rows
+                    if (row.kind == "reserve" and row.purpose == "evaluate")
+                    or (row.kind == "begin" and (row.purpose or "").startswith("evaluate"))
+                }
+            )
+
+    def charged(self) -> frozenset[str]:
+        """Return the keys of all patients who were charged, or have withdrawn.
+
+        Raises:
+            TrustError: the ledger was tampered with.
+        """
+        with self._store.reading() as book:
+            older = {cohort for _, cohort in book.older}
+            newer = {block.cohort for items in book.studies.values() for item in items for _, block in item.charged()}
+            return book.patients_of(*older, *newer) | book.withdrawn
+
+    def manifests(self) -> tuple[tuple[str, str], ...]:
+        """Return every study that still charges somebody, with the digest of its frozen cohort.
+
+        Raises:
+            TrustError: the ledger was tampered with.
+        """
+        with self._store.reading() as book:
+            return tuple(
+                (study, item.manifest) for study, items in book.studies.items() for item in items if any(item.charged())
+            )
+
     def knows(self, patient: str) -> bool:
         """Tell whether a patient was ever in a cohort, or has withdrawn.
 
@@ -200,7 +358,7 @@ class Ledger:
             return bool(book.cohorts_with(patient))
 
     def history(self, patient: str, delta: float) -> tuple[PatientInStudy, ...]:
-        """Return what each study did with one patient, in order of the first reservation.
+        """Return what each study did with one patient, in order of its first row.
 
         Raises:
             TrustError: the ledger was tampered with.
@@ -209,13 +367,13 @@ class Ledger:
             return history_of(book, patient, delta)
 
     def spent(self, delta: float, study: str | None = None) -> float:
-        """Return epsilon of the patient who spent most, over all studies or over one.
+        """Return epsilon of the patient who was charged most, over all studies or over one.
 
         Raises:
             TrustError: the ledger was tampered with.
         """
         with self._store.reading() as book:
-            return book.most(delta, study)
+            return most_in_all(book, delta) if study is None else most_in(book, study, delta)
 
     def spent_by(self, patient: str, delta: float) -> float:
         """Return epsilon of one patient over all studies.
@@ -224,36 +382,30 @@ class Ledger:
             TrustError: the ledger was tampered with.
         """
         with self._store.reading() as book:
-            return epsilon_of_mechanisms(book.spending(patient), delta)
+            return spent_by(book, patient, delta)
 
-    def fits(
-        self,
-        *,
-        study: str | None,
-        charges: Iterable[tuple[Sequence[str], Sequence[Event | None]]],
-        epsilon_total: float,
-        delta: float,
-    ) -> bool:
-        """Return whether a whole study would keep every patient under the total cap. Records nothing.
+    def room(
+        self, patients: Sequence[str], blocks: Iterable[Block], caps: Caps, *, study: str | None = None, times: int = 1
+    ) -> tuple[bool, ...]:
+        """Tell for each patient whether some blocks still fit. Records nothing.
 
         Args:
-            study: its digest; what it has spent so far is part of ``charges`` and not counted twice. None for a
-                study that is only thought of.
-            charges: cohorts with all events that the study holds for them.
-            epsilon_total: most that everything may cost a patient.
-            delta: where the cap holds.
+            patients: their keys.
+            blocks: what each of them would be charged for.
+            caps: that must hold.
+            study: what is set aside for it now is not counted, since it would come back.
+            times: how many such studies, one after the other.
 
         Raises:
             TrustError: the ledger was tampered with.
         """
+        charge = sum((_charge(block, caps.delta) for block in blocks), NOTHING)
         with self._store.reading() as book:
-            return all(
-                book.fits(patients, charge, cap=epsilon_total, delta=delta, without=study)
-                for patients, charge in _apart(charges)
-            )
+            many = Charge(*(min(part * times, 1 << 60) for part in charge))
+            return tuple(room_for(book, tuple(patients), many, caps.charge, caps.delta, study))
 
     def studies(self, delta: float) -> tuple[StudySpending, ...]:
-        """Return what each study has taken, in order of its first reservation.
+        """Return what each study has taken, in order of its first row.
 
         Raises:
             TrustError: the ledger was tampered with.
@@ -271,12 +423,12 @@ class Ledger:
             return entries_of(book)
 
     def last_delta(self) -> float | None:
-        """Return the delta of the last reservation, for lack of a policy; None without one."""
+        """Return the delta of the last allocation, for lack of a policy; None without one."""
         with self._store.reading() as book:
             return next((row.delta for row in reversed(book.rows) if row.delta is not None), None)
 
     def verify(self, known: str | None = None) -> Head:
-        """Check every row from the beginning, and what each belongs to; return the end of the chain.
+        """Check every row from the beginning, and what each follows from; return the end of the chain.
 
         Args:
             known: hash that :meth:`verify` returned before; it must still be in the chain, which shows
@@ -294,31 +446,108 @@ class Ledger:
                 )
             return Head(len(book.rows), book.head)
 
+    def _set_aside(
+        self,
+        writer: Writer,
+        study: str,
+        number: int,
+        block: Block,
+        patients: Sequence[str],
+        manifest: str,
+        caps: Caps,
+        expires: date,
+    ) -> None:
+        said = {
+            "draws": block.draws,
+            "event": None if block.event is None else event_to_json(block.event),
+            "alone": None if block.alone is None else event_to_json(block.alone),
+            "charge": _charge(block, caps.delta),
+            "epsilon_if_broken": caps.epsilon_if_broken,
+            "manifest": manifest,
+            "expires": expires.isoformat(),
+        }
+        row = content(
+            "allocate",
+            writer.add_cohort(tuple(patients)),
+            self._now(),
+            study=study,
+            round=block.round,
+            purpose=block.name,
+            repeat=0,
+            attempt=number,
+            event=_json(said),
+            delta=caps.delta,
+            epsilon_total=caps.epsilon_total,
+        )
+        writer.add(row)
+
+    def _check_room(
+        self,
+        book: Book,
+        study: str,
+        blocks: Sequence[Block],
+        cohorts: Mapping[Purpose, Sequence[str]],
+        caps: Caps,
+    ) -> None:
+        for purpose, patients in cohorts.items():
+            charge = sum((_charge(block, caps.delta) for block in blocks if block.purpose == purpose), NOTHING)
+            if charge != NOTHING and not all(room_for(book, tuple(patients), charge, caps.charge, caps.delta, study)):
+                raise BudgetError(
+                    f"a patient would exceed epsilon {caps.epsilon_total:g} at delta {caps.delta:g} over all studies, "
+                    f"or {caps.epsilon_if_broken:g} if the aggregation were broken",
+                    hint="`dura site ledger show` says what was spent; the policy sets the caps.",
+                )
+
+    def _identify(self, writer: Writer, identity: Identity) -> None:
+        known = _identity(writer.book)
+        if known is None:
+            said = _json({"check": identity.check, "held_out": identity.held_out})
+            writer.add(content("identity", writer.add_cohort(), self._now(), event=said))
+        elif known != identity:
+            raise TrustError(
+                "the ledger belongs to another pseudonym key, or to another held-out side, than the site's present one",
+                hint="Restore keys/pseudonym.key from a backup: without it nobody knows who has spent what.",
+            )
+
+    def _serve(self, writer: Writer, host: str) -> int:
+        epoch = writer.book.epoch + 1
+        writer.add(content("host", writer.add_cohort(), self._now(), attempt=epoch, event=_json({"host": host})))
+        return epoch
+
+    def _end(self, writer: Writer, study: str, allocation: Allocation) -> None:
+        values = {"study": study, "round": 0, "purpose": "", "repeat": 0, "attempt": allocation.number}
+        writer.add(content("close", writer.add_cohort(), self._now(), **values))
+
     def _now(self) -> str:
         return self._clock().astimezone(UTC).isoformat(timespec="seconds")
 
 
-def _open(book: Book, entry: int) -> Content:
-    """Return a reservation that is neither settled nor refunded."""
-    if not 1 <= entry <= len(book.rows) or book.rows[entry - 1].kind != "reserve":
-        raise StateError(f"the ledger has no reservation {entry}")
-    reserved = book.rows[entry - 1]
-    if state_of(book, reserved) != "reserve":
-        raise StateError(f"reservation {entry} is closed already ({state_of(book, reserved)})")
-    return reserved
+def _next(allocation: Allocation, purpose: Purpose, place: int, number: int) -> tuple[BlockName, int]:
+    """Return the block and the number of the next draw: the one asked for if it lies ahead, or else a spare one."""
+    main, spare = ("train", "spare") if purpose == "train" else ("evaluate", "evaluate-spare")
+    block = allocation.blocks.get((main, place))
+    if block is None or not 1 <= number <= block.draws:
+        raise Ended
+    if number > max(block.begun, default=0):
+        return main, number
+    extra = allocation.blocks.get((spare, place))
+    if extra is None or len(extra.begun) >= extra.draws:
+        raise NoDrawLeft
+    return spare, len(extra.begun) + 1
 
 
-def _apart(
-    charges: Iterable[tuple[Sequence[str], Sequence[Event | None]]],
-) -> Iterable[tuple[tuple[str, ...], Spending]]:
-    """Return disjoint cohorts, each with everything that its patients would pay."""
-    listed = [(tuple(patients), spending_of(events)) for patients, events in charges]
-    roles: dict[str, tuple[int, ...]] = {}
-    for number, (patients, _) in enumerate(listed):
-        for patient in patients:
-            roles[patient] = (*roles.get(patient, ()), number)
-    for role in dict.fromkeys(roles.values()):
-        total: Spending = spending_of([])
-        for number in role:
-            total.update(listed[number][1])
-        yield tuple(patient for patient, theirs in roles.items() if theirs == role), total
+def _charge(block: Block, delta: float) -> Charge:
+    return charge_of(
+        None if block.event is None else event_to_json(block.event),
+        None if block.alone is None else event_to_json(block.alone),
+        delta,
+    )
+
+
+def _identity(book: Book) -> Identity | None:
+    known = book.identity
+    return None if known is None else Identity(known["check"], known["held_out"])
+
+
+def _json(said: Mapping[str, object]) -> str:
+    return json.dumps(said, sort_keys=True, separators=(",", ":"))

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from dura_client.ledger.rows import FORMAT, TABLES, broken
+from dura_client.ledger.rows import FORMAT, OLDER, TABLES, broken
 from dura_common.errors import HostError, InputError
 
 WAIT_SECONDS = 60
@@ -26,10 +26,11 @@ _LABEL = "dura ledger "
 _REFUSAL = "BEGIN RAISE EXCEPTION 'the ledger is append-only' USING ERRCODE = 'DU001'; END"
 _CHANGE = "CREATE TRIGGER {0}_change BEFORE UPDATE OR DELETE ON {0} FOR EACH ROW EXECUTE FUNCTION dura_refuse()"
 _TRUNCATE = "CREATE TRIGGER {0}_truncate BEFORE TRUNCATE ON {0} FOR EACH STATEMENT EXECUTE FUNCTION dura_refuse()"
+_COMMENT = f"COMMENT ON TABLE entry IS '{_LABEL}{FORMAT}'"
 _PROTECTION = (
     f"CREATE FUNCTION dura_refuse() RETURNS trigger LANGUAGE plpgsql AS $${_REFUSAL}$$",
     *(statement.format(table) for table in ("cohort", "entry") for statement in (_CHANGE, _TRUNCATE)),
-    f"COMMENT ON TABLE entry IS '{_LABEL}{FORMAT}'",
+    _COMMENT,
 )
 _BEFORE_ROW_UPDATE_DELETE = 1 + 2 + 8 + 16
 _BEFORE_TRUNCATE = 2 + 32
@@ -111,7 +112,7 @@ class PostgreSQL:
         label = connection.scalar(sa.text("SELECT obj_description(to_regclass('entry'), 'pg_class')"))
         if not isinstance(label, str) or not label.startswith(_LABEL):
             raise broken("the database is not a ledger")
-        if label != f"{_LABEL}{FORMAT}":
+        if label not in {f"{_LABEL}{number}" for number in (FORMAT, *OLDER)}:
             raise InputError(f"the ledger has format {label.removeprefix(_LABEL)}, this dura reads format {FORMAT}")
         if {tuple(row) for row in connection.execute(_TRIGGERS)} != _EXPECTED:
             raise broken("its protection against changes was removed")
@@ -120,6 +121,12 @@ class PostgreSQL:
                 f"the PostgreSQL server of {self.location} runs with fsync = off: a crash would lose reservations",
                 hint="Turn fsync on in the server's configuration.",
             )
+
+    def upgrade(self, connection: sa.Connection) -> None:
+        """Write the present format into the table's comment."""
+        label = connection.scalar(sa.text("SELECT obj_description(to_regclass('entry'), 'pg_class')"))
+        if label in {f"{_LABEL}{number}" for number in OLDER}:
+            connection.exec_driver_sql(_COMMENT)
 
     def highest(self, connection: sa.Connection) -> int | None:  # noqa: ARG002  # the interface's
         """PostgreSQL's sequences do not follow transactions, so nothing reliable is known."""

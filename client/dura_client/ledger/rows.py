@@ -2,8 +2,18 @@
 
 Rules: a column never changes its meaning, since ledgers are kept for years; a new form raises ``FORMAT``.
 
-Kinds of rows: ``reserve`` (an event is about to happen to a cohort), ``settle`` (the reserved release was made),
-``refund`` (it was not, and nothing had been computed), ``withdraw`` (a patient takes part in nothing from here on).
+Kinds of rows of format 3, in the order of a study's life (``event`` holds what a row says, as JSON):
+
+- ``identity``: the pseudonym key's check value and how large the held-out side is; before anything that names patients
+- ``host``: a process begins to serve, on this host, and every earlier one is fenced off (``attempt`` is the epoch)
+- ``allocate``: a block of a study is set aside for a cohort; one row for each block, all of them or none
+- ``attempt``: a request of this number was taken up; only higher ones are from here on
+- ``begin``: one draw of a block begins (``repeat`` is its number); written before anything is computed for it
+- ``close``: a study has ended here: blocks without a ``begin`` come back, and none may begin any more
+- ``withdraw``: a patient takes part in nothing from here on
+
+Format 2 had ``reserve``, ``settle`` and ``refund`` instead of the second to sixth. Such rows stay where they are, and what was
+reserved and not refunded stays spent; the first new row raises the format of the whole ledger.
 """
 
 from __future__ import annotations
@@ -18,7 +28,9 @@ import sqlalchemy as sa
 
 from dura_common.errors import TrustError
 
-FORMAT = 2
+FORMAT = 3
+OLDER = frozenset({2})
+"""Formats that are read, and raised by the first row that is written."""
 GENESIS = hashlib.sha256(b"dura privacy ledger 2").hexdigest()
 
 TABLES = sa.MetaData()
@@ -60,7 +72,7 @@ WITHDRAWN_ONCE = sa.Index(
 
 
 class Release(NamedTuple):
-    """What is reserved once: a round of a study for a purpose, or one draw of it that had to be made again."""
+    """What a row of format 2 reserves: a round of a study for a purpose, or one draw of it that was made again."""
 
     study: str
     round: int
@@ -70,20 +82,22 @@ class Release(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a row says; its place in the chain comes on top. A withdrawal has a cohort of one and a time only."""
+    """What a row says; its place in the chain comes on top. The module says which kinds there are."""
 
     kind: str
     study: str | None
     round: int | None
+    """Of the study; in rows about a block, which evaluation it is, or 0."""
     purpose: str | None
+    """``train`` or ``evaluate``; in rows about a block, the block's name."""
     repeat: int | None
-    """0 for the round itself; from 1 on, a draw that was made again after a loss."""
+    """Number of the draw (``begin``); in format 2, 0 for a round, from 1 on a draw that was made again."""
     attempt: int | None
-    """From 1 on; the reservation after a refund is the next one."""
+    """Number of the request, the allocation or the epoch; in format 2, of the reservation."""
     cohort: str
-    """Digest of the patients' keys."""
+    """Digest of the patients' keys; of nobody's where a row is about no patient."""
     event: str | None
-    """JSON of the privacy event; None where a public study adds no noise."""
+    """JSON: what the row says beyond its other columns; in format 2, the privacy event."""
     delta: float | None
     epsilon_per_study: float | None
     epsilon_total: float | None
@@ -92,28 +106,33 @@ class Content:
 
     @property
     def release(self) -> Release:
-        """What the row is about.
+        """What a row of format 2 is about.
 
         Raises:
-            ValueError: it is a withdrawal.
+            ValueError: it is about nothing of the kind.
         """
         if self.study is None or self.round is None or self.purpose is None or self.repeat is None:
-            raise ValueError("a withdrawal belongs to no release")
+            raise ValueError("this row belongs to no release")
         return Release(self.study, self.round, self.purpose, self.repeat)
 
     def followed_by(self, kind: str, time: str) -> Content:
-        """Return the row that settles or refunds this reservation."""
+        """Return the row of format 2 that settles or refunds this reservation."""
         return replace(self, kind=kind, time=time)
 
 
-def withdrawal(cohort: str, time: str) -> Content:
-    """Return the row that takes the only patient of ``cohort`` out of everything that follows."""
-    return Content("withdraw", None, None, None, None, None, cohort, None, None, None, None, time)
+def content(kind: str, cohort: str, time: str, **values: Any) -> Content:
+    """Return a row in which everything is absent that is not named."""
+    return Content(
+        **{**dict.fromkeys(Content.__dataclass_fields__), "kind": kind, "cohort": cohort, "time": time, **values}
+    )
 
 
 def cohort_text(patients: tuple[str, ...]) -> str:
     """Return a cohort as it is kept: its sorted keys as JSON."""
     return json.dumps(sorted(patients))
+
+
+NOBODY = cohort_text(())
 
 
 def cohort_digest(text: object) -> str:
@@ -164,6 +183,9 @@ class Backend(Protocol):
             TrustError: it is not.
             InputError: another format.
         """
+
+    def upgrade(self, connection: sa.Connection) -> None:
+        """Raise the format of an older ledger, inside the transaction that writes the first new row."""
 
     def highest(self, connection: sa.Connection) -> int | None:
         """Return the highest id ever given to a row, which a removed last row does not lower; None if unknown."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from dura_client.ledger.rows import FORMAT, TABLES, broken
+from dura_client.ledger.rows import FORMAT, OLDER, TABLES, broken
 from dura_common.errors import HostError, InputError
 from dura_common.runtime.files import private_folder
 
@@ -114,11 +114,16 @@ class SQLite:
         if connection.exec_driver_sql("PRAGMA application_id").scalar() != APPLICATION:
             raise broken("the file is not a ledger")
         version = connection.exec_driver_sql("PRAGMA user_version").scalar()
-        if version != FORMAT:
+        if version != FORMAT and version not in OLDER:
             raise InputError(f"the ledger has format {version}, this dura reads format {FORMAT}")
         triggers = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
         if {row.name: row.sql for row in triggers} != TRIGGERS:
             raise broken("its protection against changes was removed")
+
+    def upgrade(self, connection: sa.Connection) -> None:
+        """Write the present format into the file's head."""
+        if connection.exec_driver_sql("PRAGMA user_version").scalar() in OLDER:
+            connection.exec_driver_sql(f"PRAGMA user_version = {FORMAT}")
 
     def highest(self, connection: sa.Connection) -> int | None:
         """Return what AUTOINCREMENT remembers."""

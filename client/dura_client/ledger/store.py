@@ -41,12 +41,10 @@ class _Verified:
     mark: object | None = None
     since: float = 0.0
     """When everything was last verified (monotonic seconds)."""
-    held: set[int] = field(default_factory=set)
-    """Reservations of this process for which nothing has been computed yet."""
 
 
 _VERIFIED: dict[str, _Verified] = {}
-# A child must not wait for a lock that a thread of its parent held, nor give back what its parent reserved.
+# A child must not wait for a lock that a thread of its parent held.
 os.register_at_fork(after_in_child=_VERIFIED.clear)
 
 
@@ -98,19 +96,10 @@ class LedgerStore:
             with self._backend.writing() as connection:
                 writer = Writer(connection, self._verify(known, connection, trusted))
                 yield writer
+                if writer.wrote:
+                    self._backend.upgrade(connection)
             writer.publish()
             self._remember(known, writer.book, trusted)
-
-    def hold(self, entry: int) -> None:
-        """Remember that this process reserved ``entry`` and has computed nothing for it."""
-        self._known().held.add(entry)
-
-    def release(self, entry: int) -> bool:
-        """Forget a held entry; return whether it was held."""
-        held = self._known().held
-        known = entry in held
-        held.discard(entry)
-        return known
 
     def _known(self) -> _Verified:
         return _VERIFIED.setdefault(self._backend.location, _Verified())
@@ -154,7 +143,12 @@ class Writer:
         self.book = book
         """What the ledger held when the transaction began; nobody can change it before the commit."""
 
-    def add_cohort(self, patients: Sequence[str]) -> str:
+    @property
+    def wrote(self) -> bool:
+        """Whether there is a new row."""
+        return bool(self._rows)
+
+    def add_cohort(self, patients: Sequence[str] = ()) -> str:
         """Keep the keys of a cohort once and return its digest."""
         text, digest = _named(tuple(patients))
         if digest not in self.book.sizes and digest not in self._cohorts:
@@ -225,4 +219,7 @@ def _load_rows(connection: sa.Connection, book: Book) -> None:
             raise broken(f"entry {number} was altered")
         if content.cohort not in book.sizes:
             raise broken(f"the cohort of entry {number} was removed")
-        book.add(content, row.hash)
+        try:
+            book.add(content, row.hash)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise broken(f"entry {number} follows from no entry before it") from error

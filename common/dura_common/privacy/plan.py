@@ -41,7 +41,7 @@ class PrivacyPlan:
     training_event: SampledGaussian | None
     """What all rounds together cost, spare steps included."""
     evaluation_events: Mapping[int, Gaussian]
-    """Round to what its evaluation costs each held-out patient."""
+    """Round to what one draw of its evaluation costs each held-out patient."""
     training_epsilon: float
     evaluation_epsilon: float
     training_epsilon_if_broken: float
@@ -79,9 +79,14 @@ def _plan(text: str) -> PrivacyPlan:
     noise = calibrate_training(privacy.epsilon, privacy.delta, privacy.participation, study.paid_steps)
     whole = SampledGaussian(participation=privacy.participation, noise_multiplier=noise, steps=study.paid_steps)
     rounds = study.evaluation.rounds(study.training.rounds)
-    curve, final = calibrate_evaluation(study.evaluation.epsilon, privacy.delta, len(rounds))
+    draws = 1 + study.evaluation.spare_draws
+    # The squares of inverse noise add up over draws of a Gaussian.
+    curve, final = (
+        one * math.sqrt(draws) for one in calibrate_evaluation(study.evaluation.epsilon, privacy.delta, len(rounds))
+    )
     events = {number: Gaussian(noise_multiplier=curve) for number in rounds[:-1]}
     events[rounds[-1]] = Gaussian(noise_multiplier=final)
+    all_draws = [event.model_copy(update={"count": draws}) for event in events.values()]
     honest = study.honest_sites if isinstance(privacy, SharedNoise) else 1
     for noise_multiplier in (noise, curve, final):
         _check_grid(
@@ -94,9 +99,9 @@ def _plan(text: str) -> PrivacyPlan:
         training_event=whole,
         evaluation_events=MappingProxyType(events),
         training_epsilon=epsilon_of([whole], privacy.delta),
-        evaluation_epsilon=epsilon_of(events.values(), privacy.delta),
+        evaluation_epsilon=epsilon_of(all_draws, privacy.delta),
         training_epsilon_if_broken=epsilon_of([alone(whole, honest)], privacy.delta),
-        evaluation_epsilon_if_broken=epsilon_of([alone(event, honest) for event in events.values()], privacy.delta),
+        evaluation_epsilon_if_broken=epsilon_of([alone(event, honest) for event in all_draws], privacy.delta),
     )
 
 

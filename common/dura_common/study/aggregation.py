@@ -22,7 +22,9 @@ class Aggregation(Frozen):
     """With shared noise, the kind of sum of each step. "step": one message up, all or nothing, a loss ends the
     session. "round": tolerates losses within a step, at three more exchanges."""
     spare_steps: Annotated[int, Field(ge=0, le=100_000)] = 0
-    """Steps that may be drawn afresh after a loss: the noise is sized as if all of them were made."""
+    """Steps that may be drawn afresh after a loss: the noise is sized as if all of them were made. A vector leaves a
+    site once, so a lost step is drawn again or given up. Unless the noise is shared, a draw is a whole round and takes
+    ``steps_per_round`` of them."""
     update_norm: Annotated[float, Field(gt=0, le=1e6)] = 32.0
     """With local or no noise: L2 bound of one site's weighted change of the model in one round. It sizes the ring
     of the sum and costs no privacy; a longer change is shortened."""

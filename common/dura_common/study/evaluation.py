@@ -31,6 +31,9 @@ class Evaluation(Frozen):
     """Fewest patients that a cell of a confusion matrix may show."""
     minimum_held_out: Annotated[int, Field(ge=2, le=100_000)] = 2
     """Fewest held-out patients that a site is expected to have, by its declared number: live counts are never used."""
+    spare_draws: Annotated[int, Field(ge=0, le=100)] = 0
+    """How often each evaluation may be made again after a loss; the noise is sized as if every one of them was made.
+    None by default: every patient enters every evaluation, so that a second one costs as much as the first."""
     duplicates: bool = False
     """After the last round, count recordings that more than one site holds; only with ``noise = "none"``."""
 

@@ -17,7 +17,7 @@ from scipy.optimize import brentq
 from scipy.signal import lfilter
 from scipy.stats import norm
 
-from dura_client.ledger.renyi import ORDERS, divergences, epsilon_bounds
+from tests.support.renyi import ORDERS, divergences, epsilon_bounds
 from dura_common.privacy import Gaussian, SampledGaussian, epsilon_of, steps_that_fit
 from dura_common.privacy.loss import Composition, Sampled, discounted
 

@@ -1,0 +1,100 @@
+"""What a block costs each of its patients, as whole numbers that add up: a privacy filter over studies.
+
+Later studies may depend on what earlier ones showed, so their prices cannot be composed as if all had been fixed
+beforehand. Each block is therefore turned, before it begins, into a certificate of Gaussian differential privacy: as
+hard to tell apart as N(0, 1) and N(mu, 1), beside a leak of small probability. A patient takes part as long as the
+squares of mu stay under a fixed sum, and so do the leaks: a valid filter under any adaptive choice (Smith and Thakurta
+2022; Koskela, Tobaben and Honkela 2022), also for studies that run at the same time, since all of a block is charged
+when it is set aside.
+
+Everything is counted twice: against the world, which sees opened sums, and against somebody who broke the aggregation
+and sees this site's vectors by themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from dura_common.errors import BudgetError
+from dura_common.privacy import event_from_json
+from dura_common.privacy.gdp import certificate_of, epsilon_of_mu
+
+MU_UNIT = 2.0**-40
+"""Of mu squared."""
+LEAK_UNIT = 2.0**-20
+"""Of a leak's probability, as a share of the policy's delta."""
+BLOCK_LEAK = 2.0**-12
+"""Share of the policy's delta that one block of sampled steps may leak."""
+ALL_LEAKS = 2.0**-3
+"""Share of the policy's delta for the leaks of all blocks together: 512 of them; the rest is for mu."""
+MOST = 1 << 56
+"""Beyond every cap; sums of a few of them still fit an int64."""
+
+
+class Charge(NamedTuple):
+    """What one block, or several, cost a patient."""
+
+    mu: int
+    """Squared, in units of 2^-40, against the world."""
+    leak: int
+    """In units of the policy's delta times 2^-20."""
+    mu_alone: int
+    """As ``mu``, against somebody who broke the aggregation."""
+    leak_alone: int
+
+    def __add__(self, other: object) -> Charge:  # type: ignore[override]  # adds amounts, as numbers do
+        if not isinstance(other, Charge):
+            return NotImplemented
+        return Charge(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+
+NOTHING = Charge(0, 0, 0, 0)
+
+
+def charge_of(event: str | None, alone: str | None, delta: float) -> Charge:
+    """Return the charge of a block from its events (JSON as the ledger keeps them) at the policy's delta."""
+    return Charge(*_certified(event, delta), *_certified(alone, delta))
+
+
+def cap_of(epsilon: float, epsilon_alone: float, delta: float) -> Charge:
+    """Return the most that a patient may be charged under caps that hold at ``delta``."""
+    leaks = round(ALL_LEAKS / LEAK_UNIT)
+    return Charge(_largest(epsilon, delta), leaks, _largest(epsilon_alone, delta), leaks)
+
+
+def epsilon_at(mu: int, leak: int, delta: float) -> float:
+    """Return epsilon at ``delta`` of somebody who was charged this much; infinite if leaks use up delta."""
+    left = delta * (1 - leak * LEAK_UNIT)
+    if mu >= MOST or left <= 0:
+        return math.inf
+    return epsilon_of_mu(math.sqrt(mu * MU_UNIT), left) if mu else 0.0
+
+
+@lru_cache(maxsize=4096)
+def _certified(text: str | None, delta: float) -> tuple[int, int]:
+    if text is None:
+        return 0, 0
+    try:
+        certificate = certificate_of(event_from_json(text), BLOCK_LEAK * delta)
+    except (ValueError, BudgetError):
+        return MOST, 0  # so little noise that no certificate exists: it fits under no cap
+    return min(certificate.mu_squared, MOST), math.ceil(certificate.leak / delta / LEAK_UNIT)
+
+
+@lru_cache(maxsize=256)
+def _largest(epsilon: float, delta: float) -> int:
+    """Return the largest mu squared whose epsilon stays at or under a cap, all leaks set aside."""
+    rest = delta * (1 - ALL_LEAKS)
+    if epsilon_of_mu(1e-9, rest) > epsilon:
+        return 0
+    low, high = 1e-9, 1.0
+    while epsilon_of_mu(high, rest) <= epsilon and high < 2.0**7:
+        low, high = high, 2 * high
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if epsilon_of_mu(middle, rest) <= epsilon else (low, middle)
+    return int(np.floor(low * low / MU_UNIT))
