@@ -171,14 +171,37 @@ class Side:
 
     def epsilon(self, grid: Grid, delta: float) -> float:
         """Return the smallest epsilon >= 0 whose delta, the hockey-stick divergence, is at most ``delta``."""
-        infinite = TAIL - math.expm1(self.finite)
-        if infinite > delta:
+        if self.infinite > delta:
             return math.inf
+        lowest, masses = self.masses(grid)
+        return _epsilon(lowest, masses, grid.interval, self.infinite - delta)
+
+    def deltas(self, grid: Grid, epsilons: Vector) -> Vector:
+        """Return delta, the hockey-stick divergence, at each epsilon >= 0."""
+        lowest, masses = self.masses(grid)
+        # One point without mass above all losses, for every epsilon beyond them.
+        masses = np.append(masses, 0.0)
+        above = np.cumsum(masses[::-1])[::-1]
+        other = discounted(masses, grid.interval)
+        at = np.clip(np.ceil(epsilons / grid.interval).astype(np.int64) - lowest, 0, masses.size - 1)
+        here = (lowest + at) * grid.interval
+        deltas: Vector = self.infinite + np.maximum(
+            above[at] - np.exp(np.minimum(epsilons - here, 0.0)) * other[at], 0.0
+        )
+        return np.where(epsilons <= here, deltas, self.infinite)
+
+    @property
+    def infinite(self) -> float:
+        """Mass of the loss without bound, and of what lies outside the window."""
+        return TAIL - math.expm1(self.finite)
+
+    def masses(self, grid: Grid) -> tuple[int, Vector]:
+        """Return the index of the first positive loss in the window, and the masses from there on."""
         low, high = self.window(grid)
         masses = np.roll(fft.irfft(self.spectrum, grid.size), -low)[: high - low + 1]
         lowest = self.lowest + low
         positive = max(0, 1 - lowest)  # a loss of at most 0 is none
-        return _epsilon(lowest + positive, np.maximum(masses[positive:], 0.0), grid.interval, infinite - delta)
+        return lowest + positive, np.maximum(masses[positive:], 0.0)
 
 
 def _epsilon(lowest: int, masses: Vector, interval: float, missing: float) -> float:
@@ -292,6 +315,12 @@ class Composition:
     def epsilon(self, delta: float) -> float:
         """Return epsilon of all mechanisms together; infinite if no finite one holds."""
         return max(side.epsilon(self.grid, delta) for side in self.sides)
+
+    def deltas(self, epsilons: Vector) -> Vector:
+        """Return delta of all mechanisms together at each epsilon >= 0, the worse one of both directions."""
+        curves = [side.deltas(self.grid, epsilons) for side in self.sides]
+        worst: Vector = np.maximum.reduce(curves)
+        return worst
 
     @property
     def complete(self) -> bool:
