@@ -26,7 +26,7 @@ def show(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what each study has cost the patient who paid most, and what all together have cost."""
+    """Show what each study costs the patient who pays most, set aside or spent, and what all together cost."""
     with command(as_json) as out:
         from dura_client.ledger.place import site_ledger
         from dura_client.site.home import SiteHome
@@ -55,9 +55,8 @@ def show(
                     {
                         "study": study.study,
                         "state": study.state,
-                        "events": study.releases,
-                        "unfinished": study.unfinished,
-                        "refunded": study.refunded,
+                        "draws": study.draws,
+                        "redraws": study.redraws,
                         "without_noise": study.unaccounted,
                         "epsilon": study.epsilon,
                     }
@@ -125,6 +124,30 @@ def forecast(  # options of a command
 
 
 @app.command()
+def move(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; no copy is at work on another host.")] = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Say that this site lives on this host now: a home that was copied must not spend one budget at two places."""
+    with command(as_json) as out:
+        from dura_client.ledger.place import site_ledger
+        from dura_client.site.home import SiteHome
+        from dura_client.site.host import host_id
+        from dura_client.site.settings import load_settings
+        from dura_common.errors import PolicyError
+
+        site = SiteHome(home.expanduser())
+        load_settings(site)
+        ledger = site_ledger(site)
+        ledger.verify()
+        if not yes and not typer.confirm("Is the site stopped for good on every other host?", err=True):
+            raise PolicyError("nothing was changed: the ledger stays with the host that used it last")
+        ledger.move(host_id())
+        out.result({"moved": True}, "the ledger lives on this host now")
+
+
+@app.command()
 def verify(
     known: Annotated[
         str | None,
@@ -176,11 +199,18 @@ def _table(
     if delta is None or not studies:
         return "no study has spent anything here"
     per_study, total = (f" of {caps[0]:g}", f" of {caps[1]:g}") if caps else ("", "")
-    table = Table("study", "state", "events", "epsilon", title=f"Spent by the patient who paid most, delta {delta:g}")
+    table = Table(
+        "study",
+        "state",
+        "draws",
+        "repeated",
+        "epsilon",
+        title=f"Spent or set aside, of the patient who pays most, delta {delta:g}",
+    )
     for study in studies:
-        state = study.state if not study.unfinished else f"{study.unfinished} unfinished (counted as spent)"
         price = "no noise, public data" if study.epsilon is None else f"{study.epsilon:.2f}{per_study}"
-        table.add_row(study.study[:12], state, str(study.releases), price)
+        table.add_row(study.study[:12], study.state, str(study.draws), str(study.redraws), price)
     table.add_section()
-    table.add_row("all", "", str(sum(study.releases for study in studies)), f"{spent:.2f}{total}")
+    draws, redraws = sum(study.draws for study in studies), sum(study.redraws for study in studies)
+    table.add_row("all", "", str(draws), str(redraws), f"{spent:.2f}{total}")
     return table

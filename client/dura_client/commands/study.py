@@ -59,36 +59,33 @@ def approve_command(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Sign this hospital's yes to one study, and to the roster that it names."""
+    """Freeze who takes part, set the study's cost aside, and sign this hospital's yes to it and to its roster."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 
+        from dura_client.review.approval import approve_reviewed
         from dura_client.site.home import SiteHome
-        from dura_client.studies.approvals import approve
+        from dura_client.studies.approvals import find_offer
         from dura_common.errors import PolicyError
 
         digest, name, result = _review(out, home, study, data)
-        failed = [finding.sentence for finding in result.findings if not finding.passed]
-        if failed:
-            raise PolicyError(
-                f"the policy forbids this study: {'; '.join(failed)}",
-                hint="Say no with `dura site decline`, or change the policy first, in writing, if you mean it.",
-            )
-        if not yes and not typer.confirm("Approve this study?", err=True):
+        if result.passed and not yes and not typer.confirm("Approve this study?", err=True):
             raise PolicyError("the study was not approved")
-        approve(SiteHome(home.expanduser()), digest, data, datetime.now(UTC))
+        site = SiteHome(home.expanduser())
+        approve_reviewed(site, find_offer(site, digest), data, result, datetime.now(UTC))
         out.result({**_as_data(digest, name, result), "approved": True}, f"approved {name} ({digest[:12]})")
 
 
 def decline_command(study: StudyArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Say no to one study; the coordinator learns that, and no reason."""
+    """Say no to one study, also after a yes: what it had set aside and never begun comes back."""
     with command(as_json) as out:
+        from dura_client.review.approval import decline_study
         from dura_client.site.home import SiteHome
-        from dura_client.studies.approvals import decline, find_offer
+        from dura_client.studies.approvals import find_offer
 
         site = SiteHome(home.expanduser())
         offer = find_offer(site, study)
-        decline(site, offer.digest)
+        decline_study(site, offer.digest)
         out.result({"study": offer.digest, "declined": True}, f"declined {offer.study.name}")
 
 
@@ -165,7 +162,6 @@ def _warn_unprotected(out: Output) -> None:
 
 
 def _review(out: Output, home: Path, reference: str, data: str) -> tuple[str, str, Review]:
-    from dura_client.patients.cohort import load_cohort
     from dura_client.review.review import review
     from dura_client.site.home import SiteHome
     from dura_client.studies.approvals import find_offer
@@ -175,13 +171,13 @@ def _review(out: Output, home: Path, reference: str, data: str) -> tuple[str, st
     offer = find_offer(site, reference)
     with out.progress() as bar:
         task = bar.add_task("preparing recordings", total=None)
-        cohort = load_cohort(
+        result = review(
             site,
+            offer.digest,
             offer.study,
             data,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    result = review(site, offer.digest, offer.study, cohort)
     for sentence in warnings_of(offer.study):
         out.warn(sentence)
     _show(out, offer.study.name, offer.digest, result)
@@ -197,6 +193,8 @@ def _show(out: Output, name: str, digest: str, result: Review) -> None:
     out.say("What would leave this hospital:")
     for sentence in result.leaves:
         out.say(f"  - {sentence}")
+    for why, count in result.left_out.items():
+        out.say(f"Left out of this study: {count} ({why})")
     cost = "none is accounted (no noise)" if result.cost is None else f"epsilon {result.cost:.2f} at most"
     out.say(f"Cost to a patient: {cost}; spent so far by the patient who spent most: {result.spent:.2f}")
     if result.cost_if_broken != result.cost:
@@ -210,6 +208,7 @@ def _as_data(digest: str, name: str, result: Review) -> dict[str, object]:
         "passed": result.passed,
         "findings": [asdict(finding) for finding in result.findings],
         "leaves": result.leaves,
+        "left_out": dict(result.left_out),
         "epsilon": result.cost,
         "epsilon_if_broken": result.cost_if_broken,
         "spent": result.spent,

@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -43,6 +44,8 @@ from dura_client.data.privacy_class import PrivacyClass, Step, declares, step_of
 from dura_common.errors import HostError, InputError
 from dura_common.runtime.files import private_folder
 from dura_common.study import DataContract
+
+log = logging.getLogger(__name__)
 
 VERSION = 2
 """Part of the cache's name; raised whenever preparation changes its result or what is kept of it."""
@@ -75,6 +78,8 @@ class PreparedData:
     patients: tuple[PatientData, ...]
     steps: tuple[Step, ...]
     """Everything that the windows went through, with what each step depends on."""
+    folder: str
+    """Name of the folder in the cache where they lie."""
 
 
 def prepare(
@@ -110,7 +115,7 @@ def prepare(
         if progress is not None:
             progress(done + 1, len(patients))
     keys = sorted(pseudonym(subject, pseudonym_key) for subject, _ in patients)
-    prepared = PreparedData(tuple(_load(folder / key) for key in keys), steps_of(contract))
+    prepared = PreparedData(tuple(_load(folder / key) for key in keys), steps_of(contract), folder.name)
     seen = {int(label) for patient in prepared.patients for label in np.unique(patient.labels)}
     missing = [name for index, name in enumerate(contract.classes) if index not in seen]
     if missing:
@@ -119,6 +124,45 @@ def prepare(
             hint="Map the local event codes with `dura site data add --label CODE=CLASS`.",
         )
     return prepared
+
+
+def restore(
+    dataset: DataSet, contract: DataContract, keys: Collection[str], *, folder: Path, pseudonym_key: bytes
+) -> Iterator[tuple[str, PatientData | None]]:
+    """Yield patients by key as they were prepared before, prepared again if their copy is gone.
+
+    None stands for a patient who cannot be had for whatever reason that the recordings give: nobody but the log learns
+    that, and not of whom.
+    """
+    subjects: dict[str, list[Recording]] | None = None
+    for key in keys:
+        found = None
+        try:
+            if not (folder / key).exists():
+                if subjects is None:
+                    private_folder(private_folder(folder.parent) / folder.name)
+                    subjects = _by_key(dataset, pseudonym_key)
+                _prepare_patient(dataset, contract, subjects[key], folder / key, pseudonym_key)
+            found = _load(folder / key)
+        except Exception as error:  # noqa: BLE001  # a reader may fail in any way, and one patient must not end a step
+            log.warning("a patient's recordings cannot be read (%s); the patient counts zero", type(error).__name__)
+        yield key, found
+
+
+def _by_key(dataset: DataSet, pseudonym_key: bytes) -> dict[str, list[Recording]]:
+    subjects: dict[str, list[Recording]] = {}
+    for recording in find_recordings(dataset):
+        subjects.setdefault(pseudonym(recording.subject, pseudonym_key), []).append(recording)
+    return subjects
+
+
+def digest_of(patient: PatientData) -> str:
+    """Return SHA-256 (hex) of what a patient was prepared to: windows, labels, and which recording each is of."""
+    hasher = hashlib.sha256()
+    for array in (patient.windows, patient.labels, patient.recordings):
+        hasher.update(repr((array.dtype.str, array.shape)).encode())
+        hasher.update(np.ascontiguousarray(array).data)
+    return hasher.hexdigest()
 
 
 def steps_of(contract: DataContract) -> tuple[Step, ...]:

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, cast
 
-from dura_client.ledger.book import Allocation, Book, said
+import numpy as np
+from numpy.typing import NDArray
+
+from dura_client.ledger.book import SEVERAL, Allocation, Book, said
 from dura_client.ledger.charges import Charge, epsilon_at
 from dura_client.ledger.rows import Content
 from dura_common.privacy import Event, event_from_json
@@ -141,15 +144,32 @@ def most_in(book: Book, study: str, delta: float) -> float:
 
 
 def most_in_all(book: Book, delta: float) -> float:
-    """Return epsilon of all studies together for the patient who pays most."""
+    """Return epsilon of all studies together for the patient who was charged most.
+
+    One study by itself was fixed beforehand, and is composed; several may depend on each other, and are added up.
+    """
     totals = book.totals(delta)
-    kinds = {(int(mu), int(leak)) for mu, leak in zip(totals[0], totals[1], strict=True)}
-    return max((epsilon_at(mu, leak, delta) for mu, leak in kinds), default=0.0)
+    studies, place = book.only_study(delta)
+    several = {(int(mu), int(leak)) for mu, leak in totals[:2, place == SEVERAL].T}
+    single = {studies[number] for number in np.unique(place[place >= 0])}
+    return max(
+        *(epsilon_at(mu, leak, delta) for mu, leak in several),
+        *(most_in(book, study, delta) for study in single),
+        0.0,
+        0.0,
+    )
 
 
 def spent_by(book: Book, patient: str, delta: float) -> float:
-    """Return epsilon of one patient over all studies."""
-    mu, leak, *_ = (int(value) for value in book.of(book.totals(delta), [patient])[:, 0])
+    """Return epsilon of one patient over all studies; see :func:`most_in_all`."""
+    studies, places = book.only_study(delta)
+    place = int(book.of(places[None], [patient])[0, 0]) if book.cohorts_with(patient) else -1
+    if place == -1:
+        return 0.0
+    if place >= 0:
+        (spending,) = book.composed(studies[place], book.cohorts_with(patient))
+        return epsilon_of_mechanisms(spending, delta)
+    mu, leak = (int(value) for value in book.of(book.totals(delta), [patient])[:2, 0])
     return epsilon_at(mu, leak, delta)
 
 
@@ -205,9 +225,23 @@ def _round_said(row: Content) -> int:
 
 
 def room_for(
-    book: Book, patients: tuple[str, ...], charge: Charge, cap: Charge, delta: float, study: str | None
+    book: Book,
+    patients: tuple[str, ...],
+    charge: Charge,
+    cap: Charge,
+    *,
+    delta: float,
+    without: str | None,
+    first: bool,
 ) -> list[bool]:
-    """Tell for each patient whether a charge still fits, next to what all other studies hold."""
-    own = book.of(book.totals(delta, without=study), patients)
-    limits = [most - more for most, more in zip(cap, charge, strict=True)]
-    return [all(int(own[part, place]) <= limits[part] for part in range(len(limits))) for place in range(len(patients))]
+    """Tell for each patient whether a charge still fits, next to what all studies hold but one.
+
+    ``first`` says whether the study by itself, composed, stays under the caps: then it fits whom nobody has charged.
+    That is no hole in the filter, since nothing else fits beside it unless the sums do.
+    """
+    own = book.of(book.totals(delta, without=without), patients)
+    limits = np.array([most - more for most, more in zip(cap, charge, strict=True)])[:, None]
+    fits: NDArray[np.bool_] = np.all(own <= limits, axis=0)
+    if first:
+        fits = fits | np.all(own == 0, axis=0)
+    return [bool(fine) for fine in fits]

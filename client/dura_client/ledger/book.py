@@ -22,6 +22,7 @@ Spending = Counter[Sampled]
 """Mechanism to how often it ran."""
 Key = tuple[str, int]
 """A block of a study: its name and its round."""
+NOBODY, SEVERAL = -1, -2
 Totals = NDArray[np.int64]
 """What was charged, (4, patients), in the order of :class:`~dura_client.ledger.charges.Charge`."""
 
@@ -161,13 +162,28 @@ class Book:
             totals[:, self._patients[cohort]] += np.array(charge, dtype=np.int64)[:, None]
         return totals
 
+    def only_study(self, delta: float) -> tuple[list[str], NDArray[np.int64]]:
+        """Return studies, and for each patient the place of the only one that charged him or her.
+
+        The place is :data:`NOBODY` for patients whom no study charged, :data:`SEVERAL` for those of more than one.
+        """
+        inside: dict[str, NDArray[np.bool_]] = {}
+        for study, cohort, charge in self._charges(delta):
+            if charge != NOTHING:
+                mask = inside.setdefault(study, np.zeros(len(self._index), dtype=np.bool_))
+                mask[self._patients[cohort]] = True
+        place = np.full(len(self._index), NOBODY, dtype=np.int64)
+        for number, mask in enumerate(inside.values()):
+            place[mask] = np.where(place[mask] == NOBODY, number, SEVERAL)
+        return list(inside), place
+
     def of(self, totals: Totals, patients: Sequence[str]) -> Totals:
         """Return the columns of these patients, (4, patients); strangers were charged nothing."""
         wide = np.concatenate([totals, np.zeros((totals.shape[0], 1), dtype=np.int64)], axis=1)
         return wide[:, [self._index.get(patient, -1) for patient in patients]]
 
     def composed(self, study: str, cohorts: frozenset[str] | None = None) -> list[Spending]:
-        """Return what one study's mechanisms did, for each kind of its patients, or for one who was in these cohorts."""
+        """Return what one study's mechanisms did, for each kind of patient, or for one who was in these cohorts."""
         parts: dict[str, Spending] = {}
         for (name, cohort), spending in self.older.items():
             if name == study:
@@ -191,7 +207,7 @@ class Book:
         for (study, cohort), spending in self.older.items():
             for mechanism, times in spending.items():
                 text = _as_event(mechanism, times)
-                # Format 2 did not say how many sites made up the noise: the record of single shares begins with format 3.
+                # Format 2 did not say how many sites made up the noise: single shares are on record since format 3.
                 yield study, cohort, charge_of(text, text, delta)
         for study, allocations in self.studies.items():
             for allocation in allocations:

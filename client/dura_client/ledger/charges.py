@@ -17,36 +17,41 @@ import math
 from functools import lru_cache
 from typing import NamedTuple
 
-import numpy as np
-
-from dura_common.errors import BudgetError
+from dura_common.errors import InputError
 from dura_common.privacy import event_from_json
-from dura_common.privacy.gdp import certificate_of, epsilon_of_mu
+from dura_common.privacy.gdp import (
+    LARGEST_MU,
+    SMALLEST_LEAK,
+    UNITS,
+    certificate_of,
+    epsilon_of_mu,
+    mu_of_epsilon,
+    mu_of_units,
+)
 
-MU_UNIT = 2.0**-40
-"""Of mu squared."""
 LEAK_UNIT = 2.0**-20
 """Of a leak's probability, as a share of the policy's delta."""
 BLOCK_LEAK = 2.0**-12
-"""Share of the policy's delta that one block of sampled steps may leak."""
+"""Share of the policy's delta that one block of sampled steps may leak; more where delta is so small that the
+accountant's own error counts."""
 ALL_LEAKS = 2.0**-3
-"""Share of the policy's delta for the leaks of all blocks together: 512 of them; the rest is for mu."""
+"""Share of the policy's delta for the leaks of all blocks together, 512 of them; the rest is for mu."""
 MOST = 1 << 56
-"""Beyond every cap; sums of a few of them still fit an int64."""
+"""A charge beyond every cap; a hundred of them still fit an int64."""
 
 
 class Charge(NamedTuple):
     """What one block, or several, cost a patient."""
 
     mu: int
-    """Squared, in units of 2^-40, against the world."""
+    """Squared, in units of 2^-40 (:data:`~dura_common.privacy.gdp.UNITS`), against the world."""
     leak: int
     """In units of the policy's delta times 2^-20."""
     mu_alone: int
     """As ``mu``, against somebody who broke the aggregation."""
     leak_alone: int
 
-    def __add__(self, other: object) -> Charge:  # type: ignore[override]  # adds amounts, as numbers do
+    def __add__(self, other: object) -> Charge:  # adds amounts, as numbers do
         if not isinstance(other, Charge):
             return NotImplemented
         return Charge(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
@@ -71,7 +76,7 @@ def epsilon_at(mu: int, leak: int, delta: float) -> float:
     left = delta * (1 - leak * LEAK_UNIT)
     if mu >= MOST or left <= 0:
         return math.inf
-    return epsilon_of_mu(math.sqrt(mu * MU_UNIT), left) if mu else 0.0
+    return epsilon_of_mu(mu_of_units(mu), left)
 
 
 @lru_cache(maxsize=4096)
@@ -79,22 +84,14 @@ def _certified(text: str | None, delta: float) -> tuple[int, int]:
     if text is None:
         return 0, 0
     try:
-        certificate = certificate_of(event_from_json(text), BLOCK_LEAK * delta)
-    except (ValueError, BudgetError):
-        return MOST, 0  # so little noise that no certificate exists: it fits under no cap
+        certificate = certificate_of(event_from_json(text), max(BLOCK_LEAK * delta, SMALLEST_LEAK))
+    except InputError:
+        return MOST, 0  # so little noise that there is no certificate: it fits under no cap
     return min(certificate.mu_squared, MOST), math.ceil(certificate.leak / delta / LEAK_UNIT)
 
 
 @lru_cache(maxsize=256)
 def _largest(epsilon: float, delta: float) -> int:
     """Return the largest mu squared whose epsilon stays at or under a cap, all leaks set aside."""
-    rest = delta * (1 - ALL_LEAKS)
-    if epsilon_of_mu(1e-9, rest) > epsilon:
-        return 0
-    low, high = 1e-9, 1.0
-    while epsilon_of_mu(high, rest) <= epsilon and high < 2.0**7:
-        low, high = high, 2 * high
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if epsilon_of_mu(middle, rest) <= epsilon else (low, middle)
-    return int(np.floor(low * low / MU_UNIT))
+    mu = min(mu_of_epsilon(epsilon, delta * (1 - ALL_LEAKS)), LARGEST_MU)
+    return math.floor(UNITS * mu * mu)

@@ -44,9 +44,10 @@ class _Order:
             "close": self._close,
             "attempt": self._attempt,
             "host": self._host,
-            "identity": lambda _: None,
         }.get(row.kind)
-        return "is of an unknown kind" if check is None else check(row)
+        if check is not None:
+            return check(row)
+        return None if row.kind == "identity" else "is of an unknown kind"
 
     def _older(self, row: Content) -> str | None:
         if row.event is not None:

@@ -16,73 +16,21 @@ Rules:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from pathlib import Path
+from datetime import UTC, date
 
-from dura_client.ledger.answers import (
-    Entry,
-    Head,
-    PatientInStudy,
-    StudySpending,
-    entries_of,
-    history_of,
-    most_in,
-    most_in_all,
-    redraws_of,
-    room_for,
-    spent_by,
-    studies_of,
-)
 from dura_client.ledger.book import Allocation, Book
-from dura_client.ledger.charges import NOTHING, Charge, cap_of, charge_of
-from dura_client.ledger.checks import KEY, check_cohort, check_order
+from dura_client.ledger.checks import KEY, check_cohort
+from dura_client.ledger.questions import Caps, Identity, Questions, charge_for, fitting, identity_of
 from dura_client.ledger.refusals import Ended, Fenced, NoDrawLeft, OldAttempt, OtherHost, WithdrawnPatient
 from dura_client.ledger.rows import content
-from dura_client.ledger.store import LedgerStore, Writer
+from dura_client.ledger.store import Writer
 from dura_common.errors import BudgetError, StateError, TrustError
 from dura_common.privacy import event_to_json
 from dura_common.privacy.blocks import Block, BlockName, Purpose
 
-
-@dataclass(frozen=True, slots=True)
-class Caps:
-    """What everything together may cost a patient, at one delta."""
-
-    epsilon_total: float
-    epsilon_if_broken: float
-    """The same to somebody who broke the aggregation and sees this site's vectors by themselves."""
-    delta: float
-
-    def __post_init__(self) -> None:
-        if not (self.epsilon_total > 0 and self.epsilon_if_broken > 0 and 0 < self.delta < 1):
-            raise ValueError("caps must be positive and delta between 0 and 1")
-
-    @property
-    def charge(self) -> Charge:
-        """The most that a patient may be charged."""
-        return cap_of(self.epsilon_total, self.epsilon_if_broken, self.delta)
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What ties a ledger to the pseudonyms of its patients."""
-
-    check: str
-    """Of the pseudonym key, hex."""
-    held_out: float
-    """How large the held-out side of the site is."""
-
-
-@dataclass(frozen=True, slots=True)
-class SetAside:
-    """What is set aside for a study that has not ended here."""
-
-    manifest: str
-    """Digest of the frozen cohort."""
-    begun: bool
-    redraws: int
+__all__ = ["Begun", "Caps", "Identity", "Ledger"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +43,8 @@ class Begun:
     """Keys of patients who take part in nothing any more: they count zero in it."""
 
 
-class Ledger:
-    """The ledger of one site.
-
-    Args:
-        target: its file, or the URL of its PostgreSQL database; created by the first row.
-        clock: returns the present time (UTC); tests set it.
-    """
-
-    def __init__(self, target: Path | str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._store = LedgerStore(target)
-        self._clock = clock
+class Ledger(Questions):
+    """The ledger of one site; its file or database is created by the first row."""
 
     def allocate(
         self,
@@ -161,16 +100,6 @@ class Ledger:
             number = book.studies[study][-1].number + 1 if study in book.studies else 1
             for block in blocks:
                 self._set_aside(writer, study, number, block, cohorts[block.purpose], manifest, caps, expires)
-
-    def allocation(self, study: str) -> SetAside | None:
-        """Return what is set aside for a study; None if nothing is, or it has ended here.
-
-        Raises:
-            TrustError: the ledger was tampered with.
-        """
-        with self._store.reading() as book:
-            found = book.open_allocation(study)
-            return None if found is None else SetAside(found.manifest, found.begun, redraws_of(found))
 
     def serve(self, host: str) -> int:
         """Record that a process begins to serve on a host; return its epoch. Every earlier process is fenced off.
@@ -291,161 +220,6 @@ class Ledger:
             writer.add(content("withdraw", writer.add_cohort((patient,)), self._now()))
         return True
 
-    def withdrawn(self) -> frozenset[str]:
-        """Return the keys of all patients who have withdrawn.
-
-        Raises:
-            TrustError: the ledger was tampered with.
-        """
-        with self._store.reading() as book:
-            return frozenset(book.withdrawn)
-
-    def identity(self) -> Identity | None:
-        """Return what the ledger knows of its pseudonyms; None before the first allocation.
-
-        Raises:
-            TrustError: the ledger was tampered with.
-        """
-        with self._store.reading() as book:
-            return _identity(book)
-
-    def held_out_before(self) -> frozenset[str]:
-        """Return the keys of all patients whom a study with noise has ever held out.
-
-        Raises:
-            TrustError: the ledger was tampered with.
-        """
-        with self._store.reading() as book:
-            rows = (row for row in book.rows if row.event is not None)
-            return book.patients_of(
-                *{
-                    row.cohort
-                    for row in rows
-                    if (row.kind == "reserve" and row.purpose == "evaluate")
-                    or (row.kind == "begin" and (row.purpose or "").startswith("evaluate"))
-                }
-            )
-
-    def charged(self) -> frozenset[str]:
-        """Return the keys of all patients who were charged, or have withdrawn.
-
-        Raises:
-            TrustError: the ledger was tampered with.
-        """
-        with self._store.reading() as book:
-            older = {cohort for _, cohort in book.older}
-            newer = {block.cohort for items in book.studies.values() for item in items for _, block in item.charged()}
-            return book.patients_of(*older, *newer) | book.withdrawn
-
-    def manifests(self) -> tuple[tuple[str, str], ...]:
-        """Return every study that still charges somebody, with the digest of its frozen cohort.
-
-        Raises:
-            TrustError: the ledger was tampered with.
-        """
-        with self._store.reading() as book:
-            return tuple(
-                (study, item.manifest) for study, items in book.studies.items() for item in items if any(item.charged())
-            )
-
-    def knows(self, patient: str) -> bool:
-        """Tell whether a patient was ever in a cohort, or has withdrawn.
-
-        Raises:
-            TrustError: the ledger was tampered with.
-        """
-        with self._store.reading() as book:
-            return bool(book.cohorts_with(patient))
-
-    def history(self, patient: str, delta: float) -> tuple[PatientInStudy, ...]:
-        """Return what each study did with one patient, in order of its first row.
-
-        Raises:
-            TrustError: the ledger was tampered with.
-        """
-        with self._store.reading() as book:
-            return history_of(book, patient, delta)
-
-    def spent(self, delta: float, study: str | None = None) -> float:
-        """Return epsilon of the patient who was charged most, over all studies or over one.
-
-        Raises:
-            TrustError: the ledger was tampered with.
-        """
-        with self._store.reading() as book:
-            return most_in_all(book, delta) if study is None else most_in(book, study, delta)
-
-    def spent_by(self, patient: str, delta: float) -> float:
-        """Return epsilon of one patient over all studies.
-
-        Raises:
-            TrustError: the ledger was tampered with.
-        """
-        with self._store.reading() as book:
-            return spent_by(book, patient, delta)
-
-    def room(
-        self, patients: Sequence[str], blocks: Iterable[Block], caps: Caps, *, study: str | None = None, times: int = 1
-    ) -> tuple[bool, ...]:
-        """Tell for each patient whether some blocks still fit. Records nothing.
-
-        Args:
-            patients: their keys.
-            blocks: what each of them would be charged for.
-            caps: that must hold.
-            study: what is set aside for it now is not counted, since it would come back.
-            times: how many such studies, one after the other.
-
-        Raises:
-            TrustError: the ledger was tampered with.
-        """
-        charge = sum((_charge(block, caps.delta) for block in blocks), NOTHING)
-        with self._store.reading() as book:
-            many = Charge(*(min(part * times, 1 << 60) for part in charge))
-            return tuple(room_for(book, tuple(patients), many, caps.charge, caps.delta, study))
-
-    def studies(self, delta: float) -> tuple[StudySpending, ...]:
-        """Return what each study has taken, in order of its first row.
-
-        Raises:
-            TrustError: the ledger was tampered with.
-        """
-        with self._store.reading() as book:
-            return studies_of(book, delta)
-
-    def entries(self) -> tuple[Entry, ...]:
-        """Return all rows in order.
-
-        Raises:
-            TrustError: the ledger was tampered with.
-        """
-        with self._store.reading() as book:
-            return entries_of(book)
-
-    def last_delta(self) -> float | None:
-        """Return the delta of the last allocation, for lack of a policy; None without one."""
-        with self._store.reading() as book:
-            return next((row.delta for row in reversed(book.rows) if row.delta is not None), None)
-
-    def verify(self, known: str | None = None) -> Head:
-        """Check every row from the beginning, and what each follows from; return the end of the chain.
-
-        Args:
-            known: hash that :meth:`verify` returned before; it must still be in the chain, which shows
-                that the ledger was not replaced by an older one.
-
-        Raises:
-            TrustError: a row was altered or removed, or ``known`` is missing.
-        """
-        with self._store.reading(afresh=True) as book:
-            check_order(book)
-            if known is not None and known not in book.hashes:
-                raise TrustError(
-                    "the privacy ledger cannot be trusted: it does not contain the entry that was noted before",
-                    hint="The file may have been replaced by an older copy; look for a newer backup.",
-                )
-            return Head(len(book.rows), book.head)
-
     def _set_aside(
         self,
         writer: Writer,
@@ -461,7 +235,7 @@ class Ledger:
             "draws": block.draws,
             "event": None if block.event is None else event_to_json(block.event),
             "alone": None if block.alone is None else event_to_json(block.alone),
-            "charge": _charge(block, caps.delta),
+            "charge": charge_for(block, caps.delta),
             "epsilon_if_broken": caps.epsilon_if_broken,
             "manifest": manifest,
             "expires": expires.isoformat(),
@@ -490,8 +264,8 @@ class Ledger:
         caps: Caps,
     ) -> None:
         for purpose, patients in cohorts.items():
-            charge = sum((_charge(block, caps.delta) for block in blocks if block.purpose == purpose), NOTHING)
-            if charge != NOTHING and not all(room_for(book, tuple(patients), charge, caps.charge, caps.delta, study)):
+            mine = [block for block in blocks if block.purpose == purpose]
+            if not all(fitting(book, patients, mine, caps, study=study)):
                 raise BudgetError(
                     f"a patient would exceed epsilon {caps.epsilon_total:g} at delta {caps.delta:g} over all studies, "
                     f"or {caps.epsilon_if_broken:g} if the aggregation were broken",
@@ -499,7 +273,7 @@ class Ledger:
                 )
 
     def _identify(self, writer: Writer, identity: Identity) -> None:
-        known = _identity(writer.book)
+        known = identity_of(writer.book)
         if known is None:
             said = _json({"check": identity.check, "held_out": identity.held_out})
             writer.add(content("identity", writer.add_cohort(), self._now(), event=said))
@@ -524,7 +298,8 @@ class Ledger:
 
 def _next(allocation: Allocation, purpose: Purpose, place: int, number: int) -> tuple[BlockName, int]:
     """Return the block and the number of the next draw: the one asked for if it lies ahead, or else a spare one."""
-    main, spare = ("train", "spare") if purpose == "train" else ("evaluate", "evaluate-spare")
+    main: BlockName = "train" if purpose == "train" else "evaluate"
+    spare: BlockName = "spare" if purpose == "train" else "evaluate-spare"
     block = allocation.blocks.get((main, place))
     if block is None or not 1 <= number <= block.draws:
         raise Ended
@@ -534,19 +309,6 @@ def _next(allocation: Allocation, purpose: Purpose, place: int, number: int) -> 
     if extra is None or len(extra.begun) >= extra.draws:
         raise NoDrawLeft
     return spare, len(extra.begun) + 1
-
-
-def _charge(block: Block, delta: float) -> Charge:
-    return charge_of(
-        None if block.event is None else event_to_json(block.event),
-        None if block.alone is None else event_to_json(block.alone),
-        delta,
-    )
-
-
-def _identity(book: Book) -> Identity | None:
-    known = book.identity
-    return None if known is None else Identity(known["check"], known["held_out"])
 
 
 def _json(said: Mapping[str, object]) -> str:

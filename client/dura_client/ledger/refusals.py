@@ -1,4 +1,4 @@
-"""Why the ledger says no to a draw. Every one of these depends on counters, hosts and decisions, never on recordings."""
+"""Why the ledger says no to a draw: every reason depends on counters, hosts and decisions, none on recordings."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class OtherHost(HostError):
 
     def __init__(self) -> None:
         super().__init__(
-            "this ledger was last used on another host, where it may still be at work; two would spend one budget twice",
+            "this ledger was last used on another host, and may be at work there still: both would spend one budget",
             hint="If the site has moved here for good, stop the other host and run `dura site ledger move`.",
         )
 

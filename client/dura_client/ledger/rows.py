@@ -12,8 +12,8 @@ Kinds of rows of format 3, in the order of a study's life (``event`` holds what 
 - ``close``: a study has ended here: blocks without a ``begin`` come back, and none may begin any more
 - ``withdraw``: a patient takes part in nothing from here on
 
-Format 2 had ``reserve``, ``settle`` and ``refund`` instead of the second to sixth. Such rows stay where they are, and what was
-reserved and not refunded stays spent; the first new row raises the format of the whole ledger.
+Format 2 had ``reserve``, ``settle`` and ``refund`` instead of the second to sixth. Such rows stay where they are, and
+what was reserved and not refunded stays spent; the first new row raises the format of the whole ledger.
 """
 
 from __future__ import annotations

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from dura_client.ledger.ledger import RepeatedRound
+from dura_client.ledger.refusals import Ended, NoDrawLeft, OldAttempt
 from dura_client.release.gate import Gate
 from dura_client.site.home import SiteHome
 from dura_client.studies.approvals import receive_offer, standing
 from dura_client.sums.ports import Sums
 from dura_client.sums.session import SumFailed
-from dura_common.errors import BudgetError, DuraError, InputError, PolicyError, TrustError
+from dura_common.errors import DuraError, InputError, PolicyError, TrustError
 from dura_common.messages import (
     AskApproval,
     Offer,
@@ -31,14 +31,16 @@ from dura_common.secagg import Abort
 log = logging.getLogger(__name__)
 
 _REASONS: tuple[tuple[type[DuraError], RefusalReason], ...] = (
-    (RepeatedRound, RefusalReason.REPEATED_ROUND),
+    (OldAttempt, RefusalReason.REPEATED_ROUND),
+    (NoDrawLeft, RefusalReason.NO_DRAW_LEFT),
+    (Ended, RefusalReason.NO_DRAW_LEFT),
     (Abort, RefusalReason.AGGREGATION),
     (SumFailed, RefusalReason.AGGREGATION),
-    (BudgetError, RefusalReason.BUDGET),
     (PolicyError, RefusalReason.POLICY),
     (TrustError, RefusalReason.NOT_AUTHENTIC),
-    (InputError, RefusalReason.DATA),
+    (InputError, RefusalReason.NOT_UNDERSTOOD),
 )
+"""The first family that fits. A request is all that can be wrong input here: recordings were settled at approval."""
 
 
 def _utc_now() -> datetime:
@@ -66,7 +68,8 @@ class SiteService:
         except DuraError as error:
             reason = _reason(error)
             log.warning("refused (%s): %s", reason, error.message)
-            return Refusal(reason=reason)
+            highest = error.highest if isinstance(error, OldAttempt) else None
+            return Refusal(reason=reason, attempt=highest)
         except Exception:  # the boundary: no exception text may reach the coordinator
             log.exception("a request failed inside the site")
             return Refusal(reason=RefusalReason.SITE_FAULT)
@@ -88,7 +91,10 @@ class SiteService:
             state = self._gate.train(request, vector)
         else:
             self._gate.evaluate(request, vector)
-        return RoundDone(study=request.study, round=request.round, attempt=request.attempt, state=state)
+        redraws = self._gate.redraws(request.study)
+        return RoundDone(
+            study=request.study, round=request.round, attempt=request.attempt, state=state, redraws=redraws
+        )
 
 
 def _reason(error: DuraError) -> RefusalReason:

@@ -1,28 +1,34 @@
 """The patients of a study at this site: prepared, and split for ever into those who train and those held out.
 
-The split is a threshold on a keyed hash of the pseudonym, so it needs no list, survives new patients and is the
-same in every study: a patient who was held out once never trains.
+The split is a threshold on a keyed hash of the pseudonym (:mod:`dura_client.training.split`), so it needs no list,
+survives new patients and is the same in every study: a patient who was held out once never trains.
+
+What is loaded here is for people to look at before they approve, and for computations that stay at the site. A running
+study works on the patients that its approval froze (:mod:`dura_client.patients.frozen`).
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dura_client.data.fingerprint import held_by_several
-from dura_client.data.prepare import PreparedData, prepare
+from dura_client.data.prepare import PatientData, PreparedData, prepare
 from dura_client.data.privacy_class import Step
 from dura_client.data.registry import load_dataset
+from dura_client.ledger.ledger import Identity
 from dura_client.ledger.place import site_ledger
 from dura_client.site.home import SiteHome
 from dura_client.site.keys import SiteKeys
-from dura_client.studies.approvals import ApprovedStudy
 from dura_client.training.patient import TrainingPatient
-from dura_client.training.split import held_out
-from dura_common.errors import InputError
-from dura_common.study import PatientNoise, Study
+from dura_client.training.split import SMALLEST_SIDE, side_of
+from dura_common.errors import InputError, TrustError
+from dura_common.study import Study
 
 MINIMUM_PER_SIDE = 2
 """A side of the split with fewer patients would make one patient's score the released average."""
@@ -30,43 +36,84 @@ MINIMUM_PER_SIDE = 2
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """Who trains and who is held out, with the ledger keys of each side (hex, 64 characters each)."""
+    """Who trains and who is held out, each as (key, patient), keys as in the ledger (hex, 64 characters)."""
 
-    training: tuple[TrainingPatient, ...]
-    training_keys: tuple[str, ...]
-    held_out: tuple[TrainingPatient, ...]
-    held_out_keys: tuple[str, ...]
+    sides: tuple[tuple[tuple[str, TrainingPatient], ...], tuple[tuple[str, TrainingPatient], ...]]
+    prepared: PreparedData
     public: bool
-    steps: tuple[Step, ...]
-    """What the recordings went through; the engine and the gate refuse a step that nobody vouches for."""
-    shared_recordings: int
-    """Recordings that lie under more than one patient of the two sides together: who holds one counts twice."""
-    contents: frozenset[bytes]
-    """Plain digests of all recordings, equal at any site; of public data sets only, otherwise empty."""
+    split: str
+    neither: int
+    """Patients of the site's held-out side whom the study does not hold out, or who were held out before."""
+
+    @property
+    def training(self) -> tuple[TrainingPatient, ...]:
+        """Those who train."""
+        return tuple(patient for _, patient in self.sides[0])
+
+    @property
+    def training_keys(self) -> tuple[str, ...]:
+        """Their keys."""
+        return tuple(key for key, _ in self.sides[0])
+
+    @property
+    def held_out(self) -> tuple[TrainingPatient, ...]:
+        """Those who are held out."""
+        return tuple(patient for _, patient in self.sides[1])
+
+    @property
+    def held_out_keys(self) -> tuple[str, ...]:
+        """Their keys."""
+        return tuple(key for key, _ in self.sides[1])
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What the recordings went through; the engine and the gate refuse a step that nobody vouches for."""
+        return self.prepared.steps
+
+    @property
+    def members(self) -> tuple[PatientData, ...]:
+        """Everybody of either side, as prepared."""
+        keys = {*self.training_keys, *self.held_out_keys}
+        return tuple(patient for patient in self.prepared.patients if patient.key in keys)
+
+    @property
+    def shared_recordings(self) -> int:
+        """Recordings that lie under more than one patient of the two sides together: who holds one counts twice."""
+        return held_by_several(patient.fingerprints for patient in self.members)
+
+    @property
+    def contents(self) -> frozenset[bytes]:
+        """Plain digests of all recordings, equal at any site; of public data sets only, otherwise empty."""
+        return frozenset(content for patient in self.members for content in patient.contents)
+
+    def without(self, keys: frozenset[str]) -> Cohort:
+        """Return the cohort without some of its patients."""
+        training, held_out = (tuple(item for item in side if item[0] not in keys) for side in self.sides)
+        return replace(self, sides=(training, held_out))
 
 
-class Cohorts:
-    """The cohort of the study that is under way; a withdrawal takes effect when it is asked for again.
+def identity_for(home: SiteHome, study: Study) -> Identity:
+    """Return the pseudonyms' check value and the size of the site's held-out side, which its first study fixes.
 
-    Args:
-        home: the site's folder.
+    Raises:
+        TrustError: the ledger belongs to another pseudonym key.
     """
+    check = key_check(SiteKeys(home).pseudonym_key())
+    known = site_ledger(home).identity()
+    if known is None:
+        fraction = 0.0 if study.evaluation.split == "recordings" else study.evaluation.held_out
+        return Identity(check, max(SMALLEST_SIDE, fraction))
+    if known.check != check:
+        raise TrustError(
+            "the ledger belongs to another pseudonym key than the site's present one",
+            hint="Restore keys/pseudonym.key from a backup: without it nobody knows who has spent what.",
+        )
+    return known
 
-    def __init__(self, home: SiteHome) -> None:
-        self._home = home
-        self._known: dict[tuple[str, frozenset[str]], Cohort] = {}
 
-    def of(self, approved: ApprovedStudy) -> Cohort:
-        """Return the cohort of a study without anybody who has withdrawn by now.
-
-        Raises:
-            DuraError: as for :func:`load_cohort`.
-        """
-        key = (approved.digest, site_ledger(self._home).withdrawn())
-        if key not in self._known:
-            # One study at a time stays in memory.
-            self._known = {key: load_cohort(self._home, approved.study, approved.dataset)}
-        return self._known[key]
+def key_check(pseudonym_key: bytes) -> str:
+    """Return what a ledger keeps of the pseudonym key, hex: it tells another key, and nothing of this one."""
+    return hmac.new(pseudonym_key, b"dura pseudonym key check v1", hashlib.sha256).hexdigest()
 
 
 def load_cohort(
@@ -76,86 +123,72 @@ def load_cohort(
 
     Raises:
         InputError: the data set is unknown, unreadable or does not fulfil the contract.
-        TrustError: the ledger, which knows who has withdrawn, cannot be trusted.
+        TrustError: the ledger, which knows who has withdrawn and was held out, cannot be trusted.
     """
     registered = load_dataset(home, dataset)
+    ledger = site_ledger(home)
+    identity = identity_for(home, study)
     prepared = prepare(
         registered,
         study.data,
         cache=home.cache,
         pseudonym_key=SiteKeys(home).pseudonym_key(),
-        leave_out=site_ledger(home).withdrawn(),
+        leave_out=ledger.withdrawn(),
         progress=progress,
     )
     if study.evaluation.split == "recordings":
-        cohort = _split_by_recording(prepared, public=registered.public)
+        sides, neither = _by_recording(prepared), 0
     else:
-        cohort = _split_by_patient(prepared, study.evaluation.held_out, public=registered.public)
+        sides, neither = _by_patient(prepared, study, identity.held_out, ledger.held_out_before())
+    cohort = Cohort(sides, prepared, registered.public, study.evaluation.split, neither)
+    require_sides(cohort)
+    return cohort
+
+
+def require_sides(cohort: Cohort) -> None:
+    """Refuse a cohort with a side of so few patients that one of them alone would be seen.
+
+    Raises:
+        InputError: it is so.
+    """
     for side, patients in (("training", cohort.training), ("held-out", cohort.held_out)):
         if len(patients) < MINIMUM_PER_SIDE:
             raise InputError(
                 f"the {side} side of the data set has fewer than {MINIMUM_PER_SIDE} patients",
                 hint="Register more patients; the split by keyed hash cannot be chosen by hand.",
             )
-    return cohort
 
 
-def refuse_shared_recordings(cohort: Cohort, study: Study) -> None:
-    """Refuse a study with noise where one person counts as two patients: the promise to a patient would not hold.
-
-    Raises:
-        InputError: a recording lies under more than one patient.
-    """
-    if cohort.shared_recordings and isinstance(study.privacy, PatientNoise):
-        raise InputError(
-            f"recordings under more than one patient of the data set: {cohort.shared_recordings}; in a study with "
-            "noise there must be none",
-            hint="`dura site data check` names them and says what to do.",
-        )
+Side = tuple[tuple[str, TrainingPatient], ...]
 
 
-def _split_by_patient(prepared: PreparedData, fraction: float, *, public: bool) -> Cohort:
-    apart = [held_out(patient.key, fraction) for patient in prepared.patients]
-    training = [patient for patient, out in zip(prepared.patients, apart, strict=True) if not out]
-    testing = [patient for patient, out in zip(prepared.patients, apart, strict=True) if out]
-    return Cohort(
-        training=tuple(TrainingPatient(p.windows, p.labels) for p in training),
-        training_keys=tuple(p.key for p in training),
-        held_out=tuple(TrainingPatient(p.windows, p.labels) for p in testing),
-        held_out_keys=tuple(p.key for p in testing),
-        public=public,
-        steps=prepared.steps,
-        shared_recordings=held_by_several(patient.fingerprints for patient in prepared.patients),
-        contents=_contents(prepared),
-    )
+def _by_patient(
+    prepared: PreparedData, study: Study, size: float, before: frozenset[str]
+) -> tuple[tuple[Side, Side], int]:
+    parts: dict[str, list[tuple[str, TrainingPatient]]] = {"training": [], "held out": [], "neither": []}
+    for patient in prepared.patients:
+        side = side_of(patient.key, study.evaluation.held_out, size)
+        if side == "training" and patient.key in before:
+            side = "neither"  # held out by a study of an older dura, whose sides had other sizes
+        parts[side].append((patient.key, TrainingPatient(patient.windows, patient.labels)))
+    return (tuple(parts["training"]), tuple(parts["held out"])), len(parts["neither"])
 
 
-def _split_by_recording(prepared: PreparedData, *, public: bool) -> Cohort:
+def _by_recording(prepared: PreparedData) -> tuple[Side, Side]:
     """Hold out each patient's last recording; only studies without noise on public data may ask for it."""
-    patients = prepared.patients
-    if any(np.unique(patient.recordings).size < 2 for patient in patients):  # noqa: PLR2004  # one to train, one to test
+    if any(np.unique(patient.recordings).size < 2 for patient in prepared.patients):  # noqa: PLR2004  # one to train, one to test
         raise InputError(
             'evaluation.split = "recordings" needs at least two recordings of every patient',
             hint='Leave out patients with one recording, or use split = "patients".',
         )
-    keys = tuple(patient.key for patient in patients)
-    sides: dict[bool, list[TrainingPatient]] = {False: [], True: []}
-    for patient in patients:
-        last = patient.recordings == patient.recordings.max()
-        for testing in (False, True):
-            chosen = last == testing
-            sides[testing].append(TrainingPatient(patient.windows[chosen], patient.labels[chosen]))
-    return Cohort(
-        training=tuple(sides[False]),
-        training_keys=keys,
-        held_out=tuple(sides[True]),
-        held_out_keys=keys,
-        public=public,
-        steps=prepared.steps,
-        shared_recordings=held_by_several(patient.fingerprints for patient in prepared.patients),
-        contents=_contents(prepared),
+    training, held_out = (
+        tuple((patient.key, part_of(patient, held_out=side)) for patient in prepared.patients) for side in (False, True)
     )
+    return training, held_out
 
 
-def _contents(prepared: PreparedData) -> frozenset[bytes]:
-    return frozenset(content for patient in prepared.patients for content in patient.contents)
+def part_of(patient: PatientData, *, held_out: bool) -> TrainingPatient:
+    """Return a patient's last recording, or all others."""
+    last: NDArray[np.bool_] = patient.recordings == patient.recordings.max()
+    chosen = last == held_out
+    return TrainingPatient(patient.windows[chosen], patient.labels[chosen])

@@ -1,26 +1,30 @@
-"""A site's part in the sums of one request: whatever it draws is paid for before it is drawn."""
+"""A site's part in the sums of one request: each vector is one draw, begun in the ledger before it is computed.
+
+A vector leaves once. Nothing is kept of it, and whoever asks again gets another draw, with other patients and other
+noise, paid for like the first, or nothing.
+"""
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dura_client.release.draws import RoundDraws
+from dura_client.ledger.answers import REPEATED
+from dura_client.ledger.ledger import Ledger
+from dura_common.privacy.blocks import Purpose
 from dura_common.secagg import Opened
+
+log = logging.getLogger(__name__)
 
 
 class Work(Protocol):
     """What is computed for a request, before anybody asks what it costs."""
 
-    @property
-    def position(self) -> str:
-        """Digest of the state that the next vector is computed from."""
-        ...
-
-    def compute(self) -> NDArray[np.signedinteger]:
-        """Draw afresh: sample, compute, add noise."""
+    def compute(self, withdrawn: frozenset[str]) -> NDArray[np.signedinteger]:
+        """Draw afresh: sample, compute, add noise; those who have withdrawn count zero."""
         ...
 
     def opened(self, opened: Opened) -> None:
@@ -29,18 +33,59 @@ class Work(Protocol):
 
 
 class PaidPart:
-    """A part whose vectors are paid for (:mod:`dura_client.release.draws`)."""
+    """A part whose every draw begins in the ledger.
 
-    def __init__(self, work: Work, draws: RoundDraws, *, members: tuple[str, ...], first_step: int) -> None:
+    Args:
+        work: what is computed.
+        ledger: of the site.
+        epoch: of this process in the ledger.
+        study: digest of the study.
+        purpose: ``train`` or ``evaluate``.
+        round_number: of the study.
+        draws_before: draws of the block before the first step of this round.
+        members: who was asked for.
+        first_step: the first step that was asked for.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        ledger: Ledger,
+        *,
+        epoch: int,
+        study: str,
+        purpose: Purpose,
+        round_number: int,
+        draws_before: int,
+        members: tuple[str, ...],
+        first_step: int,
+    ) -> None:
         self._work = work
-        self._draws = draws
+        self._ledger = ledger
+        self._epoch = epoch
+        self._study = study
+        self._purpose: Purpose = purpose
+        self._round = round_number
+        self._before = draws_before
         self.members = members
         """Who adds to the next sum: at first those who were asked for, then those who added to the last one."""
         self.next_step = first_step
 
     def draw(self, step: int) -> NDArray[np.signedinteger]:
-        """Return a vector that is paid for."""
-        return self._draws.vector(step, self._work.position, self._work.compute)
+        """Return a fresh vector for a step, which has begun in the ledger.
+
+        Raises:
+            DuraError: the ledger refuses; nothing was computed.
+        """
+        begun = self._ledger.begin(
+            self._study, self._purpose, self._before + step, epoch=self._epoch, round_number=self._round, step=step
+        )
+        if begun.block in REPEATED:
+            log.warning(
+                "study %s, %s round %d, step %d: drawn again after a loss, spare draw %d",
+                *(self._study[:12], self._purpose, self._round, step, begun.number),
+            )
+        return self._work.compute(begun.withdrawn)
 
     def opened(self, opened: Opened) -> None:
         """Go on from an opened sum."""

@@ -6,7 +6,8 @@ Nothing here decides whether anything may be computed, or asks what it costs; th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,17 +15,20 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dura_client.data.privacy_class import Step
+from dura_client.patients.frozen import FrozenCohort
 from dura_client.training import evaluation
 from dura_client.training.engine import PatientEngine, train_round
 from dura_client.training.optimiser import add_noise
 from dura_client.training.patient import TrainingPatient
 from dura_common.models import TrainingState, advance, load_vector, rule_of, to_vector
 from dura_common.outputs.duplicates import length_in
-from dura_common.outputs.scores import parts_of, to_integers
+from dura_common.outputs.scores import WHOLE, length_of, parts_of, to_integers
 from dura_common.privacy.plan import PrivacyPlan
 from dura_common.secagg import Opened
 from dura_common.study import Study
 from dura_common.sums.agreed import WeightedChange, divisor_of, step_scale
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +47,10 @@ class Setting:
 class SharedSteps:
     """Training with shared noise: one sum a step, and every site makes the same step from it."""
 
-    def __init__(
-        self, setting: Setting, network: nn.Module, state: TrainingState, patients: Sequence[TrainingPatient]
-    ) -> None:
+    def __init__(self, setting: Setting, network: nn.Module, state: TrainingState, cohort: FrozenCohort) -> None:
         self._setting = setting
         self._network = network
-        self._patients = patients
+        self._cohort = cohort
         self.state = state
         """After the last opened sum."""
         divisor = divisor_of(setting.study, setting.members)
@@ -61,9 +63,9 @@ class SharedSteps:
         """Digest of the state after the last opened sum."""
         return self.state.digest()
 
-    def compute(self) -> NDArray[np.int64]:
+    def compute(self, withdrawn: frozenset[str]) -> NDArray[np.int64]:
         """Return this site's sum of clipped gradients with its share of the noise."""
-        total = self._engine.clipped_sum(self._engine.draw(self._patients))
+        total = self._engine.clipped_sum(self._engine.draw(self._cohort.side("train", withdrawn)))
         return add_noise(total, self._setting.plan.share_multiplier)
 
     def opened(self, opened: Opened) -> None:
@@ -76,34 +78,26 @@ class SharedSteps:
 class AveragedRound:
     """Training with noise of this site's own: all steps of a round here, then one sum of weighted changes."""
 
-    def __init__(
-        self, setting: Setting, network: nn.Module, patients: Sequence[TrainingPatient], position: str
-    ) -> None:
-        self._position = position
+    def __init__(self, setting: Setting, network: nn.Module, cohort: FrozenCohort) -> None:
         self._setting = setting
         self._network = network
-        self._patients = patients
+        self._cohort = cohort
         self._before = to_vector(network)
 
-    @property
-    def position(self) -> str:
-        """Digest of the common model."""
-        return self._position
-
-    def compute(self) -> NDArray[np.signedinteger]:
+    def compute(self, withdrawn: frozenset[str]) -> NDArray[np.signedinteger]:
         """Train from the common model and return the weighted change."""
         setting = self._setting
         load_vector(self._network, self._before)
         train_round(
             self._network,
-            self._patients,
+            self._cohort.side("train", withdrawn),
             setting.study,
             setting.plan,
             declared_patients=setting.study.training_patients(setting.site),
             preparation=setting.preparation,
             device=setting.device,
         )
-        change = WeightedChange(setting.study, len(setting.members))
+        change = WeightedChange(setting.study)
         return change.encode(setting.site, self._before, to_vector(self._network))
 
     def opened(self, opened: Opened) -> None:
@@ -116,9 +110,8 @@ class Evaluation:
     Args:
         setting: study, plan and place.
         network: with the parameters to score.
-        patients: the held-out side.
+        cohort: whose held-out side is scored.
         round_number: which evaluation (1-based).
-        position: digest of the model that is scored.
         table: makes this site's table (:mod:`dura_common.outputs.duplicates`); called for studies without noise only.
     """
 
@@ -126,32 +119,36 @@ class Evaluation:
         self,
         setting: Setting,
         network: nn.Module,
-        patients: Sequence[TrainingPatient],
+        cohort: FrozenCohort,
         round_number: int,
-        position: str,
         table: Callable[[], NDArray[np.int64]],
     ) -> None:
-        self._position = position
         self._setting = setting
         self._network = network
-        self._patients = patients
+        self._cohort = cohort
         self._round = round_number
         self._table = table
 
-    @property
-    def position(self) -> str:
-        """Digest of the model that is scored."""
-        return self._position
-
-    def compute(self) -> NDArray[np.int64]:
+    def compute(self, withdrawn: frozenset[str]) -> NDArray[np.int64]:
         """Return the sum of this site's contributions with its noise, or its share of it."""
         setting = self._setting
         parts = parts_of(setting.study, self._round)
-        rows = [evaluation.contribution(self._network, one, setting.study, self._round) for one in self._patients]
+        rows = [row for one in self._cohort.side("evaluate", withdrawn) if (row := self._score(one)) is not None]
         event = setting.plan.evaluation_events.get(self._round)
-        noise = None if event is None else setting.plan.share_of(event.noise_multiplier)
-        scores = evaluation.add_noise(to_integers(np.stack(rows), parts), noise)
+        noise = 0.0 if event is None else setting.plan.share_of(event.noise_multiplier)
+        total = to_integers(np.stack(rows) if rows else np.zeros((0, length_of(parts))), parts)
+        scores = add_noise(total, noise, whole=WHOLE)
         return np.concatenate([scores, self._table()]) if length_in(setting.study, self._round) else scores
+
+    def _score(self, patient: TrainingPatient) -> NDArray[np.float64] | None:
+        """Return what one patient adds; None, which is zero, for whom there is nothing to score or no way to."""
+        if not len(patient.labels):
+            return None
+        try:
+            return evaluation.contribution(self._network, patient, self._setting.study, self._round)
+        except Exception as error:  # noqa: BLE001  # whatever one patient's data do, the others' sum goes out
+            log.warning("a held-out patient cannot be scored (%s) and counts zero", type(error).__name__)
+            return None
 
     def opened(self, opened: Opened) -> None:
         """Do nothing: what is released is the sum."""

@@ -1,18 +1,29 @@
-"""What a privacy officer sees before saying yes: every rule with pass or fail, the cost, and what would leave."""
+"""What a privacy officer sees before saying yes: every rule with pass or fail, the cost, and what would leave.
+
+The policy is judged first; recordings are prepared only for a study that it allows. Then everything that depends on the
+data is settled here, in front of a person: who is left out, copies, labels that changed. After the approval the data
+decide nothing any more.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from dura_client.data.privacy_class import refuse_unpaid
+from dura_client.data.registry import load_dataset
+from dura_client.ledger.ledger import Caps, Ledger
 from dura_client.ledger.place import site_ledger
-from dura_client.patients.cohort import Cohort
+from dura_client.patients.cohort import MINIMUM_PER_SIDE, Cohort, identity_for, load_cohort
+from dura_client.patients.frozen import seen_under_other_keys
 from dura_client.site.home import SiteHome
 from dura_client.site.policy import load_policy
 from dura_client.site.settings import load_settings
 from dura_common.outputs.duplicates import length_in
-from dura_common.policy import Finding, judge
-from dura_common.privacy import Gaussian, SampledGaussian
-from dura_common.privacy.plan import PrivacyPlan, plan_of
+from dura_common.policy import Finding, Policy, judge
+from dura_common.privacy.accounting import epsilon_of
+from dura_common.privacy.blocks import blocks_of
+from dura_common.privacy.plan import plan_of
 from dura_common.study import PatientNoise, SharedNoise, Study
 
 
@@ -28,7 +39,11 @@ class Review:
     cost_if_broken: float | None
     """The same against a coordinator who broke the aggregation; equal to ``cost`` with local noise."""
     spent: float
-    """Epsilon that the patient who spent most has spent so far, at the policy's delta."""
+    """Epsilon of all studies together for the patient who was charged most so far, at the policy's delta."""
+    left_out: Mapping[str, int]
+    """Why patients would take no part, and how many."""
+    cohort: Cohort | None
+    """Who would take part; None if the policy forbids the study, so that nothing was prepared."""
 
     @property
     def passed(self) -> bool:
@@ -36,66 +51,123 @@ class Review:
         return all(finding.passed for finding in self.findings)
 
 
-def review(home: SiteHome, digest: str, study: Study, cohort: Cohort) -> Review:
-    """Judge a study against policy, data and ledger.
+def review(
+    home: SiteHome,
+    digest: str,
+    study: Study,
+    dataset: str,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Review:
+    """Judge a study against the policy, and if that allows it, against data and ledger.
 
     Raises:
-        PolicyError: the site has no policy.
+        PolicyError: the site has no policy, or the recordings go through a step that nobody vouches for.
+        InputError: the data set is unknown, or does not fulfil the contract.
+        TrustError: the ledger or a frozen cohort cannot be trusted.
     """
-    name = load_settings(home).name
-    policy = load_policy(home)
-    plan = plan_of(study)
-    ledger = site_ledger(home)
+    policy, plan, ledger = load_policy(home), plan_of(study), site_ledger(home)
+    ledger.end_expired()
     findings = list(
-        judge(policy, study, site=name, public_data=cohort.public, epsilon_if_broken=plan.epsilon_if_broken)
-    )
-    patients = len(cohort.training_keys) + (len(cohort.held_out_keys) if study.evaluation.split == "patients" else 0)
-    findings.append(
-        Finding(
-            "patients-here",
-            patients >= study.data.minimum_patients,
-            f"this data set has {patients} patients; the study demands {study.data.minimum_patients}",
+        judge(
+            policy,
+            study,
+            site=load_settings(home).name,
+            public_data=load_dataset(home, dataset).public,
+            epsilon_if_broken=plan.epsilon_if_broken,
         )
     )
     private = isinstance(study.privacy, PatientNoise)
-    findings.append(
-        Finding(
-            "one-patient-each",
-            not (private and cohort.shared_recordings),
-            f"recordings under more than one patient here: {cohort.shared_recordings}; "
-            f"{'there must be none' if private else 'allowed without noise'} (`dura site data check` names them)",
-        )
-    )
     if private:
-        left = ledger.fits(
-            study=digest,
-            charges=_charges(plan, cohort),
-            epsilon_total=policy.epsilon_total,
-            delta=policy.delta,
-        )
-        findings.append(
-            Finding(
-                "epsilon-total",
-                left,
-                f"all studies together stay below epsilon {policy.epsilon_total:g} for every patient",
-            )
-        )
+        findings.append(_inside(policy, study))
+    cohort: Cohort | None = None
+    left_out: dict[str, int] = {}
+    if all(finding.passed for finding in findings):
+        whole = load_cohort(home, study, dataset, progress=progress)
+        refuse_unpaid(whole.steps)
+        cohort, left_out = _with_room(policy, ledger, digest, study, whole)
+        findings += _of_data(home, study, ledger, whole, cohort)
     return Review(
         findings=tuple(findings),
         leaves=_leaves(study),
         cost=plan.epsilon if private else None,
         cost_if_broken=plan.epsilon_if_broken if private else None,
         spent=ledger.spent(policy.delta),
+        left_out=left_out,
+        cohort=cohort,
     )
 
 
-def _charges(
-    plan: PrivacyPlan, cohort: Cohort
-) -> list[tuple[tuple[str, ...], list[SampledGaussian | Gaussian | None]]]:
-    return [
-        (cohort.training_keys, [plan.training_event]),
-        (cohort.held_out_keys, list(plan.evaluation_events.values())),
+def _inside(policy: Policy, study: Study) -> Finding:
+    """Compose what the study fixed: spare draws included, at its own delta and at the policy's."""
+    privacy = study.privacy
+    blocks = blocks_of(study)
+    fits, costs = True, []
+    for purpose, declared in (
+        ("train", getattr(privacy, "epsilon", 0.0)),
+        ("evaluate", study.evaluation.epsilon or 0.0),
+    ):
+        events = [block.event for block in blocks if block.purpose == purpose and block.event is not None]
+        own, at_policy = epsilon_of(events, getattr(privacy, "delta", policy.delta)), epsilon_of(events, policy.delta)
+        fits = fits and own <= declared and at_policy <= policy.epsilon_per_study
+        costs.append(own)
+    return Finding(
+        "epsilon-declared",
+        fits,
+        f"all draws and spare draws together cost what the study declares: epsilon {costs[0]:.3g} for patients who "
+        f"train, {costs[1]:.3g} for patients who are held out, at the study's delta and at the policy's",
+    )
+
+
+def _with_room(
+    policy: Policy, ledger: Ledger, digest: str, study: Study, cohort: Cohort
+) -> tuple[Cohort, dict[str, int]]:
+    """Leave out who has no room for the study next to all others."""
+    blocks, full = blocks_of(study), set[str]()
+    for purpose, keys in (("train", cohort.training_keys), ("evaluate", cohort.held_out_keys)):
+        mine = [block for block in blocks if block.purpose == purpose]
+        fits = ledger.room(keys, mine, Caps.of(policy), study=digest)
+        full |= {key for key, fine in zip(keys, fits, strict=True) if not fine}
+    left_out = {"no budget is left for this study": len(full), "held out in other studies only": cohort.neither}
+    return cohort.without(frozenset(full)), {why: count for why, count in left_out.items() if count}
+
+
+def _of_data(home: SiteHome, study: Study, ledger: Ledger, whole: Cohort, cohort: Cohort) -> list[Finding]:
+    patients = len({*cohort.training_keys, *cohort.held_out_keys})
+    sides = min(len(cohort.training_keys), len(cohort.held_out_keys))
+    private = isinstance(study.privacy, PatientNoise)
+    moved = seen_under_other_keys(home, ledger, whole)
+    size = identity_for(home, study).held_out
+    findings = [
+        Finding(
+            "patients-here",
+            patients >= study.data.minimum_patients and sides >= MINIMUM_PER_SIDE,
+            f"{patients} patients would take part, the study demands {study.data.minimum_patients}, and "
+            f"{MINIMUM_PER_SIDE} on each side",
+        ),
+        Finding(
+            "one-patient-each",
+            not (private and cohort.shared_recordings),
+            f"recordings under more than one patient here: {cohort.shared_recordings}; "
+            f"{'there must be none' if private else 'allowed without noise'} (`dura site data check` names them)",
+        ),
+        Finding(
+            "same-labels",
+            not moved,
+            f"patients whose recordings were in a study, or withdrawn, under another label: {len(moved)}; there must "
+            "be none, since a new label would forget what was spent",
+        ),
     ]
+    if study.evaluation.split == "patients":
+        findings.append(
+            Finding(
+                "held-out-side",
+                study.evaluation.held_out <= size,
+                f"the held-out side of this site has {size:g} of its patients, fixed by its first study; this one "
+                f"holds out {study.evaluation.held_out:g}",
+            )
+        )
+    return findings
 
 
 _OUTPUTS = {

@@ -63,9 +63,9 @@ class SiteHome:
         return self.path / "ledger.db"
 
     @property
-    def sums(self) -> Path:
-        """How far the draws of each round have come, and vectors that wait for their sum."""
-        return self.path / "sums"
+    def cohorts(self) -> Path:
+        """Who takes part in which study, frozen by its approval."""
+        return self.path / "cohorts"
 
     @property
     def ledger_location(self) -> Path:

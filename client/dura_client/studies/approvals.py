@@ -57,10 +57,12 @@ CHOICE_TYPE = "application/vnd.dura.choice+json"
 
 
 class Choice(Frozen):
-    """Which data set takes part in which study; signed, and never sent."""
+    """Which patients of which data set take part in which study; signed, and never sent."""
 
     study: Digest
     dataset: Word
+    cohort: Digest | None = None
+    """Digest of the frozen cohort; None in approvals of an older dura, which draw nothing any more."""
 
 
 class Decision(Frozen):
@@ -93,6 +95,8 @@ class ApprovedStudy:
     dataset: str
     roster: Roster
     """The one that the study names."""
+    cohort: str | None
+    """Digest of the frozen cohort; None if an older dura approved."""
 
 
 def receive_offer(home: SiteHome, offer: Offer, now: datetime) -> Standing:
@@ -157,8 +161,10 @@ def find_offer(home: SiteHome, reference: str, now: datetime | None = None) -> O
     return OfferedStudy(checked.digest, checked.study, checked.roster, checked.offer.roster, state)
 
 
-def approve(home: SiteHome, reference: str, dataset: str, now: datetime) -> Approval:
-    """Sign the site's yes, and follow the roster that the study names.
+def approve(home: SiteHome, reference: str, dataset: str, now: datetime, *, cohort: str | None = None) -> Approval:
+    """Sign the site's yes to what was frozen (digest of the ``cohort``), and follow the roster that the study names.
+
+    What has to come before it, up to the allocation, is :mod:`dura_client.review.approval`'s.
 
     Raises:
         StateError: no offer fits the reference.
@@ -179,7 +185,7 @@ def approve(home: SiteHome, reference: str, dataset: str, now: datetime) -> Appr
     decision = Decision(
         state="approved",
         approval=sign(canonical_json(approval), APPROVAL_TYPE, key),
-        choice=sign(canonical_json(Choice(study=checked.digest, dataset=dataset)), CHOICE_TYPE, key),
+        choice=sign(canonical_json(Choice(study=checked.digest, dataset=dataset, cohort=cohort)), CHOICE_TYPE, key),
     )
     private_folder(home.approvals)
     if checked.roster.serial > pinned.serial:
@@ -221,7 +227,7 @@ def require_approved(home: SiteHome, reference: str, now: datetime) -> ApprovedS
     if now + CLOCK_SKEW < approval.approved:
         raise NotAuthentic("the approval was given in the future: this machine's clock went back")
     _check_roster(home, checked)
-    return ApprovedStudy(reference, checked.study, choice.dataset, checked.roster)
+    return ApprovedStudy(reference, checked.study, choice.dataset, checked.roster, choice.cohort)
 
 
 def _check_roster(home: SiteHome, checked: CheckedOffer) -> None:

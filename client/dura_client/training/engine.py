@@ -21,6 +21,7 @@ clipping, noise and accounting are the same code for all.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -40,6 +41,8 @@ from dura_common.models import load_vector, project_constraints, to_vector
 from dura_common.privacy.plan import PrivacyPlan
 from dura_common.study import Study
 from dura_common.study.training import DpSgdTraining, OneSumTraining, ResidualDescentTraining
+
+log = logging.getLogger(__name__)
 
 
 class PatientEngine:
@@ -117,7 +120,18 @@ class PatientEngine:
         return network
 
     def _batch(self, patient: TrainingPatient) -> Batch | None:
-        """Return at most K windows of one patient without those that are not finite; None if no window is left."""
+        """Return at most K windows of one patient without those that are not finite; None if no window is left.
+
+        Whatever is wrong with one patient's data makes that patient count zero: a step that ended with an error would
+        tell that the patient was drawn.
+        """
+        try:
+            return self._windows(patient)
+        except Exception as error:  # noqa: BLE001  # idem
+            log.warning("a drawn patient's windows cannot be read (%s); the patient counts zero", type(error).__name__)
+            return None
+
+    def _windows(self, patient: TrainingPatient) -> Batch | None:
         index = choose(len(patient.labels), self._privacy.windows_per_patient)
         windows = np.ascontiguousarray(patient.windows[index])
         finite = np.isfinite(windows).all(axis=tuple(range(1, windows.ndim)))

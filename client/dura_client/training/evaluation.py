@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from dura_client.training.optimiser import add_noise
 from dura_client.training.patient import TrainingPatient
-from dura_client.training.secure_random import integer_gaussian
 from dura_common.outputs.scores import WHOLE, Section, from_integers, length_of, parts_of, to_integers
 from dura_common.study import Study
 
@@ -60,19 +60,12 @@ def contribution(network: nn.Module, patient: TrainingPatient, study: Study, rou
     return counts
 
 
-def add_noise(total: NDArray[np.int64], noise_multiplier: float | None) -> NDArray[np.int64]:
-    """Return an integer sum of contributions plus Gaussian noise; None adds none and is for public data only."""
-    if noise_multiplier is None:
-        return total
-    return total + integer_gaussian(total.size, noise_multiplier * WHOLE)
-
-
 def release_sums(
-    contributions: Sequence[NDArray[np.float64]], parts: tuple[Section, ...], noise_multiplier: float | None
+    contributions: Sequence[NDArray[np.float64]], parts: tuple[Section, ...], noise_multiplier: float
 ) -> NDArray[np.float32]:
-    """Return the noised sums of patients' contributions, float32 (length,), in the outputs' own units."""
+    """Return the noised sums of patients' contributions, float32 (length,), in the outputs' own units; 0 adds none."""
     rows = np.stack(contributions) if len(contributions) else np.zeros((0, length_of(parts)))
-    return from_integers(add_noise(to_integers(rows, parts), noise_multiplier), parts).astype(np.float32)
+    return from_integers(add_noise(to_integers(rows, parts), noise_multiplier, whole=WHOLE), parts).astype(np.float32)
 
 
 def _bins(margin: NDArray[np.float64], bins: int) -> NDArray[np.int64]:

@@ -26,14 +26,17 @@ ROUNDING = 2.0**-40
 """Share of the clipping norm given up so that no rounding of float64 can push a clipped gradient above it."""
 
 
-def add_noise(total: NDArray[np.int64], noise_multiplier: float) -> NDArray[np.int64]:
-    """Return an integer sum plus Gaussian noise of ``noise_multiplier`` times its sensitivity (:data:`WHOLE`).
+def add_noise(total: NDArray[np.int64], noise_multiplier: float, *, whole: int = WHOLE) -> NDArray[np.int64]:
+    """Return an integer sum plus Gaussian noise of ``noise_multiplier`` times its sensitivity.
 
-    A multiplier of 0 adds none and is for public data only.
+    Args:
+        total: of training or of an evaluation.
+        noise_multiplier: 0 adds none and is for public data only.
+        whole: the sensitivity: what one patient moves the sum by at most, in steps of the sum's grid.
     """
     if noise_multiplier == 0:
         return total
-    return total + integer_gaussian(total.size, noise_multiplier * WHOLE)
+    return total + integer_gaussian(total.size, noise_multiplier * whole)
 
 
 class PatientOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no type information

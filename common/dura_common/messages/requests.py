@@ -20,13 +20,17 @@ MAX_BODY_BYTES = 4_194_304
 """Largest JSON body: a roster of 500 sites is about 0.5 MB."""
 
 MAX_ATTEMPTS = 1000
-"""Repetitions of one round; losses in a row mean that something is wrong."""
+"""Repetitions of one round, over all runs of a study; losses in a row mean that something is wrong."""
 
 T = TypeVar("T")
 
 
 class RefusalReason(StrEnum):
-    """Why a site said no. A closed list: free text could carry data out of the hospital."""
+    """Why a site said no. A closed list: free text could carry data out of the hospital.
+
+    No word depends on recordings, on who has withdrawn, or on what a patient has spent: each follows from the study,
+    the policy, the roster, the clock, counters and the messages themselves.
+    """
 
     NOT_UNDERSTOOD = "not-understood"
     UNKNOWN_STUDY = "unknown-study"
@@ -35,9 +39,10 @@ class RefusalReason(StrEnum):
     EXPIRED = "expired"
     OTHER_ROSTER = "other-roster"
     REPEATED_ROUND = "repeated-round"
+    """The request's number is not above all before it."""
     POLICY = "policy"
-    BUDGET = "budget"
-    DATA = "data"
+    NO_DRAW_LEFT = "no-draw-left"
+    """This was drawn before, and no spare draw is left; or the study has ended at this site."""
     AGGREGATION = "aggregation"
     """A sum was not opened: somebody left, was late, or broke the protocol."""
     SITE_FAULT = "site-fault"
@@ -66,7 +71,7 @@ class SumRound(Frozen):
     study: Digest
     round: Annotated[int, Field(ge=1, le=10_000)]
     attempt: Annotated[int, Field(ge=1, le=MAX_ATTEMPTS)]
-    """Counts up with every repetition after a loss; a site never goes back."""
+    """Counts up with every repetition after a loss; a site durably refuses what is not above all before it."""
     members: Annotated[tuple[SiteName, ...], Field(min_length=2, max_length=500)]
     """The sites that add, sorted; each checks them against the study and its policy."""
 
@@ -103,6 +108,8 @@ class RoundDone(Frozen):
     attempt: Annotated[int, Field(ge=1, le=MAX_ATTEMPTS)]
     state: Digest | None = None
     """Digest of the training state after the last opened sum, where sites make the steps themselves."""
+    redraws: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Draws of the whole study that this site has repeated after a loss: many of them are an alarm."""
 
 
 class Refusal(Frozen):
@@ -110,6 +117,8 @@ class Refusal(Frozen):
 
     kind: Literal["refusal"] = "refusal"
     reason: RefusalReason
+    attempt: Annotated[int, Field(ge=1, le=MAX_ATTEMPTS)] | None = None
+    """With ``repeated-round``, the number that the next request must exceed."""
 
 
 Request = Annotated[Offer | AskApproval | TrainRound | EvaluateRound, Field(discriminator="kind")]

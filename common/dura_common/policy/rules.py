@@ -28,6 +28,13 @@ class Policy(Frozen):
     epsilon_if_broken: Annotated[float, Field(gt=0)] | None = None
     """With shared noise: most that a study may cost a patient if the coordinator breaks the aggregation and sees
     this site's vectors alone. Absent means that shared noise is refused, whatever ``noise`` says."""
+    epsilon_if_broken_total: Annotated[float, Field(gt=0)] | None = None
+    """The same for all studies together. Absent means the larger of ``epsilon_total`` and ``epsilon_if_broken``."""
+
+    @property
+    def total_if_broken(self) -> float:
+        """Most that all studies together may cost a patient if the aggregation is broken."""
+        return self.epsilon_if_broken_total or max(self.epsilon_total, self.epsilon_if_broken or 0.0)
 
 
 def parse_policy(content: bytes) -> Policy:

@@ -37,6 +37,17 @@ class Agreed:
     roster: Roster
     """The one that the study names."""
 
+    def check(self, request: SumRound) -> None:
+        """Check members and first step of a request.
+
+        Raises:
+            InputError: the study does not have them.
+        """
+        self._members(request)
+        last = self.study.training.steps_per_round if isinstance(self.study.privacy, SharedNoise) else 1
+        if isinstance(request, TrainRound) and not 1 <= request.first_step <= last:
+            raise InputError(f"the study has no step {request.first_step} in a round")
+
     def training(self, request: TrainRound, *, state: str, length: int) -> SessionParameters:
         """Return the session of a training request.
 
@@ -50,8 +61,7 @@ class Agreed:
         """
         shared = isinstance(self.study.privacy, SharedNoise)
         steps = self.study.training.steps_per_round
-        if not 1 <= request.first_step <= (steps if shared else 1):
-            raise InputError(f"the study has no step {request.first_step} in a round")
+        self.check(request)
         stepwise = shared and self.study.aggregation.sums == "step"
         return self._session(
             request,
@@ -96,10 +106,6 @@ class Agreed:
     ) -> SessionParameters:
         rules = self.study.aggregation
         members = self._members(request)
-        if rules.tolerated_colluders > len(members) - MIN_MEMBERS:
-            raise InputError(
-                f"a sum of {len(members)} sites of which {rules.tolerated_colluders} may collude; two must not collude"
-            )
         threshold = len(members) if kind is Kind.STEP else smallest_threshold(len(members), rules.tolerated_colluders)
         return SessionParameters(
             study=self.digest,
@@ -125,6 +131,9 @@ class Agreed:
             raise InputError("the members of a sum must be distinct sites of the study, sorted")
         if len(names) < self.study.aggregation.minimum_sites:
             raise InputError(f"a sum of {len(names)} sites; the study demands {self.study.aggregation.minimum_sites}")
+        colluders = self.study.aggregation.tolerated_colluders
+        if colluders > len(names) - MIN_MEMBERS:
+            raise InputError(f"a sum of {len(names)} sites of which {colluders} may collude; two must not collude")
         found = []
         for name in names:
             site = self.roster.site(name)
@@ -162,11 +171,11 @@ class WeightedChange:
     """Federated averaging in a sum: each site sends its change of the model times its public weight."""
 
     study: Study
-    members: int
 
     @property
     def _fixed(self) -> FixedPoint:
-        return FixedPoint(self.study.aggregation.update_norm, 32, self.members)
+        # For all sites of the study, whoever is left: a site encodes before it knows who adds to the sum.
+        return FixedPoint(self.study.aggregation.update_norm, 32, len(self.study.sites))
 
     def encode(self, site: str, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.signedinteger]:
         """Return one site's part of the sum, integers (parameters,)."""

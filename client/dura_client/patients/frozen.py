@@ -1,0 +1,178 @@
+"""Who takes part in an approved study: frozen by the approval, and nothing that happens to the data changes it.
+
+The manifest names every patient of both sides with a digest of what he or she was prepared to. It lies beside the
+approval, and its own digest in the ledger's allocation and in the signed choice. A running study takes its patients
+from it: newcomers are in no study that was approved before them, and a patient whose recordings are missing,
+unreadable or others than they were counts zero, in silence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import ValidationError
+
+from dura_client.data.prepare import PatientData, digest_of, restore, steps_of
+from dura_client.data.privacy_class import Step
+from dura_client.data.registry import load_dataset
+from dura_client.ledger.ledger import Ledger
+from dura_client.patients.cohort import Cohort, part_of
+from dura_client.site.home import SiteHome
+from dura_client.site.keys import SiteKeys
+from dura_client.training.patient import TrainingPatient
+from dura_common.consortium.envelope import canonical_json
+from dura_common.errors import DuraError, TrustError
+from dura_common.privacy.blocks import Purpose
+from dura_common.runtime.files import private_folder, read_limited, write_atomic
+from dura_common.study import DataContract, Digest, Frozen, Word
+
+log = logging.getLogger(__name__)
+
+MAX_MANIFEST_BYTES = 1 << 30
+
+
+class Manifest(Frozen):
+    """Who takes part in one study, as its approval froze it; never sent."""
+
+    format: Literal[1] = 1
+    study: Digest
+    dataset: Word
+    public: bool
+    split: Literal["patients", "recordings"]
+    folder: str
+    """Of the cache, where the prepared copies lie."""
+    training: dict[Digest, Digest]
+    """Key of each patient who trains, and the digest of what was prepared."""
+    held_out: dict[Digest, Digest]
+    recordings: dict[Digest, tuple[Digest, ...]]
+    """Keyed fingerprints of each patient's recordings: who comes back under another label is known by them."""
+    contents: tuple[Digest, ...] = ()
+    """Plain digests of all recordings; of public data sets only."""
+
+
+def freeze(study: str, dataset: str, cohort: Cohort) -> Manifest:
+    """Return the manifest of a cohort."""
+    digests = {patient.key: digest_of(patient) for patient in cohort.members}
+    return Manifest(
+        study=study,
+        dataset=dataset,
+        public=cohort.public,
+        split="recordings" if cohort.split == "recordings" else "patients",
+        folder=cohort.prepared.folder,
+        training={key: digests[key] for key in cohort.training_keys},
+        held_out={key: digests[key] for key in cohort.held_out_keys},
+        recordings={patient.key: tuple(print_.hex() for print_ in patient.fingerprints) for patient in cohort.members},
+        contents=tuple(sorted(content.hex() for content in cohort.contents)),
+    )
+
+
+def keep(home: SiteHome, manifest: Manifest) -> str:
+    """Write a manifest beside the approvals and return its digest."""
+    content = canonical_json(manifest)
+    private_folder(home.cohorts)
+    write_atomic(_path(home, manifest.study), content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_manifest(home: SiteHome, study: str, known: str) -> Manifest:
+    """Return the manifest of a study whose digest is known.
+
+    Raises:
+        TrustError: it is missing, or another one.
+    """
+    path = _path(home, study)
+    if path.exists():
+        content = read_limited(path, what="the frozen cohort", limit=MAX_MANIFEST_BYTES)
+        if hashlib.sha256(content).hexdigest() == known:
+            try:
+                return Manifest.model_validate_json(content)
+            except ValidationError as error:
+                raise TrustError(f"the frozen cohort {path.name} has not the expected form") from error
+    raise TrustError(
+        f"the frozen cohort {path.name} is missing or was altered",
+        hint=f"Restore {path.parent} from the backup that the ledger belongs to.",
+    )
+
+
+def seen_under_other_keys(home: SiteHome, ledger: Ledger, cohort: Cohort) -> frozenset[str]:
+    """Return the keys of patients whose recordings were charged, or withdrawn, under another key before.
+
+    Raises:
+        TrustError: the ledger or a frozen cohort that it names cannot be trusted.
+    """
+    charged = ledger.charged()
+    holders: dict[str, set[str]] = {}
+    for study, known in ledger.manifests():
+        for key, prints in read_manifest(home, study, known).recordings.items():
+            for print_ in prints:
+                holders.setdefault(print_, set()).add(key)
+    return frozenset(
+        patient.key
+        for patient in cohort.members
+        if any((holders.get(print_.hex(), set()) - {patient.key}) & charged for print_ in patient.fingerprints)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenCohort:
+    """The patients of a running study."""
+
+    manifest: Manifest
+    steps: tuple[Step, ...]
+    training: Mapping[str, TrainingPatient]
+    held_out: Mapping[str, TrainingPatient]
+    nobody: TrainingPatient
+    """Without a window: counts zero."""
+
+    def side(self, purpose: Purpose, withdrawn: frozenset[str]) -> tuple[TrainingPatient, ...]:
+        """Return everybody of one side in a fixed order, with nobody in the place of those who have withdrawn."""
+        patients = self.training if purpose == "train" else self.held_out
+        return tuple(self.nobody if key in withdrawn else patient for key, patient in patients.items())
+
+    @property
+    def contents(self) -> frozenset[bytes]:
+        """Plain digests of all recordings; of public data sets only, otherwise empty."""
+        return frozenset(bytes.fromhex(content) for content in self.manifest.contents)
+
+
+def load_frozen(home: SiteHome, manifest: Manifest, contract: DataContract) -> FrozenCohort:
+    """Load the patients of a manifest. Whatever is wrong with the data of one of them makes that one count zero."""
+    shape = (0, len(contract.channels), contract.window_samples)
+    nobody = TrainingPatient(np.zeros(shape, dtype=np.float32), np.zeros(0, dtype=np.int64))
+    found = _restored(home, manifest, contract)
+    sides: list[dict[str, TrainingPatient]] = []
+    for held_out, wanted in ((False, manifest.training), (True, manifest.held_out)):
+        side = {}
+        for key in sorted(wanted):
+            patient = found.get(key)
+            if patient is None or digest_of(patient) != wanted[key]:
+                side[key] = nobody
+            elif manifest.split == "recordings":
+                side[key] = part_of(patient, held_out=held_out)
+            else:
+                side[key] = TrainingPatient(patient.windows, patient.labels)
+        sides.append(side)
+    return FrozenCohort(manifest, steps_of(contract), sides[0], sides[1], nobody)
+
+
+def _restored(home: SiteHome, manifest: Manifest, contract: DataContract) -> dict[str, PatientData]:
+    keys = sorted({*manifest.training, *manifest.held_out})
+    try:
+        dataset = load_dataset(home, manifest.dataset)
+        pseudonym_key = SiteKeys(home).pseudonym_key()
+    except DuraError as error:
+        log.warning("the study's data set cannot be read; its patients count zero: %s", error.message)
+        return {}
+    folder = home.cache / manifest.folder
+    restored = restore(dataset, contract, keys, folder=folder, pseudonym_key=pseudonym_key)
+    return {key: patient for key, patient in restored if patient is not None}
+
+
+def _path(home: SiteHome, study: str) -> Path:
+    return home.cohorts / f"{study}.json"
