@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.dura-setup
 
-.PHONY: help setup demo test test-long test-full bench lint docs proto wheel clean
+.PHONY: help setup demo test test-long test-full bench lint model docs proto wheel clean
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -27,6 +27,9 @@ test-long: setup  ## Run the tests that are left out for their length alone; CI 
 
 test-full: setup  ## Run all tests, the long ones too.
 	$(BIN)/python -m pytest
+
+model: setup  ## Check the model of draws and attempts exhaustively (needs spin; minutes).
+	$(BIN)/python -m tests.model.check
 
 bench: setup  ## Measure everything that is promised; JSON lines, minutes long.
 	$(BIN)/python -m tests.bench
