@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.dura-setup
 
-.PHONY: help setup demo test test-long test-full bench lint model docs proto wheel clean
+.PHONY: help setup demo test test-long test-full bench lint model fuzz docs proto wheel clean
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -30,6 +30,9 @@ test-full: setup  ## Run all tests, the long ones too.
 
 model: setup  ## Check the model of draws and attempts exhaustively (needs spin; minutes).
 	$(BIN)/python -m tests.model.check
+
+fuzz: setup  ## Fuzz every parser of outside bytes for SECONDS each; the corpus grows under build/fuzz.
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
 
 bench: setup  ## Measure everything that is promised; JSON lines, minutes long.
 	$(BIN)/python -m tests.bench
