@@ -16,7 +16,7 @@ from pathlib import Path
 
 MODEL = Path(__file__).with_name("draws.pml")
 INSTANCES = ({"STEPS": 1, "ATTEMPTS": 2}, {"STEPS": 2, "ATTEMPTS": 2})
-"""Three sites and one spare draw; the second has some ten million states and takes minutes."""
+"""Three sites and one spare draw. The second instance has 18.7 million states, 2 GB and a quarter of an hour."""
 MUTANTS = {
     "RESEND": {"STEPS": 1, "ATTEMPTS": 2},
     "NO_BEGIN": {"STEPS": 2, "ATTEMPTS": 3},
