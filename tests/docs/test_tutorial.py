@@ -5,8 +5,10 @@ lines of the answer of the block above it. A page may leave lines out, and lines
 commands run side by side, so every line that is shown must be among the answers, as often as it is shown. They are
 compared in a stable form:
 
-- without lines of tables and without spaces at the ends;
-- fingerprints, digests, accuracies and the like (numbers below one with three digits) may be any others.
+- the rules of tables are left out, and several spaces count as one;
+- fingerprints, digests, and accuracies with their errors (numbers below two with three decimals) may be any others.
+
+Everything else, epsilons and counts among it, is compared as it stands.
 
 What the page says of this run's digests and fingerprints, and of ports, is put in the place of the page's own: a
 reader does the same by hand.
@@ -32,7 +34,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "tutorial" / "first-study.md"
 BLOCK = re.compile(r"^```(sh|text)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 FINGERPRINT = re.compile(r"\b[0-9a-f]{4}(?: [0-9a-f]{4}){9}\b")
 DIGEST = re.compile(r"\b(?=[0-9a-f]*\d)[0-9a-f]{12,64}\b")
-FRACTION = re.compile(r"\b0\.\d{3}\b")
+FRACTION = re.compile(r"(?<![\d.])-?[01]\.\d{3}\b")
 PORTS = ("8443", "8444", "8000")
 SECONDS = 300
 BASH = shutil.which("bash") or "bash"
