@@ -203,53 +203,69 @@ def schema_of(kind: FileKind) -> dict[str, Any]:
     return {"$schema": DIALECT, **kind.model.model_json_schema(), "title": f"{kind.name}.toml"}
 
 
-def _file_page(kind: FileKind) -> str:
+def file_page(kind: FileKind) -> str:
+    """Return the page of one kind of file."""
     schema = schema_of(kind)
     lines = [f"# {kind.name}.toml", "", WRITTEN, "", kind.lead, ""]
     file = f"{kind.name}.schema.json"
     lines += [f"All keys are listed here; others are refused. For editors: [{file}]({file})."]
-    lines += _table(schema, schema)
-    for name, part in schema["properties"].items():
-        options = _tables_of(part, schema)
-        for option in options:
-            named = _told_apart_by(option) if len(options) > 1 else ""
-            lines += ["", f"## [{name}]{named}", "", _plain(option.get("description", ""))]
-            lines += _table(option, schema)
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_section(_inlined(schema, schema.get("$defs", {})), "")]) + "\n"
 
 
-def _tables_of(part: Mapping[str, Any], schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the tables that may stand for a key: none for a plain value, several where one key tells them apart."""
-    if "$ref" in part:
-        return [schema["$defs"][part["$ref"].rsplit("/", 1)[1]]]
-    return [table for choice in part.get("anyOf", part.get("oneOf", ())) for table in _tables_of(choice, schema)]
+def _inlined(part: Any, definitions: Mapping[str, Any]) -> Any:
+    """Return a part of a schema with its references filled in; what a table says of itself stands under ``about``."""
+    if isinstance(part, list):
+        return [_inlined(item, definitions) for item in part]
+    if not isinstance(part, dict):
+        return part
+    own = {key: _inlined(value, definitions) for key, value in part.items() if key not in {"$ref", "$defs"}}
+    if "$ref" not in part:
+        return own
+    there = _inlined(definitions[part["$ref"].rsplit("/", 1)[1]], definitions)
+    about = there.pop("description", "")
+    return {**there, "about": about, **own}
 
 
-def _told_apart_by(table: Mapping[str, Any]) -> str:
-    for name, part in table["properties"].items():
-        if "const" in part and isinstance(part["const"], str) and name != "unit":
-            return f' with {name} = "{part["const"]}"'
-    raise ValueError("a table among several needs a key that tells it from the others")
-
-
-def _table(table: Mapping[str, Any], schema: Mapping[str, Any]) -> list[str]:
+def _section(table: Mapping[str, Any], path: str) -> list[str]:
+    """Return a table of keys, and the tables below it."""
     lines = ["", "| key | value | default | meaning |", "| --- | --- | --- | --- |"]
+    lines += [_key(name, part, table, path) for name, part in table["properties"].items()]
     for name, part in table["properties"].items():
-        required = name in table.get("required", ())
-        below = bool(_tables_of(part, schema))
-        if below:
-            value, default = f"table, see [below](#{_anchor(_first_heading(name, part, schema))})", ""
-        else:
-            value, default = _value(part), json.dumps(part.get("default"), ensure_ascii=False)
-            default = "" if part.get("default") is None else f"`{default}`"
-        shown = "required" if required else default
-        lines.append(f"| `{name}` | {_cell(value)} | {_cell(shown)} | {_cell(_plain(part.get('description', '')))} |")
+        for below in _tables_of(part):
+            lines += ["", f"## {_heading(path, name, part, below)}", "", _plain(below.get("about", ""))]
+            lines += _section(below, f"{path}{name}.")
     return lines
 
 
-def _first_heading(name: str, part: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
-    options = _tables_of(part, schema)
-    return f"[{name}]{_told_apart_by(options[0]) if len(options) > 1 else ''}"
+def _key(name: str, part: Mapping[str, Any], table: Mapping[str, Any], path: str) -> str:
+    below = _tables_of(part)
+    value = _value(part) if not below else f"see [below](#{_anchor(_heading(path, name, part, below[0]))})"
+    default = part.get("default")
+    shown = "" if default is None or below else f"`{json.dumps(default, ensure_ascii=False)}`"
+    shown = "required" if name in table.get("required", ()) else shown
+    return f"| `{name}` | {_cell(value)} | {_cell(shown)} | {_cell(_plain(part.get('description', '')))} |"
+
+
+def _tables_of(part: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the tables that may stand for a key: none for a plain value, several where one key tells them apart."""
+    if "properties" in part:
+        return [part]
+    if part.get("type") == "array" and "items" in part:
+        return _tables_of(part["items"])
+    return [table for choice in part.get("anyOf", part.get("oneOf", ())) for table in _tables_of(choice)]
+
+
+def _heading(path: str, name: str, part: Mapping[str, Any], table: Mapping[str, Any]) -> str:
+    """Return how a table is written in the file, and what tells it from others that may stand there."""
+    bare = f"[[{path}{name}]]" if part.get("type") == "array" else f"[{path}{name}]"
+    if len(_tables_of(part)) == 1:
+        return bare
+    fixed = {key: item["const"] for key, item in table["properties"].items() if isinstance(item.get("const"), str)}
+    rivals = [other["properties"] for other in _tables_of(part) if other is not table]
+    for key, word in fixed.items():
+        if all(word != other.get(key, {}).get("const", word) for other in rivals):
+            return f'{bare} with {key} = "{word}"'
+    raise ValueError(f"nothing tells the tables of {bare} apart")
 
 
 def _value(part: Mapping[str, Any]) -> str:
@@ -325,7 +341,7 @@ def pages(folder: Path) -> dict[str, str]:
     found = {"commands.md": _commands_page(head)}
     for kind in kinds():
         found[f"{kind.name}.schema.json"] = json.dumps(schema_of(kind), indent=2, ensure_ascii=False) + "\n"
-        found[f"{kind.name}-file.md"] = _file_page(kind)
+        found[f"{kind.name}-file.md"] = file_page(kind)
     return found
 
 

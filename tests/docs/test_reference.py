@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
-from docs.tools.reference import MARK, commands, helps, kinds, main, pages, root_command, schema_of
+from docs.tools.reference import MARK, FileKind, commands, file_page, helps, kinds, main, pages, root_command, schema_of
 from jsonschema import Draft202012Validator
+from pydantic import BaseModel
 
 from dura_common.errors import DuraError
 
@@ -88,6 +90,37 @@ def test_every_key_of_a_file_is_on_its_page(name: str) -> None:
         assert table["description"]
         for key in table["properties"]:
             assert f"| `{key}` |" in page, key
+
+
+class _Colour(StrEnum):
+    RED = "red"
+
+
+class _Inner(BaseModel):
+    """Inside."""
+
+    colour: _Colour = _Colour.RED
+
+
+class _Outer(BaseModel):
+    """Outside."""
+
+    inner: _Inner
+    many: list[_Inner] = []
+
+
+class _File(BaseModel):
+    """A file that no side has yet."""
+
+    outer: _Outer
+
+
+def test_tables_within_tables_have_their_sections() -> None:
+    """A table below another, a list of tables and a named choice come out as they are written in the file."""
+    page = file_page(FileKind("deep", _File, "Lead."))
+    assert re.findall(r"^## (.*)$", page, flags=re.MULTILINE) == ["[outer]", "[outer.inner]", "[[outer.many]]"]
+    assert "| `inner` | see [below](#outerinner) | required |  |" in page
+    assert page.count('| `colour` | `"red"` | `"red"` |  |') == 2
 
 
 @pytest.mark.parametrize("folder", EXAMPLES, ids=lambda folder: folder.name)

@@ -50,7 +50,7 @@ def stable(text: str) -> list[str]:
 
 @dataclass
 class Reader:
-    """Somebody who types a page into a shell."""
+    """Somebody who types a page into a shell; a command that names no home must not find the tester's own."""
 
     folder: Path
     state: Path
@@ -63,11 +63,12 @@ class Reader:
         for theirs, mine in self.instead.items():
             block = block.replace(theirs, mine)
         script = f'. "{self.state}"\n{block}\n{{ export -p; echo "cd \'$PWD\'"; }} > "{self.state}"\n'
-        binaries = Path(sys.executable).parent
+        homes = {f"DURA_{side}_HOME": str(self.folder / "none") for side in ("SITE", "COORDINATOR", "RESEARCHER")}
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         answer = subprocess.run(
             [BASH, "-euo", "pipefail", "-c", script],
             cwd=self.folder,
-            env={**os.environ, "PATH": f"{binaries}:{os.environ['PATH']}", "COLUMNS": "80", "OMP_NUM_THREADS": "1"},
+            env={**os.environ, **homes, "PATH": path, "COLUMNS": "80", "OMP_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
