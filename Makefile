@@ -45,7 +45,7 @@ lint: setup  ## Check style, types, imports and dependencies.
 	$(BIN)/python -m pip check
 
 docs: setup  ## Build the documentation, warnings are errors.
-	$(BIN)/python -m dura_common.runtime.schemas docs/reference
+	$(BIN)/python docs/tools/reference.py docs/reference
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict -f .mkdocs.yml -d build/site
 
 proto: setup  ## Regenerate the wire types of the aggregation plane (after editing aggregation.proto).
