@@ -10,7 +10,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from dura_common import __version__
-from dura_common.cli import root
+from dura_common.runtime.cli import root
 
 ROOT = Path(__file__).parents[2]
 HEADING = re.compile(r"^## \[(?P<name>[^\]]+)\](?: - (?P<day>\S+))?$", re.MULTILINE)
