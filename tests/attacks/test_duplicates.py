@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests.consortium import NAMES, Consortium, contents, study
+from tests.support.consortium import NAMES, Consortium, contents
+from tests.support.studies import study
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.registry import register

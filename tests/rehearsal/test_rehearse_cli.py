@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,9 +14,10 @@ from typing import Any
 
 import pytest
 import tomli_w
-from tests.attacks.world import processes_of, wait_until
 from tests.rehearsal.conftest import small
 from tests.server.report.test_report import Page
+from tests.support.commands import DURA
+from tests.support.processes import processes_of, wait_until
 
 from dura_common.messages.rehearsal import GROUP, POINT
 from dura_server.rehearsal import simulation
@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 def start(folder: Path, *words: object) -> subprocess.Popen[str]:
     """Start a rehearsal."""
     return subprocess.Popen(
-        [sys.executable, "-m", "dura_common", "study", "rehearse", *map(str, words), "--json"],
+        [*DURA, "study", "rehearse", *map(str, words), "--json"],
         cwd=folder,
         env={**os.environ, "DURA_TEST_MARK": str(folder)},
         stdin=subprocess.DEVNULL,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tests.connectomes import connectome_study
+from tests.support.studies import connectome_study
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.prepare import prepare, steps_of
