@@ -76,7 +76,7 @@ def test_a_signed_study_that_wants_both_is_not_even_kept(consortium: Consortium)
     forged = offer.model_copy(update={"study": sign(json.dumps(document).encode(), STUDY_TYPE, key)})
     north = consortium.site("north")
     before = contents(north.path)
-    with pytest.raises(NotAuthentic):
+    with pytest.raises(NotAuthentic, match="duplicates"):
         receive_offer(north, forged, NOW)
     assert contents(north.path) == before
 

@@ -96,7 +96,7 @@ def test_a_node_with_a_key_of_its_own_making_gets_no_task(planes: ProbedConsorti
     shutil.copytree(planes.site("east").consortium, made.consortium)
     shutil.copy(planes.site("east").policy, made.policy)
     assert SiteKeys(made).node().public_key() != SiteKeys(planes.site("east")).node().public_key()
-    with pytest.raises(Failed) as caught:
+    with pytest.raises(Failed, match="exit code 15") as caught:
         dura("site", "start", "--detach", "--home", foreign)
     assert caught.value.code == 15
     assert "Failed to activate SuperNode" in (made.logs / "supernode.log").read_text()
@@ -141,7 +141,7 @@ def test_another_authority_in_place_of_the_pinned_one_is_noticed(planes: ProbedC
     original = pinned.read_bytes()
     pinned.write_bytes((other.coordinator.path / "keys" / "authority.pem").read_bytes())
     try:
-        with pytest.raises(Failed) as caught:
+        with pytest.raises(Failed, match="exit code 11") as caught:
             dura("site", "start", "--detach", "--home", planes.site("east").path)
         assert caught.value.code == 11
     finally:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from dura_client.site.keys import SiteKeys
 from dura_client.site.policy import write_policy
 from dura_client.studies.approvals import approve, find_offer
 from dura_common.errors import DuraError, PolicyError
-from dura_common.messages import Refusal, RefusalReason, RoundDone, encode
+from dura_common.messages import EvaluateRound, Refusal, RefusalReason, TrainRound, encode
 from dura_common.policy import Policy
 from dura_common.privacy.plan import plan_of
 from dura_common.study import Study
@@ -124,7 +126,12 @@ def test_a_study_runs_to_its_end_and_costs_what_was_planned(world: World, noise:
         (row,) = [row for row in world.ledger(name).studies(DELTA) if row.study == stored.digest]
         assert row.unfinished == 0
         assert row.epsilon == pytest.approx(plan_of(asked).epsilon, rel=1e-6)
-    assert all(not isinstance(request, RoundDone) for _, request in world.sites.asked)
+    asked_of = Counter(
+        (name, request.kind, request.round)
+        for name, request in world.sites.asked
+        if isinstance(request, TrainRound | EvaluateRound) and request.study == stored.digest
+    )
+    assert asked_of == Counter(product(SITES, ("train-round", "evaluate-round"), (1, 2))), "nobody is asked twice"
 
 
 def test_a_lost_site_costs_one_more_step_and_the_study_goes_on(world: World) -> None:
@@ -147,7 +154,7 @@ def test_without_spare_steps_a_loss_ends_the_study_and_nobody_pays_too_much(worl
     asked = small("no-spare")
     stored = world.approved(asked)
     world.hub.killed["south", 2] = "before sending"
-    with pytest.raises(DuraError):
+    with pytest.raises(DuraError, match="3 of 4 needed sites are left"):
         world.rounds(stored).train()
     for name in SITES:
         assert world.ledger(name).spent(DELTA, stored.digest) <= asked.privacy.epsilon

@@ -167,4 +167,6 @@ def test_the_same_study_on_data_that_are_not_public_is_refused(clinics: Commande
     with pytest.raises(Failed, match="public only") as caught:
         dura("site", "approve", digest, "--data", "private", "--yes", *home)
     assert caught.value.code == 12
-    assert digest != outcome["digest"]
+    approvals = clinics.site("north").approvals
+    assert (approvals / f"{outcome['digest']}.json").exists()
+    assert not (approvals / f"{digest}.json").exists()

@@ -8,7 +8,6 @@ import socket
 import ssl
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -79,7 +78,7 @@ def test_an_approved_study_runs_to_its_end_and_costs_what_was_planned(consortium
 def test_a_finished_round_is_never_answered_again(consortium: Commanded, finished: str) -> None:
     """A coordinator that repeats a round gets a refusal, and nothing is charged or computed."""
     home = consortium.site("north")
-    study = require_approved(home, finished, _now()).study
+    study = require_approved(home, finished, consortium.now()).study
     before = Ledger(home.ledger).entries()
     service = SiteService(home, PlaneSums(home))
     for request in (training(finished, 1), evaluation(finished, 2)):
@@ -91,7 +90,7 @@ def test_a_finished_round_is_never_answered_again(consortium: Commanded, finishe
 def test_rounds_that_the_study_does_not_have_are_refused(consortium: Commanded, finished: str) -> None:
     """A round beyond the study's, or a vector of another model, is refused before the ledger is touched."""
     home = consortium.site("north")
-    study = require_approved(home, finished, _now()).study
+    study = require_approved(home, finished, consortium.now()).study
     service, before = SiteService(home, PlaneSums(home)), Ledger(home.ledger).entries()
     parameters = first_parameters(study)
     for request, vector in (
@@ -112,10 +111,10 @@ def test_an_approval_altered_on_disk_is_noticed(consortium: Commanded, finished:
         original = path.read_text()
         place = original.index("payload") + 40
         path.write_text(original[:place] + ("A" if original[place] != "A" else "B") + original[place + 1 :])
-        with pytest.raises(DuraError):
-            require_approved(home, finished, _now())
+        with pytest.raises(DuraError, match=r"signature|altered|signed document|never offered"):
+            require_approved(home, finished, consortium.now())
         path.write_text(original)
-    require_approved(home, finished, _now())
+    require_approved(home, finished, consortium.now())
 
 
 def test_a_second_study_that_would_exceed_the_cap_is_refused_at_review(consortium: Commanded, finished: str) -> None:
@@ -125,10 +124,11 @@ def test_a_second_study_that_would_exceed_the_cap_is_refused_at_review(consortiu
     home = consortium.site("north")
     review = dura("site", "review", digest_of(signed), "--data", "mi", "--home", home)
     assert [f["rule"] for f in review["findings"] if not f["passed"]] == ["epsilon-total"]
-    with pytest.raises(Failed) as caught:
+    with pytest.raises(Failed, match="exit code 12") as caught:
         dura("site", "approve", digest_of(signed), "--data", "mi", "--yes", "--home", home)
     assert caught.value.code == 12
-    assert finished != digest_of(signed)
+    assert not (home.approvals / f"{digest_of(signed)}.json").exists()
+    assert (home.approvals / f"{finished}.json").exists()
 
 
 def test_code_in_a_bundle_never_runs_at_a_site(consortium: Commanded, finished: str, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_code_in_a_bundle_never_runs_at_a_site(consortium: Commanded, finished: 
     for name in SITES:
         unpacked = list(consortium.site(name).path.glob("flower/apps/*"))
         assert unpacked == []
-    assert finished
+    assert StudyStore(home).load(finished).read_state().phase == "finished"
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_a_client_of_another_authority_cannot_even_connect(consortium: Commanded
 
 def test_a_second_start_is_refused_and_the_first_goes_on(consortium: Commanded) -> None:
     """Starting twice is one clear error, and the running services are not disturbed."""
-    with pytest.raises(Failed) as caught:
+    with pytest.raises(Failed, match="exit code 14") as caught:
         dura("coordinator", "start", "--detach", "--home", consortium.coordinator)
     assert caught.value.code == 14
     assert dura("coordinator", "status", "--home", consortium.coordinator)["running"]
@@ -227,9 +227,3 @@ def test_private_keys_are_readable_by_their_owner_only(consortium: Commanded) ->
     for path in consortium.post.iterdir():
         assert "PRIVATE" not in path.read_text()
     assert tomllib.loads(consortium.site("north").settings.read_text())["name"] == "north"
-
-
-def _now() -> Any:
-    from datetime import UTC, datetime
-
-    return datetime.now(UTC)

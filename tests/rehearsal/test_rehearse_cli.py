@@ -118,7 +118,7 @@ def test_interrupted_in_the_middle_it_stops_at_once_and_leaves_no_process(folder
 def test_without_the_sites_package_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """A researcher's desk without the simulator learns the name of the extra."""
     monkeypatch.setattr(simulation, "entry_points", lambda **_: [])
-    with pytest.raises(simulation.StateError) as caught:
+    with pytest.raises(simulation.StateError, match="not installed here") as caught:
         simulation.site_app()
     assert "dura[rehearsal]" in caught.value.hint
 

@@ -118,7 +118,7 @@ class Consortium:
         for name in self.names:
             self.join(name, moment)
 
-    def roster(self) -> tuple[Roster, bytes]:
+    def roster(self) -> tuple[Roster, str]:
         """Return the present roster, and the signed document that it stands in."""
         return coordinator_side.read_roster(self.coordinator)
 

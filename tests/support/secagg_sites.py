@@ -42,7 +42,8 @@ def vectors(params: SessionParameters, seed: int = 0, limit: int | None = None) 
 
 def true_sum(vector: Vectors, opened: Opened) -> NDArray[np.int64]:
     """Return the sum over the contributors, added as Python's integers would be."""
-    return np.sum([vector(site, opened.step) for site in opened.contributors], axis=0)
+    total: NDArray[np.int64] = np.sum([vector(site, opened.step) for site in opened.contributors], axis=0)
+    return total
 
 
 def simulation(params: SessionParameters, vector: Vectors, **hooks: object) -> sim.Simulation:

@@ -53,10 +53,11 @@ def merged(data: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Change a study as plain data, in place, and return it."""
     for section, values in changes.items():
         before = data.get(section)
-        section_by_section = isinstance(values, Mapping) and isinstance(before, Mapping) and section != "sites"
-        data[section] = (
-            {**before, **values} if section_by_section and not isinstance(values, Only) else deepcopy(values)
-        )
+        whole = section == "sites" or isinstance(values, Only)
+        if isinstance(values, Mapping) and isinstance(before, Mapping) and not whole:
+            data[section] = {**before, **values}
+        else:
+            data[section] = deepcopy(values)
     return data
 
 

@@ -96,7 +96,7 @@ def test_one_site_in_the_name_of_another(plane: Plane) -> None:
 def test_without_tls(plane: Plane) -> None:
     """Plaintext gets no answer."""
     channel = grpc.insecure_channel(f"127.0.0.1:{plane.port}")
-    with channel, pytest.raises(grpc.RpcError) as caught:
+    with channel, pytest.raises(grpc.RpcError, match="UNAVAILABLE") as caught:
         next(AggregationStub(channel).Attend(iter([FromSite()]), timeout=5))
     assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
 
@@ -185,5 +185,8 @@ def test_health_needs_a_certificate_too(plane: Plane) -> None:
     with grpc.secure_channel(address, grpc.ssl_channel_credentials(trust, key, certificate)) as channel:
         answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
-    with grpc.secure_channel(address, grpc.ssl_channel_credentials(trust)) as channel, pytest.raises(grpc.RpcError):
+    with (
+        grpc.secure_channel(address, grpc.ssl_channel_credentials(trust)) as channel,
+        pytest.raises(grpc.RpcError, match="UNAVAILABLE"),
+    ):
         health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)

@@ -49,7 +49,7 @@ def until(params: SessionParameters, wanted: Type) -> tuple[Sites, Coordinator, 
 
 def refuses(site: Site, frame: bytes, reason: Reason) -> None:
     """The site ends the session for that reason, and from then on gives nothing."""
-    with pytest.raises(Abort) as caught:
+    with pytest.raises(Abort, check=lambda abort: abort.reason is reason) as caught:
         site.receive(frame)
     assert caught.value.reason is reason
     gives_nothing(site)

@@ -30,7 +30,7 @@ def test_garbage_shares_give_no_wrong_sum() -> None:
         answers = sites.tell(frames)
         lied = bytearray(answers[VICTIM])
         lied[place] ^= 1
-        with pytest.raises(Abort) as caught:
+        with pytest.raises(Abort, match=r"the shares of site-\d+ (do not give|are no shares)") as caught:
             collect(coordinator, {**answers, VICTIM: bytes(lied)})
         assert caught.value.reason is Reason.NOT_AUTHENTIC
         assert coordinator.ended
@@ -58,7 +58,7 @@ def test_sites_that_are_strangers_to_the_coordinator() -> None:
         params = session(3, kind)
         sites, coordinator = Sites(params, vectors(params)), open_coordinator(params)
         adverts = sites.advertise()
-        with pytest.raises(Abort) as caught:
+        with pytest.raises(Abort, match="a site that is no member") as caught:
             coordinator.receive("site-050", adverts[VICTIM])
         assert caught.value.reason is Reason.INCONSISTENT
         assert not coordinator.ended

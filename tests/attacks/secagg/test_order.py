@@ -49,7 +49,7 @@ def test_the_same_frame_twice() -> None:
             site = sites.sites[VICTIM]
             reaction = site.receive(frames[VICTIM])
             if reaction.ready:
-                with pytest.raises(Abort) as caught:
+                with pytest.raises(Abort, match="came while nothing was awaited") as caught:
                     site.receive(frames[VICTIM])
                 assert caught.value.reason is Reason.OUT_OF_TURN
             else:
@@ -64,7 +64,7 @@ def test_a_second_vector_for_the_same_masks() -> None:
         params = session(3, kind, steps=2 if kind is Kind.STEP else 1)
         ready = Type.KEYS if kind is Kind.STEP else Type.SEALED_SHARES
         for site in (open_site(params, VICTIM, POOL[VICTIM]), until(params, ready)[0].sites[VICTIM]):
-            with pytest.raises(Abort) as caught:
+            with pytest.raises(Abort, match="a vector has its place once") as caught:
                 site.mask(np.zeros(5, dtype=np.int64))  # before its time
             assert caught.value.reason is Reason.OUT_OF_TURN
             gives_nothing(site)
@@ -72,7 +72,7 @@ def test_a_second_vector_for_the_same_masks() -> None:
         site = sites.sites[VICTIM]
         site.receive(frames[VICTIM])
         site.mask(np.zeros(5, dtype=np.int64))
-        with pytest.raises(Abort) as caught:
+        with pytest.raises(Abort, match="a vector has its place once") as caught:
             site.mask(np.ones(5, dtype=np.int64))
         assert caught.value.reason is Reason.OUT_OF_TURN
         gives_nothing(site)
@@ -83,7 +83,7 @@ def test_no_vector_after_the_survivors_are_named() -> None:
     sites, _, frames = until(session(3, Kind.ROUND), Type.SURVIVORS)
     site = sites.sites[VICTIM]
     site.receive(frames[VICTIM])
-    with pytest.raises(Abort):
+    with pytest.raises(Abort, match="a vector has its place once"):
         site.mask(np.ones(5, dtype=np.int64))
     gives_nothing(site)
 
@@ -94,7 +94,7 @@ def test_keys_are_advertised_once() -> None:
         params = session(3, kind)
         site = open_site(params, VICTIM, POOL[VICTIM])
         site.advertise()
-        with pytest.raises(Abort) as caught:
+        with pytest.raises(Abort, match="advertised already") as caught:
             site.advertise()
         assert caught.value.reason is Reason.OUT_OF_TURN
         gives_nothing(site)
@@ -102,7 +102,7 @@ def test_keys_are_advertised_once() -> None:
         sites, _, frames = until(params, ready)
         site = sites.sites[VICTIM]
         site.receive(frames[VICTIM])
-        with pytest.raises(Abort):
+        with pytest.raises(Abort, match="advertised already"):
             site.advertise()
         gives_nothing(site)
 
@@ -179,7 +179,7 @@ def test_nothing_continues_after_an_abort() -> None:
         for wanted in STAGES[kind]:
             sites, _, frames = until(session(3, kind), wanted)
             site = sites.sites[VICTIM]
-            with pytest.raises(Abort) as caught:
+            with pytest.raises(Abort, match="too short or of unknown type") as caught:
                 site.receive(b"garbage")
             with pytest.raises(Abort, match="the session is over"):
                 site.receive(frames[VICTIM])

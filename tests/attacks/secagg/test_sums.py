@@ -85,7 +85,7 @@ def test_vectors_that_do_not_fit() -> None:
             sites, _, frames = until(params, ready)
             site = sites.sites[VICTIM]
             site.receive(frames[VICTIM])
-            with pytest.raises(Abort) as caught:
+            with pytest.raises(Abort, match="does not fit a ring") as caught:
                 site.mask(np.array([0, 0, value, 0, 0]))
             assert caught.value.reason is Reason.OUT_OF_RANGE
             gives_nothing(site)
@@ -121,5 +121,5 @@ def test_one_vector_alone_opens_nothing() -> None:
         add_masks(masked, [mask] if index < 1 else [], [mask] if index > 1 else [])
     assert masked.any(), "the honest peer's mask is still on"
     assert abs(masked.astype(float).mean() / 2**31 - 1) < 0.1
-    with pytest.raises(Abort):
+    with pytest.raises(Abort, match="did not cancel"):
         from_words(masked)

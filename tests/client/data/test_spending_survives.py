@@ -104,7 +104,7 @@ def test_renaming_copying_and_splitting_reset_nothing(
         again = patients(registered(root, name=f"other-{number}"))
         assert set(again) <= set(before)
         found += again
-        with pytest.raises(BudgetError):
+        with pytest.raises(BudgetError, match="for all studies together"):
             spend(home, again, f"{number:064x}")
     assert sorted(found) == sorted([*before, *before, *before])
     assert Ledger(home.ledger).spent(DELTA) == CAP
@@ -127,7 +127,7 @@ def test_new_recordings_and_new_patients_join_the_old_account(
     three = patients(registered(root, name="after"))
     assert set(two) < set(three)
     (newcomer,) = set(three) - set(two)
-    with pytest.raises(BudgetError):
+    with pytest.raises(BudgetError, match="for all studies together"):
         spend(home, three, "b" * 64)
     spend(home, (newcomer,), "b" * 64)
 
@@ -259,7 +259,7 @@ def test_the_forecast_is_what_the_ledger_then_accepts(
     assert after.choices[0].studies == fitting.studies - 1
     for number in range(2, fitting.studies + 1):
         run(number)
-    with pytest.raises(BudgetError):
+    with pytest.raises(BudgetError, match="for all studies together"):
         run(99)
     last = forecast(home, "motor", question)
     assert last.choices[0].studies == 0

@@ -69,7 +69,7 @@ def test_a_round_is_reserved_once_for_each_purpose(ledger: Ledger, settled: bool
     if settled:
         ledger.settle(entry)
     before = ledger.verify()
-    with pytest.raises(RepeatedRound):
+    with pytest.raises(RepeatedRound, match="was recorded before"):
         reserve(ledger, 1, keys(7, 8), event=QUERY)
     assert ledger.verify() == before
     reserve(ledger, 1, purpose="evaluate")
@@ -79,13 +79,13 @@ def test_a_round_is_reserved_once_for_each_purpose(ledger: Ledger, settled: bool
 
 def test_only_a_reservation_can_be_settled_and_only_once(ledger: Ledger) -> None:
     """Settling nothing, a settlement, or twice is refused and writes nothing."""
-    with pytest.raises(StateError):
+    with pytest.raises(StateError, match="has no reservation 1"):
         ledger.settle(1)
     entry = reserve(ledger, 1)
     ledger.settle(entry)
     before = ledger.verify()
     for number in (0, -1, entry, entry + 1, 99):
-        with pytest.raises(StateError):
+        with pytest.raises(StateError, match=r"no reservation|closed already"):
             ledger.settle(number)
     assert ledger.verify() == before
 
@@ -133,7 +133,7 @@ def test_the_cap_of_a_study_stops_the_round_that_would_break_it(ledger: Ledger) 
     for number in (1, 2, 3):
         reserve(ledger, number, epsilon_per_study=cap)
     before = ledger.verify()
-    with pytest.raises(BudgetError) as refusal:
+    with pytest.raises(BudgetError, match="for one study") as refusal:
         reserve(ledger, 4, epsilon_per_study=cap)
     assert key(1) not in str(refusal.value)
     assert ledger.verify() == before
@@ -146,7 +146,7 @@ def test_one_exhausted_patient_stops_the_whole_cohort(ledger: Ledger) -> None:
     cap = epsilon_of([STEP] * 2, DELTA)
     reserve(ledger, 1, keys(1), epsilon_total=cap)
     reserve(ledger, 1, keys(1), study="b" * 64, epsilon_total=cap)
-    with pytest.raises(BudgetError):
+    with pytest.raises(BudgetError, match="for all studies together"):
         reserve(ledger, 1, keys(*range(1, 30)), study="c" * 64, epsilon_total=cap)
     assert len(ledger.entries()) == 2
     reserve(ledger, 1, keys(*range(2, 30)), study="c" * 64, epsilon_total=cap)
@@ -155,7 +155,7 @@ def test_one_exhausted_patient_stops_the_whole_cohort(ledger: Ledger) -> None:
 def test_releases_without_noise_are_kept_without_a_price(ledger: Ledger) -> None:
     """A public study is recorded, repeats are refused, and it has no epsilon rather than epsilon zero."""
     ledger.settle(reserve(ledger, 1, event=None, epsilon_per_study=1e-9, epsilon_total=1e-9))
-    with pytest.raises(RepeatedRound):
+    with pytest.raises(RepeatedRound, match="was recorded before"):
         reserve(ledger, 1, event=None)
     (study,) = ledger.studies(DELTA)
     assert (study.epsilon, study.unaccounted, study.releases) == (None, 1, 1)
@@ -215,7 +215,7 @@ def test_many_kinds_of_patients_are_each_held_to_the_cap(ledger: Ledger) -> None
     cap = epsilon_of([QUERY] * 5, DELTA)
     common: dict[str, Any] = {"study": "f" * 64, "event": QUERY, "epsilon_total": cap, "purpose": "evaluate"}
     for first in (1, 2):
-        with pytest.raises(BudgetError):
+        with pytest.raises(BudgetError, match="for all studies together"):
             reserve(ledger, 1, keys(*range(first, 9)), **common)
     reserve(ledger, 1, keys(*range(3, 9)), **common)
     assert ledger.spent(DELTA) == epsilon_of([QUERY] * 6, DELTA)

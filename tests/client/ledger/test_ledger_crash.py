@@ -59,7 +59,7 @@ def test_kill_9_at_every_point_of_the_write_path(tmp_path: Path, action: str) ->
         assert complete or not (tmp_path / str(point) / "acknowledged").exists()
         found.append(complete)
         if complete and action != "settle":  # a crash counts as spent: the round is never given again
-            with pytest.raises(RepeatedRound):
+            with pytest.raises(RepeatedRound, match="was recorded before"):
                 reserve(ledger, 2, event=None)
         reserve(ledger, 3, event=None)
         ledger.verify()
@@ -87,7 +87,7 @@ def test_kill_9_at_every_point_of_a_refund_and_of_a_withdrawal(tmp_path: Path, a
         if action == "refund":
             (study,) = ledger.studies(DELTA)
             assert study.unfinished == (2 if len(kinds) == 2 else 1)
-            with pytest.raises(StateError):  # another process than the one that died
+            with pytest.raises(StateError, match="stays spent"):  # another process than the one that died
                 ledger.refund(2)
         else:
             assert ledger.withdrawn() == ({keys(0)[0]} if len(kinds) == 2 else set())

@@ -84,7 +84,7 @@ def test_two_processes_never_overdraw_together(postgresql: Server) -> None:
     assert len(accepted) == affordable
     assert {entry.round for entry in ledger.entries()} == set(accepted)
     assert ledger.verify().entries == affordable
-    with pytest.raises(BudgetError):
+    with pytest.raises(BudgetError, match="for all studies together"):
         reserve(ledger, 99, keys(0), event=Gaussian(noise_multiplier=6), epsilon_total=cap)
 
 
@@ -121,9 +121,9 @@ def test_changes_behind_its_back_are_noticed(postgresql: Server, url: str, assau
     quiet = "SET session_replication_role = replica; "
     postgresql.sql(quiet + ASSAULTS[assault], database_of(url))
     for question in (Ledger(url).verify, lambda: Ledger(url).verify()):
-        with pytest.raises(TrustError):
+        with pytest.raises(TrustError, match="cannot be trusted"):
             question()
-    with pytest.raises(TrustError):
+    with pytest.raises(TrustError, match="cannot be trusted"):
         reserve(Ledger(url), 5)
 
 
@@ -219,7 +219,7 @@ def test_no_secret_reaches_a_message_or_a_log(
         with monkeypatch.context() as patch:
             if passwords:
                 patch.setenv("PGPASSFILE", passwords)
-            with pytest.raises(HostError) as refusal:
+            with pytest.raises(HostError, match="cannot be used") as refusal:
                 reserve(Ledger(place), 1)
         said = f"{refusal.value} {refusal.value.hint} {caplog.text}"
         assert "open-sesame" not in said

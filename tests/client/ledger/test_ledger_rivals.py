@@ -68,7 +68,7 @@ def test_two_processes_never_overdraw_together(tmp_path: Path) -> None:
     assert len(accepted) == affordable
     assert {entry.round for entry in ledger.entries()} == set(accepted)
     assert ledger.spent(DELTA) == cap
-    with pytest.raises(BudgetError):
+    with pytest.raises(BudgetError, match="for all studies together"):
         reserve(ledger, 99, keys(0), event=QUERY, epsilon_total=cap)
 
 
@@ -109,7 +109,7 @@ def test_a_stuck_rival_is_a_host_error(tmp_path: Path, monkeypatch: pytest.Monke
     rival = sqlite3.connect(path, isolation_level=None)
     rival.execute("BEGIN IMMEDIATE")
     began = time.monotonic()
-    with pytest.raises(HostError):
+    with pytest.raises(HostError, match="cannot be used"):
         reserve(Ledger(path), 2, event=None)
     assert time.monotonic() - began < 5
     rival.execute("ROLLBACK")

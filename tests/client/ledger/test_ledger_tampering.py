@@ -67,7 +67,7 @@ def refuses_everything(path: Path) -> None:
         ledger.verify,
     )
     for question in questions:
-        with pytest.raises(TrustError) as refusal:
+        with pytest.raises(TrustError, match="cannot be trusted") as refusal:
             question()
         assert not any(patient in str(refusal.value) for patient in keys(1, 2, 3, 4))
     assert rows(path) == before
@@ -164,7 +164,7 @@ def test_another_file_in_its_place_is_not_a_ledger(tmp_path: Path, content: byte
     path = tmp_path / "ledger.db"
     path.write_bytes(content)
     for question in (lambda: reserve(Ledger(path), 1), lambda: Ledger(path).spent(DELTA), Ledger(path).verify):
-        with pytest.raises(TrustError):
+        with pytest.raises(TrustError, match=r"the file is damaged|not a ledger"):
             question()
     assert path.read_bytes() == content
 
@@ -191,7 +191,7 @@ def test_rows_that_were_verified_before_are_still_watched(path: Path, row: int) 
     assert ledger.verify().entries == 6
     assault(path, f"UPDATE entry SET event = NULL, delta = 0.5 WHERE id = {row}")  # noqa: S608
     refuses_everything(path)
-    with pytest.raises(TrustError):
+    with pytest.raises(TrustError, match="was altered"):
         reserve(ledger, 9)
 
 
@@ -205,7 +205,7 @@ def test_what_another_process_adds_is_seen(path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", script, str(path)], check=True)
     assert ledger.entries()[-1].round == 8
-    with pytest.raises(BudgetError):
+    with pytest.raises(BudgetError, match="for all studies together"):
         reserve(ledger, 9, keys(4), epsilon_total=cap)
 
 
@@ -219,7 +219,7 @@ def test_a_removed_withdrawal_is_noticed(path: Path) -> None:
             connection.execute(statement)
     connection.close()
     assault(path, "DELETE FROM entry WHERE id = 6", "UPDATE sqlite_sequence SET seq = 5")
-    with pytest.raises(TrustError):  # its cohort of one is left behind
+    with pytest.raises(TrustError, match="a cohort belongs to no entry"):  # its cohort of one is left behind
         ledger.withdrawn()
 
 
@@ -264,5 +264,5 @@ def test_deleting_the_ledger_is_noticed_by_a_noted_hash(path: Path) -> None:
     """An absent ledger is empty, which a noted hash contradicts."""
     noted = Ledger(path).verify().hash
     path.unlink()
-    with pytest.raises(TrustError):
+    with pytest.raises(TrustError, match="does not contain the entry that was noted before"):
         Ledger(path).verify(noted)

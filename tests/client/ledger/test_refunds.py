@@ -14,7 +14,7 @@ def test_a_refund_is_a_row_of_its_own_and_frees_the_round(ledger: Ledger) -> Non
     """Given back before anything was computed, a reservation costs nothing and the round can be reserved again."""
     cap = epsilon_of([STEP], DELTA)
     entry = reserve(ledger, 1, refundable=True, epsilon_total=cap)
-    with pytest.raises(BudgetError):
+    with pytest.raises(BudgetError, match="for all studies together"):
         reserve(ledger, 2, epsilon_total=cap)
     ledger.refund(entry)
     assert ledger.spent(DELTA) == 0
@@ -39,7 +39,7 @@ def test_what_may_have_been_computed_is_never_refunded(ledger: Ledger, step: str
     elif step == "unknown":
         entry += 1
     before = ledger.verify()
-    with pytest.raises(StateError):
+    with pytest.raises(StateError, match="stays spent"):
         ledger.refund(entry)
     assert ledger.verify() == before
     assert ledger.spent(DELTA) == (0 if step == "refunded" else epsilon_of([STEP], DELTA))
@@ -50,7 +50,7 @@ def test_a_refunded_reservation_cannot_be_settled(ledger: Ledger) -> None:
     entry = reserve(ledger, 1, refundable=True)
     ledger.refund(entry)
     again = reserve(ledger, 1)
-    with pytest.raises(StateError):
+    with pytest.raises(StateError, match="closed already"):
         ledger.settle(entry)
     ledger.settle(again)
 
@@ -60,7 +60,7 @@ def test_a_repeated_draw_is_paid_for_by_itself(ledger: Ledger) -> None:
     reserve(ledger, 1)
     for repeat in (1, 2):
         ledger.settle(reserve(ledger, 1, repeat=repeat))
-        with pytest.raises(RepeatedRound):
+        with pytest.raises(RepeatedRound, match="was recorded before"):
             reserve(ledger, 1, repeat=repeat)
     assert ledger.spent(DELTA) == epsilon_of([STEP] * 3, DELTA)
     ledger.verify()
@@ -72,7 +72,7 @@ def test_a_withdrawn_patient_is_in_no_later_cohort(ledger: Ledger) -> None:
     assert ledger.withdraw(key(2))
     before = ledger.verify()
     assert not ledger.withdraw(key(2))
-    with pytest.raises(WithdrawnPatient) as refusal:
+    with pytest.raises(WithdrawnPatient, match="has withdrawn") as refusal:
         reserve(ledger, 2, keys(1, 2))
     assert key(2) not in str(refusal.value)
     assert ledger.verify() == before

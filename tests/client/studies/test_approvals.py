@@ -64,7 +64,7 @@ def _refused(
     north: SiteHome, action: Callable[[], object], reason: RefusalReason, error: type[DuraError] = NotAuthentic
 ) -> None:
     before = contents(north.path)
-    with pytest.raises(error) as caught:
+    with pytest.raises(error, check=lambda caught: getattr(caught, "reason", None) == reason) as caught:
         action()
     assert getattr(caught.value, "reason", None) == reason
     assert contents(north.path) == before
@@ -133,7 +133,7 @@ def test_unknown_study(consortium: Consortium, north: SiteHome) -> None:
         )
     with pytest.raises(StateError, match="no offered study"):
         find_offer(north, "0" * 64, NOW)
-    with pytest.raises(NotApproved):
+    with pytest.raises(NotApproved, match="never offered to this site"):
         decline(north, "0" * 64)
     assert consortium.offer()[1] not in contents(north.path)
 

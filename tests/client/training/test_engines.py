@@ -169,7 +169,7 @@ def test_a_pass_that_fails_leaves_the_threads_as_they_were() -> None:
     loss = loss_of(study({"engine": "one-sum"}).training)
     wrong = [(torch.ones(1, 1, FEATURES + 1), torch.zeros(1, dtype=torch.int64)) for _ in range(4)]
     with threads(2):
-        with pytest.raises(RuntimeError):
+        with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
             by_backward(network, loss, wrong)
         assert torch.get_num_threads() == 2
 

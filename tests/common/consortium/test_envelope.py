@@ -89,7 +89,7 @@ def test_one_of_several_keys_is_enough() -> None:
 def test_unsigned_document_is_refused() -> None:
     """Without signatures there is nothing to trust."""
     document = {**json.loads(sign(b"x", TYPE, KEY)), "signatures": []}
-    with pytest.raises(DuraError):
+    with pytest.raises(DuraError, match="signature does not hold"):
         verify(json.dumps(document), TYPE, [PUBLIC])
 
 
@@ -101,7 +101,7 @@ def test_unsigned_document_is_refused() -> None:
 def test_not_an_envelope(text: bytes) -> None:
     """Anything that is no envelope ends in one InputError, whichever function reads it."""
     for read in (lambda: verify(text, TYPE, [PUBLIC]), lambda: payload_of(text)):
-        with pytest.raises(InputError):
+        with pytest.raises(InputError, match="not a signed document"):
             read()
 
 

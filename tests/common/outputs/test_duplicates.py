@@ -120,7 +120,7 @@ def test_a_lying_site_ends_nothing(values: np.ndarray, places: list[int], held: 
 
 def public(**evaluation: Any) -> Study:
     """Return a study without noise of five rounds."""
-    return study(privacy=WITHOUT_NOISE, evaluation=Only(duplicates=True, **evaluation))
+    return study(privacy=WITHOUT_NOISE, evaluation=Only({"duplicates": True, **evaluation}))
 
 
 def test_only_the_last_evaluation_of_a_study_without_noise_has_a_table() -> None:

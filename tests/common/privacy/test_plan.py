@@ -69,7 +69,7 @@ def test_without_noise_nothing_is_promised() -> None:
 def test_the_plan_depends_on_the_study_alone_and_cannot_be_changed() -> None:
     """Equal studies give equal plans, and nobody can put another noise into the shared one."""
     assert plan_of(study()) == plan_of(study())
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="does not support item assignment"):
         plan_of(study()).evaluation_events[2] = None  # type: ignore[index]
 
 

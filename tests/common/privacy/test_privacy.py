@@ -108,7 +108,7 @@ def test_evaluation_points_together_stay_below_their_budget() -> None:
 @pytest.mark.parametrize("change", [{"noise_multiplier": 0}, {"participation": 1.1}, {"steps": 0}, {"steps": 1.5}])
 def test_impossible_events_cannot_be_made(change: dict[str, float]) -> None:
     """An event is validated when it is made, so that no accountant meets an impossible one."""
-    with pytest.raises(ValidationError):
+    with pytest.raises(ValidationError, match="validation error for SampledGaussian"):
         SampledGaussian.model_validate({"participation": 0.5, "noise_multiplier": 1.0, "steps": 1, **change})
 
 
@@ -116,7 +116,7 @@ def test_events_survive_the_ledger_and_unknown_ones_are_refused() -> None:
     """An event reads back as itself; a kind that nobody knows is an error, never zero cost."""
     event = SampledGaussian(participation=0.5, noise_multiplier=1.0, steps=3)
     assert event_from_json(event_to_json(event)) == event
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="privacy event of unknown form"):
         event_from_json('{"kind": "free-lunch"}')
 
 

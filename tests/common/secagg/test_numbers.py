@@ -67,10 +67,10 @@ class TestNumbers:
         """N times the limit fits a signed word, and n times one more does not."""
         limit = largest_value(bits, members)
         assert members * limit <= 2 ** (bits - 1) - 1 < members * (limit + 1)
-        with pytest.raises(Abort) as caught:
+        with pytest.raises(Abort, match="does not fit a ring") as caught:
             to_words(np.array([limit + 1]), bits, members)
         assert caught.value.reason is Reason.OUT_OF_RANGE
-        with pytest.raises(Abort):
+        with pytest.raises(Abort, match="does not fit a ring"):
             to_words(np.array([-limit - 1]), bits, members)
         assert from_words(to_words(np.array([limit, -limit]), bits, members)).tolist() == [limit, -limit]
 
@@ -105,7 +105,7 @@ class TestNumbers:
         """NaN and infinity end the session instead of becoming integers."""
         values = np.zeros(70_000, dtype=np.float32)
         values[place] = bad
-        with pytest.raises(Abort) as caught:
+        with pytest.raises(Abort, match="not a finite number") as caught:
             FixedPoint(1.0, 32, 3).encode(values)
         assert caught.value.reason is Reason.OUT_OF_RANGE
 

@@ -137,7 +137,9 @@ def test_nothing_secret_is_left_after_an_abort(
     shown = repr(site)
     too_large = vectors(params)("site-001", 1) + 2**40
     act = (lambda: site.mask(too_large)) if damage == "vector" else (lambda: site.receive(bytes(frame)))
-    with pytest.raises(Abort) as caught:
+    with pytest.raises(
+        Abort, match=r"items|signature|expected|a vector has its place|another length|damaged|altered"
+    ) as caught:
         act()
     assert site.ended
     assert kept(site, secrets) == []

@@ -75,7 +75,7 @@ def test_noise_none_must_not_name_an_evaluation_budget(study_data: dict[str, Any
 @given(content=st.binary(max_size=300))
 def test_arbitrary_bytes_never_raise_anything_but_an_input_error(content: bytes) -> None:
     """Whatever a file holds, the answer is a study or one InputError."""
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="the study"):
         parse_study(content)
 
 
@@ -94,5 +94,5 @@ def test_the_signed_document_survives_json(study_data: dict[str, Any]) -> None:
     assert StudyDocument.model_validate_json(document.model_dump_json()) == document
     altered = json.loads(document.model_dump_json())
     altered["format"] = 2
-    with pytest.raises(ValidationError):
+    with pytest.raises(ValidationError, match="Input should be 1"):
         StudyDocument.model_validate(altered)

@@ -259,7 +259,7 @@ def test_roster_altered_on_disk_is_noticed(consortium: Consortium) -> None:
     envelope = json.loads(consortium.coordinator.roster.read_text())
     envelope["payload"] = envelope["payload"][:40] + "AAAA" + envelope["payload"][44:]
     consortium.coordinator.roster.write_text(json.dumps(envelope))
-    with pytest.raises(DuraError):
+    with pytest.raises(DuraError, match="signature does not hold"):
         consortium.admit(consortium.card("north"))
 
 

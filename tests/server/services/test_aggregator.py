@@ -196,7 +196,7 @@ def test_the_service_crashes(tmp_path: Path) -> None:
             sums = iter(run)
             assert [next(sums).step for _ in range(5)] == [1, 2, 3, 4, 5]
             made.process.kill()
-            with pytest.raises(SessionFailed) as caught:
+            with pytest.raises(SessionFailed, match="service lost") as caught:
                 list(sums)
         made.process.wait(20)
         assert caught.value.word == "SERVICE_LOST"
@@ -229,7 +229,10 @@ def test_one_session_runs_once_at_a_time(plane: Plane) -> None:
         wait_until(lambda: len(standings(plane.coordinator)) == 1, "it runs")
         (standing,) = standings(plane.coordinator)
         assert (standing.study, standing.round, standing.opened, list(standing.attending)) == ("11" * 32, 24, 0, [])
-        with open_session(plane.coordinator, params, QUICK) as second, pytest.raises(SessionFailed):
+        with (
+            open_session(plane.coordinator, params, QUICK) as second,
+            pytest.raises(SessionFailed, match="ended early"),
+        ):
             list(second)
     wait_until(lambda: standings(plane.coordinator) == [], "the session is gone")
 
@@ -244,8 +247,8 @@ def test_the_operator_sees_open_sessions(plane: Plane) -> None:
         Sites(plane, params, here),
     ):
         wait_until(lambda: [len(one.attending) for one in standings(plane.coordinator)] == [3], "three attend")
-        (shown,) = dura("coordinator", "status", "--home", plane.coordinator.path)["sessions"]
-        assert shown == {
+        (session,) = dura("coordinator", "status", "--home", plane.coordinator.path)["sessions"]
+        assert session == {
             "study": "11" * 6,
             "purpose": "train",
             "round": 25,

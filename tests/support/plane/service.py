@@ -35,7 +35,8 @@ def vector_of(name: str, step: int, length: int, draw: int = 0) -> NDArray[np.in
 
 def expected(names: Iterable[str], step: int, length: int, draw: int = 0) -> NDArray[np.int64]:
     """Return the sum over those sites."""
-    return np.sum([vector_of(name, step, length, draw) for name in names], axis=0)
+    total: NDArray[np.int64] = np.sum([vector_of(name, step, length, draw) for name in names], axis=0)
+    return total
 
 
 @dataclass

@@ -49,16 +49,17 @@ class Stream:
 
     def answer(self) -> ToSite:
         """Return the next message of the service."""
-        return next(self.call)
+        message: ToSite = next(self.call)
+        return message
 
-    def frame(self, attempt: int, content: bytes) -> None:
+    def frame(self, attempt: int, content: bytes | memoryview) -> None:
         """Send one frame."""
         for piece in pieces(content, attempt):
             self.outgoing.put(FromSite(piece=piece))
 
     def refusal(self) -> grpc.StatusCode:
         """Return how gRPC says that the stream was refused."""
-        with pytest.raises(grpc.RpcError) as caught:
+        with pytest.raises(grpc.RpcError, match="status = StatusCode") as caught:
             next(self.call)
         code: grpc.StatusCode = caught.value.code()
         return code
