@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.studies import changed, study
 
 from dura_common.study import Study
 from dura_server.rehearsal.grid import Settings
@@ -16,29 +17,19 @@ SETTINGS = Settings(epsilons=(8.0,), seeds=1, trials=6, data_seed=5)
 
 def small(**changes: Any) -> Study:
     """Return a study of two sites of unlike size, with changed sections."""
-    data: dict[str, Any] = {
-        "name": "hands",
-        "question": "Left or right?",
-        "expires": "2099-01-01",
-        "sites": SITES,
-        "data": {
-            "task": "motorimagery",
+    base = study(
+        expires="2099-01-01",
+        sites=SITES,
+        data={
             "channels": ["C3", "Cz", "C4", "Pz"],
             "sampling_rate": 64.0,
             "band": [6.0, 28.0],
-            "window_start": 0.5,
-            "window_length": 2.0,
-            "classes": ["left_hand", "right_hand"],
             "minimum_patients": 8,
         },
-        "privacy": {"noise": "local", "epsilon": 8.0, "delta": 1e-3, "participation": 0.5, "windows_per_patient": 4},
-        "training": {"rounds": 2, "steps_per_round": 3, "optimiser": "sgd", "learning_rate": 0.05},
-        "evaluation": {"epsilon": 8.0},
-        "aggregation": {"minimum_sites": 2},
-    }
-    for section, values in changes.items():
-        data[section] = {**data[section], **values} if isinstance(values, dict) else values
-    return Study.model_validate(data)
+        privacy={"windows_per_patient": 4},
+        training={"rounds": 2, "steps_per_round": 3, "optimiser": "sgd", "learning_rate": 0.05},
+    )
+    return changed(base, **changes) if changes else base
 
 
 @pytest.fixture(scope="session")

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.attacks.world import Planes
 from tests.rehearsal.conftest import SETTINGS, SITES, small
 from tests.rehearsal.crew import HereCrew
-from tests.sums import Hub, MemorySites
+from tests.support.running import RunningConsortium
+from tests.support.sums import Hub, MemorySites
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.registry import register
@@ -27,31 +26,20 @@ from dura_client.data.simulated.simulate import TASK, simulate_for
 from dura_client.node.service import SiteService
 from dura_client.patients.cohort import load_cohort
 from dura_client.site.keys import SiteKeys
-from dura_client.site.policy import write_policy
 from dura_client.studies.approvals import approve, receive_offer
 from dura_client.training.evaluation import score
-from dura_common.messages import Offer
 from dura_common.models import build_model, load_vector
 from dura_common.policy import Policy
 from dura_common.study import Study
-from dura_server.consortium import enrolment as at_coordinator
 from dura_server.rehearsal import grid
 from dura_server.rehearsal.grid import Settings, rehearse
 from dura_server.rounds.rounds import Rounds, first_parameters
-from dura_server.studies.researcher import ResearcherHome, create_identity, sign_study
-from dura_server.studies.store import StudyStore
 
 Vector = NDArray[np.float32]
 
 
-def enrol(root: Path, settings: Settings) -> Planes:
+def enrol(root: Path, settings: Settings) -> RunningConsortium:
     """Return two enrolled hospitals that hold the very patients that a rehearsal simulates."""
-    made = Planes(root)
-    made.init()
-    made.enrol(SITES)
-    _, card = create_identity(ResearcherHome(made.root / "rita"), "rita", datetime.now(UTC))
-    checked = at_coordinator.check_card(made.coordinator, card.read_bytes(), datetime.now(UTC))
-    at_coordinator.admit(made.coordinator, [checked], made.root / "post", datetime.now(UTC))
     policy = Policy(
         epsilon_per_study=60.0,
         epsilon_total=60.0,
@@ -60,6 +48,8 @@ def enrol(root: Path, settings: Settings) -> Planes:
         minimum_sites=2,
         public_data_without_noise=False,
     )
+    made = RunningConsortium(root, tuple(SITES), policy=policy)
+    made.make_all()
     for index, (name, patients) in enumerate(SITES.items()):
         home, folder = made.site(name), made.root / "bids" / name
         simulate_for(
@@ -72,21 +62,18 @@ def enrol(root: Path, settings: Settings) -> Planes:
             seed=settings.data_seed,
         )
         register(home, DataSet(name="mi", root=str(folder), task=TASK, simulated=True))
-        write_policy(home, policy, replace=True)
     return made
 
 
-def run_for_real(made: Planes, study: Study, number: int) -> tuple[float, float]:
+def run_for_real(made: RunningConsortium, study: Study, number: int) -> tuple[float, float]:
     """Run a study by the coordinator's and the sites' own code; return how far parameters went, and accuracy."""
-    _, roster = at_coordinator.read_roster(made.coordinator)
-    envelope, digest = sign_study(ResearcherHome(made.root / "rita"), study, roster)
-    stored = StudyStore(made.coordinator).submit(envelope, roster, at_coordinator.read_roster(made.coordinator)[0])
+    stored, offer = made.submit(study)
     homes = {name: made.site(name) for name in SITES}
     for name, home in homes.items():
         (home.keys / "pseudonym.key").write_bytes(_key_with_both_sides(name, number))
         home.ledger.unlink(missing_ok=True)  # other hospitals, as it were, or the accounting would take minutes
-        receive_offer(home, Offer(study=envelope, roster=roster), datetime.now(UTC))
-        approve(home, digest, "mi", datetime.now(UTC))
+        receive_offer(home, offer, made.now())
+        approve(home, stored.digest, "mi", made.now())
     hub = Hub()
     services = {name: SiteService(home, hub.way_of(name, SiteKeys(home).identity())) for name, home in homes.items()}
     Rounds(stored, MemorySites(services), hub).train()

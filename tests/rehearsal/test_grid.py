@@ -139,7 +139,7 @@ def test_too_few_simulated_patients_are_noticed(patients: Path, tmp_path: Path) 
 
 def test_an_impossible_epsilon_is_refused() -> None:
     """The schema's bound holds for every point of the grid."""
-    with pytest.raises((DuraError, ValueError)):
+    with pytest.raises((DuraError, ValueError), match="less than or equal"):
         check(small(), dataclasses.replace(SETTINGS, epsilons=(1000.0,)))
 
 

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,9 +14,10 @@ from typing import Any
 
 import pytest
 import tomli_w
-from tests.attacks.world import processes_of, wait_until
 from tests.rehearsal.conftest import small
 from tests.server.report.test_report import Page
+from tests.support.commands import DURA
+from tests.support.processes import processes_of, wait_until
 
 from dura_common.messages.rehearsal import GROUP, POINT
 from dura_server.rehearsal import simulation
@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 def start(folder: Path, *words: object) -> subprocess.Popen[str]:
     """Start a rehearsal."""
     return subprocess.Popen(
-        [sys.executable, "-m", "dura_common", "study", "rehearse", *map(str, words), "--json"],
+        [*DURA, "study", "rehearse", *map(str, words), "--json"],
         cwd=folder,
         env={**os.environ, "DURA_TEST_MARK": str(folder)},
         stdin=subprocess.DEVNULL,
@@ -118,7 +118,7 @@ def test_interrupted_in_the_middle_it_stops_at_once_and_leaves_no_process(folder
 def test_without_the_sites_package_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """A researcher's desk without the simulator learns the name of the extra."""
     monkeypatch.setattr(simulation, "entry_points", lambda **_: [])
-    with pytest.raises(simulation.StateError) as caught:
+    with pytest.raises(simulation.StateError, match="not installed here") as caught:
         simulation.site_app()
     assert "dura[rehearsal]" in caught.value.hint
 

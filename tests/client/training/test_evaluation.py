@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from scipy.stats import rankdata
-from tests.consortium import study
+from tests.support.studies import study
 from torch import nn
 
 from dura_client.training.evaluation import add_noise, contribution, release_sums, score
