@@ -111,8 +111,8 @@ def _from_epochs(epochs: dict[str, NDArray[np.generic]], subject: int, name: str
     trials -= np.median(trials, axis=2, keepdims=True)  # smaller steps where one trial meets the next
     codes = epochs["y"][chosen].astype(int)
     return Continuous(
-        np.concatenate(list(trials), axis=1).astype(np.float64),
-        np.arange(len(trials)) * float(EPOCH_SECONDS),
+        np.concatenate(list(trials), axis=1),
+        np.arange(len(trials), dtype=np.float64) * EPOCH_SECONDS,
         tuple(CLASSES[code - 1] for code in codes),
     )
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
-from tests.support import model_sizes
+from tests.common.models import model_sizes
 
 from dura_common.errors import InputError
 from dura_common.models import (

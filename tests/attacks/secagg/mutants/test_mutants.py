@@ -30,8 +30,8 @@ UNTOUCHED = {
     ("round_site", "the session is over"): "narrows a type for the checker; an ended session is refused before",
     ("round_site", "the keys of this session are gone"): "narrows a type; the order of frames keeps the keys",
     ("round_site", "the secrets of this session are gone"): "narrows a type; the order of frames keeps the secrets",
-    ("ring", "the norm must be positive"): "wrong use by a programmer; tests/common/secagg/test_numbers.py",
-    ("ring", "does not fit a ring"): "wrong use by a programmer; tests/common/secagg/test_numbers.py",
+    ("ring", "the norm must be positive"): "wrong use by a programmer; tests/common/secagg/parts/test_numbers.py",
+    ("ring", "does not fit a ring"): "wrong use by a programmer; tests/common/secagg/parts/test_numbers.py",
 }
 """Refusals without a mutant: module and part of the message, and why."""
 
