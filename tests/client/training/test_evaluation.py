@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from scipy.stats import rankdata
+from tests.support.outcomes import accuracy_in
 from tests.support.studies import study
 from torch import nn
 
@@ -30,7 +31,7 @@ from dura_common.outputs.scores import (
     to_integers,
 )
 from dura_common.study import Evaluation, Study
-from dura_server.studies.estimate import accuracy_from, outcome_from
+from dura_server.studies.estimate import outcome_from
 
 ALL = ("accuracy", "confusion", "auc")
 CHOICES = [("accuracy", *rest) for n in range(3) for rest in itertools.permutations(("confusion", "auc"), n)]
@@ -182,7 +183,7 @@ def test_public_sums_give_back_the_mean_score(scores: list[float]) -> None:
     """Without noise the estimate is the mean over patients, for a single patient too, with no error."""
     parts = parts_of(study(), 2)
     sums = release_sums([np.array([value - 0.5, 0.5]) for value in scores], parts, None).astype(np.float64)
-    estimate = accuracy_from(sums, noise_multiplier=None, sites=1)
+    estimate = accuracy_in(sums, noise_multiplier=None, sites=1)
     assert estimate.accuracy == pytest.approx(np.mean(scores), abs=1e-4)
     assert estimate.standard_error == 0
 

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from opacus.accountants import PRVAccountant, RDPAccountant
 from pydantic import ValidationError
 from scipy.stats import norm
+from tests.support.outcomes import accuracy_in
 
 from dura_common.errors import InputError
+from dura_common.outputs.scores import PATIENT_NORM
 from dura_common.privacy import (
     Gaussian,
     SampledGaussian,
@@ -22,7 +24,6 @@ from dura_common.privacy import (
     event_from_json,
     event_to_json,
 )
-from dura_server.studies.estimate import PATIENT_NORM, accuracy_from
 
 # (q, noise multiplier, steps, delta, epsilon): computed with dp_accounting 0.6 PLD at an interval of 1e-4 and
 # checked against Opacus 1.6 PRV, which agrees within 1 %.
@@ -126,7 +127,7 @@ def test_the_estimate_is_unbiased_and_its_error_is_honest() -> None:
     truth, patients, noise, sites = 0.8, 60, 0.8, 4
     clean = np.array([patients * (truth - 0.5), patients / 2])
     draws = [
-        accuracy_from(clean + rng.normal(0, noise * PATIENT_NORM * sites**0.5, 2), noise_multiplier=noise, sites=sites)
+        accuracy_in(clean + rng.normal(0, noise * PATIENT_NORM * sites**0.5, 2), noise_multiplier=noise, sites=sites)
         for _ in range(4000)
     ]
     values = np.array([draw.accuracy for draw in draws])

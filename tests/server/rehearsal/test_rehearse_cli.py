@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import tomli_w
-from tests.rehearsal.conftest import small
+from tests.server.rehearsal.conftest import small
 from tests.server.report.test_report import Page
 from tests.support.commands import DURA
 from tests.support.processes import processes_of, wait_until

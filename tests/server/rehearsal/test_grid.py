@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.rehearsal.conftest import SETTINGS, SITES, small
-from tests.rehearsal.crew import HereCrew
+from tests.server.rehearsal.conftest import SETTINGS, SITES, small
+from tests.server.rehearsal.crew import HereCrew
 
 from dura_common.errors import DuraError, InputError, StateError
 from dura_common.messages.rehearsal import Score, Simulate, Train

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.rehearsal.conftest import SETTINGS, SITES, small
-from tests.rehearsal.crew import HereCrew
+from tests.server.rehearsal.conftest import SETTINGS, SITES, small
+from tests.server.rehearsal.crew import HereCrew
 from tests.support.running import RunningConsortium
 from tests.support.sums import Hub, MemorySites
 
