@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from tests.support.secagg_sites import Sites, collect, vectors
+from tests.support.secagg.sites import Sites, collect, vectors
 
 from dura_common.secagg import (
     Abort,

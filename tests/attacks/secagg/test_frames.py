@@ -8,7 +8,7 @@ from tests.attacks.secagg.hostile import (
     refuses,
     until,
 )
-from tests.support.secagg_sites import session
+from tests.support.secagg.sites import session
 
 from dura_common.secagg import (
     Kind,

@@ -14,7 +14,7 @@ from tests.attacks.secagg.hostile import (
     signed_keys,
     until,
 )
-from tests.support.secagg_sites import POOL, session
+from tests.support.secagg.sites import POOL, session
 
 from dura_common.secagg import (
     Kind,

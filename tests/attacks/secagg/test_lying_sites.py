@@ -6,7 +6,7 @@ import pytest
 from tests.attacks.secagg.hostile import (
     VICTIM,
 )
-from tests.support.secagg_sites import Sites, collect, session, vectors
+from tests.support.secagg.sites import Sites, collect, session, vectors
 
 from dura_common.secagg import (
     Abort,

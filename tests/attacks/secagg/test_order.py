@@ -17,7 +17,7 @@ from tests.attacks.secagg.hostile import (
     refuses,
     until,
 )
-from tests.support.secagg_sites import POOL, collect, session
+from tests.support.secagg.sites import POOL, collect, session
 
 from dura_common.secagg import (
     Abort,

@@ -12,7 +12,7 @@ from tests.attacks.secagg.hostile import (
     VICTIM,
     refuses,
 )
-from tests.support.secagg_sites import POOL, session
+from tests.support.secagg.sites import POOL, session
 
 from dura_common.secagg import (
     Kind,

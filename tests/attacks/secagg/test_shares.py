@@ -12,7 +12,7 @@ from tests.attacks.secagg.hostile import (
     refuses,
     until,
 )
-from tests.support.secagg_sites import Sites, collect, session, vectors
+from tests.support.secagg.sites import Sites, collect, session, vectors
 
 from dura_common.secagg import (
     Abort,

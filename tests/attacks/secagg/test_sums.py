@@ -15,7 +15,7 @@ from tests.attacks.secagg.hostile import (
     signed_keys,
     until,
 )
-from tests.support.secagg_sites import POOL, collect, session, to_words
+from tests.support.secagg.sites import POOL, collect, session, to_words
 
 from dura_common.secagg import (
     Abort,

@@ -17,7 +17,7 @@ from tests.attacks.secagg.hostile import (
     until,
     with_views,
 )
-from tests.support.secagg_sites import POOL, Sites, collect, session, vectors
+from tests.support.secagg.sites import POOL, Sites, collect, session, vectors
 
 from dura_common.secagg import (
     Abort,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from tests.support.secagg_sites import POOL, Sites, collect, session, vectors
+from tests.support.secagg.sites import POOL, Sites, collect, session, vectors
 
 from dura_common.secagg import Abort, Kind, keys, open_coordinator, open_site, round_site, wire
 from dura_common.secagg.arithmetic import shamir

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.secagg_sites import Sites, assert_true, collect, named, session, simulation, true_sum, vectors
+from tests.support.secagg.sites import Sites, assert_true, collect, named, session, simulation, true_sum, vectors
 
 from dura_common.secagg import Abort, Kind, Reason, largest_value, open_coordinator, smallest_threshold
 from dura_common.secagg.round_coordinator import STAGES

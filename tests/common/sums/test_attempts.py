@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.secagg_sim import identities, parameters
+from tests.support.secagg.sim import identities, parameters
 
 from dura_common.errors import InputError, TrustError
 from dura_common.messages.proto.aggregation_pb2 import Piece

@@ -19,7 +19,7 @@ import dura_common.secagg
 
 PACKAGE = "dura_common.secagg"
 SOURCES = Path(dura_common.secagg.__file__).parent
-HELPERS = ("tests.support.secagg_sim", "tests.support.secagg_sites", "tests.attacks.secagg.hostile")
+HELPERS = ("tests.support.secagg.sim", "tests.support.secagg.sites", "tests.attacks.secagg.hostile")
 FOLDER = Path(__file__).parents[1]
 """Where the attacks are."""
 

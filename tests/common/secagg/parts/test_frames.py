@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support import secagg_sim as sim
+from tests.support.secagg import sim
 
 from dura_common.secagg import (
     Abort,

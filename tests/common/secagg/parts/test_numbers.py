@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from tests.support.secagg_sites import to_words
+from tests.support.secagg.sites import to_words
 
 from dura_common.secagg import (
     Abort,

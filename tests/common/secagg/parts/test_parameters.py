@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support import secagg_sim as sim
-from tests.support.secagg_sites import session
+from tests.support.secagg import sim
+from tests.support.secagg.sites import session
 
 from dura_common.secagg import (
     Kind,

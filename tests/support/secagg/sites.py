@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
-from tests.support import secagg_sim as sim
+from tests.support.secagg import sim
 
 from dura_common.secagg import Coordinator, Kind, Opened, Progress, SessionParameters, open_site, wire
 from dura_common.secagg.arithmetic.masks import Words, word_type
