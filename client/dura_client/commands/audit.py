@@ -1,4 +1,4 @@
-"""`dura site audit-privacy`: test whether the installed training engine adds the noise that the accounting counts on."""
+"""`dura site audit-privacy`: test whether the installed engine adds the noise that the accounting counts on."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def audit_privacy(
         _show(out, offer.study, result, accounted)
         if isinstance(offer.study.privacy, SharedNoise):
             out.say(
-                "The sites of this study share the noise. This audit tests the share of this site alone, which is what a "
-                "coordinator would see if it broke the secure aggregation. Opened sums carry the noise of all sites."
+                "The sites of this study share the noise. This audit tests the share of this site alone, which is what "
+                "a coordinator would see if it broke the secure aggregation. Opened sums carry the noise of all sites."
             )
         out.say("[bold]What this audit shows[/bold]")
         for sentence in SHOWS:

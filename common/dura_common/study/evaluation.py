@@ -30,7 +30,7 @@ class Evaluation(Frozen):
     smallest_cell: Annotated[int, Field(ge=1, le=1000)] = 5
     """Smallest number of patients that a cell of a confusion matrix may show."""
     minimum_held_out: Annotated[int, Field(ge=2, le=100_000)] = 2
-    """Smallest expected number of held-out patients per site, by the declared number of patients (never a live count)."""
+    """Smallest expected number of held-out patients per site, computed from the declared number of patients."""
     duplicates: bool = False
     """Count, after the last round, the recordings that more than one site holds. Only with ``noise = "none"``."""
 

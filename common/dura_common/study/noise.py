@@ -31,7 +31,7 @@ class LocalNoise(PatientNoise):
 
 
 class SharedNoise(PatientNoise):
-    """Each site adds a share of the noise: the epsilon holds for the opened sum, and the vector of one site has less noise.
+    """Each site adds a share of the noise. The epsilon holds for the opened sum; the vector of one site has less noise.
 
     Every optimiser step is one secure sum over sites. With h honest sites, each site adds noise of standard deviation
     sigma/sqrt(h), so that the honest shares alone add up to sigma (see :attr:`Study.honest_sites`).

@@ -46,7 +46,7 @@ class Study(Frozen):
     aggregation: Aggregation
 
     def training_patients(self, site: str) -> float:
-        """Return the number of a site's training patients, from its declared number; its sums are divided by this times q."""
+        """Return how many of a site's declared patients are expected to train; q times this divides its sums."""
         declared = float(self.sites[site])
         return declared if self.evaluation.split == "recordings" else declared * (1 - self.evaluation.held_out)
 
@@ -135,8 +135,8 @@ class Study(Frozen):
         fewest = len(self.sites) - rules.tolerated_dropouts
         if rules.minimum_sites < fewest:
             raise ValueError(
-                f"aggregation.minimum_sites is {rules.minimum_sites}: a sum of so few sites would have too little noise. "
-                f"With {rules.tolerated_dropouts} tolerated dropouts, minimum_sites must be at least {fewest}"
+                f"aggregation.minimum_sites is {rules.minimum_sites}: a sum of so few sites would have too little "
+                f"noise. With {rules.tolerated_dropouts} tolerated dropouts, minimum_sites must be at least {fewest}"
             )
         if isinstance(self.training, ResidualDescentTraining) and self.training.average:
             raise ValueError(

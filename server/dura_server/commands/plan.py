@@ -39,7 +39,7 @@ def plan_command(
     rehearsal: Annotated[Path | None, typer.Option(help="Rehearsal file that `dura study rehearse` wrote.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a study's noise, privacy cost, expected accuracy, traffic and duration, and whether it fits known policies."""
+    """Show a study's noise, privacy cost, accuracy, traffic and duration, and whether the study fits known policies."""
     with command(as_json) as out:
         from dura_common.privacy.plan import plan_of
         from dura_common.study import parse_study
@@ -142,7 +142,8 @@ def _table(data: dict[str, Any]) -> Table:
             both = data["epsilon"][side]
             table.add_row(
                 words,
-                f"{both['world']:.3f} against everybody who sees the sums, {both['broken_aggregation']:.3f} if the aggregation is broken",
+                f"{both['world']:.3f} against everybody who sees the sums, "
+                f"{both['broken_aggregation']:.3f} if the aggregation is broken",
             )
         table.add_row("", f"delta {data['delta']:g}, {data['relation']}")
     if data["accuracy"] is not None:

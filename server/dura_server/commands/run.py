@@ -179,7 +179,7 @@ def _finish(out: Output, stored: StoredStudy, state: StudyState) -> None:
     if state.phase == "failed":
         raise HostError(
             f"the study failed: {state.message}",
-            hint="`dura study status` shows every site. The reason for a refusal is only in the log of the site that refused.",
+            hint="`dura study status` shows every site. Only the log of the site that refused has the reason.",
         )
     lines = [f"{stored.study.name} ({stored.digest[:12]}): {state.phase}"]
     lines += [f"  {name}: {standing}" for name, standing in state.sites.items()]

@@ -46,7 +46,7 @@ def new(
     noise: Annotated[
         Literal["shared", "local"],
         typer.Option(
-            help="shared: sites share the noise of each step (three sites or more). local: each site adds all of the noise."
+            help="shared: three or more sites share the noise of each step. local: each site adds all of the noise."
         ),
     ] = "shared",
     as_json: JsonOption = False,
