@@ -26,7 +26,7 @@ from dura_client.review.approval import approve_study
 from dura_client.site.keys import SiteKeys
 from dura_client.site.policy import write_policy
 from dura_client.studies.approvals import find_offer
-from dura_common.errors import HostError
+from dura_common.errors import HostError, PolicyError
 from dura_common.messages import EvaluateRound, Refusal, RefusalReason, TrainRound, encode
 from dura_common.policy import Policy
 from dura_common.privacy.plan import plan_of

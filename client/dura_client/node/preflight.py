@@ -58,8 +58,7 @@ def _ask(address: str, authority_file: Path) -> datetime | None:
         return parsedate_to_datetime(connection.getresponse().headers["Date"])
     except ssl.SSLCertVerificationError as error:
         raise TrustError(
-            f"the server at {address} has no valid certificate of this consortium's authority: "
-            f"{error.verify_message}",
+            f"the server at {address} has no valid certificate of this consortium's authority: {error.verify_message}",
             hint="The coordinator must renew its certificate (`dura coordinator renew`), a clock is wrong, or "
             "somebody stands between: compare `dura coordinator fingerprint` by telephone.",
         ) from error
