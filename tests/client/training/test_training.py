@@ -15,7 +15,7 @@ from dura_client.training.engine import PatientEngine, train_round
 from dura_client.training.evaluation import score
 from dura_client.training.optimiser import add_noise
 from dura_client.training.patient import TrainingPatient
-from dura_client.training.secure_random import bernoulli, choose, gaussian
+from dura_client.training.secure_random import bernoulli, choose, integer_gaussian
 from dura_client.training.split import held_out
 from dura_common.errors import InputError
 from dura_common.models import build, to_vector
@@ -154,7 +154,7 @@ def test_noise_cannot_be_reached_by_a_seed(study: Study) -> None:
 
 def test_the_generator_is_standard_normal_and_streams_are_independent() -> None:
     """A Kolmogorov-Smirnov test accepts the law, and two streams do not correlate."""
-    first, second = gaussian(200_001), gaussian(200_001)
+    first, second = (integer_gaussian(200_001, 1e6) / 1e6 for _ in range(2))
     assert stats.kstest(first, "norm").pvalue > 1e-4
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.02
 
