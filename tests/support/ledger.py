@@ -7,15 +7,19 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
-from dura_client.ledger.ledger import Ledger
-from dura_common.privacy import Event, Gaussian, SampledGaussian
+from dura_client.ledger.ledger import Begun, Caps, Identity, Ledger
+from dura_common.privacy import Gaussian, SampledGaussian
+from dura_common.privacy.blocks import AnyEvent, Block, BlockName, Purpose
 
 DELTA = 1e-3
 STEP = SampledGaussian(participation=0.2, noise_multiplier=4, steps=10)
 QUERY = Gaussian(noise_multiplier=6)
+LAST_DAY = date(2100, 1, 1)
+IDENTITY = Identity(check="c" * 64, held_out=0.5)
 
 
 def key(number: int) -> str:
@@ -28,24 +32,46 @@ def keys(*numbers: int) -> tuple[str, ...]:
     return tuple(key(number) for number in numbers)
 
 
-def reserve(ledger: Ledger, number: int, patients: Sequence[str] = keys(1, 2), **changes: Any) -> int:
-    """Reserve training round ``number`` of a study under generous caps; ``changes`` replace arguments."""
+def block(name: BlockName = "train", draws: int = 8, event: AnyEvent | None = STEP, round_number: int = 0) -> Block:
+    """Return one block whose vectors carry all their noise by themselves."""
+    return Block(name, round_number, draws, event, event)
+
+
+def allocate(
+    ledger: Ledger,
+    patients: Sequence[str] = keys(1, 2),
+    *,
+    study: str = "a" * 64,
+    blocks: Sequence[Block] = (block(),),
+    held_out: Sequence[str] = keys(3, 4),
+    **changes: Any,
+) -> None:
+    """Set a study aside under generous caps; ``changes`` replace them, or other arguments."""
+    limits = {name: changes.pop(name, 50.0) for name in ("epsilon_total", "epsilon_if_broken")}
     arguments: dict[str, Any] = {
-        "study": "a" * 64,
-        "round": number,
-        "purpose": "train",
-        "patients": patients,
-        "event": STEP,
-        "epsilon_per_study": 50.0,
-        "epsilon_total": 50.0,
-        "delta": DELTA,
+        "manifest": "9" * 64,
+        "caps": Caps(**limits, delta=changes.pop("delta", DELTA)),
+        "expires": LAST_DAY,
+        "identity": IDENTITY,
     }
-    return ledger.reserve(**{**arguments, **changes})
+    purposes = {item.purpose for item in blocks}
+    cohorts = {"train": patients, "evaluate": held_out}
+    ledger.allocate(
+        study=study,
+        blocks=blocks,
+        cohorts={purpose: cohorts[purpose] for purpose in purposes},
+        **{**arguments, **changes},
+    )
 
 
-def releases(ledger: Ledger) -> list[tuple[str, int | None, str | None, Event | None]]:
-    """Return kind, round, purpose and event of every row."""
-    return [(entry.kind, entry.round, entry.purpose, entry.event) for entry in ledger.entries()]
+def begin(ledger: Ledger, number: int, *, study: str = "a" * 64, purpose: Purpose = "train", epoch: int = 0) -> Begun:
+    """Begin one draw of a ledger that nobody serves."""
+    return ledger.begin(study, purpose, number, epoch=epoch, round_number=number, step=1)
+
+
+def releases(ledger: Ledger) -> list[tuple[str, int | None, str | None, int | None]]:
+    """Return kind, round, block and draw of every row but the one that names the pseudonyms."""
+    return [(row.kind, row.round, row.purpose, row.repeat) for row in ledger.entries() if row.kind != "identity"]
 
 
 def rows(path: Path) -> list[tuple[Any, ...]]:
@@ -63,28 +89,27 @@ import os, resource, signal, sys
 from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
-from dura_client.ledger.ledger import Ledger
+from datetime import date
+from dura_client.ledger.ledger import Caps, Identity, Ledger
 from dura_common.errors import HostError
+from dura_common.privacy.blocks import Block
 
 COHORT = [f"{number:064x}" for number in range(20)]
 
-def reserve(path, number):
-    return Ledger(path).reserve(
-        study="a" * 64, round=number, purpose="train", patients=COHORT, event=None,
-        epsilon_per_study=8.0, epsilon_total=8.0, delta=1e-3,
+CAPS = Caps(epsilon_total=8.0, epsilon_if_broken=8.0, delta=1e-3)
+
+def allocate(path, number=1, draws=100_000, event=None, caps=CAPS, patients=COHORT):
+    block = Block("train", 0, draws, event, event)
+    Ledger(path).allocate(
+        study=f"{number:064x}", blocks=(block,), cohorts={"train": patients}, manifest="9" * 64, caps=caps,
+        expires=date(2100, 1, 1), identity=Identity(check="c" * 64, held_out=0.5),
     )
 
-def settle(path, entry):
-    Ledger(path).settle(entry)
+def begin(path, number, study=1):
+    return Ledger(path).begin(f"{study:064x}", "train", number, epoch=0, round_number=number, step=1)
 
-def refund(path):
-    # Only the process that reserved can refund: the killed one does both.
-    ledger = Ledger(path)
-    entry = ledger.reserve(
-        study="a" * 64, round=2, purpose="train", patients=COHORT, event=None,
-        epsilon_per_study=8.0, epsilon_total=8.0, delta=1e-3, refundable=True,
-    )
-    ledger.refund(entry)
+def close(path):
+    Ledger(path).close(f"{1:064x}")
 
 def withdraw(path):
     Ledger(path).withdraw(COHORT[0])

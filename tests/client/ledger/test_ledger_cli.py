@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.support.commands import answer, shown
-from tests.support.ledger import DELTA, STEP, key, keys, reserve
+from tests.support.ledger import DELTA, STEP, allocate, begin, block, key, keys
 
 from dura_client.ledger.ledger import Ledger
 from dura_client.site.home import SiteHome
@@ -56,36 +56,39 @@ def test_show_of_a_new_site(home: SiteHome) -> None:
 
 
 def test_show_counts_studies_at_the_policys_delta(home: SiteHome) -> None:
-    """Each study has its state and price, all together theirs, the caps stand beside them."""
+    """Each study has its state, draws and price, all together theirs, the caps stand beside them."""
     rules(home)
     ledger = Ledger(home.ledger)
-    ledger.settle(reserve(ledger, 1))
-    reserve(ledger, 2)
-    ledger.settle(reserve(ledger, 1, keys(1), study="b" * 64))
-    ledger.settle(reserve(ledger, 1, study="c" * 64, event=None))
+    allocate(ledger, blocks=(block(), block("spare", 2)), delta=1e-4)
+    begin(ledger, 1)
+    begin(ledger, 1)
+    allocate(ledger, keys(1), study="b" * 64, delta=1e-4)
+    ledger.close("b" * 64)
+    allocate(ledger, study="c" * 64, blocks=(block(event=None),), delta=1e-4)
+    begin(ledger, 1, study="c" * 64)
     shown = site_ledger(home, "show")
     assert (shown["delta"], shown["epsilon_per_study"], shown["epsilon_total"]) == (1e-4, 8, 20)
-    assert shown["spent"] == epsilon_of([STEP] * 3, 1e-4)
+    assert shown["spent"] == ledger.spent(1e-4)
     first, second, public = shown["studies"]
     assert first == {
         "study": "a" * 64,
-        "state": "unfinished",
-        "events": 2,
-        "unfinished": 1,
-        "refunded": 0,
+        "state": "open",
+        "draws": 2,
+        "redraws": 1,
         "without_noise": 0,
-        "epsilon": epsilon_of([STEP] * 2, 1e-4),
+        "epsilon": pytest.approx(epsilon_of([STEP, STEP], 1e-4), rel=1e-9),
     }
-    assert (second["state"], second["epsilon"]) == ("settled", epsilon_of([STEP], 1e-4))
+    assert (second["state"], second["draws"], second["epsilon"]) == ("closed", 0, 0)
     assert (public["epsilon"], public["without_noise"]) == (None, 1)
-    assert site_ledger(home, "show", "--delta", "0.001")["spent"] == epsilon_of([STEP] * 3, DELTA)
+    assert 0 < site_ledger(home, "show", "--delta", "0.001")["spent"] < shown["spent"]
 
 
-def test_show_without_policy_uses_the_delta_of_the_last_entry(home: SiteHome) -> None:
+def test_show_without_policy_uses_the_delta_of_the_last_allocation(home: SiteHome) -> None:
     """A site whose policy was taken away can still say what was spent."""
-    reserve(Ledger(home.ledger), 1)
+    ledger = Ledger(home.ledger)
+    allocate(ledger)
     shown = site_ledger(home, "show")
-    assert (shown["delta"], shown["spent"]) == (DELTA, epsilon_of([STEP], DELTA))
+    assert (shown["delta"], shown["spent"]) == (DELTA, ledger.spent(DELTA))
     assert shown["epsilon_total"] is None
 
 
@@ -93,10 +96,10 @@ def test_people_see_a_table_without_patients(home: SiteHome) -> None:
     """The table has studies, states and prices, and no key of a patient."""
     rules(home)
     ledger = Ledger(home.ledger)
-    reserve(ledger, 1)
-    reserve(ledger, 1, study="c" * 64, event=None)
+    allocate(ledger, delta=1e-4)
+    allocate(ledger, study="c" * 64, blocks=(block(event=None),), delta=1e-4)
     text = shown("site", "ledger", "show", "--home", home)
-    for words in ("a" * 12, "counted as spent", "of 8", "of 20", "no noise"):
+    for words in ("a" * 12, "open", "of 8", "of 20", "no noise"):
         assert words in text
     assert key(1) not in text
 
@@ -104,17 +107,17 @@ def test_people_see_a_table_without_patients(home: SiteHome) -> None:
 def test_verify_gives_a_hash_to_keep(home: SiteHome) -> None:
     """The printed hash is found again later, a foreign one is not."""
     ledger = Ledger(home.ledger)
-    reserve(ledger, 1)
+    allocate(ledger)
     noted = site_ledger(home, "verify")
-    assert noted == {"verified": True, "entries": 1, "hash": ledger.verify().hash}
-    reserve(ledger, 2)
-    assert site_ledger(home, "verify", "--known", noted["hash"])["entries"] == 2
+    assert noted == {"verified": True, "entries": 2, "hash": ledger.verify().hash}
+    begin(ledger, 1)
+    assert site_ledger(home, "verify", "--known", noted["hash"])["entries"] == 3
     assert site_ledger(home, "verify", "--known", "0" * 64, code=TrustError.exit_code)["error"]["code"] == "trust"
 
 
 def test_a_tampered_ledger_fails_both_commands(home: SiteHome) -> None:
     """Neither command shows a number from a ledger whose protection is gone."""
-    reserve(Ledger(home.ledger), 1)
+    allocate(Ledger(home.ledger))
     connection = sqlite3.connect(home.ledger)
     with connection:
         connection.execute("DROP TRIGGER entry_update")

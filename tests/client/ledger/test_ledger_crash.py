@@ -7,12 +7,15 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from tests.support.ledger import DELTA, keys, releases, reserve, run_forked
+from tests.support.ledger import DELTA, allocate, begin, block, keys, releases, run_forked
 
-from dura_client.ledger.ledger import Ledger, RepeatedRound
-from dura_common.errors import StateError
+from dura_client.ledger.ledger import Ledger
+from dura_client.ledger.refusals import NoDrawLeft
 
 KILLED = -9
+STUDY = f"{1:064x}"
+ALLOCATED = ("allocate", 0, "train", 0)
+WRITTEN = {"allocate": ALLOCATED, "begin": ("begin", 0, "train", 2), "close": ("close", 0, "", 0)}
 
 
 KILL_EVERYWHERE = """
@@ -23,14 +26,11 @@ for point in range(300):
     home = folder / str(point)
     home.mkdir()
     path = home / "ledger.db"
-    if action != "first":
+    if action != "allocate":
         shutil.copy(folder / "start.db", path)
     def work():
         strike_at(point)
-        if action in ("refund", "withdraw"):
-            globals()[action](path)
-        else:
-            settle(path, 1) if action == "settle" else reserve(path, 2)
+        begin(path, 2) if action == "begin" else globals()[action](path)
         (home / "acknowledged").touch()
     results.append(child(work))
     if results[-1] == 0:
@@ -39,78 +39,45 @@ print(json.dumps(results))
 """
 
 
-@pytest.mark.parametrize("action", ["first", "reserve", "settle"])
+def start(path: Path) -> None:
+    """Make a ledger in which one study without noise is set aside and its first draw has begun."""
+    ledger = Ledger(path)
+    allocate(ledger, keys(*range(20)), study=STUDY, blocks=(block(draws=10, event=None),))
+    begin(ledger, 1, study=STUDY)
+
+
+@pytest.mark.parametrize("action", ["allocate", "begin", "close", "withdraw"])
 def test_kill_9_at_every_point_of_the_write_path(tmp_path: Path, action: str) -> None:
     """Killed around any statement or system call, the ledger verifies, holds the row or not, and goes on."""
-    if action != "first":
-        reserve(Ledger(tmp_path / "start.db"), 1, event=None)
+    if action != "allocate":
+        start(tmp_path / "start.db")
     results = run_forked(KILL_EVERYWHERE, tmp_path, action)
     assert results[-1] == 0
     assert set(results[:-1]) == {KILLED}
     assert len(results) > 15
-    before = [] if action == "first" else [("reserve", 1, "train", None)]
-    written = ("settle", 1, "train", None) if action == "settle" else ("reserve", 2, "train", None)
+    before = [] if action == "allocate" else [ALLOCATED, ("begin", 0, "train", 1)]
     found = []
     for point in range(len(results)):
         ledger = Ledger(tmp_path / str(point) / "ledger.db")
         ledger.verify()
-        complete = releases(ledger) == [*before, written]
-        assert complete or releases(ledger) == before
+        rows = releases(ledger)
+        complete = len(rows) == len(before) + 1
+        assert rows[: len(before)] == before
+        if complete and action in WRITTEN:
+            assert rows[-1] == WRITTEN[action]
+        assert complete or rows == before
         assert complete or not (tmp_path / str(point) / "acknowledged").exists()
         found.append(complete)
-        if complete and action != "settle":  # a crash counts as spent: the round is never given again
-            with pytest.raises(RepeatedRound, match="was recorded before"):
-                reserve(ledger, 2, event=None)
-        reserve(ledger, 3, event=None)
+        if complete and action == "begin":  # a crash counts as spent: the draw is never given again
+            with pytest.raises(NoDrawLeft, match="spare"):
+                begin(ledger, 2, study=STUDY)
+        if action == "withdraw":
+            assert ledger.withdrawn() == ({keys(0)[0]} if complete else set())
+        allocate(ledger, keys(8, 9), study="e" * 64)
         ledger.verify()
     assert found == sorted(found), "once written, a row stays at all later points"
     assert found[-1]
     assert not found[0]
-
-
-@pytest.mark.parametrize("action", ["refund", "withdraw"])
-def test_kill_9_at_every_point_of_a_refund_and_of_a_withdrawal(tmp_path: Path, action: str) -> None:
-    """Killed anywhere, the rows are a whole beginning of what was meant: without its refund a round stays spent."""
-    reserve(Ledger(tmp_path / "start.db"), 1, event=None)
-    results = run_forked(KILL_EVERYWHERE, tmp_path, action)
-    assert results[-1] == 0
-    assert set(results[:-1]) == {KILLED}
-    meant = ["reserve", "reserve", "refund"] if action == "refund" else ["reserve", "withdraw"]
-    lengths = []
-    for point in range(len(results)):
-        ledger = Ledger(tmp_path / str(point) / "ledger.db")
-        ledger.verify()
-        kinds = [kind for kind, *_ in releases(ledger)]
-        assert kinds == meant[: len(kinds)]
-        assert len(kinds) == len(meant) or not (tmp_path / str(point) / "acknowledged").exists()
-        lengths.append(len(kinds))
-        if action == "refund":
-            (study,) = ledger.studies(DELTA)
-            assert study.unfinished == (2 if len(kinds) == 2 else 1)
-            with pytest.raises(StateError, match="stays spent"):  # another process than the one that died
-                ledger.refund(2)
-        else:
-            assert ledger.withdrawn() == ({keys(0)[0]} if len(kinds) == 2 else set())
-    assert lengths == sorted(lengths), "once written, a row stays at all later points"
-    assert set(lengths) == set(range(1, len(meant) + 1))
-
-
-FORKED_REFUND = """
-import json
-path = Path(sys.argv[1])
-ledger = Ledger(path)
-entry = ledger.reserve(
-    study="a" * 64, round=1, purpose="train", patients=COHORT, event=None,
-    epsilon_per_study=8.0, epsilon_total=8.0, delta=1e-3, refundable=True,
-)
-print(json.dumps(child(lambda: ledger.refund(entry))))
-"""
-
-
-def test_a_child_process_cannot_refund_what_its_parent_reserved(tmp_path: Path) -> None:
-    """The right to refund is not inherited: the child may not know what its parent computes meanwhile."""
-    assert run_forked(FORKED_REFUND, tmp_path / "ledger.db") == 1
-    assert [row[0] for row in releases(Ledger(tmp_path / "ledger.db"))] == ["reserve"]
 
 
 KILL_AT_RANDOM = """
@@ -120,13 +87,13 @@ results = []
 for trial in range(12):
     path = folder / str(trial) / "ledger.db"
     path.parent.mkdir()
+    allocate(path)
     reader, writer = os.pipe()
     process = os.fork()
     if process == 0:
         for number in range(1, 100000):
-            entry = reserve(path, number)
+            begin(path, number)
             os.write(writer, b"%d " % number)
-            settle(path, entry)
     os.close(writer)
     time.sleep(0.05 + 0.037 * trial)
     os.kill(process, signal.SIGKILL)
@@ -137,27 +104,26 @@ print(json.dumps(results))
 
 
 def test_kill_9_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    """A process that reserves as fast as it can dies; all that it had confirmed is there, and at most one more."""
+    """A process that begins draws as fast as it can dies; all that it had confirmed is there, and at most one more."""
     acknowledged = run_forked(KILL_AT_RANDOM, tmp_path)
     assert any(acknowledged)
     for trial, numbers in enumerate(acknowledged):
         ledger = Ledger(tmp_path / str(trial) / "ledger.db")
         ledger.verify()
-        kept = [entry.round for entry in ledger.entries() if entry.kind == "reserve"]
+        kept = [entry.repeat for entry in ledger.entries() if entry.kind == "begin"]
         assert kept[: len(numbers)] == numbers
         assert len(kept) <= len(numbers) + 1
-        assert sum(study.unfinished for study in ledger.studies(DELTA)) <= 1
 
 
 def test_a_torn_write_is_no_write(tmp_path: Path) -> None:
     """With the write-ahead log cut anywhere, as after a power cut, the ledger holds whole rows and verifies."""
     path = tmp_path / "ledger.db"
     ledger = Ledger(path)
-    reserve(ledger, 1, event=None)
+    allocate(ledger)
     reader = sqlite3.connect(path)  # an open reader keeps the log from being merged into the file
     reader.execute("SELECT count(*) FROM entry").fetchall()
-    reserve(ledger, 2, keys(3, 4), event=None)
-    ledger.settle(2)
+    begin(ledger, 1)
+    ledger.withdraw(keys(3)[0])
     log = (tmp_path / "ledger.db-wal").read_bytes()
     expected = releases(ledger)
     torn = tmp_path / "torn"
@@ -168,8 +134,10 @@ def test_a_torn_write_is_no_write(tmp_path: Path) -> None:
         (torn / "ledger.db-wal").write_bytes(log[:size])
         copy = Ledger(torn / "ledger.db")
         copy.verify()
-        assert releases(copy) == expected[: len(copy.entries())]
-        seen.add(len(copy.entries()))
+        found = releases(copy)
+        assert found == expected[: len(found)]
+        assert copy.spent(DELTA) == ledger.spent(DELTA)  # set aside before
+        seen.add(len(found))
         for file in torn.iterdir():
             file.unlink()
     reader.close()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.ledger import keys, releases, reserve, run_forked
+from tests.support.ledger import allocate, begin, keys, releases, run_forked
 
 from dura_client.ledger.ledger import Ledger
 from dura_common.errors import HostError
@@ -22,11 +22,11 @@ for limit in (0, 100, 4096, 9000, 20000, 33000, 45000, 60000):
     path.parent.mkdir()
     def work():
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        for number in range(1, 400):
-            entry = reserve(path, number)
-            os.write(log, b"r%d " % number)
-            settle(path, entry)
-            os.write(log, b"s%d " % number)
+        allocate(path)
+        os.write(log, b"a ")
+        for number in range(1, 800):
+            begin(path, number)
+            os.write(log, b"%d " % number)
     reader, log = os.pipe()
     status = child(work)
     os.close(log)
@@ -44,10 +44,12 @@ def test_a_full_disk_stops_the_ledger_and_writes_no_half_row(tmp_path: Path) -> 
         folder = tmp_path / limit
         ledger = Ledger(folder / "ledger.db")
         ledger.verify()
-        assert [f"{row.kind[0]}{row.round}" for row in ledger.entries()] == acknowledged
+        rows = [row for row in ledger.entries() if row.kind != "identity"]
+        assert ["a" if row.kind == "allocate" else str(row.repeat) for row in rows] == acknowledged
         if not acknowledged:
             assert list(folder.glob(".ledger*")) == []
-        ledger.settle(reserve(ledger, 1000, event=None))  # with space again it goes on
+        allocate(ledger, study="e" * 64)  # with space again it goes on
+        begin(ledger, 1, study="e" * 64)
         ledger.verify()
 
 
@@ -69,24 +71,24 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_file_system_without_space_left(tiny_disk: Path) -> None:
     """On a real full file system the ledger refuses with HostError, keeps what it had, and recovers with space."""
     ledger = Ledger(tiny_disk / "ledger.db")
-    reserve(ledger, 1, event=None)
+    allocate(ledger)
     ballast = tiny_disk / "ballast"
     with pytest.raises(OSError, match="space"):
         ballast.write_bytes(bytes(1 << 20))
     with pytest.raises(HostError, match="cannot be used") as refusal:
-        reserve(ledger, 2, keys(*range(500)), event=None)
+        allocate(ledger, keys(*range(500)), study="b" * 64)
     assert keys(1)[0] not in str(refusal.value)
     with pytest.raises(HostError, match="cannot be used"):
-        Ledger(tiny_disk / "second" / "ledger.db").settle(1)
+        allocate(Ledger(tiny_disk / "second" / "ledger.db"))
     ballast.unlink()
-    assert releases(ledger) == [("reserve", 1, "train", None)]
-    reserve(ledger, 2, keys(*range(500)), event=None)
-    assert ledger.verify().entries == 2
+    assert releases(ledger) == [("allocate", 0, "train", 0)]
+    allocate(ledger, keys(*range(500)), study="b" * 64)
+    assert ledger.verify().entries == 3
 
 
 def test_a_folder_that_cannot_be_made_is_a_host_error(tmp_path: Path) -> None:
     """A file where the site's folder should be is said as such, and stays."""
     (tmp_path / "site").write_text("in the way")
     with pytest.raises(HostError, match=r"cannot be|cannot create"):
-        reserve(Ledger(tmp_path / "site" / "ledger.db"), 1, event=None)
+        allocate(Ledger(tmp_path / "site" / "ledger.db"))
     assert (tmp_path / "site").read_text() == "in the way"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import subprocess
 import sys
 import time
@@ -14,29 +15,34 @@ from pathlib import Path
 
 import pytest
 from tests.client.ledger.conftest import Server
-from tests.support.ledger import DELTA, FORKER, keys, releases, reserve
+from tests.support.ledger import DELTA, FORKER, allocate, block, keys, releases
 
 from dura_client.ledger.ledger import Ledger
 from dura_client.ledger.place import site_ledger
 from dura_client.site.home import SiteHome
 from dura_client.site.settings import load_settings
 from dura_common.errors import BudgetError, HostError, InputError, StateError, TrustError
-from dura_common.privacy import Gaussian, epsilon_of
+from dura_common.privacy.gdp import epsilon_of_mu
 
 RIVAL = """
 import json, sys
-from dura_client.ledger.ledger import Ledger
+from datetime import date
+from dura_client.ledger.ledger import Caps, Identity, Ledger
 from dura_common.errors import BudgetError
 from dura_common.privacy import Gaussian
+from dura_common.privacy.blocks import Block
 url, first, cap = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 print("ready", flush=True)
 sys.stdin.readline()
 accepted = []
 for number in range(first, 15, 2):
     try:
-        Ledger(url).reserve(
-            study="a" * 64, round=number, purpose="train", patients=[f"{n:064x}" for n in range(3)],
-            event=Gaussian(noise_multiplier=6), epsilon_per_study=cap, epsilon_total=cap, delta=1e-3,
+        event = Gaussian(noise_multiplier=2)
+        Ledger(url).allocate(
+            study=f"{number:064x}", blocks=(Block("train", 0, 1, event, event),), manifest="9" * 64,
+            cohorts={"train": [f"{n:064x}" for n in range(3)]}, expires=date(2100, 1, 1),
+            caps=Caps(epsilon_total=cap, epsilon_if_broken=cap, delta=1e-3),
+            identity=Identity(check="c" * 64, held_out=0.5),
         )
         accepted.append(number)
     except BudgetError:
@@ -55,7 +61,7 @@ def url(postgresql: Server) -> str:
     """Return a database with three rows."""
     url = postgresql.database()
     ledger = Ledger(url)
-    ledger.settle(reserve(ledger, 1))
+    allocate(ledger)
     ledger.withdraw(keys(9)[0])
     return url
 
@@ -63,7 +69,7 @@ def url(postgresql: Server) -> str:
 def test_two_processes_never_overdraw_together(postgresql: Server) -> None:
     """Two processes spend from one budget at once, in a database without tables yet: exactly the cap fits."""
     url, affordable = postgresql.database(), 6
-    cap = epsilon_of([Gaussian(noise_multiplier=6, count=affordable)], DELTA)
+    cap = epsilon_of_mu(math.sqrt(affordable * 0.25), DELTA * 0.875) * 1.001
     command = [sys.executable, "-c", RIVAL, url]
     rivals = [
         subprocess.Popen([*command, str(n), repr(cap)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -82,10 +88,10 @@ def test_two_processes_never_overdraw_together(postgresql: Server) -> None:
         accepted += json.loads(answer)
     ledger = Ledger(url)
     assert len(accepted) == affordable
-    assert {entry.round for entry in ledger.entries()} == set(accepted)
-    assert ledger.verify().entries == affordable
-    with pytest.raises(BudgetError, match="for all studies together"):
-        reserve(ledger, 99, keys(0), event=Gaussian(noise_multiplier=6), epsilon_total=cap)
+    assert {entry.study for entry in ledger.entries() if entry.kind == "allocate"} == {f"{n:064x}" for n in accepted}
+    assert ledger.verify().entries == affordable + 1
+    with pytest.raises(BudgetError, match="over all studies"):
+        allocate(ledger, keys(0), epsilon_total=cap)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +114,7 @@ def test_the_database_refuses_changes(postgresql: Server, url: str, statement: s
 
 
 ASSAULTS = {
-    "altered row": "UPDATE entry SET event = NULL WHERE id = 1",
+    "altered row": "UPDATE entry SET event = NULL WHERE id = 2",
     "altered cohort": "UPDATE cohort SET patients = '[]'",
     "removed row": "DELETE FROM entry WHERE id = 2",
     "removed withdrawal": "DELETE FROM entry WHERE id = 3",
@@ -124,7 +130,7 @@ def test_changes_behind_its_back_are_noticed(postgresql: Server, url: str, assau
         with pytest.raises(TrustError, match="cannot be trusted"):
             question()
     with pytest.raises(TrustError, match="cannot be trusted"):
-        reserve(Ledger(url), 5)
+        allocate(Ledger(url), study="e" * 64)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +149,7 @@ def test_missing_protection_is_noticed(postgresql: Server, url: str, statement: 
     with pytest.raises(TrustError, match="protection"):
         ledger.spent(DELTA)
     with pytest.raises(TrustError, match="protection"):
-        reserve(ledger, 5)
+        allocate(ledger, study="e" * 64)
 
 
 def test_old_rows_are_verified_again_after_a_while(
@@ -154,7 +160,7 @@ def test_old_rows_are_verified_again_after_a_while(
     assert ledger.verify().entries == 3
     postgresql.sql(f"SET session_replication_role = replica; {ASSAULTS['altered row']}", database_of(url))
     monkeypatch.setattr("dura_client.ledger.store.RECHECK_SECONDS", 0.0)
-    with pytest.raises(TrustError, match="entry 1"):
+    with pytest.raises(TrustError, match="entry 2"):
         ledger.spent(DELTA)
 
 
@@ -165,7 +171,7 @@ def test_another_database_is_not_a_ledger(postgresql: Server) -> None:
     with pytest.raises(TrustError, match="not a ledger"):
         Ledger(url).spent(DELTA)
     with pytest.raises(TrustError, match="not a ledger"):
-        reserve(Ledger(url), 1)
+        allocate(Ledger(url))
     postgresql.sql("COMMENT ON TABLE entry IS 'dura ledger 99'", database_of(url))
     with pytest.raises(InputError, match="format 99"):
         Ledger(url).verify()
@@ -177,7 +183,7 @@ url, results = sys.argv[1], []
 for point in range(60):
     def work():
         strike_at(point)
-        reserve(url, point + 2)
+        begin(url, point + 2)
     results.append(child(work))
     if results[-1] == 0:
         break
@@ -188,7 +194,7 @@ print(json.dumps(results))
 def test_kill_9_around_every_statement(postgresql: Server) -> None:
     """Killed around any statement, the row is there or not, the ledger verifies, and the lock is free again."""
     url = postgresql.database()
-    reserve(Ledger(url), 1, event=None)
+    allocate(Ledger(url), keys(*range(20)), study=f"{1:064x}", blocks=(block(draws=100, event=None),))
     done = subprocess.run(
         [sys.executable, "-c", FORKER + KILLED, url], capture_output=True, text=True, timeout=200, check=False
     )
@@ -198,7 +204,7 @@ def test_kill_9_around_every_statement(postgresql: Server) -> None:
     assert set(results[:-1]) == {-9}
     assert len(results) > 15
     Ledger(url).verify()
-    kept = {number for _, number, *_ in releases(Ledger(url))}
+    kept = {row[3] for row in releases(Ledger(url)) if row[0] == "begin"}
     found = [point + 2 in kept for point in range(len(results))]
     assert found == sorted(found), "once written, a row stays at all later points"
     assert (found[0], found[-1]) == (False, True)
@@ -220,7 +226,7 @@ def test_no_secret_reaches_a_message_or_a_log(
             if passwords:
                 patch.setenv("PGPASSFILE", passwords)
             with pytest.raises(HostError, match="cannot be used") as refusal:
-                reserve(Ledger(place), 1)
+                allocate(Ledger(place))
         said = f"{refusal.value} {refusal.value.hint} {caplog.text}"
         assert "open-sesame" not in said
         assert "INSERT" not in said
@@ -235,7 +241,7 @@ def test_a_server_without_fsync_is_refused(postgresql: Server, url: str) -> None
         while postgresql.sql("SHOW fsync") != "off":  # the server reads its configuration a moment later
             time.sleep(0.05)
         with pytest.raises(HostError, match="fsync"):
-            reserve(Ledger(url), 10, event=None)
+            allocate(Ledger(url), study="e" * 64)
     finally:
         postgresql.sql("ALTER SYSTEM RESET fsync")
         postgresql.sql("SELECT pg_reload_conf()")
@@ -246,8 +252,8 @@ def test_a_site_names_its_database_and_keeps_to_it(postgresql: Server, tmp_path:
     home = SiteHome(tmp_path)
     url = postgresql.database()
     home.settings.write_text(f'name = "north"\nledger_url = "{url}"\n')
-    reserve(site_ledger(home), 1)
-    assert site_ledger(home).verify().entries == 1
+    allocate(site_ledger(home))
+    assert site_ledger(home).verify().entries == 2
     assert not home.ledger.exists()
     other = f'ledger_url = "{postgresql.database()}"\n'
     for settings in ("", other):
@@ -262,7 +268,7 @@ def test_a_ledger_in_a_file_is_not_left_for_a_database(tmp_path: Path) -> None:
     """A site that has spent from its file cannot start again elsewhere by a setting."""
     home = SiteHome(tmp_path)
     home.settings.write_text('name = "north"\n')
-    reserve(site_ledger(home), 1)
+    allocate(site_ledger(home))
     home.settings.write_text('name = "north"\nledger_url = "postgresql://dura@/dura"\n')
     with pytest.raises(StateError, match="lies in"):
         site_ledger(home)

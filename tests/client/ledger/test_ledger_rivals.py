@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import subprocess
 import sys
@@ -10,11 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.support.ledger import DELTA, FORKER, QUERY, keys, reserve, run_forked
+from tests.support.ledger import DELTA, FORKER, QUERY, allocate, begin, block, keys, run_forked
 
 from dura_client.ledger.ledger import Ledger
 from dura_common.errors import BudgetError, HostError
-from dura_common.privacy import Gaussian, epsilon_of
+from dura_common.privacy.gdp import epsilon_of_mu
 
 RIVAL = """
 import json
@@ -24,12 +25,10 @@ path, first, cap = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 print("ready", flush=True)
 sys.stdin.readline()
 accepted = []
+caps = Caps(epsilon_total=cap, epsilon_if_broken=cap, delta=1e-3)
 for number in range(first, 17, 2):
     try:
-        Ledger(path).reserve(
-            study="a" * 64, round=number, purpose="train", patients=COHORT[:2],
-            event=Gaussian(noise_multiplier=6), epsilon_per_study=cap, epsilon_total=cap, delta=1e-3,
-        )
+        allocate(path, number, draws=1, event=Gaussian(noise_multiplier=2), caps=caps, patients=COHORT[:2])
         accepted.append(number)
     except BudgetError:
         pass
@@ -41,7 +40,7 @@ def test_two_processes_never_overdraw_together(tmp_path: Path) -> None:
     """Two processes spend from one budget at once, on a ledger that neither has made yet: exactly the cap fits."""
     path = tmp_path / "ledger.db"
     affordable = 7
-    cap = epsilon_of([Gaussian(noise_multiplier=6, count=affordable)], DELTA)
+    cap = epsilon_of_mu(math.sqrt(affordable * 0.25), DELTA * 0.875) * 1.001
     rivals = [
         subprocess.Popen(
             [sys.executable, "-c", FORKER + RIVAL, str(path), str(first), repr(cap)],
@@ -66,16 +65,16 @@ def test_two_processes_never_overdraw_together(tmp_path: Path) -> None:
     ledger = Ledger(path)
     ledger.verify()
     assert len(accepted) == affordable
-    assert {entry.round for entry in ledger.entries()} == set(accepted)
-    assert ledger.spent(DELTA) == cap
-    with pytest.raises(BudgetError, match="for all studies together"):
-        reserve(ledger, 99, keys(0), event=QUERY, epsilon_total=cap)
+    assert {entry.study for entry in ledger.entries() if entry.kind == "allocate"} == {f"{n:064x}" for n in accepted}
+    with pytest.raises(BudgetError, match="over all studies"):
+        allocate(ledger, keys(0), epsilon_total=cap, blocks=(block(draws=1, event=QUERY),))
 
 
-SAME_ROUND = """
+SAME_DRAW = """
 path = Path(sys.argv[1])
 import json
-from dura_client.ledger.ledger import RepeatedRound
+from dura_client.ledger.refusals import NoDrawLeft
+allocate(path)
 gate = os.pipe()
 processes = []
 for _ in range(4):
@@ -83,9 +82,9 @@ for _ in range(4):
     if process == 0:
         os.read(gate[0], 1)
         try:
-            reserve(path, 1)
+            begin(path, 1)
             os._exit(0)
-        except RepeatedRound:
+        except NoDrawLeft:
             os._exit(14)
         except BaseException:
             os._exit(1)
@@ -95,23 +94,24 @@ print(json.dumps(sorted(os.waitstatus_to_exitcode(os.waitpid(p, 0)[1]) for p in 
 """
 
 
-def test_of_four_processes_one_gets_the_round(tmp_path: Path) -> None:
-    """Asked for one round at once, exactly one process may answer it."""
-    assert run_forked(SAME_ROUND, tmp_path / "ledger.db") == [0, 14, 14, 14]
-    assert len(Ledger(tmp_path / "ledger.db").entries()) == 1
+def test_of_four_processes_one_gets_the_draw(tmp_path: Path) -> None:
+    """Asked for one draw at once, exactly one process may compute it."""
+    assert run_forked(SAME_DRAW, tmp_path / "ledger.db") == [0, 14, 14, 14]
+    kinds = [entry.kind for entry in Ledger(tmp_path / "ledger.db").entries()]
+    assert kinds == ["identity", "allocate", "begin"]
 
 
 def test_a_stuck_rival_is_a_host_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that holds the ledger for too long is reported, and nothing is written."""
     path = tmp_path / "ledger.db"
-    reserve(Ledger(path), 1, event=None)
+    allocate(Ledger(path))
     monkeypatch.setattr("dura_client.ledger.sqlite.WAIT_SECONDS", 0.2)
     rival = sqlite3.connect(path, isolation_level=None)
     rival.execute("BEGIN IMMEDIATE")
     began = time.monotonic()
     with pytest.raises(HostError, match="cannot be used"):
-        reserve(Ledger(path), 2, event=None)
+        begin(Ledger(path), 1)
     assert time.monotonic() - began < 5
     rival.execute("ROLLBACK")
     rival.close()
-    assert len(Ledger(path).entries()) == 1
+    assert len(Ledger(path).entries()) == 2

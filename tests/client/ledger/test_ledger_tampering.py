@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import sqlite3
 import subprocess
@@ -11,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.support.ledger import DELTA, QUERY, STEP, keys, reserve, rows
+from tests.support.ledger import DELTA, QUERY, allocate, begin, block, keys, rows
 
-from dura_client.ledger.ledger import Ledger
+from dura_client.ledger.ledger import Caps, Ledger
 from dura_client.ledger.sqlite import TRIGGERS
 from dura_common.errors import BudgetError, InputError, TrustError
 
@@ -21,6 +23,8 @@ TAIL = "purpose, repeat, attempt, cohort, event, delta, epsilon_per_study, epsil
 """Columns of a forged row that continues the chain but for its own hash."""
 
 
+STRANGER = json.dumps(keys(77))
+"""A list of patients that belongs to no row."""
 WITHDRAWAL = (
     "kind, study, round, purpose, repeat, attempt, cohort, event, delta, epsilon_per_study, epsilon_total, time, "
     "previous, hash FROM entry WHERE id = 6"
@@ -29,12 +33,11 @@ WITHDRAWAL = (
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return a ledger of five rows and two cohorts."""
+    """Return a ledger of five rows and three cohorts: the pseudonyms' check value, two blocks, two draws."""
     ledger = Ledger(tmp_path / "ledger.db")
-    ledger.settle(reserve(ledger, 1))
-    reserve(ledger, 1, keys(3, 4), purpose="evaluate", event=QUERY)
-    reserve(ledger, 2, event=None)
-    reserve(ledger, 1, study="b" * 64)
+    allocate(ledger, blocks=(block(), block("evaluate", 1, QUERY, 2)))
+    begin(ledger, 1)
+    begin(ledger, 2)
     return tmp_path / "ledger.db"
 
 
@@ -56,12 +59,12 @@ def refuses_everything(path: Path) -> None:
     before = rows(path)
     ledger = Ledger(path)
     questions: tuple[Callable[[], object], ...] = (
-        lambda: reserve(ledger, 9),
-        lambda: reserve(ledger, 9, event=None),
-        lambda: ledger.settle(3),
+        lambda: allocate(ledger, study="d" * 64),
+        lambda: begin(ledger, 3),
+        lambda: ledger.close("a" * 64),
         lambda: ledger.spent(DELTA),
         lambda: ledger.studies(DELTA),
-        lambda: ledger.fits(study="c" * 64, charges=[(keys(1), [STEP])], epsilon_total=50, delta=DELTA),
+        lambda: ledger.room(keys(1), [block()], Caps(epsilon_total=50, epsilon_if_broken=50, delta=DELTA)),
         ledger.entries,
         ledger.last_delta,
         ledger.verify,
@@ -81,7 +84,7 @@ def refuses_everything(path: Path) -> None:
         "UPDATE cohort SET patients = '[]'",
         "DELETE FROM cohort",
         "INSERT OR REPLACE INTO entry SELECT * FROM entry WHERE id = 1",
-        f"REPLACE INTO entry SELECT 6, kind, study, round, {TAIL} FROM entry WHERE id = 1",  # noqa: S608
+        f"REPLACE INTO entry SELECT 6, kind, study, round, {TAIL} FROM entry WHERE id = 4",  # noqa: S608
         "REPLACE INTO cohort SELECT digest, '[]' FROM cohort",
     ],
 )
@@ -135,11 +138,11 @@ def test_a_removed_row_breaks_the_chain(path: Path, row: int) -> None:
         ["DELETE FROM entry", "DELETE FROM cohort"],
         ["DELETE FROM entry WHERE id = 4", "UPDATE entry SET id = 4 WHERE id = 5"],
         [f"INSERT INTO entry SELECT 6, kind, study, 3, {TAIL} FROM entry WHERE id = 5"],  # noqa: S608
-        ["UPDATE cohort SET patients = '[]' WHERE rowid = 1"],
+        ["UPDATE cohort SET patients = '[]' WHERE rowid = 2"],
         ["UPDATE cohort SET patients = x'ff' WHERE rowid = 1"],
         ["UPDATE cohort SET digest = 'other' WHERE rowid = 1"],
         ["DELETE FROM cohort WHERE rowid = 1"],
-        ["INSERT INTO cohort VALUES ('4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945', '[]')"],
+        [f"INSERT INTO cohort VALUES ('{hashlib.sha256(STRANGER.encode()).hexdigest()}', '{STRANGER}')"],
         ["UPDATE sqlite_sequence SET seq = 9"],
         ["DELETE FROM sqlite_sequence"],
     ],
@@ -163,7 +166,7 @@ def test_another_file_in_its_place_is_not_a_ledger(tmp_path: Path, content: byte
     """An empty or foreign file is refused and left as it is; it is never taken for an empty ledger."""
     path = tmp_path / "ledger.db"
     path.write_bytes(content)
-    for question in (lambda: reserve(Ledger(path), 1), lambda: Ledger(path).spent(DELTA), Ledger(path).verify):
+    for question in (lambda: allocate(Ledger(path)), lambda: Ledger(path).spent(DELTA), Ledger(path).verify):
         with pytest.raises(TrustError, match=r"the file is damaged|not a ledger"):
             question()
     assert path.read_bytes() == content
@@ -187,12 +190,12 @@ def test_a_damaged_page_is_noticed(path: Path) -> None:
 def test_rows_that_were_verified_before_are_still_watched(path: Path, row: int) -> None:
     """A process that has verified everything notices a change of an old row, without reading anew at every question."""
     ledger = Ledger(path)
-    ledger.settle(5)
+    begin(ledger, 3)
     assert ledger.verify().entries == 6
     assault(path, f"UPDATE entry SET event = NULL, delta = 0.5 WHERE id = {row}")  # noqa: S608
     refuses_everything(path)
     with pytest.raises(TrustError, match="was altered"):
-        reserve(ledger, 9)
+        begin(ledger, 4)
 
 
 def test_what_another_process_adds_is_seen(path: Path) -> None:
@@ -201,12 +204,12 @@ def test_what_another_process_adds_is_seen(path: Path) -> None:
     cap = ledger.spent(DELTA)
     script = (
         "import sys; from pathlib import Path; from tests.support.ledger import *; "
-        "reserve(Ledger(Path(sys.argv[1])), 8, keys(*range(1, 5)))"
+        "allocate(Ledger(Path(sys.argv[1])), keys(*range(1, 5)), study='e' * 64)"
     )
     subprocess.run([sys.executable, "-c", script, str(path)], check=True)
-    assert ledger.entries()[-1].round == 8
-    with pytest.raises(BudgetError, match="for all studies together"):
-        reserve(ledger, 9, keys(4), epsilon_total=cap)
+    assert ledger.entries()[-1].study == "e" * 64
+    with pytest.raises(BudgetError, match="over all studies"):
+        allocate(ledger, keys(4), study="f" * 64, epsilon_total=cap)
 
 
 def test_a_removed_withdrawal_is_noticed(path: Path) -> None:
@@ -223,13 +226,13 @@ def test_a_removed_withdrawal_is_noticed(path: Path) -> None:
         ledger.withdrawn()
 
 
-def test_a_chained_reservation_of_a_withdrawn_patient_is_noticed(path: Path) -> None:
+def test_a_chained_allocation_of_a_withdrawn_patient_is_noticed(path: Path) -> None:
     """Somebody who can compute hashes still cannot pass `verify` with a cohort that holds a withdrawn patient."""
     ledger = Ledger(path)
     ledger.withdraw(keys(3)[0])
     with ledger._store.writing() as writer:
         first = next(row for row in writer.book.rows if row.purpose == "evaluate")
-        writer.add(replace(first, round=7))
+        writer.add(replace(first, study="e" * 64))
     with pytest.raises(TrustError, match="withdrawn"):
         ledger.verify()
 
@@ -237,11 +240,11 @@ def test_a_chained_reservation_of_a_withdrawn_patient_is_noticed(path: Path) -> 
 def test_a_ledger_of_a_newer_dura_is_not_touched(path: Path) -> None:
     """An unknown format is refused with both numbers, not guessed."""
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 3")
+    connection.execute("PRAGMA user_version = 99")
     connection.close()
     before = rows(path)
-    with pytest.raises(InputError, match="format 3"):
-        reserve(Ledger(path), 9)
+    with pytest.raises(InputError, match="format 99"):
+        allocate(Ledger(path), study="e" * 64)
     assert rows(path) == before
 
 
@@ -250,7 +253,7 @@ def test_an_older_copy_is_noticed_by_a_noted_hash(path: Path, tmp_path: Path) ->
     ledger = Ledger(path)
     shutil.copy(path, tmp_path / "old.db")
     old = ledger.verify()
-    reserve(ledger, 2, study="b" * 64)
+    begin(ledger, 3)
     noted = ledger.verify(old.hash)
     assert noted.entries == old.entries + 1
     assert ledger.verify(noted.hash) == noted
