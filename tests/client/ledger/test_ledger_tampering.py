@@ -142,7 +142,7 @@ def test_a_removed_row_breaks_the_chain(path: Path, row: int) -> None:
         ["UPDATE cohort SET patients = x'ff' WHERE rowid = 1"],
         ["UPDATE cohort SET digest = 'other' WHERE rowid = 1"],
         ["DELETE FROM cohort WHERE rowid = 1"],
-        [f"INSERT INTO cohort VALUES ('{hashlib.sha256(STRANGER.encode()).hexdigest()}', '{STRANGER}')"],
+        [f"INSERT INTO cohort VALUES ('{hashlib.sha256(STRANGER.encode()).hexdigest()}', '{STRANGER}')"],  # noqa: S608
         ["UPDATE sqlite_sequence SET seq = 9"],
         ["DELETE FROM sqlite_sequence"],
     ],
