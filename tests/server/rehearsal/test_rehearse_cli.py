@@ -125,7 +125,7 @@ def test_without_the_sites_package_the_error_says_what_to_install(monkeypatch: p
 
 def test_the_sites_package_offers_its_side() -> None:
     """The entry point is declared under the name that the coordinator's side looks for, and loads."""
-    declared = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    declared = (Path(__file__).parents[3] / "pyproject.toml").read_text()
     section = re.search(rf'\[project.entry-points."{re.escape(GROUP)}"\]\n{POINT} = "([^"]+)"', declared)
     assert section
     assert section[1] == "dura_client.node.rehearsal:app"
