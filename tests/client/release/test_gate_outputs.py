@@ -174,7 +174,7 @@ def test_a_failed_audit_is_seen_by_people_and_scripts(
     assert site(home, *words, code=11)["passed"] is False
     text = shown("site", *words, "--home", home, code=11)
     assert "FAILED" in text
-    assert "What no audit of this kind can show" in text
+    assert "What this audit cannot show" in text
 
 
 def test_an_audit_needs_noise_and_canaries(hospital: tuple[SiteHome, Study, str], tmp_path: Path) -> None:

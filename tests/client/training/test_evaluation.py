@@ -217,8 +217,8 @@ def test_a_class_that_drowns_has_no_curve(sums: NDArray[np.float64]) -> None:
     ("evaluation", "message"),
     [
         ({"outputs": []}, "outputs"),
-        ({"outputs": ["auc"]}, 'must hold "accuracy"'),
-        ({"outputs": ["accuracy", "accuracy"]}, "nothing twice"),
+        ({"outputs": ["auc"]}, 'must contain "accuracy"'),
+        ({"outputs": ["accuracy", "accuracy"]}, "no output twice"),
         ({"outputs": ["accuracy", "loss"]}, "outputs"),
         ({"minimum_held_out": 11}, "held out at east, north"),
         ({"minimum_held_out": 1}, "minimum_held_out"),

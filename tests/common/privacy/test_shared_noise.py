@@ -87,7 +87,7 @@ def test_a_share_too_thin_to_account_promises_nothing() -> None:
         (3, {"tolerated_colluders": 1}, "leave 2 honest"),
         (5, {"tolerated_dropouts": 3}, "leave 2 honest"),
         (2, {}, "leave 2 honest"),
-        (5, {"minimum_sites": 4}, "lacks noise"),
+        (5, {"minimum_sites": 4}, "too little noise"),
         (5, {"tolerated_dropouts": -1}, "greater than or equal"),
     ],
 )
