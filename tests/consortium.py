@@ -7,12 +7,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from tests.support.members import agree, authority_of, gather, make_consortium
+
 from dura_client.consortium import enrolment as site_side
 from dura_client.site.home import SiteHome
 from dura_common.messages import Offer
 from dura_common.study import Study
+from dura_server.consortium import authority as authority_side
 from dura_server.consortium import enrolment as coordinator_side
-from dura_server.home import CoordinatorHome
+from dura_server.home import AuthorityHome, CoordinatorHome
 from dura_server.settings import CoordinatorSettings
 from dura_server.studies.researcher import ResearcherHome, create_identity, sign_study
 
@@ -69,6 +72,11 @@ class Consortium:
         return CoordinatorHome(self.root / "coordinator")
 
     @property
+    def authority(self) -> AuthorityHome:
+        """The authority's folder."""
+        return authority_of(self.coordinator)
+
+    @property
     def researcher(self) -> ResearcherHome:
         """The researcher's folder."""
         return ResearcherHome(self.root / "researcher")
@@ -89,7 +97,7 @@ class Consortium:
     def make_coordinator(self, now: datetime = NOW) -> None:
         """Create the coordinator."""
         settings = CoordinatorSettings(consortium="brains", host="localhost", port=8443, internal_port=8000)
-        coordinator_side.init(self.coordinator, settings, now)
+        make_consortium(self.coordinator, settings, now)
 
     def make_site(self, name: str, now: datetime = NOW) -> None:
         """Create a hospital that nobody has admitted yet."""
@@ -97,8 +105,8 @@ class Consortium:
 
     def admit(self, *cards: bytes, now: datetime = NOW) -> None:
         """Admit cards at the coordinator."""
-        checked = [coordinator_side.check_card(self.coordinator, card, now) for card in cards]
-        coordinator_side.admit(self.coordinator, checked, self.post, now)
+        checked = [authority_side.check_card(self.authority, card, now) for card in cards]
+        authority_side.admit(self.authority, checked, self.post, now)
 
     def admission(self, name: str) -> bytes:
         """Return the admission that waits for a hospital."""
@@ -107,7 +115,7 @@ class Consortium:
     def join(self, name: str, now: datetime = NOW) -> None:
         """Let a hospital join with its admission."""
         home = self.site(name)
-        site_side.join(home, site_side.check_admission(home, self.admission(name), now))
+        site_side.join(home, site_side.check_admission(home, self.admission(name), now), now)
 
     def make_all(self, now: datetime = NOW) -> None:
         """Create everybody and let every hospital join."""
@@ -119,8 +127,17 @@ class Consortium:
         for name in self.names:
             self.join(name, now)
 
+    def joined(self) -> list[SiteHome]:
+        """Return the homes of all hospitals that have joined."""
+        return [self.site(path.name) for path in sorted(self.root.iterdir()) if site_side.has_joined(SiteHome(path))]
+
+    def agree(self) -> None:
+        """Let every hospital countersign the newest roster and follow it."""
+        agree(self.coordinator, self.joined())
+
     def offer(self, wanted: Study | None = None) -> tuple[Offer, str]:
-        """Return a study signed by the researcher for the present roster, and its digest."""
-        _, roster = coordinator_side.read_roster(self.coordinator)
+        """Return a study signed by the researcher for the newest roster, and its digest."""
+        links = gather(self.coordinator, self.joined())
+        _, roster = coordinator_side.newest(self.coordinator)
         envelope, reference = sign_study(self.researcher, wanted or study(), roster)
-        return Offer(study=envelope, roster=roster), reference
+        return Offer(study=envelope, roster=roster, links=links), reference

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tests.support.members import admit, make_consortium
 
 from dura_client.consortium import enrolment as at_site
 from dura_client.site.home import SiteHome
@@ -93,9 +94,9 @@ class Plane:
             internal_port=free_port(),
             aggregation_port=self.port,
         )
-        at_coordinator.init(self.coordinator, settings, now)
+        make_consortium(self.coordinator, settings, now)
         cards = [at_site.init(self.site(name), name, None, now) for name in self.names]
-        for admitted in at_coordinator.admit(self.coordinator, cards, self.root / "post", now):
+        for admitted in admit(self.coordinator, cards, self.root / "post", now):
             assert admitted.path is not None
             home = self.site(admitted.name)
             at_site.join(home, at_site.check_admission(home, admitted.path.read_bytes(), now))

@@ -28,6 +28,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.plane import QUICK, SITES, Plane, expected, vector_of, wait_until
 from tests.plane_stream import Stream, identity_of, own
+from tests.support.members import agree, authority_of
 
 from dura_client.sums.session import Patience, SumFailed, SumSession
 from dura_common.consortium.identity import load_certificate, load_private, make_authority, private_pem, site_uri
@@ -36,7 +37,7 @@ from dura_common.messages.proto.aggregation_pb2 import Begin, FromSite, Hello, L
 from dura_common.messages.proto.aggregation_pb2_grpc import AggregationStub
 from dura_common.secagg import SessionParameters
 from dura_common.sums.plane import HELLO_BYTES, MESSAGE_BYTES, PIECE_BYTES
-from dura_server.consortium import enrolment as at_coordinator
+from dura_server.consortium import authority as at_authority
 from dura_server.sums.client import open_session
 
 NOW = datetime.now(UTC)
@@ -469,7 +470,8 @@ def test_revoked_in_the_middle(tmp_path: Path) -> None:
             sums = iter(session)
             for _ in range(5):
                 assert next(sums).contributors == SITES
-            at_coordinator.remove(made.coordinator, "south", datetime.now(UTC))
+            at_authority.remove(authority_of(made.coordinator), "south", datetime.now(UTC))
+            agree(made.coordinator, [made.site(name) for name in SITES if name != "south"])
             begin = time.monotonic()
             wait_until(lambda: made.sites["south"].poll() is not None, "south is out", 8)
             assert time.monotonic() - begin < 8

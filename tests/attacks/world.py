@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from tests.federation.world import dura, free_port
+from tests.support.members import Card, admit, authority_of, gather, make_consortium
 
 from dura_client.consortium import enrolment as at_site
 from dura_client.site.home import SiteHome
 from dura_client.site.policy import write_policy
+from dura_common.consortium.chain import Link
 from dura_common.policy import Policy
 from dura_common.runtime.running import status
+from dura_server.consortium import authority as at_authority
 from dura_server.consortium import enrolment as at_coordinator
 from dura_server.home import CoordinatorHome
 
@@ -149,17 +152,24 @@ class Planes:
             internal_port=self.internal,
             aggregation_port=self.aggregation,
         )
-        at_coordinator.init(self.coordinator, settings, now())
+        make_consortium(self.coordinator, settings, now())
 
-    def enrol(self, names: Iterable[str]) -> None:
-        """Make sites with the real enrolment and let them join."""
+    def enrol(self, names: Iterable[str], others: Iterable[Path] = ()) -> None:
+        """Make sites with the real enrolment and let them join; ``others`` are cards of researchers."""
         names = tuple(names)
-        cards = [at_site.init(self.site(name), name, None, now()) for name in names]
-        for admitted in at_coordinator.admit(self.coordinator, cards, self.root / "post", now()):
-            assert admitted.path is not None
+        cards: list[Card] = [at_site.init(self.site(name), name, None, now()) for name in names]
+        cards += [at_authority.check_card(authority_of(self.coordinator), path.read_bytes(), now()) for path in others]
+        for admitted in admit(self.coordinator, cards, self.root / "post", now()):
+            if admitted.path is None:
+                continue
             home = self.site(admitted.name)
             at_site.join(home, at_site.check_admission(home, admitted.path.read_bytes(), now()))
             write_policy(home, STRICT)
+
+    def links(self) -> tuple[Link, ...]:
+        """Return the rosters with what all sites that have joined say of them."""
+        homes = [SiteHome(path) for path in sorted(self.root.iterdir()) if at_site.has_joined(SiteHome(path))]
+        return gather(self.coordinator, homes)
 
     def start_coordinator(self) -> None:
         """Start the coordinator with the public command."""

@@ -75,10 +75,8 @@ class Hospitals(Planes):
     def make(self) -> None:
         """Enrol everybody; simulate and register recordings."""
         self.init()
-        self.enrol(SITES)
         _, card = create_identity(self.researcher, "rita", datetime.now(UTC))
-        checked = at_coordinator.check_card(self.coordinator, card.read_bytes(), datetime.now(UTC))
-        at_coordinator.admit(self.coordinator, [checked], self.root / "post", datetime.now(UTC))
+        self.enrol(SITES, [card])
         for name in SITES:
             home, folder = self.site(name), self.recordings(name)
             (home.keys / "pseudonym.key").write_bytes(name.encode().ljust(32, b"*"))  # decides who is held out
@@ -143,11 +141,14 @@ class Hospitals(Planes):
 
     def approved(self, study: Study) -> StoredStudy:
         """Sign, submit and approve a study; offers reach the hospitals as their nodes would take them."""
+        links = self.links()
         roster, roster_envelope = at_coordinator.read_roster(self.coordinator)
         envelope, digest = sign_study(self.researcher, study, roster_envelope)
         stored = StudyStore(self.coordinator).submit(envelope, roster_envelope, roster)
         for name in SITES:
-            receive_offer(self.site(name), Offer(study=envelope, roster=roster_envelope), datetime.now(UTC))
+            receive_offer(
+                self.site(name), Offer(study=envelope, roster=roster_envelope, links=links), datetime.now(UTC)
+            )
             approve(self.site(name), digest, "mi", datetime.now(UTC))
         return stored
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from tests.attacks.world import Planes
 from tests.federation.world import fix_pseudonyms
+from tests.support.members import authority_of
 
 from dura_client.consortium import enrolment as at_site
 from dura_client.data.dataset import DataSet
@@ -34,6 +35,7 @@ from dura_client.site.policy import write_policy
 from dura_client.studies.approvals import receive_offer
 from dura_common.consortium.identity import (
     certificate_pem,
+    load_certificate,
     load_private,
     load_request,
     make_server_certificate,
@@ -123,10 +125,8 @@ class Clinics(Planes):
     def make(self) -> None:
         """Enrol everybody; simulate and register recordings."""
         self.init()
-        self.enrol(SITES)
         _, card = create_identity(self.researcher, "rita", datetime.now(UTC))
-        checked = at_coordinator.check_card(self.coordinator, card.read_bytes(), datetime.now(UTC))
-        at_coordinator.admit(self.coordinator, [checked], self.root / "post", datetime.now(UTC))
+        self.enrol(SITES, [card])
         for name in SITES:
             home = self.site(name)
             fix_pseudonyms(home.path, name)
@@ -169,7 +169,7 @@ class Clinics(Planes):
             data[section] = {**data[section], **values} if isinstance(values, dict) else values
         _, roster = at_coordinator.read_roster(self.coordinator)
         envelope, digest = sign_study(self.researcher, Study.model_validate(data), roster)
-        return digest, Offer(study=envelope, roster=roster)
+        return digest, Offer(study=envelope, roster=roster, links=self.links())
 
     def offer(self, home: SiteHome, **changes: Any) -> str:
         """Let a signed study reach a hospital as its running node would take it; return the digest."""
@@ -188,14 +188,16 @@ def bare_planes(root: Path) -> Planes:
     root.mkdir(exist_ok=True)
     made = Planes(root)
     made.init()
-    made.enrol(["north"])
+    made.enrol(["north", "east"])
     return made
 
 
 def certify_site(planes: Planes, when: datetime) -> None:
     """Give north a certificate that the authority issued at another time."""
     home = planes.site("north")
-    authority, key = at_coordinator._authority(planes.coordinator)
+    home_of_authority = authority_of(planes.coordinator)
+    authority = load_certificate(home_of_authority.clients.read_bytes())
+    key = load_private(home_of_authority.clients_key.read_bytes())
     request = load_request(at_site.load_card(home).request.encode())
     made = make_site_certificate(authority, key, request, "north", when)
     (home.consortium / "certificate.pem").write_bytes(certificate_pem(made))
@@ -204,7 +206,8 @@ def certify_site(planes: Planes, when: datetime) -> None:
 def certify_server(home: CoordinatorHome, when: datetime) -> None:
     """Give a coordinator a certificate that its authority issued at another time."""
     keys = home.keys
-    authority, key = at_coordinator._authority(home)
+    authority = load_certificate((keys / "authority.pem").read_bytes())
+    key = load_private((keys / "authority.key").read_bytes())
     public = load_private((keys / "server.key").read_bytes()).public_key()
     made = make_server_certificate(authority, key, public, ("127.0.0.1",), when)
     (keys / "server.pem").write_bytes(certificate_pem(made))

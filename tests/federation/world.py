@@ -82,14 +82,17 @@ class Consortium:
         ports = ["--port", self.port, "--internal-port", self.internal, "--aggregation-port", self.aggregation]
         options = [*ports, "--home", self.coordinator]
         dura("coordinator", "init", "--consortium", "test", "--host", "127.0.0.1", *options)
+        authority = ["--authority", self.root / "authority"]
+        dura("authority", "init", "--coordinator", self.coordinator, *authority)
         cards = [dura("site", "init", "--name", name, "--home", self.site(name))["card"] for name in self.sites]
         for name in self.sites:
             fix_pseudonyms(self.site(name), name)
         cards.append(dura("study", "identity", "--name", "rita", "--researcher", self.root / "rita")["card"])
-        dura("coordinator", "admit", *cards, "--yes", "--out", self.root / "post", "--home", self.coordinator)
+        admitted = dura("authority", "admit", *cards, "--yes", "--out", self.root / "post", *authority)
+        told = admitted["fingerprint"]
         for name in self.sites:
             admission = self.root / "post" / f"{name}.admission.json"
-            dura("site", "join", admission, "--yes", "--home", self.site(name))
+            dura("site", "join", admission, "--fingerprint", told, "--home", self.site(name))
 
     def prepare(self, name: str) -> None:
         """Simulate and register one site's recordings and write its policy."""

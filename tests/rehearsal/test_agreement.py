@@ -48,10 +48,8 @@ def enrol(root: Path, settings: Settings) -> Planes:
     """Return two enrolled hospitals that hold the very patients that a rehearsal simulates."""
     made = Planes(root)
     made.init()
-    made.enrol(SITES)
     _, card = create_identity(ResearcherHome(made.root / "rita"), "rita", datetime.now(UTC))
-    checked = at_coordinator.check_card(made.coordinator, card.read_bytes(), datetime.now(UTC))
-    at_coordinator.admit(made.coordinator, [checked], made.root / "post", datetime.now(UTC))
+    made.enrol(SITES, [card])
     policy = Policy(
         epsilon_per_study=60.0,
         epsilon_total=60.0,
@@ -85,7 +83,7 @@ def run_for_real(made: Planes, study: Study, number: int) -> tuple[float, float]
     for name, home in homes.items():
         (home.keys / "pseudonym.key").write_bytes(_key_with_both_sides(name, number))
         home.ledger.unlink(missing_ok=True)  # other hospitals, as it were, or the accounting would take minutes
-        receive_offer(home, Offer(study=envelope, roster=roster), datetime.now(UTC))
+        receive_offer(home, Offer(study=envelope, roster=roster, links=made.links()), datetime.now(UTC))
         approve(home, digest, "mi", datetime.now(UTC))
     hub = Hub()
     services = {name: SiteService(home, hub.way_of(name, SiteKeys(home).identity())) for name, home in homes.items()}

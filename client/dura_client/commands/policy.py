@@ -19,6 +19,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.command()
 def init(  # one option for every rule
+    *,
     epsilon_per_study: Annotated[float, typer.Option(help="Most that one study may cost a patient.")] = 3.0,
     epsilon_total: Annotated[float, typer.Option(help="Most that all studies may cost a patient.")] = 10.0,
     delta: Annotated[float, typer.Option(help="The delta at which both caps hold.")] = 1e-4,
@@ -31,6 +32,16 @@ def init(  # one option for every rule
             help="Allow noise shared between sites, if a study costs at most this should the aggregation be broken."
         ),
     ] = None,
+    confirmed_sites: Annotated[
+        int | None,
+        typer.Option(
+            help="Fewest other sites of a study that were confirmed by telephone; without it all but the "
+            "colluders that the study tolerates."
+        ),
+    ] = None,
+    own_countersignature: Annotated[
+        bool, typer.Option(help="Follow only rosters that this site has countersigned itself.")
+    ] = False,
     replace: Annotated[bool, typer.Option(help="Replace the policy that is there.")] = False,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
@@ -49,6 +60,8 @@ def init(  # one option for every rule
                 public_data_without_noise=allow_public_data_without_noise,
                 noise=("local",) if epsilon_if_broken is None else ("local", "shared"),
                 epsilon_if_broken=epsilon_if_broken,
+                confirmed_sites=confirmed_sites,
+                own_countersignature=own_countersignature,
             )
         except ValueError as error:
             raise InputError("a value of the policy is out of range; see --help") from error

@@ -49,7 +49,7 @@ from dura_common.messages import EvaluateRound, SumRound, TrainRound
 from dura_common.models import build_model, load_vector, parameter_total, state_from_vector
 from dura_common.outputs.duplicates import length_in, tabulate
 from dura_common.outputs.scores import length_of, parts_of
-from dura_common.policy import Policy, judge
+from dura_common.policy import Policy, judge, judge_members
 from dura_common.privacy import Gaussian, SampledGaussian
 from dura_common.privacy.plan import PrivacyPlan, plan_of
 from dura_common.study import NoNoise, Study
@@ -162,7 +162,8 @@ class Gate:
             public_data=cohort.public,
             epsilon_if_broken=plan.epsilon_if_broken,
         )
-        failed = [finding.rule for finding in findings if not finding.passed]
+        members = judge_members(policy, study, site=settings.name, confirmed=approved.confirmed)
+        failed = [finding.rule for finding in (*findings, members) if not finding.passed]
         if failed:  # step 3
             raise PolicyError(f"the policy forbids this study: {', '.join(failed)}")
         agreed = Agreed(approved.digest, study, approved.roster)

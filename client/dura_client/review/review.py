@@ -4,16 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dura_client.consortium.membership import Membership
 from dura_client.ledger.place import site_ledger
 from dura_client.patients.cohort import Cohort
 from dura_client.site.home import SiteHome
 from dura_client.site.policy import load_policy
-from dura_client.site.settings import load_settings
+from dura_client.studies.approvals import OfferedStudy
+from dura_common.consortium.roster import Roster
+from dura_common.errors import InputError
 from dura_common.outputs.duplicates import length_in
-from dura_common.policy import Finding, judge
+from dura_common.policy import Finding, judge, judge_members
 from dura_common.privacy import Gaussian, SampledGaussian
 from dura_common.privacy.plan import PrivacyPlan, plan_of
 from dura_common.study import PatientNoise, SharedNoise, Study
+
+
+@dataclass(frozen=True, slots=True)
+class ShownMember:
+    """A member of the study as the officer sees it."""
+
+    name: str
+    fingerprint: str
+    since: str
+    """Day of the first roster with these keys."""
+    confirmed: str | None
+    """Who has compared the fingerprint here, and when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +44,10 @@ class Review:
     """The same against a coordinator who broke the aggregation; equal to ``cost`` with local noise."""
     spent: float
     """Epsilon that the patient who spent most has spent so far, at the policy's delta."""
+    members: tuple[ShownMember, ...]
+    """The study's sites, this one among them."""
+    researcher: ShownMember
+    """Who signed the study."""
 
     @property
     def passed(self) -> bool:
@@ -36,19 +55,22 @@ class Review:
         return all(finding.passed for finding in self.findings)
 
 
-def review(home: SiteHome, digest: str, study: Study, cohort: Cohort) -> Review:
-    """Judge a study against policy, data and ledger.
+def review(home: SiteHome, offer: OfferedStudy, cohort: Cohort) -> Review:
+    """Judge a study against policy, members, data and ledger.
 
     Raises:
         PolicyError: the site has no policy.
     """
-    name = load_settings(home).name
+    study, digest, here = offer.study, offer.digest, offer.here
+    name = here.card.name
     policy = load_policy(home)
     plan = plan_of(study)
     ledger = site_ledger(home)
     findings = list(
         judge(policy, study, site=name, public_data=cohort.public, epsilon_if_broken=plan.epsilon_if_broken)
     )
+    confirmed = here.people.confirmed_names(offer.roster)
+    findings.append(judge_members(policy, study, site=name, confirmed=confirmed))
     patients = len(cohort.training_keys) + (len(cohort.held_out_keys) if study.evaluation.split == "patients" else 0)
     findings.append(
         Finding(
@@ -86,6 +108,21 @@ def review(home: SiteHome, digest: str, study: Study, cohort: Cohort) -> Review:
         cost=plan.epsilon if private else None,
         cost_if_broken=plan.epsilon_if_broken if private else None,
         spent=ledger.spent(policy.delta),
+        members=tuple(_member(here, offer.roster, one) for one in sorted(study.sites)),
+        researcher=_member(here, offer.roster, offer.researcher.name),
+    )
+
+
+def _member(here: Membership, roster: Roster, name: str) -> ShownMember:
+    member = roster.member(name)
+    if member is None:
+        raise InputError(f"the roster does not list {name}")
+    said = here.people.confirmation(member)
+    return ShownMember(
+        name=name,
+        fingerprint=member.fingerprint(),
+        since=member.since.date().isoformat(),
+        confirmed=None if said is None else f"{said.by}, {said.when:%Y-%m-%d}",
     )
 
 

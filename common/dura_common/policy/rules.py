@@ -28,6 +28,11 @@ class Policy(Frozen):
     epsilon_if_broken: Annotated[float, Field(gt=0)] | None = None
     """With shared noise: most that a study may cost a patient if the coordinator breaks the aggregation and sees
     this site's vectors alone. Absent means that shared noise is refused, whatever ``noise`` says."""
+    confirmed_sites: Annotated[int, Field(ge=0, le=500)] | None = None
+    """Fewest other sites of a study whose fingerprints people here have compared. Absent means all of them but the
+    colluders that the study tolerates."""
+    own_countersignature: bool = False
+    """Whether this site follows only rosters that it has countersigned itself, whatever the others say."""
 
 
 def parse_policy(content: bytes) -> Policy:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.client.ledger_world import DELTA, QUERY
-from tests.consortium import study
+from tests.consortium import Consortium, study
 from typer.testing import CliRunner
 
 from dura_client.commands.cli import app
@@ -25,11 +24,11 @@ from dura_client.site.home import SiteHome
 from dura_client.site.keys import SiteKeys
 from dura_client.site.policy import write_policy
 from dura_client.studies.approvals import ApprovedStudy
-from dura_common.consortium.roster import Roster
 from dura_common.errors import BudgetError, InputError
 from dura_common.policy import Policy
 from dura_common.privacy import epsilon_of
 from dura_common.study import DataContract
+from dura_server.consortium.enrolment import newest
 
 CAP = epsilon_of([QUERY], DELTA)
 Patients = tuple[str, ...]
@@ -148,8 +147,10 @@ def test_a_withdrawal_takes_effect_at_the_next_request(
     register(home, registered(tmp_path / "crowd", name="crowd"))
     sections = {"data": contract.model_dump(), "evaluation": {"epsilon": 8.0, "held_out": 0.5}}
     asked = study(sites={"north": 24, "east": 24}, **sections)
-    now = datetime.now(UTC)
-    roster = Roster(consortium="brains", serial=1, issued=now, expires=now + timedelta(days=1), fleet="localhost:8443")
+    (tmp_path / "consortium").mkdir()
+    made = Consortium(tmp_path / "consortium")
+    made.make_all()
+    roster = newest(made.coordinator)[0]
     cohorts, approved = Cohorts(home), ApprovedStudy("a" * 64, asked, "crowd", roster)
     before = cohorts.of(approved)
     assert cohorts.of(approved) is before
