@@ -15,7 +15,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.consortium import LATER, NOW, Consortium, contents
+from tests.support.members import gather, root_key
 
+from dura_client.consortium.card import next_card_path, rotate
 from dura_client.consortium.enrolment import (
     card_path,
     check_admission,
@@ -27,13 +29,27 @@ from dura_client.consortium.enrolment import (
     renew_card,
     roster_changes,
 )
+from dura_client.consortium.membership import take
 from dura_client.site.home import SiteHome
 from dura_client.site.keys import PASSPHRASE_FILE, SiteKeys, read_passphrase
+from dura_common.consortium.cards import encode_identity
+from dura_common.consortium.chain import Chain
 from dura_common.consortium.envelope import canonical_json, payload_of, sign
-from dura_common.consortium.identity import LEAF_DAYS, certificate_pem, load_certificate, load_private, make_authority
-from dura_common.consortium.roster import ADMISSION_TYPE, Expired, encode_identity, read_admission
+from dura_common.consortium.identity import (
+    LEAF_DAYS,
+    certificate_pem,
+    load_certificate,
+    load_private,
+    load_request,
+    make_authority,
+    make_site_certificate,
+)
+from dura_common.consortium.roster import ADMISSION_TYPE, read_admission
 from dura_common.errors import DuraError, HostError, InputError, StateError, TrustError
+from dura_server.consortium import authority as authority_side
 from dura_server.consortium import enrolment as coordinator_side
+from dura_server.consortium.enrolment import Service
+from dura_server.home import AuthorityHome
 
 PRIVATE_MARK = b"PRIVATE KEY"
 
@@ -50,11 +66,9 @@ def admitted(tmp_path: Path) -> Consortium:
 
 
 def _resigned(consortium: Consortium, **changed: object) -> bytes:
-    """Return north's admission with altered parts, signed by the consortium: what a malicious coordinator can do."""
-    key = load_private((consortium.coordinator.keys / "consortium.key").read_bytes())
-    assert isinstance(key, Ed25519PrivateKey)
-    admission = read_admission(consortium.admission("north")).model_copy(update=changed)
-    return sign(canonical_json(admission), ADMISSION_TYPE, key).encode()
+    """Return north's admission with altered parts, signed by the root key: what a malicious authority can do."""
+    admission = read_admission(consortium.admission("north"))[0].model_copy(update=changed)
+    return sign(canonical_json(admission), ADMISSION_TYPE, root_key(consortium.coordinator)).encode()
 
 
 def _refused(consortium: Consortium, admission: bytes, reason: str, now: datetime = NOW) -> None:
@@ -147,7 +161,7 @@ def test_bad_names_make_no_site(tmp_path: Path, name: str) -> None:
 
 
 def test_joining_pins_the_consortium(admitted: Consortium) -> None:
-    """After joining the site knows the consortium's key, authority and roster, with a certificate of its own key."""
+    """After joining the site follows the roster, with a certificate of its own key, and has countersigned it."""
     admitted.join("north")
     consortium = load_consortium(admitted.site("north"), NOW)
     assert {site.name for site in consortium.roster.sites} == {"north", "east"}
@@ -181,20 +195,24 @@ def test_altered_and_foreign_files_are_refused(admitted: Consortium, tmp_path: P
 def test_expired_and_future_admissions_are_refused(admitted: Consortium) -> None:
     """Certificates hold between their dates; a clock that is wrong by days is named as a possible cause."""
     _refused(admitted, admitted.admission("north"), "has expired", NOW + timedelta(days=LEAF_DAYS, seconds=1))
+    _refused(admitted, admitted.admission("north"), "the roster has expired", NOW + timedelta(days=91))
     _refused(admitted, admitted.admission("north"), "not valid yet", NOW - timedelta(days=1))
     check_admission(admitted.site("north"), admitted.admission("north"), NOW - timedelta(minutes=9))
 
 
 def test_certificate_of_another_authority_is_refused(admitted: Consortium) -> None:
-    """A certificate must come from the authority in the same admission."""
-    authority = make_authority(ec.generate_private_key(ec.SECP256R1()), "brains", NOW)
-    _refused(admitted, _resigned(admitted, authority=certificate_pem(authority).decode()), "not issued by")
+    """A certificate must come from the clients' authority that the roster names."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    authority = make_authority(key, "brains", NOW)
+    request = load_request(load_card(admitted.site("north")).request.encode())
+    foreign = make_site_certificate(authority, key, request, "north", NOW)
+    _refused(admitted, _resigned(admitted, certificate=certificate_pem(foreign).decode()), "not issued by")
 
 
 def test_certificate_without_the_site_name_is_refused(admitted: Consortium) -> None:
     """A certificate that names nobody, issued for the right key by the right authority, is refused."""
-    authority = load_certificate((admitted.coordinator.keys / "authority.pem").read_bytes())
-    key = load_private((admitted.coordinator.keys / "authority.key").read_bytes())
+    authority = load_certificate(admitted.authority.clients.read_bytes())
+    key = load_private(admitted.authority.clients_key.read_bytes())
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     nameless = (
         x509.CertificateBuilder()
@@ -211,20 +229,16 @@ def test_certificate_without_the_site_name_is_refused(admitted: Consortium) -> N
 
 def test_roster_without_this_site_is_refused(admitted: Consortium) -> None:
     """The roster in an admission must list the site with its own keys."""
-    coordinator_side.remove(admitted.coordinator, "north", NOW)
-    _, roster = coordinator_side.read_roster(admitted.coordinator)
+    authority_side.remove(admitted.authority, "north", NOW)
+    _, roster = coordinator_side.newest(admitted.coordinator)
     _refused(admitted, _resigned(admitted, roster=roster), "does not list this site")
 
 
 def test_admission_signed_by_somebody_else_is_refused(admitted: Consortium) -> None:
-    """An admission is good only if signed by the consortium key that it carries."""
-    admission = read_admission(admitted.admission("north"))
+    """An admission is good only if signed by the root key of the roster in it."""
+    admission, _ = read_admission(admitted.admission("north"))
     forged = sign(canonical_json(admission), ADMISSION_TYPE, Ed25519PrivateKey.generate())
     _refused(admitted, forged.encode(), "signature does not hold")
-    key = Ed25519PrivateKey.generate()
-    swapped = admission.model_copy(update={"consortium_key": encode_identity(key.public_key())})
-    assert swapped.fingerprint() != admission.fingerprint()
-    _refused(admitted, sign(canonical_json(swapped), ADMISSION_TYPE, key).encode(), "signature does not hold")
 
 
 def test_another_consortium_cannot_take_over_a_site(admitted: Consortium, tmp_path: Path) -> None:
@@ -232,46 +246,132 @@ def test_another_consortium_cannot_take_over_a_site(admitted: Consortium, tmp_pa
     admitted.join("north")
     other = Consortium(tmp_path / "other")
     other.make_coordinator()
-    other.admit(admitted.card("north"))
+    other.make_site("west")
+    other.admit(admitted.card("north"), other.card("west"))
     _refused(admitted, other.admission("north"), "joined another consortium")
 
 
 def test_old_admission_cannot_roll_back_the_roster(admitted: Consortium) -> None:
     """An admission from before a removal is refused by a site that knows better."""
     old = admitted.admission("north")
-    coordinator_side.remove(admitted.coordinator, "east", NOW)
-    admitted.admit(admitted.card("north"))
     admitted.join("north")
+    admitted.join("east")
+    admitted.make_site("south")
+    admitted.admit(admitted.card("south"))
+    admitted.agree()
     _refused(admitted, old, "older")
 
 
-def test_changed_keys_need_a_person(admitted: Consortium) -> None:
-    """A roster with new keys for a known site is refused until somebody accepts that very site."""
+def test_a_changed_roster_waits_for_the_sites(admitted: Consortium) -> None:
+    """Joining again with a newer roster follows nothing that the sites have not countersigned."""
     admitted.join("north")
-    coordinator_side.remove(admitted.coordinator, "east", NOW)
-    renewed = admitted.root / "elsewhere"
-    init(SiteHome(renewed), "east", None, NOW)
-    admitted.admit(admitted.card("north"), card_path(SiteHome(renewed), "east").read_bytes())
-    _refused(admitted, admitted.admission("north"), "changes the keys of east")
+    admitted.join("east")
     home = admitted.site("north")
-    admission = check_admission(home, admitted.admission("north"), NOW, accepted=["east"])
-    assert roster_changes(home, admission).altered == ("east",)
+    admitted.make_site("south")
+    admitted.admit(admitted.card("north"), admitted.card("south"))
+    admission = check_admission(home, admitted.admission("north"), NOW)
+    assert roster_changes(home, admission).added == ("south",)
     join(home, admission)
-    assert load_pinned(home).roster == coordinator_side.read_roster(admitted.coordinator)[0]
+    assert load_pinned(home).roster.serial == 1
+    admitted.agree()
+    assert load_pinned(home).roster == coordinator_side.newest(admitted.coordinator)[0]
 
 
-def test_joining_again_after_the_roster_expired(admitted: Consortium) -> None:
-    """An expired roster stops the site, and a new admission of the same consortium gets it going again."""
+def test_founding_goes_on_until_two_sites_are_listed(tmp_path: Path) -> None:
+    """A roster of one site binds nobody: the founding is made again, and a site that has joined joins again."""
+    consortium = Consortium(tmp_path)
+    consortium.make_coordinator()
+    for name in ("north", "east"):
+        consortium.make_site(name)
+    consortium.admit(consortium.card("north"))
+    consortium.join("north")
+    consortium.admit(consortium.card("east"), consortium.card("north"))
+    for name in ("north", "east"):
+        consortium.join(name)
+    assert {load_pinned(consortium.site(name)).digest for name in ("north", "east")} == {
+        load_pinned(consortium.site("north")).digest
+    }
+    assert load_pinned(consortium.site("north")).roster.serial == 1
+
+
+def test_an_expired_roster_is_renewed_by_the_next_one(admitted: Consortium) -> None:
+    """The next roster is followed after the old one has expired; keys and fingerprint stay."""
     admitted.join("north")
-    home, later = admitted.site("north"), NOW + timedelta(days=366)
-    with pytest.raises(Expired, match="expired"):
-        load_consortium(home, later)
+    admitted.join("east")
+    home, later = admitted.site("north"), NOW + timedelta(days=100)
     old_mark = load_card(home).fingerprint()
     card = renew_card(home, later)
     assert card.fingerprint() == old_mark
+    authority_side.issue(admitted.authority, None, later)
+    admitted.agree()
     admitted.admit(admitted.card("north"), now=later)
     admitted.join("north", now=later)
     assert load_consortium(home, later).roster.expires > later
+
+
+def test_keys_rotate_and_everything_else_stays(admitted: Consortium) -> None:
+    """New keys serve once the sites follow them; until then the old ones do, and no file of the ledger is touched."""
+    admitted.join("north")
+    admitted.join("east")
+    home = admitted.site("north")
+    home.ledger.write_bytes(b"all that was spent")
+    before, old = SiteKeys(home).identity().private_bytes_raw(), load_card(home)
+    secret = SiteKeys(home).pseudonym_key()
+    fresh = rotate(home, LATER)
+    assert SiteKeys(home).identity().private_bytes_raw() == before
+    admitted.admit(next_card_path(home, "north").read_bytes(), now=LATER)
+    admitted.join("north", now=LATER)
+    assert load_card(home) == old
+    admitted.agree()
+    here = load_pinned(home)
+    assert here.card.fingerprint() == fresh.fingerprint()
+    assert here.mine is not None
+    assert SiteKeys(home).identity().private_bytes_raw() != before
+    assert load_certificate((home.consortium / "certificate.pem").read_bytes()).public_key() == (
+        SiteKeys(home).tls().public_key()
+    )
+    assert SiteKeys(home).pseudonym_key() == secret
+    assert home.ledger.read_bytes() == b"all that was spent"
+
+
+def test_an_earlier_consortium_is_left_without_leaving_the_home(admitted: Consortium) -> None:
+    """A home of an earlier dura says what to do, and joins a new founding with its ledger as it was."""
+    home = admitted.site("north")
+    home.consortium.mkdir()
+    text = b'{"consortium":"brains","fleet":"localhost:8443","format":1,"serial":3}'
+    key = Ed25519PrivateKey.generate()
+    (home.consortium / "roster.json").write_text(sign(text, "application/vnd.dura.roster+json", key))
+    (home.consortium / "consortium.pub").write_text(encode_identity(key.public_key()))
+    home.ledger.write_bytes(b"all that was spent")
+    with pytest.raises(InputError, match="earlier dura") as caught:
+        load_pinned(home)
+    assert "dura site join" in caught.value.hint
+    admitted.join("north")
+    assert load_pinned(home).roster.serial == 1
+    assert home.ledger.read_bytes() == b"all that was spent"
+
+
+def test_a_new_root_key_is_followed_with_everything_kept(admitted: Consortium) -> None:
+    """A rotated root needs its old key and a quorum; a lost one needs all sites; no home is left."""
+    admitted.join("north")
+    admitted.join("east")
+    home = admitted.site("north")
+    home.ledger.write_bytes(b"all that was spent")
+    old = load_pinned(home).roster.root
+    authority_side.rotate(admitted.authority, LATER)
+    admitted.agree()
+    rotated = load_pinned(home).roster.root
+    assert rotated != old
+    chain = Chain(links=gather(admitted.coordinator, ())).model_dump_json().encode()
+    fresh = AuthorityHome(admitted.root / "fresh")
+    service = Service.model_validate_json(admitted.coordinator.service.read_bytes())
+    authority_side.init(fresh, service, LATER, coordinator=admitted.coordinator)
+    authority_side.recover(fresh, chain, LATER + timedelta(hours=1))
+    take(home, gather(admitted.coordinator, ()))
+    assert load_pinned(home).roster.root == rotated
+    admitted.agree()
+    assert load_pinned(home).roster.root not in {old, rotated}
+    assert home.ledger.read_bytes() == b"all that was spent"
 
 
 @pytest.mark.parametrize("name", ["roster.json", "consortium.pub"])

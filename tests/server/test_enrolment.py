@@ -17,13 +17,16 @@ from pydantic import ValidationError
 from tests.consortium import NOW, Consortium, contents, study
 
 from dura_client.site.keys import SiteKeys
+from dura_common.consortium.cards import CARD_TYPE, ResearcherCard, SiteCard, encode_identity, read_card
+from dura_common.consortium.chain import Chain
 from dura_common.consortium.envelope import canonical_json, digest, payload_of, sign, verify
 from dura_common.consortium.identity import load_certificate, make_request, node_public_text
-from dura_common.consortium.roster import CARD_TYPE, ResearcherCard, SiteCard, encode_identity, read_card
 from dura_common.errors import DuraError, HostError, InputError, StateError, TrustError
 from dura_common.study import STUDY_TYPE, StudyDocument
-from dura_server.consortium.enrolment import admit, check_card, fingerprint, init, read_roster, remove, renew
-from dura_server.home import CoordinatorHome
+from dura_server.consortium import authority
+from dura_server.consortium.authority import admit, check_card, read_newest, remove
+from dura_server.consortium.enrolment import collect, init, install, links, newest, read_roster, renew
+from dura_server.home import AuthorityHome, CoordinatorHome
 from dura_server.settings import CoordinatorSettings, load_settings
 from dura_server.studies.researcher import ResearcherHome, create_identity, sign_study
 
@@ -51,25 +54,29 @@ def _refused(consortium: Consortium, content: bytes, reason: str) -> None:
     assert contents(consortium.root) == before
 
 
-def test_init_makes_private_keys_and_public_roster(consortium: Consortium) -> None:
-    """Secrets are 0600; nothing that is shown to others holds one."""
+def test_init_makes_private_keys_and_no_root_key(consortium: Consortium) -> None:
+    """Secrets are 0600, and the serving host holds none with which a roster could be signed."""
     home = consortium.coordinator
     assert stat.S_IMODE(home.path.stat().st_mode) == stat.S_IMODE(home.keys.stat().st_mode) == 0o700
     for path in home.keys.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert len(bytes.fromhex((home.keys / "superexec.secret").read_text())) >= 32
-    roster, _ = read_roster(home)
-    assert (roster.serial, roster.sites, roster.fleet) == (0, (), "localhost:8443")
+    assert {path.name for path in home.keys.iterdir()} == {
+        *("authority.key", "authority.pem", "server.key", "server.pem", "superexec.secret")
+    }
+    with pytest.raises(StateError, match="no roster yet"):
+        read_roster(home)
+    assert stat.S_IMODE(consortium.authority.path.stat().st_mode) == 0o700
+    assert stat.S_IMODE(consortium.authority.root.stat().st_mode) == 0o600
     assert tomllib.loads(home.settings.read_text())["port"] == 8443
 
 
 def test_second_init_is_refused_and_changes_nothing(consortium: Consortium) -> None:
     """A consortium is made once."""
-    before, mark = contents(consortium.root), fingerprint(consortium.coordinator)
+    before = contents(consortium.root)
     with pytest.raises(StateError, match="already"):
         consortium.make_coordinator()
     assert contents(consortium.root) == before
-    assert fingerprint(consortium.coordinator) == mark
 
 
 @pytest.mark.parametrize(
@@ -91,7 +98,7 @@ def test_hosts_reach_certificate_settings_and_roster(tmp_path: Path, host: str, 
     settings = CoordinatorSettings(consortium="brains", host=host, port=8443, internal_port=8000)
     init(home, settings, NOW)
     assert load_settings(home) == settings
-    assert read_roster(home)[0].fleet == fleet
+    assert load_settings(home).fleet == fleet
     certificate = load_certificate((home.keys / "server.pem").read_bytes())
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert host in {str(name.value) for name in names}
@@ -116,10 +123,10 @@ def test_all_cards_together_make_one_new_roster(consortium: Consortium) -> None:
 
 def test_same_card_again_changes_no_member(consortium: Consortium) -> None:
     """Admitting a member again hands out a fresh admission and leaves the members as they are."""
+    consortium.admit(consortium.card("north"), consortium.card("east"))
+    before = newest(consortium.coordinator)
     consortium.admit(consortium.card("north"))
-    members = read_roster(consortium.coordinator)[0].sites
-    consortium.admit(consortium.card("north"))
-    assert read_roster(consortium.coordinator)[0].sites == members
+    assert newest(consortium.coordinator) == before
 
 
 def test_cards_from_the_past_and_the_future(consortium: Consortium) -> None:
@@ -180,10 +187,10 @@ def test_name_and_keys_belong_together(consortium: Consortium, tmp_path: Path) -
     consortium.admit(consortium.card("north"))
     double = Consortium(tmp_path / "double")
     double.make_site("north")
-    _refused(consortium, double.card("north"), "on the roster with other keys")
+    _refused(consortium, double.card("north"), "is known with other keys")
     _refused(consortium, _card(consortium, "north", name="west"), "belongs to another member")
     node = node_public_text(ec.generate_private_key(ec.SECP384R1()))
-    _refused(consortium, _card(consortium, node_key=node), "on the roster with other keys")
+    _refused(consortium, _card(consortium, node_key=node), "is known with other keys")
     north = read_card(consortium.card("north"))
     assert isinstance(north, SiteCard)
     _refused(consortium, _card(consortium, "east", node_key=north.node_key), "belongs to another member")
@@ -195,7 +202,7 @@ def test_names_are_unique_over_sites_and_researchers(consortium: Consortium) -> 
     consortium.admit(consortium.card("north"))
     key = Ed25519PrivateKey.generate()
     card = ResearcherCard(name="north", identity=encode_identity(key.public_key()), created=NOW)
-    _refused(consortium, sign(canonical_json(card), CARD_TYPE, key).encode(), "on the roster with other keys")
+    _refused(consortium, sign(canonical_json(card), CARD_TYPE, key).encode(), "is known with other keys")
 
 
 def test_two_cards_of_one_name_in_one_call(consortium: Consortium, tmp_path: Path) -> None:
@@ -212,9 +219,9 @@ def test_output_that_cannot_be_written_changes_nothing(consortium: Consortium) -
     """A file where the folder should be: the roster stays as it was."""
     consortium.post.write_bytes(b"")
     before = contents(consortium.root)
-    card = check_card(consortium.coordinator, consortium.card("north"), NOW)
+    card = check_card(consortium.authority, consortium.card("north"), NOW)
     with pytest.raises(HostError, match="cannot create"):
-        admit(consortium.coordinator, [card], consortium.post, NOW)
+        admit(consortium.authority, [card], consortium.post, NOW)
     assert contents(consortium.root) == before
 
 
@@ -230,36 +237,109 @@ def test_admission_does_not_follow_a_symbolic_link(consortium: Consortium) -> No
 
 
 def test_removal(consortium: Consortium) -> None:
-    """A member who leaves is off the next roster; an unknown name is an error and changes nothing."""
+    """A member who leaves is off the next roster, which waits for the sites; an unknown name changes nothing."""
     consortium.admit(consortium.card("north"), consortium.card("east"))
-    remove(consortium.coordinator, "east", NOW)
-    roster, _ = read_roster(consortium.coordinator)
+    for name in ("north", "east"):
+        consortium.join(name)
+    remove(consortium.authority, "east", NOW, why="closed")
+    roster, _ = newest(consortium.coordinator)
     assert ([site.name for site in roster.sites], roster.serial) == (["north"], 2)
+    assert [(stone.name, stone.why) for stone in roster.gone] == [("east", "closed")]
+    assert read_roster(consortium.coordinator)[0].serial == 1
+    consortium.agree()
+    assert read_roster(consortium.coordinator)[0].serial == 2
     before = contents(consortium.root)
     with pytest.raises(InputError, match="nobody called east"):
-        remove(consortium.coordinator, "east", NOW)
+        remove(consortium.authority, "east", NOW)
     assert contents(consortium.root) == before
 
 
-def test_renewal_keeps_members_and_keys(consortium: Consortium) -> None:
-    """A renewed roster has the same members and later dates; the server keeps its key."""
-    consortium.admit(consortium.card("north"))
-    old, _ = read_roster(consortium.coordinator)
+def test_the_certificate_is_renewed_without_the_root_key(consortium: Consortium) -> None:
+    """The serving host renews its own certificate, with the same key and the same authority."""
+    consortium.admit(consortium.card("north"), consortium.card("east"))
+    consortium.authority.root.unlink()
+    before = newest(consortium.coordinator)
     certificate = load_certificate((consortium.coordinator.keys / "server.pem").read_bytes())
-    new = renew(consortium.coordinator, NOW + timedelta(days=300))
-    assert (new.sites, new.serial, new.expires) == (old.sites, old.serial + 1, old.expires + timedelta(days=300))
+    renew(consortium.coordinator, NOW + timedelta(days=300))
     renewed = load_certificate((consortium.coordinator.keys / "server.pem").read_bytes())
     assert renewed.public_key() == certificate.public_key()
     assert renewed.not_valid_after_utc - certificate.not_valid_after_utc == timedelta(days=300)
+    assert newest(consortium.coordinator) == before
+
+
+def test_the_services_authority_is_limited_to_its_own_names(consortium: Consortium) -> None:
+    """What the serving host's certificate authority vouches for are the names of the serving host."""
+    authority_pem = (consortium.coordinator.keys / "authority.pem").read_bytes()
+    limits = load_certificate(authority_pem).extensions.get_extension_for_class(x509.NameConstraints)
+    assert limits.critical
+    assert [name.value for name in limits.value.permitted_subtrees or ()] == ["localhost"]
+
+
+def test_a_roster_is_issued_anew(consortium: Consortium) -> None:
+    """The next roster has the same members, later dates, and the addresses that the service has now."""
+    consortium.admit(consortium.card("north"), consortium.card("east"))
+    old, _ = newest(consortium.coordinator)
+    settings = consortium.coordinator.settings
+    settings.write_text(settings.read_text().replace("8443", "9443"))
+    service = renew(consortium.coordinator, NOW)
+    new = authority.issue(consortium.authority, service, NOW + timedelta(days=80))
+    assert (new.sites, new.serial, new.expires) == (old.sites, 2, old.expires + timedelta(days=80))
+    assert new.fleet == "localhost:9443"
+
+
+def test_an_authority_on_another_machine(consortium: Consortium, tmp_path: Path) -> None:
+    """Two files travel: the service's description one way, the rosters the other."""
+    far = AuthorityHome(tmp_path / "stick")
+    service = json.loads(consortium.coordinator.service.read_text())
+    authority.init(far, authority.Service.model_validate(service), NOW, passphrase=b"correct horse")
+    cards = [check_card(far, consortium.card(name), NOW) for name in ("north", "east")]
+    with pytest.raises(TrustError, match="needs a passphrase"):
+        admit(far, cards, consortium.post, NOW)
+    admit(far, cards, consortium.post, NOW, passphrase=b"correct horse")
+    install(consortium.coordinator, (consortium.post / "rosters.json").read_bytes())
+    found = read_newest(far)
+    assert found is not None
+    assert newest(consortium.coordinator) == found
+
+
+def test_another_roster_of_the_same_serial_is_not_taken(consortium: Consortium, tmp_path: Path) -> None:
+    """The serving host keeps one history; countersignatures of another one are refused with the alarm."""
+    consortium.admit(consortium.card("north"), consortium.card("east"))
+    other = Consortium(tmp_path / "other")
+    other.make_coordinator()
+    for name in ("north", "east"):
+        other.make_site(name)
+    other.admit(other.card("north"), other.card("east"))
+    chain = Chain(links=tuple(links(other.coordinator))).model_dump_json().encode()
+    before = contents(consortium.coordinator.path)
+    with pytest.raises(TrustError, match="another roster of serial 1"):
+        install(consortium.coordinator, chain)
+    other.join("north")
+    text = (other.site("north").consortium / "own" / "000001.json").read_text()
+    with pytest.raises(TrustError, match=r"signature does not hold|another roster"):
+        collect(consortium.coordinator, [text])
+    assert contents(consortium.coordinator.path) == before
+
+
+def test_a_coordinator_of_an_earlier_dura_says_what_to_do(consortium: Consortium) -> None:
+    """A root key on the serving host is refused with the way out."""
+    consortium.admit(consortium.card("north"), consortium.card("east"))
+    (consortium.coordinator.keys / "consortium.key").write_bytes(b"old")
+    with pytest.raises(StateError, match="earlier dura") as caught:
+        read_roster(consortium.coordinator)
+    assert "dura authority" in caught.value.hint
 
 
 def test_roster_altered_on_disk_is_noticed(consortium: Consortium) -> None:
-    """The coordinator does not build on a roster that somebody changed."""
-    envelope = json.loads(consortium.coordinator.roster.read_text())
+    """The authority does not build on a roster that somebody changed."""
+    consortium.admit(consortium.card("north"), consortium.card("east"))
+    path = consortium.authority.rosters / "000001.json"
+    envelope = json.loads(path.read_text())
     envelope["payload"] = envelope["payload"][:40] + "AAAA" + envelope["payload"][44:]
-    consortium.coordinator.roster.write_text(json.dumps(envelope))
+    path.write_text(json.dumps(envelope))
+    consortium.make_site("south")
     with pytest.raises(DuraError):
-        consortium.admit(consortium.card("north"))
+        consortium.admit(consortium.card("south"))
 
 
 def test_researcher_signs_for_one_roster(consortium: Consortium) -> None:
@@ -279,13 +359,14 @@ def test_researcher_signs_for_one_roster(consortium: Consortium) -> None:
 
 def test_researcher_who_cannot_sign(consortium: Consortium) -> None:
     """Without key, off the roster, or for unknown sites there is no signature."""
-    _, envelope = read_roster(consortium.coordinator)
+    consortium.admit(consortium.card("north"), consortium.card("east"))
+    _, envelope = newest(consortium.coordinator)
     with pytest.raises(StateError, match="no key"):
         sign_study(ResearcherHome(consortium.root / "nobody"), study(), envelope)
     _, path = create_identity(consortium.researcher, "ada", NOW)
     with pytest.raises(TrustError, match="does not list this researcher"):
         sign_study(consortium.researcher, study(), envelope)
     consortium.admit(path.read_bytes())
-    _, envelope = read_roster(consortium.coordinator)
-    with pytest.raises(InputError, match="does not know these sites of the study: east, north"):
-        sign_study(consortium.researcher, study(), envelope)
+    _, envelope = newest(consortium.coordinator)
+    with pytest.raises(InputError, match="does not know these sites of the study: west"):
+        sign_study(consortium.researcher, study(sites={"north": 40, "west": 40}), envelope)

@@ -6,11 +6,14 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from dura_client.consortium.countersign import confirm_pending, own_countersignatures
 from dura_client.consortium.membership import take
 from dura_client.site.home import SiteHome
 from dura_common.consortium.cards import ResearcherCard, SiteCard
 from dura_common.consortium.chain import Link
+from dura_common.consortium.identity import load_private
 from dura_server.consortium import authority, enrolment
 from dura_server.consortium.authority import Admitted
 from dura_server.home import AuthorityHome, CoordinatorHome
@@ -53,3 +56,10 @@ def agree(coordinator: CoordinatorHome, sites: Sequence[SiteHome]) -> tuple[Link
     for home in sites:
         take(home, links)
     return links
+
+
+def root_key(coordinator: CoordinatorHome) -> Ed25519PrivateKey:
+    """Return the root key of the authority beside a coordinator: an authority that lies signs with it."""
+    key = load_private(authority_of(coordinator).root.read_bytes())
+    assert isinstance(key, Ed25519PrivateKey)
+    return key

@@ -198,7 +198,7 @@ def _joined(home: SiteHome) -> Membership | None:
         return None
     envelope = read_limited(home.consortium / "roster.json", what="the roster")
     try:
-        old = b'"format":1,' in payload_of(envelope)[:400]
+        old = b'"format":1,' in payload_of(envelope)[:1200]
     except InputError:
         old = False
     if old:

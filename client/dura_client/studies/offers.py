@@ -9,6 +9,7 @@ has expired or nobody has decided for :data:`OFFER_DAYS` days, and no more than 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -148,6 +149,7 @@ def store_offer(home: SiteHome, checked: CheckedOffer, now: datetime) -> None:
             hint="Decide on some: `dura site offers`, `dura site approve`, `dura site decline`.",
         )
     write_atomic(path, kept)
+    os.utime(path, (now.timestamp(), now.timestamp()))  # when it came, by the clock that everything is judged by
 
 
 def clear_offers(home: SiteHome, now: datetime) -> None:

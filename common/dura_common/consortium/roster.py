@@ -262,7 +262,7 @@ def parse_payload(model: type[M], payload: bytes, *, what: str) -> M:
     try:
         return model.model_validate_json(payload)
     except ValidationError as error:
-        if b'"format":1,' in payload[:400] and b'"fleet"' in payload:
+        if b'"format":1,' in payload[:1200] and b'"fleet"' in payload:
             raise InputError(
                 f"{what} is of an earlier dura, in which the coordinator alone decided who is a member",
                 hint="Found the consortium anew: see docs/how-to/two-hosts.md. Every hospital keeps its folder, with "
