@@ -167,6 +167,7 @@ def test_keys_of_the_wrong_kind_are_refused(consortium: Consortium) -> None:
 
 def test_wrong_kinds_of_files_are_refused(consortium: Consortium) -> None:
     """Rosters, admissions and noise are no cards."""
+    consortium.admit(consortium.card("north"), consortium.card("east"))
     _refused(consortium, consortium.coordinator.roster.read_bytes(), "the card")
     _refused(consortium, b"no json", "not a signed document")
 

@@ -13,7 +13,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from dura_common.consortium.chain import MAX_LINKS, Link
+from dura_common.consortium.chain import MAX_LINKS, Envelope, Link
 from dura_common.errors import InputError
 from dura_common.study import Digest, Frozen, SiteName
 
@@ -51,9 +51,9 @@ class Offer(Frozen):
     """Coordinator to site: here is a signed study, the roster it names, and how that roster came about."""
 
     kind: Literal["offer"] = "offer"
-    study: str
+    study: Envelope
     """DSSE envelope, JSON text."""
-    roster: str
+    roster: Envelope
     """DSSE envelope, JSON text."""
     links: Links = ()
     """Newest rosters, oldest first, with the countersignatures that the coordinator has."""

@@ -1,0 +1,478 @@
+"""Attacks on who is a member: what a lying authority, a coordinator or a stranger does, and what a site then follows.
+
+Each test acts with the root key and every key of the coordinator in its hands. What it does not have are the keys of
+honest hospitals, and the ears of people who compare a fingerprint.
+"""
+
+from __future__ import annotations
+
+import shutil
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import ValidationError
+from tests.consortium import LATER, NOW, Consortium, contents, study
+from tests.support.members import gather, root_key
+from tests.support.rosters import Person, after, linked, signed
+
+from dura_client.consortium import enrolment as site_side
+from dura_client.consortium import people
+from dura_client.consortium.card import next_card_path, rotate
+from dura_client.consortium.countersign import confirm_pending, own_countersignatures
+from dura_client.consortium.membership import contradictions, load_membership, pending, settle, take
+from dura_client.site.policy import write_policy
+from dura_client.studies.approvals import NotAuthentic, approve, list_offers, receive_offer, require_approved
+from dura_client.studies.offers import MAX_OFFERS, OFFER_DAYS
+from dura_common.consortium.cards import encode_identity
+from dura_common.consortium.chain import Link, NoQuorum
+from dura_common.consortium.envelope import canonical_json, digest, payload_of, sign
+from dura_common.consortium.roster import (
+    ADMISSION_TYPE,
+    Roster,
+    RosterResearcher,
+    read_admission,
+    roster_digest,
+    roster_fingerprint,
+)
+from dura_common.errors import StateError, TrustError
+from dura_common.messages import Offer, RefusalReason
+from dura_common.policy import Policy, judge_members
+from dura_common.study import STUDY_TYPE, StudyDocument
+from dura_server.consortium import authority as authority_side
+from dura_server.consortium import enrolment as coordinator_side
+from dura_server.studies.researcher import sign_study
+
+NAMES = ("east", "north", "south", "west")
+SITES = dict.fromkeys(NAMES, 40)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Consortium:
+    """Four hospitals and a researcher; everybody has joined."""
+    consortium = Consortium(tmp_path, NAMES)
+    consortium.make_all()
+    return consortium
+
+
+def _lie(made: Consortium, roster: Roster) -> str:
+    return signed(roster, root_key(made.coordinator))
+
+
+def _study(made: Consortium, envelope: str, /, **changes: Any) -> tuple[Offer, str]:
+    """Return a study that ada signed for any roster: the researcher is honest or not, the roster is the attacker's."""
+    text, reference = sign_study(made.researcher, study(sites=SITES, **changes), envelope)
+    return Offer(study=text, roster=envelope, links=gather(made.coordinator, ())), reference
+
+
+def _approved(made: Consortium, name: str = "north", **changes: Any) -> str:
+    offer, reference = made.offer(study(sites=SITES, **changes))
+    receive_offer(made.site(name), offer, NOW)
+    approve(made.site(name), reference, "ward-3", NOW)
+    return reference
+
+
+def _swapped(roster: Roster, victim: str, when: datetime) -> tuple[list[Any], Person]:
+    evil = Person(victim)
+    return [evil.entry(when) if member.name == victim else member for member in roster.members], evil
+
+
+# 13: keys that are swapped
+
+
+def test_four_forged_rosters_at_join_have_four_fingerprints(made: Consortium) -> None:
+    """The fingerprint covers every member: hospitals that were handed different rosters read different words aloud."""
+    honest, envelope = coordinator_side.newest(made.coordinator)
+    marks = set()
+    for victim in NAMES:
+        home = made.site(victim)
+        shutil.rmtree(home.consortium)
+        entries = [site if site.name == victim else Person(site.name).entry(NOW) for site in honest.sites]
+        lie = _lie(made, honest.model_copy(update={"sites": tuple(entries)}))
+        admission = read_admission(made.admission(victim))[0].model_copy(update={"roster": lie})
+        text = sign(canonical_json(admission), ADMISSION_TYPE, root_key(made.coordinator)).encode()
+        marks.add(site_side.check_admission(home, text, NOW).fingerprint())
+    assert len(marks) == 4
+    assert roster_fingerprint(envelope) not in marks
+
+
+def test_a_forged_roster_that_was_joined_runs_no_study_with_honest_sites(made: Consortium) -> None:
+    """Who joined a forged roster without comparing follows another one than the rest, and no study fits both."""
+    offer, _ = made.offer(study(sites=SITES))
+    honest, _ = coordinator_side.newest(made.coordinator)
+    home = made.site("north")
+    shutil.rmtree(home.consortium)
+    lie = _lie(made, honest.model_copy(update={"fleet": "evil.example.org:8443"}))
+    admission = read_admission(made.admission("north"))[0].model_copy(update={"roster": lie})
+    site_side.join(home, admission, NOW, compared=False)
+    with pytest.raises(NotAuthentic, match="does not follow"):
+        receive_offer(home, offer, NOW)
+    assert contradictions(home) == (1,)
+    with pytest.raises(TrustError, match="countersigned another roster"):
+        coordinator_side.collect(made.coordinator, own_countersignatures(home))
+
+
+def test_a_key_swapped_in_a_later_roster_is_not_followed(made: Consortium) -> None:
+    """Other keys without the old key's word are refused, and nothing of the offer is kept."""
+    old, envelope = coordinator_side.newest(made.coordinator)
+    entries, _ = _swapped(old, "east", LATER)
+    lie = _lie(made, after(old, envelope, LATER, entries))
+    north = made.site("north")
+    before = contents(north.path)
+    with pytest.raises(NotAuthentic, match="changes the keys of east"):
+        receive_offer(north, _study(made, lie)[0], NOW)
+    assert contents(north.path) == before
+
+
+def test_remove_then_add_does_not_swap_a_key(made: Consortium) -> None:
+    """An honest quorum that lets a hospital go does not let somebody else come back under its name."""
+    authority_side.remove(made.authority, "east", LATER)
+    made.agree()
+    old, envelope = coordinator_side.newest(made.coordinator)
+    assert old.site("east") is None
+    when = LATER + timedelta(hours=1)
+    evil = Person("east")
+    lie = _lie(made, after(old, envelope, when, [*old.members, evil.entry(when)]))
+    north = made.site("north")
+    with pytest.raises(TrustError, match="changes the keys of east"):
+        take(north, [Link(roster=lie, countersignatures=())])
+    assert pending(north) == ()
+    made.make_site("elsewhere")
+    card = authority_side.read_card(made.card("elsewhere")).model_copy(update={"name": "east"})
+    with pytest.raises(TrustError, match="known with other keys"):
+        authority_side.admit(made.authority, [card], made.post, when)
+
+
+def test_lost_keys_need_officers_who_say_so(made: Consortium) -> None:
+    """A member with lost keys comes back only after a majority has countersigned the word."""
+    east = made.site("east")
+    shutil.rmtree(east.path)
+    made.make_site("east", LATER)
+    card = authority_side.check_card(made.authority, made.card("east"), LATER)
+    authority_side.admit(made.authority, [card], made.post, LATER, lost=["east"])
+    others = [made.site(name) for name in NAMES if name != "east"]
+    links = gather(made.coordinator, ())
+    for home in others:
+        take(home, links)
+        assert load_membership(home).roster.serial == 1
+    for home in others:
+        confirm_pending(home)
+    links = gather(made.coordinator, others)
+    north = others[0]
+    assert take(north, links).roster.serial == 2
+    assert load_membership(north).people.confirmation(load_membership(north).roster.sites[-1]) is None
+
+
+# 14: two truths
+
+
+def test_two_rosters_of_one_serial_are_kept_and_nothing_is_followed(made: Consortium) -> None:
+    """The evidence stays, no study is approved, and an officer settles it after asking the others."""
+    old, envelope = coordinator_side.newest(made.coordinator)
+    offer, reference = made.offer(study(sites=SITES))
+    north = made.site("north")
+    receive_offer(north, offer, NOW)
+    one = after(old, envelope, LATER, [*old.members, Person("centre").entry(LATER)])
+    two = after(old, envelope, LATER, [*old.members, Person("evil").entry(LATER)])
+    texts = [_lie(made, one), _lie(made, two)]
+    for text in texts:
+        take(north, [Link(roster=text, countersignatures=())])
+    assert contradictions(north) == (2,)
+    evidence = {path.stem[7:] for path in (north.consortium / "evidence").glob("*.json")}
+    assert evidence == {roster_digest(text) for text in texts}
+    with pytest.raises(NotAuthentic, match="two different rosters"):
+        approve(north, reference, "ward-3", NOW)
+    with pytest.raises(TrustError, match="two different rosters"):
+        confirm_pending(north)
+    settle(north, roster_digest(texts[0])[:12])
+    assert [roster_digest(link.roster) for link in pending(north)] == [roster_digest(texts[0])]
+    approve(north, reference, "ward-3", NOW)
+    assert confirm_pending(north)[1] == [2]
+
+
+def test_nobody_but_the_authority_can_stop_a_site_with_a_second_roster(made: Consortium) -> None:
+    """What another key has signed is no evidence, and is not kept."""
+    old, envelope = coordinator_side.newest(made.coordinator)
+    north = made.site("north")
+    honest = after(old, envelope, LATER, [*old.members, Person("centre").entry(LATER)])
+    take(north, [Link(roster=_lie(made, honest), countersignatures=())])
+    stranger = Ed25519PrivateKey.generate()
+    named = {"root": encode_identity(stranger.public_key())}
+    rival = after(old, envelope, LATER, [*old.members, Person("evil").entry(LATER)], **named)
+    before = contents(north.path)
+    take(north, [Link(roster=signed(rival, stranger), countersignatures=())])
+    assert contents(north.path) == before
+
+
+def test_a_site_countersigns_one_roster_of_a_serial(made: Consortium) -> None:
+    """An officer who is shown a second roster of the same serial cannot sign it too."""
+    old, envelope = coordinator_side.newest(made.coordinator)
+    north = made.site("north")
+    texts = [
+        _lie(made, after(old, envelope, LATER, [*old.members, Person(name).entry(LATER)])) for name in ("aa", "bb")
+    ]
+    take(north, [Link(roster=texts[0], countersignatures=())])
+    confirm_pending(north)
+    (north.consortium / "pending.json").unlink()
+    take(north, [Link(roster=texts[1], countersignatures=())])
+    with pytest.raises(TrustError, match="another roster of serial 2"):
+        confirm_pending(north)
+
+
+# 15: sybils
+
+
+def test_invented_hospitals_need_the_honest_ones(made: Consortium) -> None:
+    """A study whose other members are all invented names a roster that no quorum has countersigned."""
+    old, envelope = coordinator_side.newest(made.coordinator)
+    sybils = [Person(f"clinic-{number}") for number in range(9)]
+    new = after(old, envelope, LATER, [*old.members, *(one.entry(LATER) for one in sybils)])
+    link = linked(new, _lie(made, new), sybils)
+    wanted = study(sites=dict.fromkeys(("north", *(one.name for one in sybils)), 40))
+    text, _ = sign_study(made.researcher, wanted, link.roster)
+    north = made.site("north")
+    with pytest.raises(NotAuthentic, match="does not follow"):
+        receive_offer(north, Offer(study=text, roster=link.roster, links=(link,)), NOW)
+    assert list_offers(north, NOW) == []
+    assert pending(north)[0].countersignatures == ()
+
+
+def test_sybils_can_countersign_each_other_and_cannot_be_confirmed(made: Consortium) -> None:
+    """Where officers let strangers in, the policy still asks that their fingerprints were compared here."""
+    for name in ("clinic-a", "clinic-b"):
+        made.make_site(name)
+    made.admit(*(made.card(name) for name in ("clinic-a", "clinic-b")))
+    made.agree()
+    here = load_membership(made.site("north"))
+    wanted = study(sites=dict.fromkeys(("north", "east", "clinic-a", "clinic-b"), 40))
+    confirmed = here.people.confirmed_names(here.roster)
+    finding = judge_members(POLICY, wanted, site="north", confirmed=confirmed)
+    assert not finding.passed
+    assert "clinic-a, clinic-b" in finding.sentence
+    for name in ("clinic-a", "clinic-b"):
+        member = here.roster.member(name)
+        assert member is not None
+        people.confirm(made.site("north"), [member], NOW)
+    known = people.load_people(made.site("north")).confirmed_names(here.roster)
+    assert judge_members(POLICY, wanted, site="north", confirmed=known).passed
+
+
+POLICY = Policy(
+    epsilon_per_study=8.0,
+    epsilon_total=10.0,
+    delta=1e-3,
+    minimum_patients=5,
+    minimum_sites=2,
+    public_data_without_noise=False,
+)
+
+
+# 16: signatures from elsewhere
+
+
+def test_countersignatures_of_an_older_roster_are_no_quorum(made: Consortium) -> None:
+    """A quorum is for one digest: what sites signed under roster 2 vouches for no other roster 2 and no roster 3."""
+    made.make_site("centre")
+    made.admit(made.card("centre"), now=LATER)
+    made.agree()
+    links = gather(made.coordinator, made.joined())
+    old, envelope = coordinator_side.newest(made.coordinator)
+    when = LATER + timedelta(hours=1)
+    evil = after(old, envelope, when, [*old.members, Person("evil").entry(when)])
+    words = tuple(text for link in links for text in link.countersignatures)
+    north = made.site("north")
+    here = take(north, [Link(roster=_lie(made, evil), countersignatures=words)])
+    assert here.roster.serial == 2
+    assert pending(north)[0].countersignatures == ()
+
+
+# 17: time
+
+
+def test_an_expired_roster_approves_nothing_new_and_lets_the_old_run(made: Consortium) -> None:
+    """A coordinator that freezes the roster is noticed after 90 days; approved studies go on to their own end."""
+    far = {"expires": "2031-01-01"}
+    running = _approved(made, **far)
+    offer, reference = made.offer(study(sites=SITES, name="feet", **far))
+    north = made.site("north")
+    receive_offer(north, offer, NOW)
+    late = NOW + timedelta(days=91)
+    with pytest.raises(NotAuthentic, match="expired") as caught:
+        approve(north, reference, "ward-3", late)
+    assert caught.value.reason == RefusalReason.EXPIRED
+    assert require_approved(north, running, late).digest == running
+    authority_side.issue(made.authority, None, late)
+    made.agree()
+    assert load_membership(north).roster.expires > late
+
+
+def test_a_clock_that_was_set_back_follows_no_older_roster(made: Consortium) -> None:
+    """Serials only grow, whatever the clock says; and a clock before the roster stops approvals."""
+    offer, reference = made.offer(study(sites=SITES))
+    north = made.site("north")
+    receive_offer(north, offer, NOW)
+    authority_side.issue(made.authority, None, LATER)
+    first = gather(made.coordinator, ())[:1]
+    made.agree()
+    take(north, first)
+    assert load_membership(north).roster.serial == 2
+    with pytest.raises(NotAuthentic):
+        approve(north, reference, "ward-3", NOW - timedelta(days=1))
+
+
+# 18: a researcher of the coordinator's own
+
+
+def test_the_root_key_signs_no_studies(made: Consortium) -> None:
+    """It cannot stand on a roster as a member."""
+    roster, _ = coordinator_side.newest(made.coordinator)
+    root = RosterResearcher(name="mallory", identity=roster.root, since=NOW)
+    with pytest.raises(ValidationError, match="root key must not be a member"):
+        Roster.model_validate({**roster.model_dump(), "researchers": [root.model_dump()]})
+
+
+def test_a_researcher_whom_nobody_has_countersigned_offers_nothing(made: Consortium) -> None:
+    """The authority appoints its own researcher: the study is refused, and the roster waits for the officers."""
+    old, envelope = coordinator_side.newest(made.coordinator)
+    mallory = Person("mallory", site=False)
+    text = _lie(made, after(old, envelope, LATER, [*old.members, mallory.entry(LATER)]))
+    document = StudyDocument(study=study(sites=SITES), roster=digest(payload_of(text)))
+    forged = sign(canonical_json(document), STUDY_TYPE, mallory.identity)
+    north = made.site("north")
+    with pytest.raises(NotAuthentic, match="does not follow") as caught:
+        receive_offer(north, Offer(study=forged, roster=text), NOW)
+    assert caught.value.reason == RefusalReason.OTHER_ROSTER
+    present = StudyDocument(study=study(sites=SITES), roster=digest(payload_of(envelope)))
+    for key in (mallory.identity, root_key(made.coordinator)):
+        with pytest.raises(NotAuthentic, match="no researcher on the roster"):
+            receive_offer(north, Offer(study=sign(canonical_json(present), STUDY_TYPE, key), roster=envelope), NOW)
+    assert list_offers(north, NOW) == []
+
+
+def test_the_serving_host_holds_nothing_that_a_site_would_follow(made: Consortium) -> None:
+    """A thief of the whole coordinator's home finds no key whose signature a site takes under a roster."""
+    keys = {path.name for path in made.coordinator.keys.iterdir()}
+    assert keys == {"authority.key", "authority.pem", "clients.pem", "server.key", "server.pem", "superexec.secret"}
+    root = made.authority.root.read_bytes()
+    assert all(root not in content for content in contents(made.coordinator.path).values())
+
+
+# 19 and 20: in a running study
+
+
+@pytest.mark.parametrize("who", ["east", "ada"])
+def test_a_distrusted_member_ends_a_running_study_here_at_once(made: Consortium, who: str) -> None:
+    """One fixed word, for a site and for the researcher, with no roster changed; confirming again lets it go on."""
+    reference = _approved(made)
+    north = made.site("north")
+    assert require_approved(north, reference, LATER)
+    people.distrust(north, load_membership(north).roster, who, "a call", LATER)
+    with pytest.raises(NotAuthentic) as caught:
+        require_approved(north, reference, LATER)
+    assert caught.value.reason == RefusalReason.OTHER_ROSTER
+    with pytest.raises(NotAuthentic, match="distrusts"):
+        receive_offer(north, made.offer(study(sites=SITES, name="feet"))[0], LATER)
+    member = load_membership(north).roster.member(who)
+    assert member is not None
+    people.confirm(north, [member], LATER)
+    assert require_approved(north, reference, LATER).digest == reference
+
+
+@pytest.mark.parametrize("who", ["east", "north"])
+def test_a_rotated_key_ends_a_running_study(made: Consortium, who: str) -> None:
+    """A study runs under its roster's keys: once one of them is replaced, by a member or by this site, it is over."""
+    reference = _approved(made)
+    north = made.site("north")
+    rotate(made.site(who), LATER)
+    made.admit(next_card_path(made.site(who), who).read_bytes(), now=LATER)
+    assert require_approved(north, reference, LATER)
+    made.agree()
+    with pytest.raises(NotAuthentic) as caught:
+        require_approved(north, reference, LATER)
+    assert caught.value.reason == RefusalReason.OTHER_ROSTER
+
+
+# what a stranger or the coordinator can make a site keep
+
+
+def test_offers_hold_nothing_that_nobody_signed(made: Consortium) -> None:
+    """Padding in envelopes, junk signatures and copies of the roster are not stored."""
+    offer, _ = made.offer(study(sites=SITES))
+    north = made.site("north")
+    pad = " " * 1_000_000
+    receive_offer(north, Offer(study=offer.study + pad, roster=offer.roster + pad, links=offer.links), NOW)
+    assert sum(path.stat().st_size for path in north.path.rglob("*") if path.is_file()) < 100_000
+
+
+def test_offers_are_bounded_and_expired_ones_make_room(made: Consortium) -> None:
+    """No more than a fixed number waits; when studies expire undecided, honest offers are taken again by themselves."""
+    north = made.site("north")
+    reference = _approved(made, "north", question="Mine?", expires="2030-05-02")
+    for number in range(MAX_OFFERS):
+        receive_offer(north, made.offer(study(sites=SITES, name=f"s{number}", expires="2030-05-02"))[0], NOW)
+    honest = made.offer(study(sites=SITES, name="honest"))[0]
+    with pytest.raises(StateError, match="wait for a decision"):
+        receive_offer(north, honest, NOW)
+    assert receive_offer(north, honest, NOW + timedelta(days=2)).state == "offered"
+    assert sorted(path.stem for path in north.offers.glob("*.json")) == sorted(
+        [reference, digest(payload_of(honest.study))]
+    )
+
+
+def test_an_offer_that_nobody_decides_on_goes(made: Consortium) -> None:
+    """A study that never expires does not lie at a site for ever."""
+    north = made.site("north")
+    receive_offer(north, made.offer(study(sites=SITES, name="eternal", expires="9999-12-31"))[0], NOW)
+    late = NOW + timedelta(days=OFFER_DAYS + 1)
+    authority_side.issue(made.authority, None, late)
+    made.agree()
+    receive_offer(north, made.offer(study(sites=SITES, name="new", expires="2031-01-01"))[0], late)
+    assert [item.study.name for item in list_offers(north, late)] == ["new"]
+
+
+def test_rosters_and_evidence_are_bounded(made: Consortium) -> None:
+    """However many rosters an authority signs, a site keeps a few of them."""
+    old, envelope = coordinator_side.newest(made.coordinator)
+    north = made.site("north")
+    for number in range(40):
+        text = _lie(made, after(old, envelope, LATER, [*old.members, Person(f"evil-{number}").entry(LATER)]))
+        take(north, [Link(roster=text + " " * 100_000, countersignatures=("x" * 60_000,) * 10)])
+    assert len(list((north.consortium / "evidence").glob("*.json"))) <= 9
+    assert sum(path.stat().st_size for path in north.consortium.rglob("*") if path.is_file()) < 300_000
+
+
+# the policy's own word
+
+
+def test_a_policy_may_ask_for_this_sites_own_countersignature(made: Consortium) -> None:
+    """A quorum of the others is then not enough."""
+    north = made.site("north")
+    write_policy(north, POLICY.model_copy(update={"own_countersignature": True}))
+    authority_side.issue(made.authority, None, LATER)
+    others = [made.site(name) for name in NAMES if name != "north"]
+    links = gather(made.coordinator, ())
+    for home in others:
+        take(home, links)
+        confirm_pending(home)
+    links = gather(made.coordinator, others)
+    assert take(north, links).roster.serial == 1
+    assert confirm_pending(north)[0].roster.serial == 2
+
+
+def test_nothing_is_approved_before_a_quorum_of_founders_has_joined(tmp_path: Path) -> None:
+    """A first roster that one hospital alone has countersigned runs no study."""
+    made = Consortium(tmp_path, NAMES)
+    made.make_all()
+    for name in ("east", "south", "west"):
+        shutil.rmtree(made.site(name).consortium)
+    path = made.coordinator.rosters / "000001.json"
+    link = Link.model_validate_json(path.read_bytes())
+    path.write_text(link.model_copy(update={"countersignatures": ()}).model_dump_json())
+    north = made.site("north")
+    offer, reference = made.offer(study(sites=SITES))
+    receive_offer(north, offer, NOW)
+    with pytest.raises(NotAuthentic, match="1 of 3 sites") as caught:
+        approve(north, reference, "ward-3", NOW)
+    assert isinstance(caught.value.__cause__, NoQuorum)
