@@ -2,13 +2,14 @@
 
 The authority signs any rosters it likes: true ones, with invented members, with swapped or lost keys, two of one
 serial, with signatures from elsewhere. Three of its friends are on no roster at the beginning and countersign whatever
-it wants once they are. Honest officers countersign only rosters whose every change they have asked about. After each
-action the members that any hospital follows must be ones that more than half of the sites before them had
-countersigned, and no honest hospital's name stands for keys that its people did not make.
+it wants once they are. Honest officers countersign only rosters whose every change they have asked about: friends may
+come, and west may go. After each action the members that any hospital follows must be ones that more than half of the
+sites before them had countersigned, and no honest hospital's name stands for keys that its people did not make.
 """
 
 from __future__ import annotations
 
+import json
 import tempfile
 from datetime import timedelta
 from pathlib import Path
@@ -24,7 +25,8 @@ from tests.support.rosters import Person, after, signed
 from dura_client.consortium.countersign import confirm_pending, waiting_changes
 from dura_client.consortium.membership import load_membership, take
 from dura_client.studies.approvals import approve, receive_offer, require_approved
-from dura_common.consortium.chain import Link, countersigners
+from dura_common.consortium.chain import COUNTERSIGNATURE_TYPE, Link
+from dura_common.consortium.envelope import payload_of, verify
 from dura_common.consortium.roster import Roster, read_claimed_roster, roster_digest
 from dura_common.errors import DuraError
 from dura_common.messages import Offer
@@ -79,7 +81,7 @@ class LyingAuthority(RuleBasedStateMachine):
     @rule(data=st.data(), name=st.sampled_from(FRIENDS))
     def admit_a_friend(self, data: st.DataObject, name: str) -> None:
         """A true roster, as far as it goes: somebody new."""
-        base = data.draw(st.sampled_from(sorted(self.links)))
+        base = data.draw(st.sampled_from(list(self.links)))
         old = self._roster(base)
         if old.site(name) is None:
             moment = self.when + timedelta(minutes=1)
@@ -88,7 +90,7 @@ class LyingAuthority(RuleBasedStateMachine):
     @rule(data=st.data(), name=st.sampled_from(NAMES), lost=st.booleans())
     def swap_a_key(self, data: st.DataObject, name: str, lost: bool) -> None:
         """An honest hospital's name with keys of the authority's own."""
-        base = data.draw(st.sampled_from(sorted(self.links)))
+        base = data.draw(st.sampled_from(list(self.links)))
         old = self._roster(base)
         moment = self.when + timedelta(minutes=1)
         evil = _person(f"{name}/evil").entry(moment, lost=lost)
@@ -97,7 +99,7 @@ class LyingAuthority(RuleBasedStateMachine):
     @rule(data=st.data(), name=st.sampled_from(NAMES), hidden=st.booleans())
     def remove(self, data: st.DataObject, name: str, hidden: bool) -> None:
         """A hospital is taken off, with a tombstone or without."""
-        base = data.draw(st.sampled_from(sorted(self.links)))
+        base = data.draw(st.sampled_from(list(self.links)))
         old = self._roster(base)
         changes = {"gone": old.gone} if hidden else {}
         if len(old.sites) > 1:
@@ -106,14 +108,14 @@ class LyingAuthority(RuleBasedStateMachine):
     @rule(data=st.data())
     def move_signatures(self, data: st.DataObject) -> None:
         """Countersignatures of one roster are put under another one."""
-        one, two = (data.draw(st.sampled_from(sorted(self.links))) for _ in range(2))
+        one, two = (data.draw(st.sampled_from(list(self.links))) for _ in range(2))
         words = (*self.links[two].countersignatures, *self.links[one].countersignatures)
         self.links[two] = self.links[two].model_copy(update={"countersignatures": words})
 
     @rule(data=st.data(), name=st.sampled_from(NAMES))
     def show(self, data: st.DataObject, name: str) -> None:
         """A hospital is shown some of the rosters, in any order."""
-        chosen = data.draw(st.lists(st.sampled_from(sorted(self.links)), max_size=6))
+        chosen = data.draw(st.lists(st.sampled_from(list(self.links)), max_size=6))
         try:
             take(self.made.site(name), [self.links[digest] for digest in chosen])
         except DuraError:
@@ -125,7 +127,8 @@ class LyingAuthority(RuleBasedStateMachine):
         home = self.made.site(name)
         rows = waiting_changes(home)
         fine = rows and all(
-            {changed for changed in differs.new if changed in NAMES} == set()
+            not {*differs.new, *differs.removed} & set(NAMES[:3])
+            and not set(differs.new) & set(NAMES)
             and all(site.fingerprint() == self.true.get(site.name, site.fingerprint()) for site in roster.sites)
             and roster.root == before.root
             for before, roster, _, differs in rows
@@ -146,7 +149,7 @@ class LyingAuthority(RuleBasedStateMachine):
     @rule(data=st.data(), name=st.sampled_from(NAMES))
     def offer(self, data: st.DataObject, name: str) -> None:
         """A study under any roster is offered and approved wherever that goes: then its members must be right."""
-        digest = data.draw(st.sampled_from(sorted(self.links)))
+        digest = data.draw(st.sampled_from(list(self.links)))
         roster = self._roster(digest)
         sites = dict.fromkeys([site.name for site in roster.sites], 40)
         if len(sites) < 2:
@@ -176,7 +179,7 @@ class LyingAuthority(RuleBasedStateMachine):
             new = read_claimed_roster(link.roster)
             assert new.previous is not None
             old = self._roster(new.previous)
-            assert len(countersigners(link, old)) >= max(len(old.sites) // 2 + 1, 2)
+            assert len(_signers(link, old)) >= max(len(old.sites) // 2 + 1, 2)
 
     @invariant()
     def followed_rosters_were_countersigned(self) -> None:
@@ -187,12 +190,24 @@ class LyingAuthority(RuleBasedStateMachine):
 
 
 def _said(text: str) -> str:
-    from dura_common.consortium.envelope import payload_of
-
     return payload_of(text).decode()
+
+
+def _signers(link: Link, old: Roster) -> set[str]:
+    """Return whose signature under this roster's digest holds, counted apart from the code under test."""
+    found = set()
+    for text in link.countersignatures:
+        for site in old.sites:
+            try:
+                word = json.loads(verify(text, COUNTERSIGNATURE_TYPE, [site.identity_key()]))
+            except DuraError:
+                continue
+            if (word["roster"], word["site"]) == (roster_digest(link.roster), site.name):
+                found.add(site.name)
+    return found
 
 
 TestLyingAuthority = LyingAuthority.TestCase
 TestLyingAuthority.settings = settings(
-    max_examples=20, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=30, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
