@@ -50,8 +50,8 @@ def init_command(
         path, mark = card_path(site, name), card.fingerprint()
         out.result(
             {"card": str(path), "fingerprint": mark},
-            f"Hand this card to the coordinator: {path}\nfingerprint: [bold]{mark}[/bold]\n"
-            "Read it to the coordinator by telephone.",
+            f"Hand this card to the authority: {path}\nfingerprint: [bold]{mark}[/bold]\n"
+            "Read it to the authority by telephone.",
         )
 
 

@@ -20,7 +20,7 @@ def identity(
     researcher: ResearcherOption = DEFAULT_RESEARCHER,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the researcher's signing key and the card that the coordinator admits."""
+    """Make the researcher's signing key and the card that the authority admits."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 
