@@ -25,7 +25,6 @@ from dura_client.consortium.countersign import confirm_pending, own_countersigna
 from dura_client.consortium.membership import contradictions, load_membership, pending, settle, take
 from dura_client.site.policy import write_policy
 from dura_client.studies.approvals import NotAuthentic, approve, list_offers, receive_offer, require_approved
-from dura_client.studies.offers import MAX_OFFERS, OFFER_DAYS
 from dura_common.consortium.cards import encode_identity
 from dura_common.consortium.chain import Link, NoQuorum
 from dura_common.consortium.envelope import canonical_json, digest, payload_of, sign
@@ -37,7 +36,7 @@ from dura_common.consortium.roster import (
     roster_digest,
     roster_fingerprint,
 )
-from dura_common.errors import StateError, TrustError
+from dura_common.errors import TrustError
 from dura_common.messages import Offer, RefusalReason
 from dura_common.policy import Policy, judge_members
 from dura_common.study import STUDY_TYPE, StudyDocument
@@ -392,55 +391,6 @@ def test_a_rotated_key_ends_a_running_study(made: Consortium, who: str) -> None:
     with pytest.raises(NotAuthentic) as caught:
         require_approved(north, reference, LATER)
     assert caught.value.reason == RefusalReason.OTHER_ROSTER
-
-
-# what a stranger or the coordinator can make a site keep
-
-
-def test_offers_hold_nothing_that_nobody_signed(made: Consortium) -> None:
-    """Padding in envelopes, junk signatures and copies of the roster are not stored."""
-    offer, _ = made.offer(study(sites=SITES))
-    north = made.site("north")
-    pad = " " * 1_000_000
-    receive_offer(north, Offer(study=offer.study + pad, roster=offer.roster + pad, links=offer.links), NOW)
-    assert sum(path.stat().st_size for path in north.path.rglob("*") if path.is_file()) < 100_000
-
-
-def test_offers_are_bounded_and_expired_ones_make_room(made: Consortium) -> None:
-    """No more than a fixed number waits; when studies expire undecided, honest offers are taken again by themselves."""
-    north = made.site("north")
-    reference = _approved(made, "north", question="Mine?", expires="2030-05-02")
-    for number in range(MAX_OFFERS):
-        receive_offer(north, made.offer(study(sites=SITES, name=f"s{number}", expires="2030-05-02"))[0], NOW)
-    honest = made.offer(study(sites=SITES, name="honest"))[0]
-    with pytest.raises(StateError, match="wait for a decision"):
-        receive_offer(north, honest, NOW)
-    assert receive_offer(north, honest, NOW + timedelta(days=2)).state == "offered"
-    assert sorted(path.stem for path in north.offers.glob("*.json")) == sorted(
-        [reference, digest(payload_of(honest.study))]
-    )
-
-
-def test_an_offer_that_nobody_decides_on_goes(made: Consortium) -> None:
-    """A study that never expires does not lie at a site for ever."""
-    north = made.site("north")
-    receive_offer(north, made.offer(study(sites=SITES, name="eternal", expires="9999-12-31"))[0], NOW)
-    late = NOW + timedelta(days=OFFER_DAYS + 1)
-    authority_side.issue(made.authority, None, late)
-    made.agree()
-    receive_offer(north, made.offer(study(sites=SITES, name="new", expires="2031-01-01"))[0], late)
-    assert [item.study.name for item in list_offers(north, late)] == ["new"]
-
-
-def test_rosters_and_evidence_are_bounded(made: Consortium) -> None:
-    """However many rosters an authority signs, a site keeps a few of them."""
-    old, envelope = coordinator_side.newest(made.coordinator)
-    north = made.site("north")
-    for number in range(40):
-        text = _lie(made, after(old, envelope, LATER, [*old.members, Person(f"evil-{number}").entry(LATER)]))
-        take(north, [Link(roster=text + " " * 100_000, countersignatures=("x" * 60_000,) * 10)])
-    assert len(list((north.consortium / "evidence").glob("*.json"))) <= 9
-    assert sum(path.stat().st_size for path in north.consortium.rglob("*") if path.is_file()) < 300_000
 
 
 # the policy's own word

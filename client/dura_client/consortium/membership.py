@@ -321,9 +321,8 @@ def settle(home: SiteHome, reference: str) -> None:
             hint="Do not run studies here. Found the consortium anew with the hospitals that you trust.",
         )
     if serial > here.roster.serial:
-        kept = {_serial(item): item for item in pending(home)}
-        kept = {number: item for number, item in kept.items() if number < serial} | {serial: link}
-        _write_pending(home, list(kept.values()), {})
+        kept = [item for item in pending(home) if _serial(item) < serial]
+        _write_pending(home, [*kept, link], {})
     write_atomic(folder / f"{serial:06d}.settled", reference.encode())
 
 

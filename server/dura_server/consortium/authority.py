@@ -70,12 +70,7 @@ def init(
 ) -> None:
     """Make an authority for a serving host: root key, and the certificate authority for client certificates.
 
-    Args:
-        home: the authority's folder.
-        service: what the serving host says of itself.
-        now: the present time (UTC).
-        coordinator: the serving host's folder if it is on this machine: new rosters are laid there.
-        passphrase: encrypts both keys.
+    New rosters are laid into the folder of a ``coordinator`` on this machine; ``passphrase`` encrypts both keys.
 
     Raises:
         StateError: there is one already; nothing is changed.
@@ -180,11 +175,7 @@ def admit(
 
 
 def remove(home: AuthorityHome, name: str, now: datetime, *, why: str = "", passphrase: bytes | None = None) -> Roster:
-    """Issue a roster without a member; a tombstone keeps the name from coming back with other keys.
-
-    Raises:
-        InputError: nobody of that name is on it.
-    """
+    """Issue a roster without a member; its tombstone stays. An :class:`InputError` if nobody is called so."""
     found = _require_roster(home)
     roster = successor(found[0], roster_digest(found[1]), without(found[0], name), now, why=why)
     _issue(home, roster, [_root(home, passphrase)])
@@ -213,11 +204,7 @@ def rotate(home: AuthorityHome, now: datetime, *, passphrase: bytes | None = Non
 def recover(home: AuthorityHome, content: bytes, now: datetime, *, passphrase: bytes | None = None) -> Roster:
     """Let a new authority go on where another one was lost with its root key: all sites have to countersign.
 
-    Args:
-        home: a fresh authority, made by :func:`init`.
-        content: the rosters so far, as the serving host writes them.
-        now: the present time (UTC).
-        passphrase: of the root key.
+    ``home`` is a fresh one, made by :func:`init`; ``content`` are the rosters so far, as the serving host writes them.
 
     Raises:
         StateError: this authority has issued rosters already.
