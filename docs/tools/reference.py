@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import pkgutil
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -24,8 +23,10 @@ import click
 from pydantic import BaseModel
 from typer.utils import get_params_from_function
 
+from dura_client.site.settings import SiteSettings
 from dura_common.policy import Policy
 from dura_common.study import Study
+from dura_server.settings import CoordinatorSettings
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MARK = "<!-- Below this line: written by docs/tools/reference.py from the program itself. -->"
@@ -50,18 +51,6 @@ class FileKind:
     """First paragraph of its page."""
 
 
-def _settings(package: str) -> type[BaseModel]:
-    """Return the settings of one side: the first model of the module ``settings``, wherever in the package it lies."""
-    root = importlib.import_module(package)
-    for module in pkgutil.walk_packages(root.__path__, f"{package}."):
-        if module.name.endswith(".settings"):
-            found = vars(importlib.import_module(module.name)).values()
-            return next(
-                x for x in found if isinstance(x, type) and issubclass(x, BaseModel) and x.__module__ == module.name
-            )
-    raise LookupError(f"{package} has no module of settings")
-
-
 def kinds() -> tuple[FileKind, ...]:
     """Return every kind of file, in the order in which a study meets them."""
     return (
@@ -79,13 +68,13 @@ def kinds() -> tuple[FileKind, ...]:
         ),
         FileKind(
             "site",
-            _settings("dura_client"),
+            SiteSettings,
             "A hospital's own settings, in the site's folder; no message changes them. `dura site init` writes the "
             "file, `dura site start` reads it.",
         ),
         FileKind(
             "coordinator",
-            _settings("dura_server"),
+            CoordinatorSettings,
             "The coordinator's own settings, in the coordinator's folder. `dura coordinator init` writes the file, "
             "`dura coordinator start` reads it.",
         ),

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.consortium import LATER, NOW, Consortium, study
-from tests.support.members import gather, root_key
-from tests.support.rosters import Person, after, signed
+from tests.common.consortium.rosters import Person, after, signed
+from tests.support.consortium import LATER, NOW, Consortium, gather, root_key
+from tests.support.studies import study
 
 from dura_client.consortium.membership import take
 from dura_client.studies.approvals import approve, list_offers, receive_offer

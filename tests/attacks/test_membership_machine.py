@@ -18,9 +18,9 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from tests.consortium import NOW, Consortium, study
-from tests.support.members import gather, root_key
-from tests.support.rosters import Person, after, signed
+from tests.common.consortium.rosters import Person, after, signed
+from tests.support.consortium import NOW, Consortium, gather, root_key
+from tests.support.studies import study
 
 from dura_client.consortium.countersign import confirm_pending, waiting_changes
 from dura_client.consortium.membership import load_membership, take

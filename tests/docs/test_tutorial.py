@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.federation.world import free_port
+from tests.support.processes import free_port
 
 pytestmark = [pytest.mark.federation, pytest.mark.long, pytest.mark.timeout(900)]
 

@@ -295,8 +295,6 @@ def _keep_evidence(here: Membership, serial: int, known: Link, other: Link) -> N
 def contradictions(home: SiteHome) -> tuple[int, ...]:
     """Return the serials of which two rosters are known and no officer has said which one is right."""
     folder = home.consortium / "evidence"
-    if not folder.exists():
-        return ()
     settled = {path.stem for path in folder.glob("*.settled")}
     serials = {path.name[:6] for path in folder.glob("*.json")}
     return tuple(sorted(int(serial) for serial in serials - settled))
@@ -310,7 +308,7 @@ def settle(home: SiteHome, reference: str) -> None:
         TrustError: this site follows the other one already: it has to join again.
     """
     folder = home.consortium / "evidence"
-    found = [path for path in folder.glob("*.json") if path.stem[7:].startswith(reference)] if folder.exists() else []
+    found = [path for path in folder.glob("*.json") if path.stem[7:].startswith(reference)]
     if len(found) != 1:
         raise StateError(f"no roster in question begins with {reference[:64]!r}", hint="`dura site roster` lists them.")
     here, link = load_membership(home), _read_link(found[0])
