@@ -96,7 +96,8 @@ def _claimed(study_envelope: str) -> StudyDocument:
     try:
         return StudyDocument.model_validate_json(payload_of(study_envelope))
     except ValidationError as error:
-        raise NotAuthentic(explain_validation(error, what="the offered study").message) from error
+        fault = explain_validation(error, what="the offered study").message
+        raise NotAuthentic(f"{fault} (it was altered, or is of another form)") from error
     except DuraError as error:
         raise NotAuthentic(error.message) from error
 
