@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from scipy.stats import rankdata
-from tests.support.outcomes import accuracy_in
+from tests.common.outputs.outcomes import accuracy_in
 from tests.support.studies import study
 from torch import nn
 
