@@ -15,8 +15,9 @@ from dura_client.data.dataset import DataSet
 from dura_client.data.registry import register
 from dura_client.data.simulated.simulate import TASK, simulate
 from dura_client.node.service import SiteService
+from dura_client.review.approval import approve_study
 from dura_client.site.policy import write_policy
-from dura_client.studies.approvals import NotAuthentic, approve, receive_offer
+from dura_client.studies.approvals import NotAuthentic, receive_offer
 from dura_client.sums.ports import Part
 from dura_common.consortium.envelope import payload_of, sign
 from dura_common.consortium.identity import load_private
@@ -86,7 +87,7 @@ def test_nothing_that_the_coordinator_asks_brings_a_table(consortium: Consortium
     offer, reference = consortium.offer(asked)
     north, kept = consortium.site("north"), Kept()
     receive_offer(north, offer, NOW)
-    approve(north, reference, "motor", NOW)
+    approve_study(north, reference, "motor", NOW)
     service = SiteService(north, kept)
     parameters = to_vector(build_model(asked))
     request = EvaluateRound(study=reference, round=1, attempt=1, members=tuple(sorted(NAMES)))

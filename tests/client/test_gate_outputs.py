@@ -21,9 +21,10 @@ from dura_client.data.registry import register
 from dura_client.data.simulated.simulate import TASK, simulate
 from dura_client.patients.cohort import load_cohort
 from dura_client.release.gate import Gate
+from dura_client.review.approval import approve_study
 from dura_client.site.home import SiteHome
 from dura_client.site.policy import write_policy
-from dura_client.studies.approvals import approve, receive_offer
+from dura_client.studies.approvals import receive_offer
 from dura_client.sums.ports import Part
 from dura_client.training import engine as engine_module
 from dura_common.errors import HostError, PolicyError
@@ -68,7 +69,7 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> tuple[SiteHome, Study,
     )
     offer, reference = consortium.offer(plan)
     receive_offer(north, offer, NOW)
-    approve(north, reference, "motor", NOW)
+    approve_study(north, reference, "motor", NOW)
     return north, plan, reference
 
 

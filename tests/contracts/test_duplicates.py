@@ -21,9 +21,10 @@ from dura_client.data.registry import register
 from dura_client.data.simulated.simulate import TASK, simulate
 from dura_client.node.service import SiteService
 from dura_client.patients.cohort import load_cohort
+from dura_client.review.approval import approve_study
 from dura_client.site.keys import SiteKeys
 from dura_client.site.policy import write_policy
-from dura_client.studies.approvals import approve, find_offer
+from dura_client.studies.approvals import find_offer
 from dura_common.messages import Reply, encode
 from dura_common.outputs.duplicates import LENGTH, Duplicates, tabulate
 from dura_common.policy import Policy
@@ -133,7 +134,9 @@ class World:
         rounds = Rounds(stored, self.sites, self.hub)
         rounds.offer()
         for name in SITES:
-            approve(self.consortium.site(name), find_offer(self.consortium.site(name), digest).digest, "motor", now())
+            approve_study(
+                self.consortium.site(name), find_offer(self.consortium.site(name), digest).digest, "motor", now()
+            )
         rounds.train()
         return stored
 

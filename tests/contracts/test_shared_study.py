@@ -21,10 +21,11 @@ from dura_client.data.registry import load_dataset, register
 from dura_client.data.simulated.simulate import simulate
 from dura_client.ledger.ledger import Ledger
 from dura_client.node.service import SiteService
+from dura_client.review.approval import approve_study
 from dura_client.site.keys import SiteKeys
 from dura_client.site.policy import write_policy
-from dura_client.studies.approvals import approve, find_offer
-from dura_common.errors import DuraError
+from dura_client.studies.approvals import find_offer
+from dura_common.errors import HostError
 from dura_common.messages import Refusal, RefusalReason, RoundDone, encode
 from dura_common.policy import Policy
 from dura_common.privacy.plan import plan_of
@@ -54,7 +55,9 @@ class World:
         stored = StudyStore(self.consortium.coordinator).submit(offer.study, offer.roster, roster)
         self.rounds(stored).offer()
         for name in SITES:
-            approve(self.consortium.site(name), find_offer(self.consortium.site(name), digest).digest, "motor", now())
+            approve_study(
+                self.consortium.site(name), find_offer(self.consortium.site(name), digest).digest, "motor", now()
+            )
         return stored
 
     def rounds(self, stored: StoredStudy) -> Rounds:
@@ -110,7 +113,7 @@ def small(name: str, *, noise: str = "shared", **aggregation: Any) -> Study:
     ("noise", "sums"), [("shared", "step"), ("shared", "round"), ("local", "step")], ids=["step", "round", "local"]
 )
 def test_a_study_runs_to_its_end_and_costs_what_was_planned(world: World, noise: str, sums: str) -> None:
-    """Model and curve are there, and every site's ledger holds exactly the planned cost, all of it settled."""
+    """Model and curve are there, and every site's ledger holds exactly the planned cost, of a study that has ended."""
     asked = small(f"{noise}-{sums}", noise=noise, sums=sums)
     stored = world.approved(asked)
     world.rounds(stored).train()
@@ -121,7 +124,8 @@ def test_a_study_runs_to_its_end_and_costs_what_was_planned(world: World, noise:
     assert np.isfinite(stored.read_model()).all()
     for name in SITES:
         (row,) = [row for row in world.ledger(name).studies(DELTA) if row.study == stored.digest]
-        assert row.unfinished == 0
+        assert row.state == "closed"
+        assert row.redraws == 0
         assert row.epsilon == pytest.approx(plan_of(asked).epsilon, rel=1e-6)
     assert all(not isinstance(request, RoundDone) for _, request in world.sites.asked)
 
@@ -134,11 +138,11 @@ def test_a_lost_site_costs_one_more_step_and_the_study_goes_on(world: World) -> 
     world.rounds(stored).train()
     assert stored.read_state().phase == "finished"
     for name in ("east", "north", "west"):
-        repeats = [entry for entry in world.ledger(name).entries() if entry.study == stored.digest and entry.repeat > 0]
-        assert {entry.kind for entry in repeats} == {"reserve", "settle"}
-        assert {entry.event.steps for entry in repeats if entry.event} == {1}
-        spent = world.ledger(name).spent(DELTA, stored.digest)
-        assert spent <= asked.privacy.epsilon
+        (row,) = [row for row in world.ledger(name).studies(DELTA) if row.study == stored.digest]
+        assert row.redraws == 1
+        assert row.draws == 2 * 3 + 1 + 2
+        assert world.ledger(name).spent(DELTA, stored.digest) <= asked.privacy.epsilon
+    assert stored.read_state().redraws == 1
 
 
 def test_without_spare_steps_a_loss_ends_the_study_and_nobody_pays_too_much(world: World) -> None:
@@ -146,7 +150,7 @@ def test_without_spare_steps_a_loss_ends_the_study_and_nobody_pays_too_much(worl
     asked = small("no-spare")
     stored = world.approved(asked)
     world.hub.killed["south", 2] = "before sending"
-    with pytest.raises(DuraError):
+    with pytest.raises(HostError, match="no spare step is left"):
         world.rounds(stored).train()
     for name in SITES:
         assert world.ledger(name).spent(DELTA, stored.digest) <= asked.privacy.epsilon
@@ -163,19 +167,19 @@ def test_a_round_is_not_answered_twice(world: World) -> None:
     size = world.rounds(stored)._network
     length = sum(p.numel() for p in size.parameters())
     reply = world.sites.services[name].answer(encode(request), np.zeros(3 * length, np.float32))
-    assert reply == Refusal(reason=RefusalReason.REPEATED_ROUND)
+    assert reply == Refusal(reason=RefusalReason.NO_DRAW_LEFT)  # the study has ended
     assert world.ledger(name).entries() == before
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"members": ("east", "north", "south")}, RefusalReason.DATA),
-        ({"members": ("north", "east", "south", "west")}, RefusalReason.DATA),
-        ({"members": ("east", "north", "south", "west", "zurich")}, RefusalReason.DATA),
-        ({"members": ("north", "south", "west")}, RefusalReason.DATA),
-        ({"first_step": 4}, RefusalReason.DATA),
-        ({"round": 3}, RefusalReason.DATA),
+        ({"members": ("east", "north", "south")}, RefusalReason.NOT_UNDERSTOOD),
+        ({"members": ("north", "east", "south", "west")}, RefusalReason.NOT_UNDERSTOOD),
+        ({"members": ("east", "north", "south", "west", "zurich")}, RefusalReason.NOT_UNDERSTOOD),
+        ({"members": ("north", "south", "west")}, RefusalReason.NOT_UNDERSTOOD),
+        ({"first_step": 4}, RefusalReason.NOT_UNDERSTOOD),
+        ({"round": 3}, RefusalReason.NOT_UNDERSTOOD),
     ],
 )
 def test_requests_beyond_the_study_charge_nothing(world: World, changes: dict[str, Any], reason: RefusalReason) -> None:

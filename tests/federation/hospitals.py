@@ -20,9 +20,10 @@ from dura_client.data.registry import register
 from dura_client.data.simulated.simulate import TASK, simulate
 from dura_client.ledger.answers import Entry
 from dura_client.ledger.ledger import Ledger
+from dura_client.review.approval import approve_study
 from dura_client.site.keys import SiteKeys
 from dura_client.site.policy import write_policy
-from dura_client.studies.approvals import approve, receive_offer
+from dura_client.studies.approvals import receive_offer
 from dura_common.messages import Offer
 from dura_common.policy import Policy
 from dura_common.privacy import SampledGaussian
@@ -148,7 +149,7 @@ class Hospitals(Planes):
         stored = StudyStore(self.coordinator).submit(envelope, roster_envelope, roster)
         for name in SITES:
             receive_offer(self.site(name), Offer(study=envelope, roster=roster_envelope), datetime.now(UTC))
-            approve(self.site(name), digest, "mi", datetime.now(UTC))
+            approve_study(self.site(name), digest, "mi", datetime.now(UTC))
         return stored
 
     def run_study(self, stored: StoredStudy) -> dict[str, Any]:

@@ -26,9 +26,10 @@ from dura_client.data.registry import register
 from dura_client.data.simulated.simulate import TASK, simulate_for
 from dura_client.node.service import SiteService
 from dura_client.patients.cohort import load_cohort
+from dura_client.review.approval import approve_study
 from dura_client.site.keys import SiteKeys
 from dura_client.site.policy import write_policy
-from dura_client.studies.approvals import approve, receive_offer
+from dura_client.studies.approvals import receive_offer
 from dura_client.training.evaluation import score
 from dura_common.messages import Offer
 from dura_common.models import build_model, load_vector
@@ -86,7 +87,7 @@ def run_for_real(made: Planes, study: Study, number: int) -> tuple[float, float]
         (home.keys / "pseudonym.key").write_bytes(_key_with_both_sides(name, number))
         home.ledger.unlink(missing_ok=True)  # other hospitals, as it were, or the accounting would take minutes
         receive_offer(home, Offer(study=envelope, roster=roster), datetime.now(UTC))
-        approve(home, digest, "mi", datetime.now(UTC))
+        approve_study(home, digest, "mi", datetime.now(UTC))
     hub = Hub()
     services = {name: SiteService(home, hub.way_of(name, SiteKeys(home).identity())) for name, home in homes.items()}
     Rounds(stored, MemorySites(services), hub).train()

@@ -2,7 +2,7 @@
 
 1. open a stream and say Hello with this site's position;
 2. Begin: check the attempt against the session and against what this site has sent (:mod:`dura_common.sums.attempts`),
-   then fresh keys; a vector that left under masks goes again only as the same draw to the same members;
+   then fresh keys; a vector that left under masks never goes again, and the caller is asked for another draw;
 3. frames between the coordinator and the secure aggregation; the caller's vector goes when it is there;
 4. a lost stream: the attempt's secrets are erased, back to 1 for as long as patience lasts;
 5. all sums seen: goodbye.
@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from dura_client.sums.link import Ended, Endpoint, Event, Frame, Link, Lost
 from dura_common.errors import DuraError, HostError, TrustError
 from dura_common.messages.proto.aggregation_pb2 import Begin, Hello, Reason
-from dura_common.secagg import Kind, Opened, Site, max_frame, open_site
-from dura_common.sums.attempts import Attempt, LastSum, Position, Series, attempt_parameters, decode_values
+from dura_common.secagg import Opened, Site, max_frame, open_site
+from dura_common.sums.attempts import Attempt, LastSum, Position, Series, attempt_parameters
 from dura_common.sums.plane import bind
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,6 @@ MAX_ATTEMPTS = 1_000
 """Of one session; the coordinator gives up long before. A bound on what a hostile one can ask for."""
 RETRY_SECONDS = (0.05, 0.2, 0.5, 1.0)
 """Between tries to reach the coordinator; the last one again and again."""
-INT64_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +99,7 @@ class Driver(threading.Thread):
         self._params = series.params
         self._patience = patience
         self._inbox: queue.SimpleQueue[tuple[Link, Event] | _Vector | _Close] = queue.SimpleQueue()
-        self._limit = max(max_frame(series.params), INT64_BYTES * series.params.length)
+        self._limit = max_frame(series.params)
         self._link: Link | None = None
         self._position = Position(opened=0)
         self._pending: NDArray[np.signedinteger] | None = None
@@ -108,7 +107,6 @@ class Driver(threading.Thread):
         self._attempt: Attempt | None = None
         self._number = 0
         """Of the last attempt that began."""
-        self._catching: Begin | None = None
         self._machine: Site | None = None
         self._ready = False
         self._tries = 0
@@ -171,7 +169,7 @@ class Driver(threading.Thread):
             session=self._series.key,
             opened=position.opened,
             draw=position.draw,
-            sent_to=position.sent_to,
+            sent=position.sent,
         )
         self._link = Link(endpoint, hello, limit=self._limit, inbox=self._inbox)
 
@@ -180,7 +178,7 @@ class Driver(threading.Thread):
         attempt = Attempt(begin.attempt, tuple(begin.members), begin.opened, begin.draw)
         if not self._number < attempt.number <= MAX_ATTEMPTS:
             raise TrustError(f"expected an attempt after {self._number}, got {attempt.number}")
-        if attempt.opened != self._position.opened + int(begin.catch_up):
+        if attempt.opened != self._position.opened:
             raise TrustError(
                 f"this site has seen {self._position.opened} sums, the attempt begins after {attempt.opened}"
             )
@@ -188,26 +186,17 @@ class Driver(threading.Thread):
             raise TrustError("the members of the attempt are not a sorted list with this site in it")
         self._number, self._attempt, self._tries = attempt.number, attempt, 0
         self._wait(self._patience.step)
-        if begin.catch_up:
-            self._catching = begin
-        else:
-            self._enter(attempt)
+        self._enter(attempt)
 
     def _enter(self, attempt: Attempt) -> None:
         """Begin the secure aggregation of an attempt, after deciding what may be sent in it."""
         position = self._position
-        if attempt.draw < position.draw:
-            raise TrustError(f"expected a draw from {position.draw} on, got {attempt.draw}")
-        if position.sent_to and attempt.draw == position.draw:
-            if self._params.kind is not Kind.STEP or attempt.members != position.sent_to:
-                raise TrustError("the same vector was asked for again for other members than it was sent to")
-        elif position.sent_to:
+        if attempt.draw < position.draw + position.sent:
+            raise TrustError(f"expected a draw from {position.draw + position.sent} on, got {attempt.draw}")
+        if position.sent:
             self._pending = None
-            step = self._params.first_step + attempt.opened
-            self.answers.put(Redraw(step, attempt.draw, attempt.members))
-            self._position = Position(position.opened, attempt.draw)
-        else:
-            self._position = Position(position.opened, attempt.draw)
+            self.answers.put(Redraw(self._params.first_step + attempt.opened, attempt.draw, attempt.members))
+        self._position = Position(position.opened, attempt.draw)
         try:
             params = attempt_parameters(self._series, attempt, self._last)
         except ValueError as error:
@@ -219,12 +208,6 @@ class Driver(threading.Thread):
         attempt = self._attempt
         if attempt is None or frame.attempt != attempt.number:
             raise TrustError("a frame came that belongs to no attempt of this site")
-        if self._catching is not None:
-            begin, self._catching = self._catching, None
-            self._catch_up(begin, frame.content)
-            if self._position.opened < self._series.sums:
-                self._enter(attempt)
-            return
         if self._machine is None:
             raise TrustError("a frame came before its attempt")
         reaction = self._machine.receive(frame.content)
@@ -235,16 +218,6 @@ class Driver(threading.Thread):
             self._opened(reaction.opened)
         self._ready = reaction.ready
         self._send()
-
-    def _catch_up(self, begin: Begin, content: bytes) -> None:
-        contributors = tuple(begin.contributors)
-        if not set(contributors) <= set(self._params.names) or len(contributors) < self._params.minimum:
-            raise TrustError("a sum was told of which fewer sites are part than the study demands")
-        try:
-            values = decode_values(content, self._params.length)
-        except ValueError as error:
-            raise TrustError("a sum was told that has another length than the study's") from error
-        self._opened(Opened(self._params.first_step + self._position.opened, values, contributors))
 
     def _opened(self, opened: Opened) -> None:
         self._last = LastSum(opened.total, opened.contributors)
@@ -260,7 +233,7 @@ class Driver(threading.Thread):
         self._ready = False
         position = self._position
         # Noted before the first byte leaves: from here on it counts as sent, whatever becomes of the connection.
-        self._position = Position(position.opened, position.draw, self._attempt.members)
+        self._position = Position(position.opened, position.draw, sent=True)
         self._wait(self._patience.step)
         self._transmit(frame)
 
@@ -270,7 +243,7 @@ class Driver(threading.Thread):
 
     def _ended(self, reason: Reason) -> None:
         word = Reason.Name(reason) if reason in Reason.values() else "PROTOCOL"
-        if reason == Reason.UNKNOWN_SESSION:
+        if reason == Reason.UNKNOWN_SESSION and self._number == 0:
             self._lost(Lost("the coordinator knows no such session (yet)", refused=False))
         elif reason == Reason.REVOKED:
             raise TrustError("the coordinator took this site off the roster")
@@ -295,7 +268,7 @@ class Driver(threading.Thread):
     def _forget_attempt(self) -> None:
         if self._machine is not None and not self._machine.ended:
             self._machine.leave()  # erases its secrets
-        self._machine, self._attempt, self._catching, self._ready = None, None, None, False
+        self._machine, self._attempt, self._ready = None, None, False
 
     def _wait(self, seconds: float) -> None:
         self._deadline = time.monotonic() + seconds

@@ -18,7 +18,7 @@ class Part(Protocol):
     """What a session asks of this site."""
 
     def draw(self, step: int) -> NDArray[np.signedinteger]:
-        """Return a vector for a step, integers (length,); asked again, it is another one unless it may go out again."""
+        """Return a fresh vector for a step, integers (length,), which is paid for; asked again, another one."""
         ...
 
     def opened(self, opened: Opened) -> None:

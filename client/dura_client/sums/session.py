@@ -11,10 +11,9 @@
 - ``step`` waits for the other sites and is bounded by ``patience``. It raises :class:`SumFailed` (host) if the
   session ended, :class:`~dura_common.secagg.Abort` (trust) if somebody broke the protocol, and whatever ``redraw``
   raises. After an error the session is over; what was sent counts as spent.
-- After a loss the very same vector is sent again if the very same sites are there. Otherwise ``redraw`` is called
-  with a :class:`Redraw`, in the thread of ``step``: it charges the ledger, draws sample and noise afresh and returns
-  the new vector. A vector that protects by itself (local noise) costs nothing to send again: return the same one.
-  Without ``redraw``, :class:`FreshDrawNeeded` is raised.
+- A vector leaves once. If one that left can open no sum any more, because a site was lost, ``redraw`` is called with a
+  :class:`Redraw`, in the thread of ``step``: it charges the ledger, draws sample and noise afresh and returns the new
+  vector. Without ``redraw``, :class:`FreshDrawNeeded` is raised.
 - ``opened.contributors`` can be fewer than the members: divide by the declared patients of exactly those.
 """
 
@@ -44,7 +43,7 @@ CLOSE_SECONDS = 10.0
 
 
 class FreshDrawNeeded(StateError):
-    """A vector was sent for members of whom some are gone; the caller has no ``redraw``. The session is over.
+    """A sum was lost after this site's vector had left; the caller has no ``redraw``. The session is over.
 
     Attributes:
         redraw: what would have been needed.

@@ -16,4 +16,9 @@ def warnings_of(study: Study) -> tuple[str, ...]:
             "tolerated_colluders = 0: a participating site, which knows its own share of the noise, sees the sums of "
             "the others with less noise than epsilon says"
         )
+    if isinstance(study.privacy, NoNoise) and (study.aggregation.spare_steps or study.evaluation.spare_draws):
+        found.append(
+            "spare draws without noise: two sums of one round over different sites, subtracted, show what the sites that "
+            "are in only one of them had sent"
+        )
     return tuple(found)

@@ -3,10 +3,11 @@
 A series is known by its parameters, which every site builds from the approved study. It runs as attempts: each is a
 session of the secure aggregation with fresh keys for all its members, begins after the sums that are opened already,
 and has a **draw** number. An attempt of step sums lasts until all are opened or somebody is lost; one of round sums
-opens one. A site
-sends at most one vector for each step and draw, and one draw only to one set of members; so a vector that left a
-site under masks can come again only as the very same bytes to the very same sites, which reveals nothing that the
-first sending did not. Everything else is a new draw: fresh sample, fresh noise, and the ledger pays again.
+opens one.
+
+A vector leaves its site once. After a loss every site that had sent one draws afresh, with other patients and other
+noise, and pays again; the very same vector in two sums, even of the same sites, would let whoever opened the first in
+silence subtract them. A site that missed an opened sum is left out of the rest of the series.
 All of this enters the context of the attempt and with it every key: a coordinator that tells two sites different
 attempts, draws, members or opened sums gets masks that do not cancel and signatures that do not hold.
 """
@@ -61,8 +62,8 @@ class Position:
     """Sums that it has seen."""
     draw: int = 0
     """Of its pending vector."""
-    sent_to: tuple[str, ...] = ()
-    """Members to which the pending vector went under masks; empty if it never left the site."""
+    sent: bool = False
+    """Whether the pending vector left the site under masks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class TooFew(Exception):
 
 
 def next_attempt(series: Series, number: int, opened: int, positions: Mapping[str, Position]) -> Attempt:
-    """Return the attempt that follows for the sites that attend; those that cannot catch up are left out.
+    """Return the attempt that follows for the sites that attend and have seen every opened sum.
 
     Two sites that do not collude must be in every sum.
 
@@ -102,15 +103,11 @@ def next_attempt(series: Series, number: int, opened: int, positions: Mapping[st
         TooFew: not enough sites are left.
     """
     params = series.params
-    members = tuple(sorted(name for name, position in positions.items() if 0 <= opened - position.opened <= 1))
+    members = tuple(sorted(name for name, position in positions.items() if position.opened == opened))
     if len(members) < max(params.minimum, params.colluders + MIN_MEMBERS):
         raise TooFew
-    pending = [positions[name] for name in members if positions[name].opened == opened]
-    draw = max((position.draw for position in pending), default=0)
-    sent = [position for position in pending if position.sent_to]
-    same = params.kind is Kind.STEP and all((item.draw, item.sent_to) == (draw, members) for item in sent)
-    # A round sum names its survivors late: the same vector in two of them could be told apart by their difference.
-    return Attempt(number, members, opened, draw if not sent or same else draw + 1)
+    draw = max(positions[name].draw for name in members)
+    return Attempt(number, members, opened, draw + any(positions[name].sent for name in members))
 
 
 def attempt_parameters(series: Series, attempt: Attempt, last: LastSum | None) -> SessionParameters:

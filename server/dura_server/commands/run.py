@@ -80,12 +80,13 @@ def status(
 
         store = StudyStore(_home(home))
         found = [store.load(study)] if study else [store.load(digest) for digest in store.digests()]
-        table = Table("digest", "study", "phase", "round", "sites")
+        table = Table("digest", "study", "phase", "round", "repeated draws", "sites")
         rows = []
         for stored in found:
             state = stored.read_state()
             sites = ", ".join(f"{name}: {standing}" for name, standing in state.sites.items())
-            table.add_row(stored.digest[:12], stored.study.name, state.phase, f"{state.round}/{state.rounds}", sites)
+            place = f"{state.round}/{state.rounds}"
+            table.add_row(stored.digest[:12], stored.study.name, state.phase, place, str(state.redraws), sites)
             rows.append(_as_data(stored, state))
         out.result({"studies": rows}, table)
 

@@ -87,7 +87,7 @@ def result_of(stored: StoredStudy, extra: Extra | None) -> StudyResult:
         noise=study.privacy.noise,
         epsilon=planned,
         epsilon_if_broken=plan.epsilon_if_broken if private else None,
-        sums=_sums_of(study),
+        sums=_sums_of(study, state.redraws),
         delta=study.privacy.delta if isinstance(study.privacy, PatientNoise) else None,
         rounds=state.rounds,
         parameters=int(stored.read_model().size),
@@ -107,8 +107,17 @@ def result_of(stored: StoredStudy, extra: Extra | None) -> StudyResult:
     )
 
 
-def _sums_of(study: Study) -> str:
-    """Say which kind of sum carried the vectors and what it reveals."""
+def _sums_of(study: Study, redraws: int) -> str:
+    """Say which kind of sum carried the vectors, what it reveals, and how often one was lost."""
+    lost = (
+        "No vector was drawn again."
+        if not redraws
+        else f"After losses a site drew again {redraws} times at most; every draw was new and paid for."
+    )
+    return f"{_kind_of(study)} {lost}"
+
+
+def _kind_of(study: Study) -> str:
     if not isinstance(study.privacy, SharedNoise):
         return (
             "Each round was one secure sum of sites' weighted changes of the model (round sum): the coordinator saw "

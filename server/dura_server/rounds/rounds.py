@@ -10,7 +10,8 @@ Steps of :meth:`Rounds.train`:
 5. the model is written, the study is finished.
 
 The coordinator never receives a vector of a site, only sums. A round that was lost goes on from the last opened sum
-with the sites that are left; below ``minimum_sites`` the run ends.
+with the sites that are left, which draw again and pay with spare steps; below ``minimum_sites``, or without spare
+steps, the run ends. Every attempt has a higher number than all before it, through restarts too: sites refuse others.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping
-
-import numpy as np
 
 from dura_common.consortium.envelope import verify
 from dura_common.errors import DuraError, HostError, PolicyError, TrustError
@@ -58,7 +57,7 @@ from dura_server.sums.ports import Lost, Sessions
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 5
-"""Attempts of one round before the run gives up."""
+"""Attempts of one round in one run before it gives up."""
 
 
 def first_parameters(study: Study) -> Vector:
@@ -76,13 +75,6 @@ REJOIN_SECONDS = 300.0
 POLL_SECONDS = 2.0
 
 
-def average(study: Study, updates: Mapping[str, Vector]) -> Vector:
-    """Return the common parameters after a round: sites' parameters, weighted by declared (public) patients."""
-    weights = np.array([study.sites[name] for name in updates], dtype=np.float64)
-    stacked = np.stack([values.astype(np.float64) for values in updates.values()])
-    return np.average(stacked, axis=0, weights=weights).astype(np.float32)
-
-
 class Rounds:
     """One study on its way; ``sites`` carries the messages, ``sessions`` opens the sums."""
 
@@ -97,7 +89,6 @@ class Rounds:
         self._present: set[str] = set()
         self._refusing: set[str] = set()
         """Sites that said no for a reason of their own: they are not asked again in this run."""
-        self._expected: tuple[str, ...] = ()
 
     def offer(self) -> None:
         """Send the study and its roster to every site that it lists."""
@@ -133,12 +124,13 @@ class Rounds:
         """Return the state after one round, through as many attempts as it takes."""
         steps = 1 if averaged(self._study) else self._study.training.steps_per_round
         done = 0
-        for attempt in range(1, ATTEMPTS + 1):
+        for _ in range(ATTEMPTS):
+            members = self._members()
             request = TrainRound(
                 study=self._stored.digest,
                 round=number,
-                attempt=attempt,
-                members=self._members(),
+                attempt=self._next_attempt("train", number),
+                members=members,
                 first_step=done + 1,
             )
             replies = self._sites.ask(request.members, request, state.to_vector())
@@ -161,13 +153,22 @@ class Rounds:
         if not averaged(self._study):
             scale = step_scale(self._study, opened.contributors)
             return advance(self._network, state, opened.total, rule_of(self._study.training), scale=scale)
-        change = WeightedChange(self._study, len(self._expected))
+        change = WeightedChange(self._study)
         parameters = change.apply(state.parameters, opened.total, opened.contributors)
         return TrainingState(parameters, (), state.steps + self._study.training.steps_per_round)
 
     def _evaluate(self, number: int, parameters: Vector) -> list[CurvePoint]:
-        """Return one point of the learning curve; none if its sum was lost, since a second one costs anew."""
-        request = EvaluateRound(study=self._stored.digest, round=number, attempt=1, members=self._members())
+        """Return one point of the learning curve; none if its sum was lost and the study has no spare draw of it."""
+        for _ in range(1 + self._study.evaluation.spare_draws):
+            found = self._evaluate_once(number, parameters)
+            if found is not None:
+                return [found]
+        return []
+
+    def _evaluate_once(self, number: int, parameters: Vector) -> CurvePoint | None:
+        members = self._members()
+        attempt = self._next_attempt("evaluate", number)
+        request = EvaluateRound(study=self._stored.digest, round=number, attempt=attempt, members=members)
         parts = parts_of(self._study, number)
         scores = length_of(parts)
         replies = self._sites.ask(request.members, request, parameters)
@@ -177,7 +178,7 @@ class Rounds:
             (opened,) = self._sums(params, replies)
         except Lost as lost:
             self._leave_out(lost, request, replies)
-            return []
+            return None
         self._conclude(request, replies, None)
         if opened.total.size > scores:
             self._stored.update(duplicates=decode(self._stored.digest, opened.total[scores:]))
@@ -190,11 +191,26 @@ class Rounds:
             sites=len(opened.contributors),
             smallest_cell=self._study.evaluation.smallest_cell,
         )
-        return [point_of(number, outcome)]
+        return point_of(number, outcome)
+
+    def _next_attempt(self, purpose: str, number: int) -> int:
+        """Return a number above all that this round had in any run, noted durably before anybody is asked."""
+        attempts = dict(self._stored.read_state().attempts)
+        name = f"{purpose}-{number}"
+        attempts[name] = attempts.get(name, 0) + 1
+        self._stored.update(attempts=attempts)
+        return attempts[name]
+
+    def _learn_attempts(self, request: SumRound, answers: Mapping[str, Reply | None]) -> None:
+        """Begin above the number that a site knows already: this coordinator may come from a backup."""
+        known = [answer.attempt or 0 for answer in answers.values() if isinstance(answer, Refusal)]
+        attempts = dict(self._stored.read_state().attempts)
+        name = f"{'train' if isinstance(request, TrainRound) else 'evaluate'}-{request.round}"
+        attempts[name] = max([attempts.get(name, 0), *known])
+        self._stored.update(attempts=attempts)
 
     def _sums(self, params: SessionParameters, replies: Replies) -> Iterator[Opened]:
         """Open one session and yield its sums."""
-        self._expected = params.names
         spare = len(params.members) - max(params.threshold, params.minimum)
         with self._sessions.run(params, stop=lambda: replies.refused() > spare) as sums:
             yield from sums
@@ -206,7 +222,11 @@ class Rounds:
             TrustError: a site made other steps from the same sums.
         """
         answers = replies.collect(GRACE_SECONDS)
-        standing = dict(self._stored.read_state().sites)
+        before = self._stored.read_state()
+        standing = dict(before.sites)
+        redraws = max(
+            [before.redraws, *(answer.redraws for answer in answers.values() if isinstance(answer, RoundDone))]
+        )
         for name in self._names:
             answer = answers.get(name)
             if isinstance(answer, RoundDone) and (answer.study, answer.round) == (request.study, request.round):
@@ -218,18 +238,22 @@ class Rounds:
                     )
             elif name in answers:
                 standing[name] = f"round {request.round}: {_words(answer)}"
-        self._stored.update(sites=standing)
+        self._stored.update(sites=standing, redraws=redraws)
 
     def _leave_out(self, lost: Lost, request: SumRound, replies: Replies) -> None:
-        """Note who was lost; they are asked again before the next request."""
+        """Note who was lost; they are asked again before the next request.
+
+        Raises:
+            HostError: a site has no spare draw left, so that the lost sum cannot be made again.
+        """
         replies.collect(LEAVING_SECONDS)
         answers = replies.collect(GRACE_SECONDS, but=lost.gone)
+        self._learn_attempts(request, answers)
         standing = dict(self._stored.read_state().sites)
         fine = {
             name
             for name, answer in answers.items()
-            if isinstance(answer, RoundDone)
-            or (isinstance(answer, Refusal) and answer.reason is RefusalReason.AGGREGATION)
+            if isinstance(answer, RoundDone) or (isinstance(answer, Refusal) and answer.reason in _NOT_ITS_OWN)
         }
         gone = (set(request.members) - fine) | set(lost.gone)
         for name in sorted(gone):
@@ -237,6 +261,14 @@ class Rounds:
         self._present -= gone
         self._refusing |= {name for name in gone if isinstance(answers.get(name), Refusal)}
         self._stored.update(sites=standing, message=f"round {request.round}: {lost.message}")
+        out = [name for name in gone if _is_refused(answers.get(name), RefusalReason.NO_DRAW_LEFT)]
+        left = len(self._names) - len(self._refusing)
+        if out and isinstance(request, TrainRound) and left < self._study.aggregation.minimum_sites:
+            raise HostError(
+                f"round {request.round} was lost, and no spare step is left to draw it again "
+                f"(aggregation.spare_steps = {self._study.aggregation.spare_steps})",
+                hint="A study whose sites may be lost needs more spare steps; its noise is sized for them.",
+            )
         log.warning("round %d was lost (%s); left out: %s", request.round, lost.message, ", ".join(sorted(gone)))
 
     def _members(self) -> tuple[str, ...]:
@@ -292,6 +324,14 @@ class Rounds:
         approval = parse_approval(verify(envelope, APPROVAL_TYPE, [site.identity_key()]))
         if (approval.site, approval.study) != (name, self._stored.digest):
             raise TrustError("the approval is for another study or site")
+
+
+_NOT_ITS_OWN = frozenset({RefusalReason.AGGREGATION, RefusalReason.REPEATED_ROUND})
+"""Refusals for which a site need not be left out: others were lost, or this coordinator's numbers were too low."""
+
+
+def _is_refused(reply: Reply | None, reason: RefusalReason) -> bool:
+    return isinstance(reply, Refusal) and reply.reason is reason
 
 
 def _words(reply: Reply | None) -> str:

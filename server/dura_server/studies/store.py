@@ -68,6 +68,10 @@ class StudyState(Frozen):
     curve: tuple[CurvePoint, ...] = ()
     duplicates: Duplicates | None = None
     """Recordings that several sites hold, where the study asks for it and the sum came about."""
+    redraws: int = 0
+    """Draws that the site which repeated most has repeated after a loss: many of them are an alarm."""
+    attempts: dict[str, int] = Field(default_factory=dict)
+    """Purpose and round to the highest number of a request, over all runs."""
     message: str = ""
     """What to do next or what went wrong, for the operator."""
     updated: datetime

@@ -150,7 +150,7 @@ class AggregationService(AggregationServicer):
 
     async def _serve(self, session: Session, stream: SiteStream, hello: Hello) -> None:
         self._streams.add(stream)
-        session.joined(stream, Position(hello.opened, hello.draw, tuple(hello.sent_to)))
+        session.joined(stream, Position(hello.opened, hello.draw, hello.sent))
         reason: Reason | None = None
         try:
             reason = await stream.serve(lambda attempt, frame: session.arrived(stream, attempt, frame))

@@ -4,8 +4,8 @@
 2. an attempt: fresh keys for all, then sum after sum (a round sum is an attempt of its own); every opened sum goes
    to the sites and to the ServerApp;
 3. a site lost on the way ends an attempt of step sums (a round sum goes on without it): wait ``rejoin_seconds`` for
-   it, then the next attempt, without it if need be; who was too late or broke the protocol stays out;
-4. after the last sum, wait a little for sites that missed it.
+   it, then the next attempt, without it if need be; who was too late, broke the protocol or missed an opened sum stays
+   out.
 
 Everything comes through one queue, so a session is one task and needs no lock. It holds the last opened sum and no
 other value; masked vectors live in the secure aggregation only.
@@ -17,7 +17,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 from dura_common.messages.proto.aggregation_pb2 import Begin, Reason
 from dura_common.secagg import Abort, Coordinator, Kind, Progress, open_coordinator
@@ -29,7 +28,6 @@ from dura_common.sums.attempts import (
     Series,
     TooFew,
     attempt_parameters,
-    encode_values,
     next_attempt,
 )
 from dura_server.sums.events import Arrived, Joined, Left, Over, Sum, Timing
@@ -113,7 +111,6 @@ class Session:
                     await self._gather(self._came, self._timing.rejoin)  # step 3
             reason = Reason.FINISHED
             await self._report(reason)
-            await self._linger()  # step 4
         except _Failed as failed:
             reason = failed.reason
             log.warning("session %s: ended, %s", self._label, Reason.Name(reason).lower())
@@ -170,21 +167,10 @@ class Session:
         return attempt
 
     def _begin(self, attempt: Attempt) -> None:
-        for name in attempt.members:
-            self._tell(name, attempt)
-            self._positions[name] = Position(attempt.opened, attempt.draw, attempt.members)  # it may send any time
-
-    def _tell(self, name: str, attempt: Attempt) -> None:
-        """Send Begin, and the last sum to a site that missed it."""
         begin = Begin(attempt=attempt.number, members=attempt.members, opened=attempt.opened, draw=attempt.draw)
-        stream = self._streams[name]
-        if self._last is None or self._positions[name].opened == attempt.opened:
-            stream.begin(begin)
-            return
-        begin.catch_up = True
-        begin.contributors.extend(self._last.contributors)
-        stream.begin(begin)
-        stream.send(attempt.number, encode_values(self._last.values))
+        for name in attempt.members:
+            self._streams[name].begin(begin)
+            self._positions[name] = Position(attempt.opened, attempt.draw, sent=True)  # it may send any time
 
     async def _judge(self, machine: Coordinator, attempt: Attempt, event: Joined | Arrived | Left | None) -> Progress:
         """Hand one event to the secure aggregation."""
@@ -217,10 +203,10 @@ class Session:
             return
         self.opened += 1
         self._last = LastSum(opened.total, opened.contributors)
-        may_send = attempt.members if self.params.kind is Kind.STEP else ()
+        may_send = self.params.kind is Kind.STEP
         for name in progress.outgoing:
             if name in self._streams:
-                self._positions[name] = Position(self.opened, 0, may_send)
+                self._positions[name] = Position(self.opened, 0, sent=may_send)
         await self.results.put(Sum(opened, attempt.draw if self.opened == attempt.opened + 1 else 0))
 
     def _aborted(self, attempt: Attempt, abort: Abort) -> None:
@@ -231,29 +217,6 @@ class Session:
         if abort.site is None:
             raise _Failed(Reason.PROTOCOL)
         self._dismiss(abort.site, Reason.PROTOCOL)
-
-    async def _linger(self) -> None:
-        """Serve sites that missed the last sum; those that have it say so and go."""
-        done = Attempt(self.attempt + 1, tuple(sorted(self._came)), self.opened, 0)
-        deadline = time.monotonic() + self._timing.rejoin
-        gone: set[str] = set()
-        for name in list(self._streams):
-            if self._positions[name].opened == self.opened - 1:
-                self._tell(name, done)
-        while self._came - self._out - gone:
-            event = await self._next(deadline)
-            if event is None:
-                return
-            name = event.stream.name
-            if isinstance(event, Joined):
-                if self._positions[name].opened not in {self.opened, self.opened - 1}:
-                    self._dismiss(name, Reason.NOT_A_MEMBER)
-                elif self._positions[name].opened == self.opened - 1:
-                    self._tell(name, done)
-                else:
-                    event.stream.end(Reason.FINISHED)
-            elif isinstance(event, Left) and event.reason == Reason.FINISHED:
-                gone.add(name)
 
     async def _next(self, deadline: float) -> Joined | Arrived | Left | None:
         """Return the next event that concerns a present stream, after the books are kept; None when time is over."""
@@ -294,7 +257,7 @@ class Session:
         if name in self._streams:
             self._streams[name].end(Reason.REPLACED)
         self._streams[name] = event.stream
-        self._positions[name] = replace(event.position, sent_to=tuple(sorted(event.position.sent_to)))
+        self._positions[name] = event.position
         self._came.add(name)
 
     def _dismiss(self, name: str, reason: Reason) -> None:

@@ -27,8 +27,9 @@ from dura_client.data.registry import register
 from dura_client.data.simulated.simulate import TASK, simulate
 from dura_client.ledger.place import site_ledger
 from dura_client.node.service import SiteService
+from dura_client.review.approval import approve_study
 from dura_client.site.policy import write_policy
-from dura_client.studies.approvals import approve, receive_offer
+from dura_client.studies.approvals import receive_offer
 from dura_client.sums.ports import Part
 from dura_common.messages import EvaluateRound, Refusal, RefusalReason, encode
 from dura_common.policy import Policy
@@ -201,7 +202,7 @@ def test_the_gate_refuses_a_copy_that_came_after_the_approval(consortium: Consor
     offer, reference = consortium.offer(study(name="later", sites={"north": 14, "east": 14}, expires="2099-01-01"))
     home = consortium.site("north")
     receive_offer(home, offer, NOW)
-    approve(home, reference, "motor", NOW)
+    approve_study(home, reference, "motor", NOW)
     service = SiteService(home, NoSums())
     request = EvaluateRound(study=reference, round=5, attempt=1, members=("east", "north"))
     assert service.answer(encode(request), np.zeros(3, np.float32)) == Refusal(reason=RefusalReason.DATA)

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,dura_common/messages/proto/aggregation.proto\x12\x13\x64ura.aggregation.v1\"4\n\x05Piece\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04last\x18\x03 \x01(\x08\"\x99\x01\n\x08\x46romSite\x12+\n\x05hello\x18\x01 \x01(\x0b\x32\x1a.dura.aggregation.v1.HelloH\x00\x12+\n\x05piece\x18\x02 \x01(\x0b\x32\x1a.dura.aggregation.v1.PieceH\x00\x12+\n\x05leave\x18\x03 \x01(\x0b\x32\x1a.dura.aggregation.v1.LeaveH\x00\x42\x06\n\x04kind\"\x93\x01\n\x06ToSite\x12+\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x1a.dura.aggregation.v1.BeginH\x00\x12+\n\x05piece\x18\x02 \x01(\x0b\x32\x1a.dura.aggregation.v1.PieceH\x00\x12\'\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x18.dura.aggregation.v1.EndH\x00\x42\x06\n\x04kind\"X\n\x05Hello\x12\x0f\n\x07\x62inding\x18\x01 \x01(\x0c\x12\x0f\n\x07session\x18\x02 \x01(\x0c\x12\x0e\n\x06opened\x18\x03 \x01(\r\x12\x0c\n\x04\x64raw\x18\x04 \x01(\r\x12\x0f\n\x07sent_to\x18\x05 \x03(\t\"4\n\x05Leave\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.dura.aggregation.v1.Reason\"o\n\x05\x42\x65gin\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12\x0f\n\x07members\x18\x02 \x03(\t\x12\x0e\n\x06opened\x18\x03 \x01(\r\x12\x0c\n\x04\x64raw\x18\x04 \x01(\r\x12\x10\n\x08\x63\x61tch_up\x18\x05 \x01(\x08\x12\x14\n\x0c\x63ontributors\x18\x06 \x03(\t\"2\n\x03\x45nd\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.dura.aggregation.v1.Reason\"v\n\x0eSessionRequest\x12\x12\n\nparameters\x18\x01 \x01(\x0c\x12\x14\n\x0cjoin_seconds\x18\x02 \x01(\x01\x12\x14\n\x0cstep_seconds\x18\x03 \x01(\x01\x12\x16\n\x0erejoin_seconds\x18\x04 \x01(\x01\x12\x0c\n\x04sums\x18\x05 \x01(\r\"\xa7\x01\n\x0cSessionEvent\x12-\n\x06opened\x18\x01 \x01(\x0b\x32\x1b.dura.aggregation.v1.OpenedH\x00\x12\x31\n\x08\x66inished\x18\x02 \x01(\x0b\x32\x1d.dura.aggregation.v1.FinishedH\x00\x12-\n\x06\x66\x61iled\x18\x03 \x01(\x0b\x32\x1b.dura.aggregation.v1.FailedH\x00\x42\x06\n\x04kind\"V\n\x06Opened\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0c\n\x04last\x18\x02 \x01(\x08\x12\x0c\n\x04step\x18\x03 \x01(\r\x12\x14\n\x0c\x63ontributors\x18\x04 \x03(\t\x12\x0c\n\x04\x64raw\x18\x05 \x01(\r\"\x1c\n\x08\x46inished\x12\x10\n\x08\x61ttempts\x18\x01 \x01(\r\"C\n\x06\x46\x61iled\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.dura.aggregation.v1.Reason\x12\x0c\n\x04lost\x18\x02 \x03(\t\"\r\n\x0bLookRequest\"<\n\tLookReply\x12/\n\x08sessions\x18\x01 \x03(\x0b\x32\x1d.dura.aggregation.v1.Standing\"\x8c\x01\n\x08Standing\x12\r\n\x05study\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0e\n\x06opened\x18\x03 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12\x11\n\tattending\x18\x05 \x03(\t\x12\x0f\n\x07purpose\x18\x06 \x01(\t\x12\x0f\n\x07members\x18\x07 \x03(\t\x12\x0c\n\x04sums\x18\x08 \x01(\r*\xd5\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x46INISHED\x10\x01\x12\x13\n\x0fUNKNOWN_SESSION\x10\x02\x12\x10\n\x0cNOT_A_MEMBER\x10\x03\x12\x11\n\rTOO_FEW_SITES\x10\x04\x12\x0c\n\x08PROTOCOL\x10\x05\x12\x0c\n\x08TOO_LATE\x10\x06\x12\r\n\tCANCELLED\x10\x07\x12\x0b\n\x07REVOKED\x10\x08\x12\x0c\n\x08REPLACED\x10\t\x12\x15\n\x11TOO_MANY_ATTEMPTS\x10\n\x12\x0e\n\nSITE_FAULT\x10\x0b\x32W\n\x0b\x41ggregation\x12H\n\x06\x41ttend\x12\x1d.dura.aggregation.v1.FromSite\x1a\x1b.dura.aggregation.v1.ToSite(\x01\x30\x01\x32\xa5\x01\n\x08Sessions\x12O\n\x03Run\x12#.dura.aggregation.v1.SessionRequest\x1a!.dura.aggregation.v1.SessionEvent0\x01\x12H\n\x04Look\x12 .dura.aggregation.v1.LookRequest\x1a\x1e.dura.aggregation.v1.LookReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,dura_common/messages/proto/aggregation.proto\x12\x13\x64ura.aggregation.v1\"4\n\x05Piece\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04last\x18\x03 \x01(\x08\"\x99\x01\n\x08\x46romSite\x12+\n\x05hello\x18\x01 \x01(\x0b\x32\x1a.dura.aggregation.v1.HelloH\x00\x12+\n\x05piece\x18\x02 \x01(\x0b\x32\x1a.dura.aggregation.v1.PieceH\x00\x12+\n\x05leave\x18\x03 \x01(\x0b\x32\x1a.dura.aggregation.v1.LeaveH\x00\x42\x06\n\x04kind\"\x93\x01\n\x06ToSite\x12+\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x1a.dura.aggregation.v1.BeginH\x00\x12+\n\x05piece\x18\x02 \x01(\x0b\x32\x1a.dura.aggregation.v1.PieceH\x00\x12\'\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x18.dura.aggregation.v1.EndH\x00\x42\x06\n\x04kind\"[\n\x05Hello\x12\x0f\n\x07\x62inding\x18\x01 \x01(\x0c\x12\x0f\n\x07session\x18\x02 \x01(\x0c\x12\x0e\n\x06opened\x18\x03 \x01(\r\x12\x0c\n\x04\x64raw\x18\x04 \x01(\r\x12\x0c\n\x04sent\x18\x06 \x01(\x08J\x04\x08\x05\x10\x06\"4\n\x05Leave\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.dura.aggregation.v1.Reason\"S\n\x05\x42\x65gin\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12\x0f\n\x07members\x18\x02 \x03(\t\x12\x0e\n\x06opened\x18\x03 \x01(\r\x12\x0c\n\x04\x64raw\x18\x04 \x01(\rJ\x04\x08\x05\x10\x06J\x04\x08\x06\x10\x07\"2\n\x03\x45nd\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.dura.aggregation.v1.Reason\"v\n\x0eSessionRequest\x12\x12\n\nparameters\x18\x01 \x01(\x0c\x12\x14\n\x0cjoin_seconds\x18\x02 \x01(\x01\x12\x14\n\x0cstep_seconds\x18\x03 \x01(\x01\x12\x16\n\x0erejoin_seconds\x18\x04 \x01(\x01\x12\x0c\n\x04sums\x18\x05 \x01(\r\"\xa7\x01\n\x0cSessionEvent\x12-\n\x06opened\x18\x01 \x01(\x0b\x32\x1b.dura.aggregation.v1.OpenedH\x00\x12\x31\n\x08\x66inished\x18\x02 \x01(\x0b\x32\x1d.dura.aggregation.v1.FinishedH\x00\x12-\n\x06\x66\x61iled\x18\x03 \x01(\x0b\x32\x1b.dura.aggregation.v1.FailedH\x00\x42\x06\n\x04kind\"V\n\x06Opened\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0c\n\x04last\x18\x02 \x01(\x08\x12\x0c\n\x04step\x18\x03 \x01(\r\x12\x14\n\x0c\x63ontributors\x18\x04 \x03(\t\x12\x0c\n\x04\x64raw\x18\x05 \x01(\r\"\x1c\n\x08\x46inished\x12\x10\n\x08\x61ttempts\x18\x01 \x01(\r\"C\n\x06\x46\x61iled\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.dura.aggregation.v1.Reason\x12\x0c\n\x04lost\x18\x02 \x03(\t\"\r\n\x0bLookRequest\"<\n\tLookReply\x12/\n\x08sessions\x18\x01 \x03(\x0b\x32\x1d.dura.aggregation.v1.Standing\"\x8c\x01\n\x08Standing\x12\r\n\x05study\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0e\n\x06opened\x18\x03 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12\x11\n\tattending\x18\x05 \x03(\t\x12\x0f\n\x07purpose\x18\x06 \x01(\t\x12\x0f\n\x07members\x18\x07 \x03(\t\x12\x0c\n\x04sums\x18\x08 \x01(\r*\xd5\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x46INISHED\x10\x01\x12\x13\n\x0fUNKNOWN_SESSION\x10\x02\x12\x10\n\x0cNOT_A_MEMBER\x10\x03\x12\x11\n\rTOO_FEW_SITES\x10\x04\x12\x0c\n\x08PROTOCOL\x10\x05\x12\x0c\n\x08TOO_LATE\x10\x06\x12\r\n\tCANCELLED\x10\x07\x12\x0b\n\x07REVOKED\x10\x08\x12\x0c\n\x08REPLACED\x10\t\x12\x15\n\x11TOO_MANY_ATTEMPTS\x10\n\x12\x0e\n\nSITE_FAULT\x10\x0b\x32W\n\x0b\x41ggregation\x12H\n\x06\x41ttend\x12\x1d.dura.aggregation.v1.FromSite\x1a\x1b.dura.aggregation.v1.ToSite(\x01\x30\x01\x32\xa5\x01\n\x08Sessions\x12O\n\x03Run\x12#.dura.aggregation.v1.SessionRequest\x1a!.dura.aggregation.v1.SessionEvent0\x01\x12H\n\x04Look\x12 .dura.aggregation.v1.LookRequest\x1a\x1e.dura.aggregation.v1.LookReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'dura_common.messages.proto.aggregation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REASON']._serialized_start=1436
-  _globals['_REASON']._serialized_end=1649
+  _globals['_REASON']._serialized_start=1411
+  _globals['_REASON']._serialized_end=1624
   _globals['_PIECE']._serialized_start=69
   _globals['_PIECE']._serialized_end=121
   _globals['_FROMSITE']._serialized_start=124
@@ -40,31 +40,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOSITE']._serialized_start=280
   _globals['_TOSITE']._serialized_end=427
   _globals['_HELLO']._serialized_start=429
-  _globals['_HELLO']._serialized_end=517
-  _globals['_LEAVE']._serialized_start=519
-  _globals['_LEAVE']._serialized_end=571
-  _globals['_BEGIN']._serialized_start=573
-  _globals['_BEGIN']._serialized_end=684
-  _globals['_END']._serialized_start=686
-  _globals['_END']._serialized_end=736
-  _globals['_SESSIONREQUEST']._serialized_start=738
-  _globals['_SESSIONREQUEST']._serialized_end=856
-  _globals['_SESSIONEVENT']._serialized_start=859
-  _globals['_SESSIONEVENT']._serialized_end=1026
-  _globals['_OPENED']._serialized_start=1028
-  _globals['_OPENED']._serialized_end=1114
-  _globals['_FINISHED']._serialized_start=1116
-  _globals['_FINISHED']._serialized_end=1144
-  _globals['_FAILED']._serialized_start=1146
-  _globals['_FAILED']._serialized_end=1213
-  _globals['_LOOKREQUEST']._serialized_start=1215
-  _globals['_LOOKREQUEST']._serialized_end=1228
-  _globals['_LOOKREPLY']._serialized_start=1230
-  _globals['_LOOKREPLY']._serialized_end=1290
-  _globals['_STANDING']._serialized_start=1293
-  _globals['_STANDING']._serialized_end=1433
-  _globals['_AGGREGATION']._serialized_start=1651
-  _globals['_AGGREGATION']._serialized_end=1738
-  _globals['_SESSIONS']._serialized_start=1741
-  _globals['_SESSIONS']._serialized_end=1906
+  _globals['_HELLO']._serialized_end=520
+  _globals['_LEAVE']._serialized_start=522
+  _globals['_LEAVE']._serialized_end=574
+  _globals['_BEGIN']._serialized_start=576
+  _globals['_BEGIN']._serialized_end=659
+  _globals['_END']._serialized_start=661
+  _globals['_END']._serialized_end=711
+  _globals['_SESSIONREQUEST']._serialized_start=713
+  _globals['_SESSIONREQUEST']._serialized_end=831
+  _globals['_SESSIONEVENT']._serialized_start=834
+  _globals['_SESSIONEVENT']._serialized_end=1001
+  _globals['_OPENED']._serialized_start=1003
+  _globals['_OPENED']._serialized_end=1089
+  _globals['_FINISHED']._serialized_start=1091
+  _globals['_FINISHED']._serialized_end=1119
+  _globals['_FAILED']._serialized_start=1121
+  _globals['_FAILED']._serialized_end=1188
+  _globals['_LOOKREQUEST']._serialized_start=1190
+  _globals['_LOOKREQUEST']._serialized_end=1203
+  _globals['_LOOKREPLY']._serialized_start=1205
+  _globals['_LOOKREPLY']._serialized_end=1265
+  _globals['_STANDING']._serialized_start=1268
+  _globals['_STANDING']._serialized_end=1408
+  _globals['_AGGREGATION']._serialized_start=1626
+  _globals['_AGGREGATION']._serialized_end=1713
+  _globals['_SESSIONS']._serialized_start=1716
+  _globals['_SESSIONS']._serialized_end=1881
 # @@protoc_insertion_point(module_scope)

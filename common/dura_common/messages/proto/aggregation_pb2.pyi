@@ -65,18 +65,18 @@ class ToSite(_message.Message):
     def __init__(self, begin: _Optional[_Union[Begin, _Mapping]] = ..., piece: _Optional[_Union[Piece, _Mapping]] = ..., end: _Optional[_Union[End, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("binding", "session", "opened", "draw", "sent_to")
+    __slots__ = ("binding", "session", "opened", "draw", "sent")
     BINDING_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     OPENED_FIELD_NUMBER: _ClassVar[int]
     DRAW_FIELD_NUMBER: _ClassVar[int]
-    SENT_TO_FIELD_NUMBER: _ClassVar[int]
+    SENT_FIELD_NUMBER: _ClassVar[int]
     binding: bytes
     session: bytes
     opened: int
     draw: int
-    sent_to: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, binding: _Optional[bytes] = ..., session: _Optional[bytes] = ..., opened: _Optional[int] = ..., draw: _Optional[int] = ..., sent_to: _Optional[_Iterable[str]] = ...) -> None: ...
+    sent: bool
+    def __init__(self, binding: _Optional[bytes] = ..., session: _Optional[bytes] = ..., opened: _Optional[int] = ..., draw: _Optional[int] = ..., sent: _Optional[bool] = ...) -> None: ...
 
 class Leave(_message.Message):
     __slots__ = ("reason",)
@@ -85,20 +85,16 @@ class Leave(_message.Message):
     def __init__(self, reason: _Optional[_Union[Reason, str]] = ...) -> None: ...
 
 class Begin(_message.Message):
-    __slots__ = ("attempt", "members", "opened", "draw", "catch_up", "contributors")
+    __slots__ = ("attempt", "members", "opened", "draw")
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     OPENED_FIELD_NUMBER: _ClassVar[int]
     DRAW_FIELD_NUMBER: _ClassVar[int]
-    CATCH_UP_FIELD_NUMBER: _ClassVar[int]
-    CONTRIBUTORS_FIELD_NUMBER: _ClassVar[int]
     attempt: int
     members: _containers.RepeatedScalarFieldContainer[str]
     opened: int
     draw: int
-    catch_up: bool
-    contributors: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, attempt: _Optional[int] = ..., members: _Optional[_Iterable[str]] = ..., opened: _Optional[int] = ..., draw: _Optional[int] = ..., catch_up: _Optional[bool] = ..., contributors: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, attempt: _Optional[int] = ..., members: _Optional[_Iterable[str]] = ..., opened: _Optional[int] = ..., draw: _Optional[int] = ...) -> None: ...
 
 class End(_message.Message):
     __slots__ = ("reason",)
