@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.dura-setup
 
-.PHONY: help setup demo test test-long test-full bench lint docs proto wheel clean
+.PHONY: help setup demo test test-long test-full bench lint model fuzz docs proto wheel clean
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -28,6 +28,12 @@ test-long: setup  ## Run the tests that are left out for their length alone; CI 
 test-full: setup  ## Run all tests, the long ones too.
 	$(BIN)/python -m pytest
 
+model: setup  ## Check the model of draws and attempts exhaustively (needs spin; minutes).
+	$(BIN)/python -m tests.model.check
+
+fuzz: setup  ## Fuzz every parser of outside bytes for SECONDS each; the corpus grows under build/fuzz.
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
+
 bench: setup  ## Measure everything that is promised; JSON lines, minutes long.
 	$(BIN)/python -m tests.bench
 
@@ -39,7 +45,7 @@ lint: setup  ## Check style, types, imports and dependencies.
 	$(BIN)/python -m pip check
 
 docs: setup  ## Build the documentation, warnings are errors.
-	$(BIN)/python -m dura_common.runtime.schemas docs/reference
+	$(BIN)/python docs/tools/reference.py docs/reference
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict -f .mkdocs.yml -d build/site
 
 proto: setup  ## Regenerate the wire types of the aggregation plane (after editing aggregation.proto).

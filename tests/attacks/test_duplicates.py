@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests.consortium import NAMES, Consortium, contents, study
+from tests.support.consortium import NAMES, Consortium, contents
+from tests.support.studies import study
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.registry import register
@@ -76,7 +77,7 @@ def test_a_signed_study_that_wants_both_is_not_even_kept(consortium: Consortium)
     forged = offer.model_copy(update={"study": sign(json.dumps(document).encode(), STUDY_TYPE, key)})
     north = consortium.site("north")
     before = contents(north.path)
-    with pytest.raises(NotAuthentic):
+    with pytest.raises(NotAuthentic, match="duplicates"):
         receive_offer(north, forged, NOW)
     assert contents(north.path) == before
 

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 from tests.attacks.echo_app import SECRET_TEXT
-from tests.attacks.world import Planes, alive, children, now, processes_of, wait_until
-from tests.federation.world import Failed, dura
+from tests.attacks.probes import ProbedConsortium
+from tests.support.commands import Failed, dura
+from tests.support.processes import alive, children, processes_of, wait_until
 
 from dura_client.consortium import enrolment
 from dura_client.site.home import SiteHome
@@ -58,11 +59,10 @@ def listens(port: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def planes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planes]:
+def planes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProbedConsortium]:
     """Return a coordinator with one site that answers with what it was sent; nothing is left of them afterwards."""
-    made = Planes(tmp_path_factory.mktemp("planes"))
-    made.init()
-    made.enrol(["north", "east"])
+    made = ProbedConsortium(tmp_path_factory.mktemp("planes"), ("north", "east"))
+    made.make_all()
     try:
         made.start_coordinator()
         made.start_echo("north")
@@ -72,13 +72,13 @@ def planes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planes]:
     wait_until(lambda: not processes_of(made.root), "every process has ended", 20)
 
 
-def test_messages_pass_unchanged_through_the_adapter(planes: Planes) -> None:
+def test_messages_pass_unchanged_through_the_adapter(planes: ProbedConsortium) -> None:
     """Body and vector come back bit by bit for each kind of message: Flower's internals are as the adapter expects."""
     expected = [b"body \x00\xff".hex(), True]
     assert planes.run(ECHO) == {"query": expected, "train": expected, "evaluate": expected}
 
 
-def test_an_exception_at_a_site_leaves_without_its_text(planes: Planes) -> None:
+def test_an_exception_at_a_site_leaves_without_its_text(planes: ProbedConsortium) -> None:
     """The coordinator learns that the site failed, not what the exception said, and the log does not say it either."""
     got = planes.run(FAILING)
     assert got["error"]
@@ -88,59 +88,60 @@ def test_an_exception_at_a_site_leaves_without_its_text(planes: Planes) -> None:
         assert SECRET_TEXT not in log.read_text()
 
 
-def test_a_node_with_a_key_of_its_own_making_gets_no_task(planes: Planes) -> None:
+def test_a_node_with_a_key_of_its_own_making_gets_no_task(planes: ProbedConsortium) -> None:
     """A hospital's copy whose node key is not on the roster is never among the online nodes."""
     foreign = planes.root / "elsewhere"
     made = SiteHome(foreign)
-    enrolment.init(made, "east", None, now())
+    enrolment.init(made, "east", None, planes.now())
     shutil.copytree(planes.site("east").consortium, made.consortium)
     shutil.copy(planes.site("east").policy, made.policy)
     assert SiteKeys(made).node().public_key() != SiteKeys(planes.site("east")).node().public_key()
-    with pytest.raises(Failed) as caught:
+    with pytest.raises(Failed, match="exit code 15") as caught:
         dura("site", "start", "--detach", "--home", foreign)
     assert caught.value.code == 15
     assert "Failed to activate SuperNode" in (made.logs / "supernode.log").read_text()
     assert planes.run(ONLINE) == 1
 
 
-def test_a_killed_process_comes_back_and_work_goes_on(planes: Planes) -> None:
+def test_a_killed_process_comes_back_and_work_goes_on(planes: ProbedConsortium) -> None:
     """After kill -9 of the SuperLink and of the site's runner both are restarted, and messages pass again."""
     for home, name in ((planes.coordinator, "superlink"), (planes.site("north"), "runner")):
-        victim = int(children(home)[name]["pid"])
+        victim = int(children(home.run)[name]["pid"])
         os.kill(victim, signal.SIGKILL)
-        wait_until(lambda victim=victim: not alive(victim), "the victim is gone")
+        wait_until(lambda victim=victim: not alive(victim), "the victim is gone", 90)
         wait_until(
-            lambda home=home, name=name, victim=victim: children(home)[name]["pid"] not in {None, victim},
+            lambda home=home, name=name, victim=victim: children(home.run)[name]["pid"] not in {None, victim},
             f"{name} is back",
+            90,
         )
-    wait_until(lambda: listens(planes.internal), "the SuperLink listens again")
+    wait_until(lambda: listens(planes.settings.internal_port), "the SuperLink listens again", 90)
     assert len(planes.run(ECHO)) == 3
 
 
-def test_a_taken_port_is_one_clear_error(planes: Planes) -> None:
+def test_a_taken_port_is_one_clear_error(planes: ProbedConsortium) -> None:
     """Starting the site's coordinator twin on a port in use names the port, and nothing runs afterwards."""
-    other = Planes(planes.root / "other")
+    other = ProbedConsortium(planes.root / "other")
     other.root.mkdir()
-    other.init()
+    other.make_coordinator()
     with socket.socket() as busy:
-        busy.bind(("127.0.0.1", other.port))
+        busy.bind(("127.0.0.1", other.settings.port))
         busy.listen()
-        with pytest.raises(Failed, match=str(other.port)) as caught:
+        with pytest.raises(Failed, match=str(other.settings.port)) as caught:
             other.start_coordinator()
     assert caught.value.code == 15
     assert not processes_of(other.root)
 
 
-def test_another_authority_in_place_of_the_pinned_one_is_noticed(planes: Planes) -> None:
+def test_another_authority_in_place_of_the_pinned_one_is_noticed(planes: ProbedConsortium) -> None:
     """A site whose authority file was replaced does not start, so it trusts no false coordinator."""
-    other = Planes(planes.root / "false")
+    other = ProbedConsortium(planes.root / "false")
     other.root.mkdir()
-    other.init()
+    other.make_coordinator()
     pinned = planes.site("east").consortium / "authority.pem"
     original = pinned.read_bytes()
     pinned.write_bytes((other.coordinator.path / "keys" / "authority.pem").read_bytes())
     try:
-        with pytest.raises(Failed) as caught:
+        with pytest.raises(Failed, match="exit code 11") as caught:
             dura("site", "start", "--detach", "--home", planes.site("east").path)
         assert caught.value.code == 11
     finally:

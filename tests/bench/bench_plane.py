@@ -22,8 +22,9 @@ from datetime import datetime
 from pathlib import Path
 
 from tests.bench.line import Line
-from tests.plane import REPOSITORY, Plane, wait_until
-from tests.relays import Relay
+from tests.support.plane.relays import Relay
+from tests.support.plane.service import Plane
+from tests.support.processes import REPOSITORY, wait_until
 
 from dura_common.secagg import Kind, SessionParameters
 from dura_server.sums.client import RunningSession, SessionFailed, open_session
@@ -42,7 +43,7 @@ def plane() -> Iterator[Plane]:
     """Return a running service of four sites."""
     with tempfile.TemporaryDirectory(prefix="dura-bench-") as folder:
         made = Plane(Path(folder), names=NAMES)
-        made.make()
+        made.make_all()
         made.start()
         try:
             yield made

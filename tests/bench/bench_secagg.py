@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tests.bench.flower_secagg import run_flower
 from tests.bench.line import Line, interleaved, seconds
-from tests.support import secagg_sim as sim
+from tests.support.secagg import sim
 
 from dura_common.secagg import FixedPoint, Kind, Opened, Progress, Site, open_coordinator, open_site
 from dura_common.secagg.arithmetic import masks

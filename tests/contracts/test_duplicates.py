@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.consortium import Consortium, study
-from tests.sums import Hub, MemorySites, _Meeting
+from tests.support.consortium import Consortium
+from tests.support.studies import Only, study
+from tests.support.sums import Hub, MemorySites, _Meeting
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.fingerprint import keyed
@@ -106,15 +107,17 @@ def now() -> datetime:
 
 def wanted(name: str, **evaluation: Any) -> Study:
     """Return a study of two rounds without noise that asks for duplicates."""
-    base = study().model_dump()
-    base |= {"name": name, "sites": dict.fromkeys(SITES, PATIENTS), "expires": "2099-01-01"}
-    base["data"]["minimum_patients"] = 5
-    base["model"] = {"name": "eegnet", "temporal_filters": 2, "separable_filters": 4, "kernel_seconds": 0.1}
-    base["privacy"] = {"noise": "none", "windows_per_patient": 4}
-    base["training"] |= {"rounds": 2, "steps_per_round": 1}
-    base["evaluation"] = {"every": 1, "held_out": 0.4, "duplicates": True, **evaluation}
-    base["aggregation"] = {"minimum_sites": 4}
-    return Study.model_validate(base)
+    return study(
+        name=name,
+        sites=dict.fromkeys(SITES, PATIENTS),
+        expires="2099-01-01",
+        data={"minimum_patients": 5},
+        model={"name": "eegnet", "temporal_filters": 2, "separable_filters": 4, "kernel_seconds": 0.1},
+        privacy=Only(noise="none", windows_per_patient=4),
+        training={"rounds": 2, "steps_per_round": 1},
+        evaluation=Only({"every": 1, "held_out": 0.4, "duplicates": True, **evaluation}),
+        aggregation={"minimum_sites": 4},
+    )
 
 
 @dataclass

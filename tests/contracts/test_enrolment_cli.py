@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.consortium import contents
+from tests.support.commands import answer
+from tests.support.consortium import contents
 
 TRUST, INPUT, STATE = 11, 10, 14
 
@@ -23,18 +20,7 @@ class People:
 
     def run(self, *arguments: str, code: int = 0) -> dict[str, Any]:
         """Run a command with --json, expect its exit code and return its one JSON object."""
-        done = subprocess.run(
-            [sys.executable, "-m", "dura_common", *arguments, "--json"],
-            env={**os.environ, "HOME": str(self.root)},
-            capture_output=True,
-            text=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
-        result: dict[str, Any] = json.loads(done.stdout)
-        return result
+        return answer(*arguments, code=code, env={"HOME": str(self.root)})
 
     def coordinator(self, command: str, *arguments: str, code: int = 0) -> dict[str, Any]:
         """Run `dura coordinator`."""

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save
-from tests.consortium import Consortium, study
-from tests.sums import Hub, MemorySites
-from typer.testing import CliRunner
+from tests.support.commands import dura, failed
+from tests.support.consortium import Consortium
+from tests.support.studies import study
+from tests.support.sums import Hub, MemorySites
 
-from dura_client.commands.cli import app
 from dura_client.data.dataset import DataSet
 from dura_client.data.registry import load_dataset, register
 from dura_client.data.simulated.simulate import simulate
@@ -25,8 +26,8 @@ from dura_client.review.approval import approve_study
 from dura_client.site.keys import SiteKeys
 from dura_client.site.policy import write_policy
 from dura_client.studies.approvals import find_offer
-from dura_common.errors import HostError
-from dura_common.messages import Refusal, RefusalReason, RoundDone, encode
+from dura_common.errors import HostError, PolicyError
+from dura_common.messages import EvaluateRound, Refusal, RefusalReason, TrainRound, encode
 from dura_common.policy import Policy
 from dura_common.privacy.plan import plan_of
 from dura_common.study import Study
@@ -98,15 +99,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def small(name: str, *, noise: str = "shared", **aggregation: Any) -> Study:
     """Return a study of two rounds with three steps each."""
-    base = study().model_dump()
-    base |= {"name": name, "sites": dict.fromkeys(SITES, PATIENTS), "expires": "2099-01-01"}
-    base["data"]["minimum_patients"] = 5
-    base["model"] = {"name": "eegnet", "temporal_filters": 2, "separable_filters": 4, "kernel_seconds": 0.1}
-    base["privacy"] |= {"noise": noise, "windows_per_patient": 4, "participation": 1.0}
-    base["training"] |= {"rounds": 2, "steps_per_round": 3}
-    base["evaluation"] |= {"every": 1, "held_out": 0.4}
-    base["aggregation"] = {"minimum_sites": 4, **aggregation}
-    return Study.model_validate(base)
+    return study(
+        name=name,
+        sites=dict.fromkeys(SITES, PATIENTS),
+        expires="2099-01-01",
+        data={"minimum_patients": 5},
+        model={"name": "eegnet", "temporal_filters": 2, "separable_filters": 4, "kernel_seconds": 0.1},
+        privacy={"noise": noise, "windows_per_patient": 4, "participation": 1.0},
+        training={"rounds": 2, "steps_per_round": 3},
+        evaluation={"every": 1, "held_out": 0.4},
+        aggregation={"minimum_sites": 4, **aggregation},
+    )
 
 
 @pytest.mark.parametrize(
@@ -127,7 +130,12 @@ def test_a_study_runs_to_its_end_and_costs_what_was_planned(world: World, noise:
         assert row.state == "closed"
         assert row.redraws == 0
         assert row.epsilon == pytest.approx(plan_of(asked).epsilon, rel=1e-6)
-    assert all(not isinstance(request, RoundDone) for _, request in world.sites.asked)
+    asked_of = Counter(
+        (name, request.kind, request.round)
+        for name, request in world.sites.asked
+        if isinstance(request, TrainRound | EvaluateRound) and request.study == stored.digest
+    )
+    assert asked_of == Counter(product(SITES, ("train-round", "evaluate-round"), (1, 2))), "nobody is asked twice"
 
 
 def test_a_lost_site_costs_one_more_step_and_the_study_goes_on(world: World) -> None:
@@ -203,13 +211,13 @@ def test_a_hospital_compares_its_own_model_with_a_federated_one(world: World, tm
     model = tmp_path / "model.safetensors"
     model.write_bytes(save({"parameters": first_parameters(stored.study)}))
     before = world.ledger("east").entries()
-    common = ["--data", "motor", "--json"]
-    alone = baseline(stored.digest, "--model", model, *common, "--home", world.consortium.site("east").path)
+    baseline = ("site", "baseline", stored.digest, "--data", "motor", "--home", world.consortium.site("east"))
+    alone = dura(*baseline, "--model", model, here=True)
     assert set(alone["model"]) == {"accuracy", "spread", "scores"}
     assert len(alone["scores"]) == len(alone["model"]["scores"]) > 0
     assert all(0 <= score <= 1 for score in (*alone["scores"], *alone["model"]["scores"]))
     others = [word for name in SITES[1:] for word in ("--pool", world.consortium.site(name).path)]
-    pooled = baseline(stored.digest, *others, *common, "--home", world.consortium.site("east").path)
+    pooled = dura(*baseline, *others, here=True)
     assert len(pooled["scores"]) > len(alone["scores"])
     assert world.ledger("east").entries() == before
 
@@ -220,12 +228,6 @@ def test_data_of_real_patients_are_never_pooled(world: World) -> None:
     for name in SITES[:2]:
         home = world.consortium.site(name)
         register(home, load_dataset(home, "motor").model_copy(update={"name": "real", "simulated": name == "east"}))
-    words = ["--pool", world.consortium.site("north").path, "--data", "real", "--json"]
-    answer = baseline(stored.digest, *words, "--home", world.consortium.site("east").path)
-    assert answer["error"]["code"] == "policy"
-
-
-def baseline(*words: object) -> dict[str, Any]:
-    """Run `dura site baseline` and return its answer."""
-    answer = CliRunner().invoke(app, ["baseline", *map(str, words)])
-    return dict(json.loads(answer.stdout))
+    words = ("--pool", world.consortium.site("north"), "--data", "real", "--home", world.consortium.site("east"))
+    refusal = failed("site", "baseline", stored.digest, *words, code=PolicyError.exit_code, here=True)
+    assert refusal.error["code"] == "policy"

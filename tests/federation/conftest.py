@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.federation.world import SITES, Consortium
+from tests.federation.commanded import SITES, Commanded
 
 
 @pytest.fixture(scope="module")
-def consortium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
+def consortium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commanded]:
     """Return a running consortium of two sites; every process is gone afterwards."""
-    made = Consortium(tmp_path_factory.mktemp("consortium"))
-    made.enrol()
+    made = Commanded(tmp_path_factory.mktemp("consortium"))
+    made.make_all()
     for name in SITES:
         made.prepare(name)
     try:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import http.server
-import json
-import os
 import re
 import shutil
 import ssl
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,17 +16,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tests.attacks.world import Planes
-from tests.federation.world import fix_pseudonyms
+import pytest
+from tests.support.commands import Failed, dura
+from tests.support.running import CODES, RunningConsortium, fix_pseudonyms, register_motor
+from tests.support.studies import changed
 
 from dura_client.consortium import enrolment as at_site
-from dura_client.data.dataset import DataSet
-from dura_client.data.prepare import TEMPORARY, pseudonym
-from dura_client.data.registry import register
-from dura_client.data.simulated.simulate import TASK, simulate
+from dura_client.data.prepare import TEMPORARY
+from dura_client.data.simulated.simulate import simulate
 from dura_client.site.home import SiteHome
-from dura_client.site.keys import SiteKeys
-from dura_client.site.policy import write_policy
 from dura_client.studies.approvals import receive_offer
 from dura_common.consortium.identity import (
     certificate_pem,
@@ -44,12 +38,10 @@ from dura_common.policy import Policy
 from dura_common.study import Study, parse_study
 from dura_server.consortium import enrolment as at_coordinator
 from dura_server.home import CoordinatorHome
-from dura_server.studies.researcher import ResearcherHome, create_identity, sign_study
 from dura_server.studies.template import study_toml
 
 SITES = ("north", "west")
 PATIENTS = 12
-CODES = {"west": {"1": "left_hand", "2": "right_hand"}}
 MOVING = frozenset({"run", "log", "flower", "cache", "__pycache__"})
 """Folders that a start or a preparation may write into: locks, logs, and patients that are complete or absent."""
 POLICY = Policy(
@@ -75,26 +67,17 @@ class Refused:
 
 def refused(*words: object) -> Refused:
     """Run a dura command that must fail, and check that what it printed is one error that a person can act on."""
-    process = subprocess.run(
-        [sys.executable, "-m", "dura_common", *map(str, words), "--json"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    output = process.stdout + process.stderr
-    assert process.returncode not in {0, 1, 2}, output
-    answer = json.loads(process.stdout)  # one object, nothing beside it
-    assert set(answer) == {"error"}, output
-    error = answer["error"]
+    with pytest.raises(Failed, match=r"exit code \d+") as caught:
+        dura(*words, timeout=120)
+    failed = caught.value
+    output, error = failed.output, failed.error
+    assert failed.code not in {1, 2}, output
+    assert set(failed.answer) == {"error"}, output  # one object, nothing beside it
     assert set(error) == {"code", "message", "hint"}
     assert error["message"], output
     assert error["hint"], f"nothing says what to do: {error['message']}"
-    assert "Traceback" not in output
     assert not re.search(r"sub-\d", error["message"]), "a message, which logs keep, names a patient"
-    return Refused(process.returncode, error["message"], error["hint"], output)
+    return Refused(failed.code, error["message"], error["hint"], output)
 
 
 def state_of(folder: Path) -> dict[str, bytes]:
@@ -117,27 +100,20 @@ def secrets_of(home: Path) -> list[str]:
     return found
 
 
-class Clinics(Planes):
+@dataclass
+class Clinics(RunningConsortium):
     """Two hospitals with recordings, a coordinator and a researcher, none of them running."""
 
-    def make(self) -> None:
-        """Enrol everybody; simulate and register recordings."""
-        self.init()
-        self.enrol(SITES)
-        _, card = create_identity(self.researcher, "rita", datetime.now(UTC))
-        checked = at_coordinator.check_card(self.coordinator, card.read_bytes(), datetime.now(UTC))
-        at_coordinator.admit(self.coordinator, [checked], self.root / "post", datetime.now(UTC))
-        for name in SITES:
-            home = self.site(name)
-            fix_pseudonyms(home.path, name)
-            write_policy(home, POLICY, replace=True)
-            simulate(self.recordings(name), name, patients=PATIENTS, trials=12, seed=1)
-            self.register(home, self.recordings(name), labels=CODES.get(name, {}))
+    names: tuple[str, ...] = SITES
+    policy: Policy = POLICY
 
-    @property
-    def researcher(self) -> ResearcherHome:
-        """The researcher's folder."""
-        return ResearcherHome(self.root / "rita")
+    def make_all(self, now: datetime | None = None) -> None:
+        """Enrol everybody; simulate and register recordings."""
+        super().make_all(now)
+        for name in self.names:
+            fix_pseudonyms(self.site(name))
+            simulate(self.recordings(name), name, patients=PATIENTS, trials=12, seed=1)
+            register_motor(self.site(name), self.recordings(name), labels=CODES.get(name, {}))
 
     @cached_property
     def plan(self) -> Study:
@@ -146,53 +122,35 @@ class Clinics(Planes):
         text = study_toml(name="hands", question="?", sites=sites, epsilon=8, delta=1e-3, seed=1, noise="local")
         return parse_study(text.replace("rounds = 4", "rounds = 2").replace("every = 1", "every = 2").encode())
 
-    def recordings(self, name: str) -> Path:
-        """Return a hospital's BIDS folder."""
-        return self.root / "bids" / name
-
-    def register(self, home: SiteHome, folder: Path, *, labels: Mapping[str, str] | None = None) -> None:
-        """Register recordings as ``mi``."""
-        register(home, DataSet(name="mi", root=str(folder), task=TASK, labels=dict(labels or {}), simulated=True))
-
     def copy_of(self, name: str, target: Path) -> SiteHome:
         """Return a copy of a hospital's home and recordings, to spoil."""
         home = SiteHome(Path(shutil.copytree(self.site(name).path, target / "home")))
         folder = shutil.copytree(self.recordings(name), target / "bids")
         (home.data / "mi.json").unlink()
-        self.register(home, Path(folder), labels=CODES.get(name, {}))
+        register_motor(home, Path(folder), labels=CODES.get(name, {}))
         return home
 
     def sign(self, **changes: Any) -> tuple[str, Offer]:
         """Sign the study with changed sections; return its digest and its offer."""
-        data = self.plan.model_dump(mode="json")
-        for section, values in changes.items():
-            data[section] = {**data[section], **values} if isinstance(values, dict) else values
-        _, roster = at_coordinator.read_roster(self.coordinator)
-        envelope, digest = sign_study(self.researcher, Study.model_validate(data), roster)
-        return digest, Offer(study=envelope, roster=roster)
+        offer, digest = self.offer(changed(self.plan, **changes))
+        return digest, offer
 
-    def offer(self, home: SiteHome, **changes: Any) -> str:
+    def offer_to(self, home: SiteHome, **changes: Any) -> str:
         """Let a signed study reach a hospital as its running node would take it; return the digest."""
         digest, offer = self.sign(**changes)
         receive_offer(home, offer, datetime.now(UTC))
         return digest
 
-    def patients(self, name: str) -> list[str]:
-        """Return the ledger's keys of all patients of a hospital."""
-        key = SiteKeys(self.site(name)).pseudonym_key()
-        return [pseudonym(path.name.removeprefix("sub-"), key) for path in self.recordings(name).glob("sub-*")]
 
-
-def bare_planes(root: Path) -> Planes:
+def bare_planes(root: Path) -> RunningConsortium:
     """Return a coordinator and the site north, without recordings."""
     root.mkdir(exist_ok=True)
-    made = Planes(root)
-    made.init()
-    made.enrol(["north"])
+    made = RunningConsortium(root, ("north",))
+    made.make_all()
     return made
 
 
-def certify_site(planes: Planes, when: datetime) -> None:
+def certify_site(planes: RunningConsortium, when: datetime) -> None:
     """Give north a certificate that the authority issued at another time."""
     home = planes.site("north")
     authority, key = at_coordinator._authority(planes.coordinator)
@@ -211,7 +169,7 @@ def certify_server(home: CoordinatorHome, when: datetime) -> None:
 
 
 @contextmanager
-def answering(planes: Planes, certificate: Path, key: Path, date: datetime | None = None) -> Iterator[None]:
+def answering(planes: RunningConsortium, certificate: Path, key: Path, date: datetime | None = None) -> Iterator[None]:
     """Answer at the coordinator's address over TLS, at a time of one's own choosing."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -227,7 +185,7 @@ def answering(planes: Planes, certificate: Path, key: Path, date: datetime | Non
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", planes.port), Handler) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", planes.settings.port), Handler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()

@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.attacks.world import Planes
 from tests.federation.spoiled import (
     Clinics,
     answering,
@@ -25,6 +24,7 @@ from tests.federation.spoiled import (
     secrets_of,
     state_of,
 )
+from tests.support.running import RunningConsortium
 
 from dura_client.consortium import enrolment as at_site
 from dura_client.ledger.ledger import Ledger
@@ -62,7 +62,7 @@ def row(spoil: Callable[[Clinics, Path], Iterator[Row]]) -> Spoil:
 def clinics(tmp_path_factory: pytest.TempPathFactory) -> Clinics:
     """Return two hospitals with recordings; nothing runs."""
     made = Clinics(tmp_path_factory.mktemp("clinics"))
-    made.make()
+    made.make_all()
     return made
 
 
@@ -84,7 +84,7 @@ def no_data(clinics: Clinics, folder: Path) -> Iterator[Row]:
 def data_gone_after_registration(clinics: Clinics, folder: Path) -> Iterator[Row]:
     """The folder was there when it was registered."""
     home = clinics.copy_of("north", folder)
-    digest = clinics.offer(home)
+    digest = clinics.offer_to(home)
     shutil.rmtree(folder / "bids")
     yield Row(_review(home, digest), folder, 10, ("data set mi has no recordings", "Expected files such as"))
 
@@ -97,14 +97,14 @@ def unreadable_recording(clinics: Clinics, folder: Path) -> Iterator[Row]:
     path.write_bytes(path.read_bytes()[:200])
     place = str(path.relative_to(folder / "bids"))
     says = ("a recording of the data set mi cannot be read", place, "dura site data check mi")
-    yield Row(_approve(home, clinics.offer(home)), folder, 10, says)
+    yield Row(_approve(home, clinics.offer_to(home)), folder, 10, says)
 
 
 @row
 def unknown_channel(clinics: Clinics, folder: Path) -> Iterator[Row]:
     """A name that no electrode has."""
     home = clinics.copy_of("north", folder)
-    digest = clinics.offer(home, data={"channels": ["C3", "C4", "Q7"]})
+    digest = clinics.offer_to(home, data={"channels": ["C3", "C4", "Q7"]})
     says = ("channels that the 10-05 system does not know: Q7", "such as C3", "dura site decline")
     yield Row(_review(home, digest), folder, 10, says)
 
@@ -113,7 +113,7 @@ def unknown_channel(clinics: Clinics, folder: Path) -> Iterator[Row]:
 def no_patient_of_a_class(clinics: Clinics, folder: Path) -> Iterator[Row]:
     """A class that nobody was asked for."""
     home = clinics.copy_of("north", folder)
-    digest = clinics.offer(home, data={"classes": ["left_hand", "feet"]})
+    digest = clinics.offer_to(home, data={"classes": ["left_hand", "feet"]})
     says = ("no patient of the data set mi has an event of feet", "--label CODE=CLASS")
     yield Row(_approve(home, digest), folder, 10, says)
 
@@ -127,7 +127,7 @@ def more_than_the_ledger_holds(clinics: Clinics, folder: Path) -> Iterator[Row]:
     home = clinics.copy_of("north", folder)
     spend(home, clinics)
     says = ("all studies together stay below epsilon 10", "dura site decline", "change the policy first")
-    yield Row(_approve(home, clinics.offer(home)), folder, 12, says)
+    yield Row(_approve(home, clinics.offer_to(home)), folder, 12, says)
 
 
 # Ports
@@ -137,8 +137,8 @@ def more_than_the_ledger_holds(clinics: Clinics, folder: Path) -> Iterator[Row]:
 def coordinators_port_taken(_clinics: Clinics, folder: Path) -> Iterator[Row]:
     """Somebody listens there already."""
     planes = bare_planes(folder)
-    with socket.create_server(("127.0.0.1", planes.port)):
-        says = (f"port {planes.port} for the gateway cannot be used", "Choose another port")
+    with socket.create_server(("127.0.0.1", planes.settings.port)):
+        says = (f"port {planes.settings.port} for the gateway cannot be used", "Choose another port")
         yield Row(_start_coordinator(planes), folder, 15, says)
 
 
@@ -168,9 +168,9 @@ def another_authority_in_place_of_the_pinned_one(_clinics: Clinics, folder: Path
 @row
 def admission_of_another_consortium(_clinics: Clinics, folder: Path) -> Iterator[Row]:
     """The site belongs to one already."""
-    planes, other = bare_planes(folder / "mine"), Planes(folder / "other")
+    planes, other = bare_planes(folder / "mine"), RunningConsortium(folder / "other")
     other.root.mkdir()
-    other.init()
+    other.make_coordinator()
     card = at_site.load_card(planes.site("north"))
     (admitted,) = at_coordinator.admit(other.coordinator, [card], other.root / "post", datetime.now(UTC))
     words = ("site", "join", admitted.path, "--yes", "--home", planes.site("north").path)
@@ -276,7 +276,7 @@ def spend(home: SiteHome, clinics: Clinics) -> None:
         study="ab" * 32,
         round=1,
         purpose="train",
-        patients=clinics.patients("north"),
+        patients=clinics.pseudonyms("north"),
         event=SampledGaussian(participation=0.5, noise_multiplier=0.7, steps=4),
         epsilon_per_study=8.0,
         epsilon_total=10.0,
@@ -292,9 +292,9 @@ def _approve(home: SiteHome, digest: str) -> tuple[object, ...]:
     return ("site", "approve", digest, "--data", "mi", "--yes", "--home", home.path)
 
 
-def _start_site(planes: Planes) -> tuple[object, ...]:
+def _start_site(planes: RunningConsortium) -> tuple[object, ...]:
     return ("site", "start", "--home", planes.site("north").path)
 
 
-def _start_coordinator(planes: Planes) -> tuple[object, ...]:
+def _start_coordinator(planes: RunningConsortium) -> tuple[object, ...]:
     return ("coordinator", "start", "--detach", "--home", planes.coordinator.path)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.attacks.world import children
 from tests.federation.spoiled import SITES, Clinics, refused
-from tests.federation.world import dura
+from tests.support.commands import dura
+from tests.support.processes import children
 
 from dura_client.ledger.ledger import Ledger
 from dura_client.site.home import SiteHome
@@ -28,10 +28,9 @@ FULL_BYTES = 4096
 def clinics(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinics]:
     """Return two running hospitals and their coordinator; every process is gone afterwards."""
     made = Clinics(tmp_path_factory.mktemp("clinics"))
-    made.make()
+    made.make_all()
     try:
-        made.start_coordinator()
-        _together("site", "start", "--detach", made=made)
+        made.start()
         yield made
     finally:
         made.stop()
@@ -68,7 +67,7 @@ def test_a_full_disk_and_an_empty_ledger_end_a_run_and_not_the_study(clinics: Cl
         log = (clinics.site(name).logs / "runner.log").read_text()
         assert "ledger.db cannot be used" in log
         assert "a patient would exceed epsilon 10 at delta 0.001 for all studies together" in log
-        assert not any(patient in log for patient in clinics.patients(name))
+        assert not any(patient in log for patient in clinics.pseudonyms(name))
 
     # 4. The privacy officers raise the cap, and the study that failed twice runs to its end.
     caps = ("--epsilon-per-study", 8, "--epsilon-total", 20, "--delta", 1e-3, "--minimum-sites", 2)
@@ -101,7 +100,7 @@ def _spend(clinics: Clinics, name: str) -> None:
         study=hashlib.sha256(b"earlier").hexdigest(),
         round=1,
         purpose="train",
-        patients=clinics.patients(name),
+        patients=clinics.pseudonyms(name),
         event=SampledGaussian(participation=0.5, noise_multiplier=0.61, steps=4),
         epsilon_per_study=10.0,
         epsilon_total=10.0,
@@ -121,6 +120,6 @@ def _ledgers(clinics: Clinics) -> dict[str, tuple[int, str, bytes]]:
 
 
 def _limit(clinics: Clinics, name: str, size: int) -> None:
-    runner = int(children(clinics.site(name))["runner"]["pid"])
+    runner = int(children(clinics.site(name).run)["runner"]["pid"])
     _, hard = resource.prlimit(runner, resource.RLIMIT_FSIZE)
     resource.prlimit(runner, resource.RLIMIT_FSIZE, (hard if size == resource.RLIM_INFINITY else size, hard))

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.attacks.world import children, processes_of, wait_until
 from tests.federation.hospitals import DELTA, PATIENTS, SITES, STEPS, Hospitals, Place, charged, small_study
+from tests.support.processes import children, processes_of, wait_until
 
 from dura_client.site.home import SiteHome
 from dura_server.home import CoordinatorHome
@@ -44,13 +44,13 @@ PART = 12
 def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospitals]:
     """Return four running hospitals and their coordinator; no process is left of them afterwards."""
     made = Hospitals(tmp_path_factory.mktemp("h"))
-    made.make()
+    made.make_all()
     try:
         made.start()
         yield made
     finally:
         made.stop()
-    wait_until(lambda: not processes_of(made.root), "no process is left")
+    wait_until(lambda: not processes_of(made.root), "no process is left", 90)
 
 
 def kill(hospitals: Hospitals, victim: str, place: Place) -> None:
@@ -132,7 +132,7 @@ def serverapp_output(home: CoordinatorHome) -> str:
 
 def restarts(hospitals: Hospitals) -> dict[str, int]:
     """Return how often each hospital's runner was started again."""
-    return {name: children(hospitals.site(name))["runner"]["restarts"] for name in SITES}
+    return {name: children(hospitals.site(name).run)["runner"]["restarts"] for name in SITES}
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.federation.world import Consortium, Failed, dura
-from tests.ssvep_bids import TASK, find_data, write_bids
+from tests.federation.commanded import Commanded
+from tests.support.commands import Failed, dura
+from tests.support.ssvep_bids import TASK, find_data, write_bids
 
 DATA = find_data()
 SUBJECTS = {"north": [1, 2], "east": [3, 4], "south": [5, 6], "west": [7, 8]}
@@ -76,10 +77,10 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def clinics(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
+def clinics(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commanded]:
     """Return four running hospitals that hold two people each; every process is gone afterwards."""
-    made = Consortium(tmp_path_factory.mktemp("clinics"), sites=tuple(SUBJECTS))
-    made.enrol()
+    made = Commanded(tmp_path_factory.mktemp("clinics"), tuple(SUBJECTS))
+    made.make_all()
     for name, subjects in SUBJECTS.items():
         write_bids(made.root / "bids" / name, subjects, DATA, both_copies=True)
         home = ("--home", made.site(name))
@@ -94,7 +95,7 @@ def clinics(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
 
 
 @pytest.fixture(scope="module")
-def outcome(clinics: Consortium) -> dict[str, Any]:
+def outcome(clinics: Commanded) -> dict[str, Any]:
     """Return what the finished study answered, with its reviews."""
     path = clinics.root / "flicker.toml"
     path.write_text(STUDY)
@@ -112,7 +113,7 @@ def digest_file(path: Path) -> Path:
     return path.with_suffix(".signed.json")
 
 
-def test_held_out_recordings_are_told_apart(clinics: Consortium, outcome: dict[str, Any], record_property: Any) -> None:
+def test_held_out_recordings_are_told_apart(clinics: Commanded, outcome: dict[str, Any], record_property: Any) -> None:
     """The released accuracy and the exact one agree, are far above chance, and the spread over people is reported."""
     digest = outcome["digest"]
     model = clinics.coordinator / "studies" / digest / "model.safetensors"
@@ -129,7 +130,7 @@ def test_held_out_recordings_are_told_apart(clinics: Consortium, outcome: dict[s
     assert sum(score > CHANCE for score in scores) >= len(scores) - 1
 
 
-def test_the_recording_of_two_people_is_found_across_hospitals(clinics: Consortium, outcome: dict[str, Any]) -> None:
+def test_the_recording_of_two_people_is_found_across_hospitals(clinics: Commanded, outcome: dict[str, Any]) -> None:
     """Run, status and report say one recording, no hospital's own check knows of it, and every review announced it."""
     expected = {"recordings": 1, "complete": True}
     assert outcome["duplicates"] == expected
@@ -144,7 +145,7 @@ def test_the_recording_of_two_people_is_found_across_hospitals(clinics: Consorti
         assert any("table of hashes of all recordings" in line for line in outcome["reviews"][name]["leaves"])
 
 
-def test_every_output_says_that_there_is_no_privacy(clinics: Consortium, outcome: dict[str, Any]) -> None:
+def test_every_output_says_that_there_is_no_privacy(clinics: Commanded, outcome: dict[str, Any]) -> None:
     """Review, run and report name the missing noise, and the ledger was charged nothing."""
     page = clinics.root / "report.html"
     reported = dura("study", "report", outcome["digest"], "--out", page, "--home", clinics.coordinator)
@@ -155,7 +156,7 @@ def test_every_output_says_that_there_is_no_privacy(clinics: Consortium, outcome
         assert dura("site", "ledger", "show", "--home", clinics.site(name))["spent"] == 0
 
 
-def test_the_same_study_on_data_that_are_not_public_is_refused(clinics: Consortium, outcome: dict[str, Any]) -> None:
+def test_the_same_study_on_data_that_are_not_public_is_refused(clinics: Commanded, outcome: dict[str, Any]) -> None:
     """Without --public the policy's rule fails, and nothing is approved."""
     home = ("--home", clinics.site("north"))
     dura("site", "data", "add", "private", clinics.root / "bids" / "north", "--task", TASK, *home)
@@ -166,4 +167,6 @@ def test_the_same_study_on_data_that_are_not_public_is_refused(clinics: Consorti
     with pytest.raises(Failed, match="public only") as caught:
         dura("site", "approve", digest, "--data", "private", "--yes", *home)
     assert caught.value.code == 12
-    assert digest != outcome["digest"]
+    approvals = clinics.site("north").approvals
+    assert (approvals / f"{outcome['digest']}.json").exists()
+    assert not (approvals / f"{digest}.json").exists()

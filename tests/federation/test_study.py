@@ -8,20 +8,19 @@ import socket
 import ssl
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-from tests.federation.world import SITES, Consortium, Failed, dura
+from tests.federation.commanded import SITES, Commanded
+from tests.support.commands import Failed, dura
+from tests.support.processes import wait_until
 
 from dura_client.ledger.ledger import Ledger
 from dura_client.node.service import SiteService
-from dura_client.site.home import SiteHome
 from dura_client.studies.approvals import require_approved
 from dura_client.sums.plane import PlaneSums
 from dura_common.errors import DuraError
 from dura_common.messages import EvaluateRound, Refusal, RefusalReason, TrainRound, encode
-from dura_server.home import CoordinatorHome
 from dura_server.rounds.rounds import first_parameters
 from dura_server.studies.store import StudyStore
 
@@ -46,7 +45,7 @@ def evaluation(study: str, number: int) -> EvaluateRound:
 
 
 @pytest.fixture(scope="module")
-def finished(consortium: Consortium) -> str:
+def finished(consortium: Commanded) -> str:
     """Return the digest of a study that was approved by all sites and run to its end."""
     signed = consortium.study("hands")
     digest = digest_of(signed)
@@ -55,7 +54,7 @@ def finished(consortium: Consortium) -> str:
     with pytest.raises(Failed, match="needed sites have approved"):
         dura("study", "run", digest, "--home", consortium.coordinator)
     for name in SITES:
-        assert Ledger(SiteHome(consortium.site(name)).ledger).spent(1e-3) == 0
+        assert Ledger(consortium.site(name).ledger).spent(1e-3) == 0
         dura("site", "approve", digest, "--data", "mi", "--yes", "--home", consortium.site(name))
     outcome = dura("study", "run", digest, "--home", consortium.coordinator)
     assert outcome["phase"] == "finished"
@@ -63,9 +62,9 @@ def finished(consortium: Consortium) -> str:
     return digest
 
 
-def test_an_approved_study_runs_to_its_end_and_costs_what_was_planned(consortium: Consortium, finished: str) -> None:
+def test_an_approved_study_runs_to_its_end_and_costs_what_was_planned(consortium: Commanded, finished: str) -> None:
     """The model is there, every site's ledger holds exactly the planned cost, settled and intact."""
-    stored = StudyStore(CoordinatorHome(consortium.coordinator)).load(finished)
+    stored = StudyStore(consortium.coordinator).load(finished)
     assert stored.read_model().size == first_parameters(stored.study).size
     for name in SITES:
         shown = dura("site", "ledger", "show", "--home", consortium.site(name))
@@ -76,10 +75,10 @@ def test_an_approved_study_runs_to_its_end_and_costs_what_was_planned(consortium
     assert "hands" in page.read_text()
 
 
-def test_a_finished_round_is_never_answered_again(consortium: Consortium, finished: str) -> None:
+def test_a_finished_round_is_never_answered_again(consortium: Commanded, finished: str) -> None:
     """A coordinator that repeats a round gets a refusal, and nothing is charged or computed."""
-    home = SiteHome(consortium.site("north"))
-    study = require_approved(home, finished, _now()).study
+    home = consortium.site("north")
+    study = require_approved(home, finished, consortium.now()).study
     before = Ledger(home.ledger).entries()
     service = SiteService(home, PlaneSums(home))
     for request in (training(finished, 1), evaluation(finished, 2)):
@@ -88,10 +87,10 @@ def test_a_finished_round_is_never_answered_again(consortium: Consortium, finish
     assert Ledger(home.ledger).entries() == before
 
 
-def test_rounds_that_the_study_does_not_have_are_refused(consortium: Consortium, finished: str) -> None:
+def test_rounds_that_the_study_does_not_have_are_refused(consortium: Commanded, finished: str) -> None:
     """A round beyond the study's, or a vector of another model, is refused before the ledger is touched."""
-    home = SiteHome(consortium.site("north"))
-    study = require_approved(home, finished, _now()).study
+    home = consortium.site("north")
+    study = require_approved(home, finished, consortium.now()).study
     service, before = SiteService(home, PlaneSums(home)), Ledger(home.ledger).entries()
     parameters = first_parameters(study)
     for request, vector in (
@@ -105,33 +104,34 @@ def test_rounds_that_the_study_does_not_have_are_refused(consortium: Consortium,
     assert Ledger(home.ledger).entries() == before
 
 
-def test_an_approval_altered_on_disk_is_noticed(consortium: Consortium, finished: str) -> None:
+def test_an_approval_altered_on_disk_is_noticed(consortium: Commanded, finished: str) -> None:
     """Changing one character of the approval or the study at the site makes it refuse."""
-    home = SiteHome(consortium.site("west"))
+    home = consortium.site("west")
     for path in (home.approvals / f"{finished}.json", home.offers / f"{finished}.json"):
         original = path.read_text()
         place = original.index("payload") + 40
         path.write_text(original[:place] + ("A" if original[place] != "A" else "B") + original[place + 1 :])
-        with pytest.raises(DuraError):
-            require_approved(home, finished, _now())
+        with pytest.raises(DuraError, match=r"signature|altered|signed document|never offered"):
+            require_approved(home, finished, consortium.now())
         path.write_text(original)
-    require_approved(home, finished, _now())
+    require_approved(home, finished, consortium.now())
 
 
-def test_a_second_study_that_would_exceed_the_cap_is_refused_at_review(consortium: Consortium, finished: str) -> None:
+def test_a_second_study_that_would_exceed_the_cap_is_refused_at_review(consortium: Commanded, finished: str) -> None:
     """Epsilon 8 was spent of 10: another study of 8 fails the rule and cannot be approved."""
     signed = consortium.study("again")
     dura("study", "submit", signed, "--home", consortium.coordinator)
     home = consortium.site("north")
     review = dura("site", "review", digest_of(signed), "--data", "mi", "--home", home)
     assert [f["rule"] for f in review["findings"] if not f["passed"]] == ["epsilon-total"]
-    with pytest.raises(Failed) as caught:
+    with pytest.raises(Failed, match="exit code 12") as caught:
         dura("site", "approve", digest_of(signed), "--data", "mi", "--yes", "--home", home)
     assert caught.value.code == 12
-    assert finished != digest_of(signed)
+    assert not (home.approvals / f"{digest_of(signed)}.json").exists()
+    assert (home.approvals / f"{finished}.json").exists()
 
 
-def test_code_in_a_bundle_never_runs_at_a_site(consortium: Consortium, finished: str, tmp_path: Path) -> None:
+def test_code_in_a_bundle_never_runs_at_a_site(consortium: Commanded, finished: str, tmp_path: Path) -> None:
     """An app that ships dura_client/app.py, sitecustomize and a module of the site's imports has no effect there."""
     from flwr.cli.build import build_fab_from_disk
     from flwr.common.serde import fab_to_proto
@@ -158,18 +158,18 @@ def test_code_in_a_bundle_never_runs_at_a_site(consortium: Consortium, finished:
     )
     (app / "pyproject.toml").write_text(APP.replace("dura_server.rounds.app:app", "evil.server:app"))
     content = build_fab_from_disk(app)
-    home = CoordinatorHome(consortium.coordinator)
+    home = consortium.coordinator
     with control(home) as client:
         bundle = Fab(hashlib.sha256(content).hexdigest(), content, {})
         run_id = int(client.StartRun(StartRunRequest(fab=fab_to_proto(bundle))).run_id)
-    _wait(lambda: run_status(home, run_id).startswith("finished"))
+    wait_until(lambda: run_status(home, run_id).startswith("finished"), "the run has finished", 90)
     replies = json.loads((tmp_path / "replies.json").read_text())
     assert [json.loads(reply) for reply in replies] == [{"kind": "refusal", "reason": "not-understood"}] * 2
     assert list(tmp_path.glob("it-ran*")) == []
     for name in SITES:
-        unpacked = list(consortium.site(name).glob("flower/apps/*"))
+        unpacked = list(consortium.site(name).path.glob("flower/apps/*"))
         assert unpacked == []
-    assert finished
+    assert StudyStore(home).load(finished).read_state().phase == "finished"
 
 
 @pytest.mark.parametrize(
@@ -190,11 +190,11 @@ def test_code_in_a_bundle_never_runs_at_a_site(consortium: Consortium, finished:
         ("POST", "/v1/fleet/"),
     ],
 )
-def test_the_gateway_lets_nothing_but_the_fleet_through(consortium: Consortium, method: str, path: str) -> None:
+def test_the_gateway_lets_nothing_but_the_fleet_through(consortium: Commanded, method: str, path: str) -> None:
     """Control, runtime and documentation paths are 404 at the public port, however they are written."""
-    context = ssl.create_default_context(cafile=str(consortium.coordinator / "keys" / "authority.pem"))
+    context = ssl.create_default_context(cafile=str(consortium.coordinator.keys / "authority.pem"))
     with (
-        socket.create_connection(("127.0.0.1", consortium.port), timeout=10) as raw,
+        socket.create_connection(("127.0.0.1", consortium.settings.port), timeout=10) as raw,
         context.wrap_socket(raw, server_hostname="127.0.0.1") as stream,
     ):
         head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -205,40 +205,25 @@ def test_the_gateway_lets_nothing_but_the_fleet_through(consortium: Consortium, 
     assert answer.split(b" ")[1] == b"404"
 
 
-def test_a_client_of_another_authority_cannot_even_connect(consortium: Consortium) -> None:
+def test_a_client_of_another_authority_cannot_even_connect(consortium: Commanded) -> None:
     """A machine that does not know the consortium's authority refuses the gateway's certificate."""
     with pytest.raises(httpx.ConnectError, match="certificate"):
-        httpx.post(f"https://127.0.0.1:{consortium.port}/v1/fleet/activate-node")
+        httpx.post(f"https://127.0.0.1:{consortium.settings.port}/v1/fleet/activate-node")
 
 
-def test_a_second_start_is_refused_and_the_first_goes_on(consortium: Consortium) -> None:
+def test_a_second_start_is_refused_and_the_first_goes_on(consortium: Commanded) -> None:
     """Starting twice is one clear error, and the running services are not disturbed."""
-    with pytest.raises(Failed) as caught:
+    with pytest.raises(Failed, match="exit code 14") as caught:
         dura("coordinator", "start", "--detach", "--home", consortium.coordinator)
     assert caught.value.code == 14
     assert dura("coordinator", "status", "--home", consortium.coordinator)["running"]
 
 
-def test_private_keys_are_readable_by_their_owner_only(consortium: Consortium) -> None:
+def test_private_keys_are_readable_by_their_owner_only(consortium: Commanded) -> None:
     """Every file among the keys has mode 0600, and no exchanged file holds a private key."""
     for home in (consortium.coordinator, *(consortium.site(name) for name in SITES)):
-        for path in (home / "keys").iterdir():
+        for path in home.keys.iterdir():
             assert path.stat().st_mode & 0o777 == 0o600, path
-    for path in (consortium.root / "post").iterdir():
+    for path in consortium.post.iterdir():
         assert "PRIVATE" not in path.read_text()
-    assert tomllib.loads((consortium.site("north") / "site.toml").read_text())["name"] == "north"
-
-
-def _now() -> Any:
-    from datetime import UTC, datetime
-
-    return datetime.now(UTC)
-
-
-def _wait(done: Any) -> None:
-    import time
-
-    deadline = time.monotonic() + 90
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    assert tomllib.loads(consortium.site("north").settings.read_text())["name"] == "north"

@@ -1,1 +1,1 @@
-"""The commands of `dura site`, one module per task of the data manager or privacy officer."""
+"""The commands of `dura site`, one module for each task of the data manager or the privacy officer."""

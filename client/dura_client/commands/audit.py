@@ -1,4 +1,4 @@
-"""`dura site audit-privacy`: whether the installed engine keeps, on this site's own study, what the accounting says."""
+"""`dura site audit-privacy`: test whether the installed engine adds the noise that the accounting counts on."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ def register(app: typer.Typer) -> None:
 def audit_privacy(
     study: StudyArgument,
     data: DataOption,
-    canaries: Annotated[int, typer.Option(help="Invented patients; more make the audit sharper and longer.")] = 600,
+    canaries: Annotated[
+        int, typer.Option(help="Number of invented patients. A higher number makes the audit more precise and slower.")
+    ] = 600,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Attack the installed engine with invented patients, beside the real ones, under a study's own settings.
+    """Test the installed training engine with invented patients, under the settings of one study.
 
-    Nothing leaves the site and no patient pays: the result is for the hospital's own eyes. A failed audit ends with
-    exit code 11.
+    The audit runs at this site. It releases nothing and costs the patients no privacy budget. Keep its result inside
+    the hospital. A failed audit ends with exit code 11.
     """
     with command(as_json) as out:
         from dura_client.review.alone import audit_here
@@ -56,13 +58,13 @@ def audit_privacy(
         _show(out, offer.study, result, accounted)
         if isinstance(offer.study.privacy, SharedNoise):
             out.say(
-                "The noise of this study is shared: seen here is this site's share alone, as a coordinator would see "
-                "it who broke the secure aggregation. The opened sums carry the noise of all sites."
+                "The sites of this study share the noise. This audit tests the share of this site alone, which is what "
+                "a coordinator would see if it broke the secure aggregation. Opened sums carry the noise of all sites."
             )
-        out.say("[bold]What this shows[/bold]")
+        out.say("[bold]What this audit shows[/bold]")
         for sentence in SHOWS:
             out.say(f"  - {sentence}")
-        out.say("[bold]What no audit of this kind can show[/bold]")
+        out.say("[bold]What this audit cannot show[/bold]")
         for sentence in CANNOT_SHOW:
             out.say(f"  - {sentence}")
         low, high = result.fitted_epsilon_range
@@ -83,14 +85,16 @@ def audit_privacy(
                 "shows": SHOWS,
                 "cannot_show": CANNOT_SHOW,
             },
-            "the audit passed" if result.passed else "the audit FAILED: do not take part with this installation",
+            "the audit passed"
+            if result.passed
+            else "the audit FAILED: do not take part in a study with this installation",
         )
         if not result.passed:
             raise typer.Exit(TrustError.exit_code)
 
 
 def _show(out: Output, study: Study, result: Audit, accounted: float) -> None:
-    table = Table("", "figure, in clipping norms a step", "seen", "expected", title=f"Audit of {study.name}")
+    table = Table("", "figure (in clipping norms per step)", "measured", "expected", title=f"Audit of {study.name}")
     for check in result.checks:
         mark = "[green]pass[/green]" if check.passed else "[red]FAIL[/red]"
         wanted = f"<= {check.expected:.4g}" if check.bound else f"{check.expected:.4g} +- {check.tolerance:.2g}"
@@ -98,8 +102,8 @@ def _show(out: Output, study: Study, result: Audit, accounted: float) -> None:
     out.say(table)
     low, high = result.fitted_epsilon_range
     out.say(
-        f"{result.canaries} canaries, {result.members} of them members, {result.steps} steps. They show epsilon "
-        f"{result.fitted_epsilon:.2f} (95 %: {low:.2f} to {high:.2f}) at delta {result.delta:g}; "
-        f"{result.expected_epsilon:.2f} is what this attack should show of the accounted mechanism, "
-        f"{accounted:.2f} is the bound for any attack."
+        f"{result.canaries} invented patients, of whom {result.members} took part, over {result.steps} steps. Measured "
+        f"epsilon: {result.fitted_epsilon:.2f} (95 % interval: {low:.2f} to {high:.2f}) at delta {result.delta:g}. "
+        f"Expected of this attack, if the noise is as accounted: {result.expected_epsilon:.2f}. "
+        f"Accounted epsilon, the bound for every attack: {accounted:.2f}."
     )

@@ -6,14 +6,14 @@ import typer
 
 from dura_client.commands import audit, data, enrol, ledger, node, policy, study, withdraw
 
-app = typer.Typer(no_args_is_help=True, help="Run a hospital's site: keys, data, policy, approvals, node.")
+app = typer.Typer(no_args_is_help=True, help="Run a hospital's site: its keys, data, policy, approvals and node.")
 enrol.register(app)
 node.register(app)
 study.register(app)
 audit.register(app)
 withdraw.register(app)
-app.add_typer(data.app, name="data", help="Register and check recordings; simulate them for practice.")
-app.add_typer(policy.app, name="policy", help="Write, show and explain the site's policy.")
+app.add_typer(data.app, name="data", help="Register and check recordings, or simulate recordings for practice.")
+app.add_typer(policy.app, name="policy", help="Write and explain the site's policy.")
 app.add_typer(
-    ledger.app, name="ledger", help="What patients have spent, what still fits, and whether the record is whole."
+    ledger.app, name="ledger", help="Show what patients have spent and which studies still fit; check the record."
 )

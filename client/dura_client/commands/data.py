@@ -1,4 +1,4 @@
-"""`dura site data`: recordings of the hospital."""
+"""`dura site data`: register and check the hospital's recordings."""
 
 from __future__ import annotations
 
@@ -17,9 +17,16 @@ app = typer.Typer(no_args_is_help=True)
 @app.command()
 def simulate(
     out_folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The BIDS folder to write.")],
-    hospital: Annotated[str, typer.Option(help="north, east, south or west: they differ as hospitals do.")] = "north",
-    patients: Annotated[int, typer.Option(min=1, max=100_000)] = 40,
-    trials: Annotated[int, typer.Option(min=2, max=1000, help="Imagined movements of each patient.")] = 40,
+    hospital: Annotated[
+        str,
+        typer.Option(
+            help="Which hospital to simulate: north, east, south or west. Each has its own equipment and habits."
+        ),
+    ] = "north",
+    patients: Annotated[int, typer.Option(min=1, max=100_000, help="Number of simulated patients.")] = 40,
+    trials: Annotated[
+        int, typer.Option(min=2, max=1000, help="Number of imagined movements that each patient makes.")
+    ] = 40,
     seed: Annotated[int, typer.Option(min=0, help="The same seed writes the same recordings.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
@@ -46,18 +53,19 @@ def simulate(
 
 @app.command()
 def add(
-    name: Annotated[str, typer.Argument(help="A name for the data set.")],
-    folder: Annotated[Path, typer.Argument(help="The BIDS folder.")],
-    task: Annotated[str, typer.Option(help="BIDS task label.")],
+    name: Annotated[str, typer.Argument(help="Name for the data set; later commands use it.")],
+    folder: Annotated[Path, typer.Argument(help="The BIDS folder that holds the recordings.")],
+    task: Annotated[str, typer.Option(help="BIDS task label of the recordings to use, such as motorimagery.")],
     label: Annotated[
-        list[str] | None, typer.Option(help="CODE=CLASS: what a local event code means; once for each.")
+        list[str] | None,
+        typer.Option(help="CODE=CLASS: the class that a local event code stands for. Repeat the option for each code."),
     ] = None,
-    scale: Annotated[float, typer.Option(help="Factor that brings stored values to volts.")] = 1.0,
-    public: Annotated[bool, typer.Option("--public", help="Anybody may see these data anyway.")] = False,
+    scale: Annotated[float, typer.Option(help="Factor that converts the stored values to volts.")] = 1.0,
+    public: Annotated[bool, typer.Option("--public", help="These data are public: anybody may see them.")] = False,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Register a BIDS folder; no study is involved yet, and nothing is copied."""
+    """Register a BIDS folder as a data set. Nothing is copied, and no study can use the data yet."""
     with command(as_json) as out:
         from pydantic import ValidationError
 
@@ -74,9 +82,9 @@ def add(
         load_settings(site)
         given = [item.partition("=")[::2] for item in label or ()]
         if not all(code and name for code, name in given):
-            raise InputError("--label expects CODE=CLASS")
+            raise InputError(f"--label expects CODE=CLASS, got {', '.join(label or ())!r}")
         if len(dict(given)) != len(given):
-            raise InputError("--label names the same code twice")
+            raise InputError("--label gives one event code twice; give each code once")
         root = folder.expanduser().resolve()
         labels = {**labels_from_sidecars(root, task), **dict(given)}
         try:
@@ -94,9 +102,11 @@ def add(
         recordings = find_recordings(dataset) if root.exists() else []
         register(site, dataset)
         if public:
-            out.warn("registered as public: studies without noise may use these data if the policy allows it")
+            out.warn(
+                "this data set is registered as public: studies without noise may use it if the policy allows that"
+            )
         for code, meaning in labels.items():
-            out.say(f"event code {code} means {meaning}")
+            out.say(f"event code {code} stands for class {meaning}")
         out.result({"data": dataset.model_dump()}, f"registered {name}: {len(recordings)} recordings")
 
 
@@ -116,11 +126,11 @@ def list_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -
 
 @app.command()
 def check(
-    name: Annotated[str, typer.Argument(help="A registered data set.")],
+    name: Annotated[str, typer.Argument(help="Name of a registered data set.")],
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what is in a data set, and what is wrong with it."""
+    """Show what a data set contains and report its faults."""
     with command(as_json) as out:
         from dataclasses import asdict
 

@@ -1,4 +1,4 @@
-"""`dura site init | join | card | fingerprint`: how a hospital becomes a site."""
+"""`dura site init | join | card | fingerprint`: how a hospital joins a consortium."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def register(app: typer.Typer) -> None:
 
 
 def init_command(
-    name: Annotated[str, typer.Option(help="The site's name on the roster: lower-case letters, digits, hyphens.")],
+    name: Annotated[str, typer.Option(help="Name of the site on the roster: lower-case letters, digits and hyphens.")],
     passphrase_file: Annotated[
         Path | None, typer.Option(help="Encrypt the private keys with the passphrase in this file.")
     ] = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the site's keys, here and only here, and the card for the coordinator."""
+    """Create the site's private keys and its card. The keys stay here; the card goes to the coordinator."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 
@@ -46,22 +46,26 @@ def init_command(
         out.result(
             {"card": str(path), "fingerprint": mark},
             f"Hand this card to the coordinator: {path}\nfingerprint: [bold]{mark}[/bold]\n"
-            "Read it to the coordinator by telephone.",
+            "Read the fingerprint to the coordinator by telephone.",
         )
 
 
 def join_command(
-    admission: Annotated[Path, typer.Argument(help="The file that the coordinator handed back.")],
-    fingerprint: Annotated[str | None, typer.Option(help="The consortium's fingerprint, told by telephone.")] = None,
+    admission: Annotated[Path, typer.Argument(help="The admission file that the coordinator sent back.")],
+    fingerprint: Annotated[
+        str | None, typer.Option(help="Fingerprint of the consortium, as the coordinator read it to you by telephone.")
+    ] = None,
     accept_changed: Annotated[
         list[str] | None,
-        typer.Option(help="A known site whose new keys you have confirmed with its people by telephone."),
+        typer.Option(
+            help="Name of a known site whose new keys you have confirmed by telephone. Repeat the option for each site."
+        ),
     ] = None,
     yes: YesOption = False,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Join the consortium that admitted this site; again, to follow a newer roster."""
+    """Join the consortium that admitted this site. Run the command again to accept a newer roster."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 
@@ -84,7 +88,7 @@ def join_command(
 
 
 def card_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Date this site's card anew, with the same keys; coordinators refuse cards that are older than 30 days."""
+    """Renew the date on this site's card; the keys stay. Coordinators refuse cards older than 30 days."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 
@@ -98,7 +102,7 @@ def card_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -
 
 
 def fingerprint_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Show this site's fingerprint, for reading aloud."""
+    """Show this site's fingerprint, to be read aloud by telephone."""
     with command(as_json) as out:
         from dura_client.consortium.enrolment import card_path, load_card
         from dura_client.site.home import SiteHome

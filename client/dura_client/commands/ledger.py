@@ -1,4 +1,4 @@
-"""`dura site ledger`: what patients have spent, and whether the record is whole."""
+"""`dura site ledger`: what patients have spent, which studies still fit, and whether the record is complete."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ app = typer.Typer(no_args_is_help=True)
 @app.command()
 def show(
     delta: Annotated[
-        float | None, typer.Option(help="Where epsilon is computed; without it, at the policy's delta.")
+        float | None, typer.Option(help="Delta at which epsilon is computed. Default: the delta of the policy.")
     ] = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what each study costs the patient who pays most, set aside or spent, and what all together cost."""
+    """Show what each study, and all studies together, cost the patient who pays most: spent or set aside."""
     with command(as_json) as out:
         from dura_client.ledger.place import site_ledger
         from dura_client.site.home import SiteHome
@@ -37,10 +37,10 @@ def show(
         site = SiteHome(home.expanduser())
         load_settings(site)
         if delta is not None and not 0 < delta < 1:
-            raise InputError("--delta must lie between 0 and 1")
+            raise InputError(f"--delta must lie between 0 and 1, got {delta:g}")
         policy = load_policy(site) if site.policy.exists() else None
         ledger = site_ledger(site)
-        # Without a policy the delta of the last entry is the one that the site was last asked to keep.
+        # Without a policy, the delta of the last entry is the delta of the site's last study.
         at = delta or (policy.delta if policy else ledger.last_delta())
         studies = () if at is None else ledger.studies(at)
         spent = 0.0 if at is None else ledger.spent(at)
@@ -76,15 +76,20 @@ def show(
 def forecast(  # options of a command
     data: Annotated[str, typer.Option("--data", help="The registered data set whose patients would take part.")],
     participation: Annotated[
-        list[float] | None, typer.Option(help="Probability that a patient enters a step; once for each.")
+        list[float] | None,
+        typer.Option(help="Probability that a patient enters a step. Repeat the option for more values."),
     ] = None,
-    epsilon: Annotated[list[float] | None, typer.Option(help="Epsilon of a study; once for each.")] = None,
-    steps: Annotated[list[int] | None, typer.Option(help="Steps of a study; once for each.")] = None,
+    epsilon: Annotated[
+        list[float] | None, typer.Option(help="Epsilon of a study. Repeat the option for more values.")
+    ] = None,
+    steps: Annotated[
+        list[int] | None, typer.Option(help="Number of steps of a study. Repeat the option for more values.")
+    ] = None,
     held_out: Annotated[float, typer.Option(help="Share of patients that a study holds out.")] = 0.25,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what could still be run: how many studies of which epsilon and steps fit, and with how much noise."""
+    """Show which studies the remaining budget still allows, and how much noise they would need."""
     with command(as_json) as out:
         from dataclasses import asdict
 
@@ -117,9 +122,9 @@ def forecast(  # options of a command
             out.say(table)
         out.result(
             {**caps, **asdict(found), "choices": [asdict(choice) for choice in found.choices]},
-            f"one more study may cost at most epsilon {found.largest_training:.2f} for patients who train "
-            f"({found.training_patients}), {found.largest_evaluation:.2f} for patients held out "
-            f"({found.held_out_patients}); delta {policy.delta:g}",
+            f"one more study may cost a training patient at most epsilon {found.largest_training:.2f} "
+            f"({found.training_patients} patients) and a held-out patient at most {found.largest_evaluation:.2f} "
+            f"({found.held_out_patients} patients), at delta {policy.delta:g}",
         )
 
 
@@ -151,12 +156,14 @@ def move(
 def verify(
     known: Annotated[
         str | None,
-        typer.Option(help="Hash that an earlier `verify` printed: it must still be in the ledger."),
+        typer.Option(
+            help="Hash that an earlier `verify` printed. The command checks that the ledger still contains it."
+        ),
     ] = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Check that no entry was altered or removed; the printed hash shows later that none was lost since."""
+    """Check that no entry was altered or removed. Keep the printed hash: a later check can be given it."""
     with command(as_json) as out:
         from dura_client.ledger.place import site_ledger
         from dura_client.site.home import SiteHome
@@ -167,7 +174,7 @@ def verify(
         head = site_ledger(site).verify(known)
         out.result(
             {"verified": True, "entries": head.entries, "hash": head.hash},
-            f"the ledger holds: {head.entries} entries, hash {head.hash}",
+            f"the ledger is intact: {head.entries} entries, hash {head.hash}",
         )
 
 
@@ -179,7 +186,7 @@ def _forecast_tables(found: Forecast, question: Question) -> list[Table]:
         table = Table(
             "epsilon of a study",
             *(f"{steps} steps" for steps in question.steps),
-            title=f"Studies that still fit, and their noise multiplier; participation {participation:g}",
+            title=f"Number of studies that still fit, with their noise multiplier, at participation {participation:g}",
         )
         for epsilon in question.epsilons:
             cells = [c for c in found.choices if (c.participation, c.epsilon) == (participation, epsilon)]
@@ -197,7 +204,7 @@ def _table(
     from rich.table import Table
 
     if delta is None or not studies:
-        return "no study has spent anything here"
+        return "no study has spent any privacy budget at this site"
     per_study, total = (f" of {caps[0]:g}", f" of {caps[1]:g}") if caps else ("", "")
     table = Table(
         "study",
@@ -205,7 +212,7 @@ def _table(
         "draws",
         "repeated",
         "epsilon",
-        title=f"Spent or set aside, of the patient who pays most, delta {delta:g}",
+        title=f"Epsilon spent or set aside for the patient who pays most, at delta {delta:g}",
     )
     for study in studies:
         price = "no noise, public data" if study.epsilon is None else f"{study.epsilon:.2f}{per_study}"

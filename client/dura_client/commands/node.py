@@ -10,7 +10,9 @@ import typer
 from dura_client.commands.options import DEFAULT_HOME, HomeOption
 from dura_common.runtime.console import JsonOption, command
 
-DetachOption = Annotated[bool, typer.Option("--detach", help="Return when it is ready; stop it with `stop`.")]
+DetachOption = Annotated[
+    bool, typer.Option("--detach", help="Return as soon as the node is ready. Stop the node with `dura site stop`.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -21,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def start(detach: DetachOption = False, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Run the site's node: it connects to the coordinator and waits for approved work."""
+    """Start the site's node, which connects to the coordinator and works on approved studies."""
     with command(as_json) as out:
         from dura_client.node.process import run_node
         from dura_client.site.home import SiteHome
@@ -33,7 +35,7 @@ def start(detach: DetachOption = False, home: HomeOption = DEFAULT_HOME, as_json
             running.detach(argv, site.run)
             out.result(running.status(site.run), "the node is running")
             return
-        out.say("running; Ctrl-C stops it")
+        out.say("the node is running; press Ctrl-C to stop it")
         run_node(site)
         out.result({"stopped": True}, "stopped")
 
@@ -45,11 +47,11 @@ def stop_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -
         from dura_common.runtime import running
 
         stopped = running.stop(SiteHome(home.expanduser()).run)
-        out.result({"stopped": stopped}, "stopped" if stopped else "it was not running")
+        out.result({"stopped": stopped}, "stopped" if stopped else "the node was not running")
 
 
 def status_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Show whether the node runs."""
+    """Show whether the node is running."""
     with command(as_json) as out:
         from dura_client.site.home import SiteHome
         from dura_common.runtime import running

@@ -19,23 +19,29 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.command()
 def init(  # one option for every rule
-    epsilon_per_study: Annotated[float, typer.Option(help="Most that one study may cost a patient.")] = 3.0,
-    epsilon_total: Annotated[float, typer.Option(help="Most that all studies may cost a patient.")] = 10.0,
-    delta: Annotated[float, typer.Option(help="The delta at which both caps hold.")] = 1e-4,
-    minimum_patients: Annotated[int, typer.Option(help="A study must demand as many of every site.")] = 10,
-    minimum_sites: Annotated[int, typer.Option(help="A study must have as many sites.")] = 3,
-    allow_public_data_without_noise: Annotated[bool, typer.Option(help="For data registered as public.")] = False,
+    epsilon_per_study: Annotated[float, typer.Option(help="Largest epsilon that one study may cost a patient.")] = 3.0,
+    epsilon_total: Annotated[
+        float, typer.Option(help="Largest epsilon that all studies together may cost a patient.")
+    ] = 10.0,
+    delta: Annotated[float, typer.Option(help="Delta at which both limits hold.")] = 1e-4,
+    minimum_patients: Annotated[
+        int, typer.Option(help="Smallest number of patients per site that a study must require.")
+    ] = 10,
+    minimum_sites: Annotated[int, typer.Option(help="Smallest number of sites that a study must require.")] = 3,
+    allow_public_data_without_noise: Annotated[
+        bool, typer.Option(help="Whether data registered as public may enter studies without noise.")
+    ] = False,
     epsilon_if_broken: Annotated[
         float | None,
         typer.Option(
-            help="Allow noise shared between sites, if a study costs at most this should the aggregation be broken."
+            help="Allow noise that sites share, up to this epsilon per study if the secure aggregation were broken."
         ),
     ] = None,
-    replace: Annotated[bool, typer.Option(help="Replace the policy that is there.")] = False,
+    replace: Annotated[bool, typer.Option(help="Replace the existing policy.")] = False,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the site's policy; without one, nothing leaves the site."""
+    """Write the site's policy. Without a policy, nothing leaves the site."""
     with command(as_json) as out:
         site = SiteHome(home.expanduser())
         load_settings(site)
@@ -51,16 +57,18 @@ def init(  # one option for every rule
                 epsilon_if_broken=epsilon_if_broken,
             )
         except ValueError as error:
-            raise InputError("a value of the policy is out of range; see --help") from error
+            raise InputError("a value of the policy is out of range; see `dura site policy init --help`") from error
         if policy.epsilon_per_study > policy.epsilon_total:
-            raise InputError("--epsilon-per-study must not be larger than --epsilon-total")
+            raise InputError(
+                f"--epsilon-per-study ({epsilon_per_study:g}) must not exceed --epsilon-total ({epsilon_total:g})"
+            )
         write_policy(site, policy, replace=replace)
         out.result({"policy": policy.model_dump(), "path": str(site.policy)}, "\n".join(explain(policy)))
 
 
 @app.command("explain")
 def explain_(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Say the policy in sentences."""
+    """Explain the site's policy in sentences."""
     with command(as_json) as out:
         policy = load_policy(SiteHome(home.expanduser()))
         sentences = explain(policy)

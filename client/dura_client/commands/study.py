@@ -1,4 +1,4 @@
-"""`dura site review | approve | decline | evaluate | baseline`: studies from the hospital's side."""
+"""`dura site review | approve | decline | evaluate | baseline`: decide on a study and judge its model."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from dura_client.review.alone import LocalScore
     from dura_client.review.review import Review
 
-DataOption = Annotated[str, typer.Option("--data", help="The registered data set that would take part.")]
-StudyArgument = Annotated[str, typer.Argument(help="Digest of the study, or its unique beginning.")]
+DataOption = Annotated[str, typer.Option("--data", help="Name of the registered data set for this study.")]
+StudyArgument = Annotated[
+    str, typer.Argument(help="Digest of the study, or the first characters that identify the digest.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -46,7 +48,7 @@ def offers(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
 def review_command(
     study: StudyArgument, data: DataOption, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False
 ) -> None:
-    """Show what would leave, what it costs each patient, and every rule of the policy with pass or fail."""
+    """Show what the study would release, what it costs a patient, and whether it passes each rule of the policy."""
     with command(as_json) as out:
         digest, name, result = _review(out, home, study, data)
         out.result(_as_data(digest, name, result))
@@ -55,11 +57,13 @@ def review_command(
 def approve_command(
     study: StudyArgument,
     data: DataOption,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; the review was read before.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Approve without a question; somebody has read the review.")
+    ] = False,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Freeze who takes part, set the study's cost aside, and sign this hospital's yes to it and to its roster."""
+    """Approve one study and its roster: freeze who takes part, set the cost aside, and sign."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 
@@ -77,7 +81,7 @@ def approve_command(
 
 
 def decline_command(study: StudyArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Say no to one study, also after a yes: what it had set aside and never begun comes back."""
+    """Decline one study, also after an approval. Budget that was set aside and never used comes back."""
     with command(as_json) as out:
         from dura_client.review.approval import decline_study
         from dura_client.site.home import SiteHome
@@ -96,7 +100,7 @@ def evaluate_command(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Score a model on this site's held-out patients, for the hospital's own eyes."""
+    """Score a trained model on this site's held-out patients. Keep the result inside the hospital."""
     with command(as_json) as out:
         from dura_client.review.alone import read_parameters, score_here
         from dura_client.site.home import SiteHome
@@ -114,15 +118,17 @@ def baseline_command(
     data: DataOption,
     pool: Annotated[
         list[Path] | None,
-        typer.Option("--pool", help="Home of another site to pool with: simulated or public data only."),
+        typer.Option(
+            "--pool", help="Folder of another site whose data are pooled with these; simulated or public data only."
+        ),
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="A trained model (safetensors) to score on the same patients, to compare.")
+        Path | None, typer.Option(help="A trained model (safetensors) to score on the same patients for comparison.")
     ] = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Train the study's model here alone, with the study's noise: what federation has to beat."""
+    """Train the study's model at this site alone, with the study's noise, as a baseline for the federated model."""
     with command(as_json) as out:
         from dura_client.review.alone import read_parameters, score_here, train_alone
         from dura_client.site.home import SiteHome
@@ -140,7 +146,7 @@ def baseline_command(
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
         answer = {"study": offer.digest, **_score_data(result)}
-        text = f"trained here: {_as_text(result)}"
+        text = f"model trained at this site: {_as_text(result)}"
         if parameters is not None:
             other = score_here(homes, offer.study, data, parameters)
             answer["model"] = _score_data(other)
@@ -158,7 +164,7 @@ def _as_text(score: LocalScore) -> str:
 
 
 def _warn_unprotected(out: Output) -> None:
-    out.warn("these figures are exact and for this hospital's own eyes; passing them on is an unprotected release")
+    out.warn("these figures are exact: keep them inside the hospital, since to pass them on is an unprotected release")
 
 
 def _review(out: Output, home: Path, reference: str, data: str) -> tuple[str, str, Review]:
@@ -190,15 +196,17 @@ def _show(out: Output, name: str, digest: str, result: Review) -> None:
         mark = "[green]pass[/green]" if finding.passed else "[red]FAIL[/red]"
         table.add_row(mark, finding.rule, finding.sentence)
     out.say(table)
-    out.say("What would leave this hospital:")
+    out.say("What this study would release from the hospital:")
     for sentence in result.leaves:
         out.say(f"  - {sentence}")
     for why, count in result.left_out.items():
         out.say(f"Left out of this study: {count} ({why})")
-    cost = "none is accounted (no noise)" if result.cost is None else f"epsilon {result.cost:.2f} at most"
-    out.say(f"Cost to a patient: {cost}; spent so far by the patient who spent most: {result.spent:.2f}")
+    cost = "not accounted (a study without noise)" if result.cost is None else f"epsilon {result.cost:.2f} at most"
+    out.say(f"Cost to a patient: {cost}. Spent so far by the patient who spent most: epsilon {result.spent:.2f}")
     if result.cost_if_broken != result.cost:
-        out.say(f"If the coordinator broke the aggregation: epsilon {result.cost_if_broken:.2f}")
+        out.say(
+            f"Cost to a patient if the coordinator broke the secure aggregation: epsilon {result.cost_if_broken:.2f}"
+        )
 
 
 def _as_data(digest: str, name: str, result: Review) -> dict[str, object]:

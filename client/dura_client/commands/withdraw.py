@@ -1,4 +1,4 @@
-"""`dura site withdraw`: a patient takes part in nothing any more."""
+"""`dura site withdraw`: take a patient out of all future work."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def register(app: typer.Typer) -> None:
 
 def withdraw_command(
     patient: Annotated[str, typer.Argument(help="Label of the patient in the data set, such as sub-01.")],
-    data: Annotated[str, typer.Option("--data", help="A registered data set that holds the patient.")],
+    data: Annotated[str, typer.Option("--data", help="Name of a registered data set that contains the patient.")],
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a patient out of everything that follows; says what came before and cannot be undone."""
+    """Take a patient out of all future work, and show which past releases cannot be undone."""
     with command(as_json) as out:
         from dura_client.patients.withdrawal import withdraw
         from dura_client.site.home import SiteHome
@@ -71,7 +71,7 @@ def _table(result: Withdrawal) -> Table:
     table = Table("study", "digest", "rounds", "evaluations", "released model", "epsilon")
     for item, name in result.studies:
         table.add_row(
-            name or "(offer no longer here)",
+            name or "(the offer is no longer stored)",
             item.study[:12],
             str(len(item.train)),
             str(len(item.evaluate)),

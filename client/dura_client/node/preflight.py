@@ -32,7 +32,7 @@ def check_coordinator(address: str, authority_file: Path, clock: Callable[[], da
         clock: returns the present time (UTC).
 
     Raises:
-        TrustError: whoever answers has no valid certificate of the consortium's authority.
+        TrustError: the server that answers has no valid certificate of the consortium's authority.
         HostError: the clocks are too far apart.
     """
     told = _ask(address, authority_file)
@@ -58,8 +58,7 @@ def _ask(address: str, authority_file: Path) -> datetime | None:
         return parsedate_to_datetime(connection.getresponse().headers["Date"])
     except ssl.SSLCertVerificationError as error:
         raise TrustError(
-            f"whoever answers at {address} has no valid certificate of this consortium's authority: "
-            f"{error.verify_message}",
+            f"the server at {address} has no valid certificate of this consortium's authority: {error.verify_message}",
             hint="The coordinator must renew its certificate (`dura coordinator renew`), a clock is wrong, or "
             "somebody stands between: compare `dura coordinator fingerprint` by telephone.",
         ) from error

@@ -1,7 +1,7 @@
 """Computations for the hospital's own eyes: a model trained here alone, a model scored here, an audit.
 
 Nothing of this is a release: results are printed at the site and sent nowhere, so the ledger is not charged.
-Whoever passes such a figure on releases it without protection; the commands say so.
+A person who passes such a figure on releases it without protection; the commands say so.
 """
 
 from __future__ import annotations

@@ -241,7 +241,7 @@ def _check_roster(home: SiteHome, checked: CheckedOffer) -> None:
         verify(checked.offer.study, STUDY_TYPE, [item.public_key() for item in pinned.researchers])
     except TrustError as error:
         raise NotAuthentic(
-            "whoever signed this study is not on the present roster", RefusalReason.OTHER_ROSTER
+            "the researcher who signed this study is not on the present roster", RefusalReason.OTHER_ROSTER
         ) from error
     gone = [name for name in checked.study.sites if pinned.site(name) != checked.roster.site(name)]
     if gone:

@@ -1,4 +1,4 @@
-"""Scores of held-out patients, and the noisy sums in which alone they leave.
+"""Scores of held-out patients, and the noisy sums that are released in their place.
 
 As in training, the pieces are separate: contributions of patients, their integer sum, noise, and the way back to
 units, so that the noise may be a site's own or shared by many. Nothing else of an evaluation is released: no number of

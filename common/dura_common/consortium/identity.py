@@ -136,9 +136,12 @@ def load_request(pem: bytes) -> x509.CertificateSigningRequest:
         request = x509.load_pem_x509_csr(pem)
     except ValueError as error:
         raise InputError("the card holds no certificate signing request") from error
-    if not request.is_signature_valid:
+    try:
+        signed, key = request.is_signature_valid, request.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:  # a point that is on no curve, an algorithm nobody knows
+        raise InputError("the card's certificate signing request holds no usable key") from error
+    if not signed:
         raise TrustError("the certificate signing request was not signed by its own key")
-    key = request.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
         raise InputError("the TLS key must be on the curve P-256")
     return request

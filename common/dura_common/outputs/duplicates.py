@@ -56,8 +56,8 @@ class Duplicates(Frozen):
         number = f"at least {self.recordings}" if self.recordings else "none known"
         full = "" if self.complete else "; the table was too full to be read to its end"
         return (
-            f"Recordings held by more than one site: {number}{full}. Whoever such a recording is of counts as several "
-            "patients; copies that were cut, filtered or resampled are not found."
+            f"Recordings held by more than one site: {number}{full}. The person in such a recording is "
+            "counted as several patients. Copies that were cut, filtered or resampled are not found."
         )
 
 
@@ -113,7 +113,7 @@ def _identity(study: str, content: bytes) -> Identity:
 
 
 def _places(study: str, identity: Identity) -> tuple[int, ...]:
-    """Return the bin in each part of the table: a function of f and g, so that whoever knows those finds all three."""
+    """Return the bin in each part of the table: a function of f and g: with those two, all three bins are found."""
     bits = identity[0] << PART_BITS | identity[1]
     hashed = hashlib.sha256(b"dura duplicates place v1\0" + bytes.fromhex(study) + bits.to_bytes(5, "big")).digest()
     return tuple(int.from_bytes(hashed[2 * part : 2 * part + 2], "big") % BINS for part in range(TABLES))

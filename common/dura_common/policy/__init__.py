@@ -1,4 +1,4 @@
-"""What a hospital allows: the rules of its privacy officer, and the check of a study against them."""
+"""What a hospital allows: the rules of its privacy officer, and the check of a study against these rules."""
 
 from dura_common.policy.judge import Finding, judge
 from dura_common.policy.rules import Policy, parse_policy

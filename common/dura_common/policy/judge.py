@@ -1,6 +1,6 @@
-"""A study against a policy: one line per rule, so that a person sees every reason at once.
+"""Check a study against a policy: one finding per rule, so that a person sees every reason at once.
 
-A study passes only if every line passes.
+A study passes only if every finding passes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dura_common.study import LocalNoise, PatientNoise, SharedNoise, Study
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One rule of the policy against one study."""
+    """The result of one rule of the policy for one study."""
 
     rule: str
     passed: bool
@@ -24,14 +24,15 @@ class Finding:
 def judge(
     policy: Policy, study: Study, *, site: str, public_data: bool, epsilon_if_broken: float = math.inf
 ) -> tuple[Finding, ...]:
-    """Return one finding per rule; the ledger's balance is judged separately, where the ledger is.
+    """Return one finding per rule. The budget in the ledger is checked elsewhere, by the part that has the ledger.
 
     Args:
         policy: the site's rules.
-        study: what is asked.
+        study: the study to check.
         site: the site's name on the roster.
         public_data: whether the data set is registered as public.
-        epsilon_if_broken: of the study's plan; it matters with shared noise, and unknown counts as infinite.
+        epsilon_if_broken: the epsilon if the aggregation is broken, from the study's plan. It matters with shared noise
+            only; an unknown value counts as infinite.
     """
     private = isinstance(study.privacy, PatientNoise)
     findings = [
@@ -39,12 +40,12 @@ def judge(
         Finding(
             "minimum-patients",
             study.data.minimum_patients >= policy.minimum_patients,
-            f"at least {policy.minimum_patients} patients a site; the study demands {study.data.minimum_patients}",
+            f"at least {policy.minimum_patients} patients per site; the study requires {study.data.minimum_patients}",
         ),
         Finding(
             "minimum-sites",
             study.aggregation.minimum_sites >= policy.minimum_sites,
-            f"at least {policy.minimum_sites} sites; the study demands {study.aggregation.minimum_sites}",
+            f"at least {policy.minimum_sites} sites; the study requires {study.aggregation.minimum_sites}",
         ),
     ]
     if private:
@@ -54,7 +55,7 @@ def judge(
             Finding(
                 "no-noise",
                 public_data and policy.public_data_without_noise,
-                "no noise is allowed on data registered as public only; this data set is "
+                "only data registered as public may be used without noise; this data set is "
                 + ("public" if public_data else "not public")
                 + ", and the policy "
                 + ("allows it" if policy.public_data_without_noise else "does not allow it"),
@@ -67,23 +68,23 @@ def _judge_privacy(policy: Policy, study: Study, epsilon_if_broken: float) -> li
     privacy = study.privacy
     if not isinstance(privacy, LocalNoise | SharedNoise):
         raise TypeError("only a study with noise has a price")
-    # Training and held-out patients are disjoint, so a patient pays the larger of both, never the sum.
+    # No patient is both in training and held out, so a patient pays the larger of both prices, never their sum.
     price = max(privacy.epsilon, study.evaluation.epsilon or 0.0)
     findings = [
         Finding(
             "noise",
             privacy.noise in policy.noise,
-            f"noise may be {' or '.join(policy.noise)}; the study's is {privacy.noise}",
+            f"noise must be {' or '.join(policy.noise)}; the study has {privacy.noise} noise",
         ),
         Finding(
             "epsilon-per-study",
             price <= policy.epsilon_per_study,
-            f"at most epsilon {policy.epsilon_per_study:g} a study; this one costs a patient up to {price:g}",
+            f"at most epsilon {policy.epsilon_per_study:g} per study; this study costs a patient up to {price:g}",
         ),
         Finding(
             "delta",
             privacy.delta <= policy.delta,
-            f"delta at most {policy.delta:g}; the study asks for {privacy.delta:g}",
+            f"at most delta {policy.delta:g}; the study has {privacy.delta:g}",
         ),
     ]
     if isinstance(privacy, SharedNoise):
@@ -93,7 +94,9 @@ def _judge_privacy(policy: Policy, study: Study, epsilon_if_broken: float) -> li
 
 def _judge_broken_aggregation(policy: Policy, epsilon: float) -> Finding:
     limit = policy.epsilon_if_broken
-    allowed = "shared noise is refused, since the policy has no epsilon_if_broken"
+    allowed = "shared noise is not allowed, since the policy has no epsilon_if_broken"
     if limit is not None:
         allowed = f"at most epsilon {limit:g} if the aggregation is broken"
-    return Finding("epsilon-if-broken", limit is not None and epsilon <= limit, f"{allowed}; this study: {epsilon:.3g}")
+    return Finding(
+        "epsilon-if-broken", limit is not None and epsilon <= limit, f"{allowed}; this study has {epsilon:.3g}"
+    )

@@ -1,4 +1,4 @@
-"""The privacy officer's rules: the schema of policy.toml. Absent means refused."""
+"""The privacy officer's rules: the schema of policy.toml. A limit that is absent permits nothing."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dura_common.study import Frozen, explain_validation, parse_toml
 
 
 class Policy(Frozen):
-    """What a site allows. Every limit is required: a rule that was forgotten must not become a permission."""
+    """What a site allows. Every limit is required, since a forgotten rule must not become a permission."""
 
     epsilon_per_study: Annotated[float, Field(gt=0)]
-    """Most that one study may cost a patient (add/remove one patient)."""
+    """Largest epsilon that one study may cost a patient (add/remove one patient)."""
     epsilon_total: Annotated[float, Field(gt=0)]
-    """Most that all studies together may cost a patient, composed tightly."""
+    """Largest epsilon that all studies together may cost a patient, composed tightly."""
     delta: Annotated[float, Field(gt=0, lt=0.1)]
-    """The delta at which both caps hold; a study must not ask for a larger one."""
+    """Delta at which both limits hold. A study must not have a larger delta."""
     minimum_patients: Annotated[int, Field(ge=1)]
     minimum_sites: Annotated[int, Field(ge=2)]
     public_data_without_noise: bool
@@ -26,14 +26,15 @@ class Policy(Frozen):
     noise: Annotated[tuple[Literal["local", "shared"], ...], Field(min_length=1)] = ("local",)
     """Who may add the noise of a private study: this site alone, or all honest sites together."""
     epsilon_if_broken: Annotated[float, Field(gt=0)] | None = None
-    """With shared noise: most that a study may cost a patient if the coordinator breaks the aggregation and sees
-    this site's vectors alone. Absent means that shared noise is refused, whatever ``noise`` says."""
+    """With shared noise: largest epsilon that a study may cost a patient if the coordinator breaks the aggregation and
+    sees the vectors of this site. If it is absent, shared noise is refused, whatever ``noise`` says."""
     epsilon_if_broken_total: Annotated[float, Field(gt=0)] | None = None
-    """The same for all studies together. Absent means the larger of ``epsilon_total`` and ``epsilon_if_broken``."""
+    """The same for all studies together. If it is absent, the larger of ``epsilon_total`` and ``epsilon_if_broken``
+    counts."""
 
     @property
     def total_if_broken(self) -> float:
-        """Most that all studies together may cost a patient if the aggregation is broken."""
+        """Largest epsilon that all studies together may cost a patient if the aggregation is broken."""
         return self.epsilon_if_broken_total or max(self.epsilon_total, self.epsilon_if_broken or 0.0)
 
 
@@ -41,7 +42,7 @@ def parse_policy(content: bytes) -> Policy:
     """Validate the content of a policy.toml.
 
     Raises:
-        InputError: not TOML, a rule missing or unknown, or a value out of range.
+        InputError: not TOML, a missing or unknown rule, or a value out of range.
     """
     data = parse_toml(content, what="the policy")
     try:
@@ -49,5 +50,5 @@ def parse_policy(content: bytes) -> Policy:
     except ValidationError as error:
         raise explain_validation(error, what="the policy") from error
     if policy.epsilon_per_study > policy.epsilon_total:
-        raise InputError("the policy: epsilon_per_study is larger than epsilon_total")
+        raise InputError("the policy: epsilon_per_study must not exceed epsilon_total")
     return policy

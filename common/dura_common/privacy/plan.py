@@ -14,13 +14,15 @@ from dura_common.privacy.accounting import calibrate_evaluation, calibrate_train
 from dura_common.privacy.events import Gaussian, SampledGaussian
 from dura_common.privacy.grid import WHOLE
 from dura_common.privacy.rounding import smallest_share
+from dura_common.privacy.tails import smallest_multiplier
 from dura_common.study import PatientNoise, SharedNoise, Study
 
 AnyEvent = TypeVar("AnyEvent", SampledGaussian, Gaussian)
 MOST_VALUES = 1 << 50
 """More numbers than any study releases: parameters times steps."""
 NEGLIGIBLE = 1e-6
-"""Share of delta that the rounding of noise shares may add; what is left of it is far below the accountant's own."""
+"""Share of delta that the rounding of noise shares and the end of their tails may add each; far below the accountant's
+own rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,8 @@ def _plan(text: str) -> PrivacyPlan:
     events[rounds[-1]] = Gaussian(noise_multiplier=final)
     all_draws = [event.model_copy(update={"count": draws}) for event in events.values()]
     honest = study.honest_sites if isinstance(privacy, SharedNoise) else 1
-    for noise_multiplier in (noise, curve, final):
+    for noise_multiplier, releases in ((noise, study.paid_steps), (curve, len(rounds)), (final, 1)):
+        _check_tails(noise_multiplier / math.sqrt(honest), releases, privacy.delta)
         _check_grid(
             noise_multiplier, honest, epsilon=max(privacy.epsilon, study.evaluation.epsilon), delta=privacy.delta
         )
@@ -120,6 +123,17 @@ def _check_grid(noise_multiplier: float, honest: int, *, epsilon: float, delta: 
     if share < needed:
         raise InputError(
             f"each site's noise would be {share:.3g} steps of the grid, at least {needed:.3g} are needed",
+            hint="Ask for a smaller epsilon, or for fewer honest sites to make up the noise.",
+        )
+
+
+def _check_tails(share: float, releases: int, delta: float) -> None:
+    """Refuse a site's noise whose tails would end where a patient can still be seen (:mod:`.tails`)."""
+    needed = smallest_multiplier(releases, NEGLIGIBLE * delta)
+    if share < needed:
+        raise InputError(
+            f"each site's noise would be {share:.3g} of what one patient adds, at least {needed:.3g} are needed: "
+            "if the aggregation were broken, less would protect nobody",
             hint="Ask for a smaller epsilon, or for fewer honest sites to make up the noise.",
         )
 

@@ -1,7 +1,7 @@
-"""The ``dura`` command: a root that loads the groups which the installed packages contribute.
+"""The ``dura`` command: it loads the command groups of the installed packages.
 
-A group whose package lacks its dependencies (a hospital does not install the coordinator's) stays visible and
-says what to install.
+A group whose dependencies are missing stays visible and says what to install. (A hospital does not install the
+coordinator's dependencies, for example.)
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def _missing(point: EntryPoint, error: ImportError) -> click.Command:
     extra = EXTRAS.get(point.name, point.name)
 
     def explain(arguments: tuple[str, ...]) -> NoReturn:  # noqa: ARG001  # whatever was asked, it is not installed
-        click.echo(f"error: `dura {point.name}` needs {error.name or error}, which is not installed", err=True)
+        click.echo(
+            f"error: `dura {point.name}` needs the package {error.name or error}, which is not installed", err=True
+        )
         click.echo(f"  Install it with: pip install 'dura[{extra}]'", err=True)
         raise SystemExit(14)
 

@@ -23,7 +23,7 @@ The coordinator::
     for name, frame in progress.outgoing.items(): send(name, frame)
     if progress.opened: use(progress.opened)
 
-``tests/support/secagg_sim.py`` runs whole sessions in memory.
+``tests/support/secagg/sim.py`` runs whole sessions in memory.
 """
 
 from __future__ import annotations

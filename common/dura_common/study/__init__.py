@@ -1,4 +1,4 @@
-"""What a study is: the signed plan of one training, file and checks. Other folders import from here."""
+"""The study, the signed plan of one training: its file and its checks. Other folders import from here."""
 
 from dura_common.study.aggregation import Aggregation
 from dura_common.study.data import DataContract

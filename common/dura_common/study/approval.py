@@ -1,4 +1,4 @@
-"""A site's approval: its signed yes to one study digest, the same document at both sides."""
+"""A site's approval of one study digest: the same signed document for the site and the coordinator."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def parse_approval(payload: bytes) -> Approval:
     """Validate the payload of a verified envelope.
 
     Raises:
-        InputError: not the expected form.
+        InputError: the payload does not have the expected form.
     """
     try:
         return Approval.model_validate_json(payload)

@@ -1,4 +1,4 @@
-"""The data contract: what each site brings its recordings to before a model sees them."""
+"""The data contract: the common form into which each site converts its recordings before training."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from dura_common.study.validation import Frozen, Word
 
 
 class DataContract(Frozen):
-    """What each site brings its recordings to before a model sees them."""
+    """The common form into which each site converts its recordings before training."""
 
     modality: Literal["eeg"] = "eeg"
     task: Word
-    """BIDS task label of the recordings that enter."""
+    """BIDS task label of the recordings to use."""
     channels: Annotated[tuple[Word, ...], Field(min_length=2, max_length=512)]
-    """Names of the 10-20 system, in model order; missing ones are interpolated."""
+    """Channel names of the 10-20 system, in model order. Missing channels are interpolated."""
     sampling_rate: Annotated[float, Field(ge=16, le=4096)]
-    """Hz, after resampling."""
+    """Sampling rate in Hz, after resampling."""
     band: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
     """Band-pass edges in Hz."""
     window_start: Annotated[float, Field(ge=-60, le=60)]
     """Seconds from the event to the first sample of a window."""
     window_length: Annotated[float, Field(gt=0, le=120)]
-    """Seconds."""
+    """Length of a window in seconds."""
     classes: Annotated[tuple[Word, ...], Field(min_length=2, max_length=64)]
-    """Label names in model order; a site maps its own event codes to them when it registers data."""
+    """Class names in model order. A site maps its own event codes to these classes when it registers data."""
     alignment: Literal["euclidean", "none"] = "euclidean"
-    """Euclidean alignment per patient (He and Wu 2020): uses that patient's windows only, no labels."""
+    """Euclidean alignment per patient (He and Wu 2020). It uses the windows of that patient only, and no labels."""
     minimum_patients: Annotated[int, Field(ge=1)] = 10
     """A site with fewer patients must not take part."""
 
     @property
     def window_samples(self) -> int:
-        """Samples of one window."""
+        """Number of samples of one window."""
         return round(self.sampling_rate * self.window_length)
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""What a study measures on held-out patients, and what of it is released."""
+"""What a study measures on held-out patients, and which of these figures are released."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ class Evaluation(Frozen):
     """Held-out accuracy, released as noisy sums. Held-out patients never train."""
 
     held_out: Annotated[float, Field(gt=0, le=0.5)] = 0.25
-    """Probability that the keyed hash of a patient (or recording) puts it on the held-out side."""
+    """Probability that a patient (or a recording) is held out; a keyed hash decides."""
     split: Literal["patients", "recordings"] = "patients"
     every: Annotated[int, Field(ge=1)] = 2
     """Rounds between two points of the learning curve; the last round is always evaluated."""
     epsilon: Annotated[float, Field(gt=0, le=100)] | None = None
-    """Of all evaluations together, spent by held-out patients. Absent exactly if ``noise = "none"``."""
+    """Epsilon of all evaluations together; held-out patients spend it. Absent exactly if ``noise = "none"``."""
     outputs: Annotated[tuple[Literal["accuracy", "confusion", "auc"], ...], Field(min_length=1, max_length=3)] = (
         "accuracy",
     )
-    """What the final evaluation releases; the outputs share its budget. The curve has the accuracy alone."""
+    """What the final evaluation releases; the outputs share its budget. The learning curve has the accuracy alone."""
     bins: Annotated[int, Field(ge=2, le=200)] = 20
-    """Of the score histograms from which the area under the curve is computed."""
+    """Number of bins of the score histograms from which the area under the ROC curve is computed."""
     score_scale: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    """Difference of logits that counts as one unit of score; linear models of unit vectors have small ones."""
+    """Difference of logits that counts as one unit of score. Linear models of unit vectors need a small value."""
     smallest_cell: Annotated[int, Field(ge=1, le=1000)] = 5
-    """Fewest patients that a cell of a confusion matrix may show."""
+    """Smallest number of patients that a cell of a confusion matrix may show."""
     minimum_held_out: Annotated[int, Field(ge=2, le=100_000)] = 2
-    """Fewest held-out patients that a site is expected to have, by its declared number: live counts are never used."""
+    """Smallest expected number of held-out patients per site, computed from the declared number of patients."""
     spare_draws: Annotated[int, Field(ge=0, le=100)] = 0
-    """How often each evaluation may be made again after a loss; the noise is sized as if every one of them was made.
-    None by default: every patient enters every evaluation, so that a second one costs as much as the first."""
+    """How often each evaluation may be repeated after a loss. Their cost is counted in advance. None by default: every
+    held-out patient enters every evaluation, so a second one costs as much as the first."""
     duplicates: bool = False
-    """After the last round, count recordings that more than one site holds; only with ``noise = "none"``."""
+    """Count, after the last round, the recordings that more than one site holds. Only with ``noise = "none"``."""
 
     @model_validator(mode="after")
     def _outputs(self) -> Self:
         if "accuracy" not in self.outputs or len(set(self.outputs)) != len(self.outputs):
-            raise ValueError('outputs must hold "accuracy", and nothing twice')
+            raise ValueError('outputs must contain "accuracy", and no output twice')
         return self
 
     def rounds(self, total: int) -> tuple[int, ...]:

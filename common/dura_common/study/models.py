@@ -1,6 +1,6 @@
-"""What a study may ask for as its model: one schema per architecture, told apart by ``name``.
+"""The models that a study may use: one schema per architecture; the key ``name`` selects it.
 
-The networks themselves are in :mod:`dura_common.models`; a study is read without loading torch.
+The networks are in :mod:`dura_common.models`, so that a study can be read without loading torch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class EEGNetModel(Frozen):
     separable_filters: Annotated[int, Field(ge=1, le=512)] = 16
     """F2 in the paper."""
     kernel_seconds: Annotated[float, Field(gt=0, le=4)] = 0.5
-    """Length of the temporal kernels; the paper takes half a second."""
+    """Length of the temporal kernels; half a second in the paper."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.25
 
 
@@ -37,7 +37,7 @@ class ShallowConvNetModel(Frozen):
     pool_seconds: Annotated[float, Field(gt=0, le=10)] = 0.3
     """Span over which power is averaged; 75 samples in the paper."""
     stride_seconds: Annotated[float, Field(gt=0, le=10)] = 0.06
-    """Between two spans; 15 samples in the paper."""
+    """Time between the starts of two spans; 15 samples in the paper."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
 
@@ -48,7 +48,7 @@ class RecurrentModel(Frozen):
     filters: Annotated[int, Field(ge=1, le=512)] = 16
     kernel_seconds: Annotated[float, Field(gt=0, le=4)] = 0.125
     stride_seconds: Annotated[float, Field(gt=0, le=4)] = 0.03125
-    """Between two steps of the recurrence."""
+    """Time between two steps of the recurrence."""
     units: Annotated[int, Field(ge=1, le=1024)] = 32
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.25
 
@@ -58,7 +58,7 @@ class LinearModel(Frozen):
 
     name: Literal["linear"]
     unit_norm: bool = True
-    """Scale each patient's vector to length one, so that nobody weighs more than another."""
+    """Scale each patient's vector to length one, so that all patients weigh the same."""
 
 
 Model = Annotated[

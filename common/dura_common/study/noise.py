@@ -1,4 +1,4 @@
-"""Who adds the noise of a study, how much it may cost a patient, and how patients are drawn."""
+"""Who adds the noise of a study, what the study may cost a patient, and how patients are sampled."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from dura_common.study.validation import Frozen
 
 
 class PatientNoise(Frozen):
-    """What every study with patient-level differential privacy declares, whoever adds the noise."""
+    """What every study with patient-level differential privacy declares, with local and with shared noise."""
 
     unit: Literal["patient"] = "patient"
     epsilon: Annotated[float, Field(gt=0, le=100)]
-    """Add/remove one patient, for all training steps of the study together."""
+    """Epsilon of all training steps of the study together (add/remove one patient)."""
     delta: Annotated[float, Field(gt=0, lt=0.1)]
     participation: Annotated[float, Field(gt=0, le=1)]
     """q: public probability that a patient enters a step."""
     windows_per_patient: Annotated[int, Field(ge=1, le=4096)]
-    """K: most windows of one patient in one step."""
+    """K: largest number of windows of one patient in one step."""
     clipping_norm: Annotated[float, Field(gt=0)] = 1.0
     """C: L2 bound of one patient's gradient."""
 
 
 class LocalNoise(PatientNoise):
-    """Noise that each site adds by itself: its release alone keeps the promise, against everybody."""
+    """Each site adds all of the noise: the epsilon holds for the vector of one site, against everybody."""
 
     noise: Literal["local"]
 
 
 class SharedNoise(PatientNoise):
-    """Noise of which each site adds a share: the opened sum keeps the promise, a single share keeps less.
+    """Each site adds a share of the noise. The epsilon holds for the opened sum; the vector of one site has less noise.
 
-    Every optimiser step is one secure sum over sites. With h honest sites each adds the deviation sigma/sqrt(h), so
-    that the honest shares alone make up sigma (see :attr:`Study.honest_sites`).
+    Every optimiser step is one secure sum over sites. With h honest sites, each site adds noise of standard deviation
+    sigma/sqrt(h), so that the honest shares alone add up to sigma (see :attr:`Study.honest_sites`).
     """
 
     noise: Literal["shared"]

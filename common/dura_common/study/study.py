@@ -1,7 +1,7 @@
-"""The study: one file that says everything that a training will do, and the digest that names it.
+"""The study: one file that describes a training completely, and the digest that identifies the study.
 
 A researcher writes TOML, :func:`parse_study` validates it, and signing binds it to a roster
-(:class:`StudyDocument`). Sites take every limit from the document they approved and none from a message.
+(:class:`StudyDocument`). Sites take every limit from the document that they approved, and no limit from a message.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ STUDY_TYPE = "application/vnd.dura.study+json"
 """Payload type of a signed study."""
 
 MINIMUM_HONEST_SITES = 3
-"""Fewest honest sites behind shared noise. With two, each of them learns the other's own vector by subtracting
-its own from the opened sum, so that aggregation would hide nothing; with three it learns the sum of two."""
+"""Smallest number of honest sites behind shared noise. With two, each site could subtract its own vector from the
+opened sum and would learn the vector of the other site. With three, a site learns only the sum of two vectors."""
 MAX_STEPS = 1_000_000
-"""Most optimiser steps of a study; a bound for accounting time, far above any real training."""
+"""Largest number of optimiser steps of a study: it bounds the time of accounting, far above any real training."""
 
 
 class Study(Frozen):
@@ -37,7 +37,7 @@ class Study(Frozen):
     expires: date
     """Last day (UTC) on which a site takes part."""
     sites: Annotated[dict[SiteName, Annotated[int, Field(ge=1, le=10_000_000)]], Field(min_length=2, max_length=500)]
-    """Declared, public number of patients of each site; live counts are never sent."""
+    """Declared, public number of patients of each site. Live counts are never sent."""
     data: DataContract
     model: Model = EEGNetModel()
     privacy: Privacy
@@ -46,18 +46,18 @@ class Study(Frozen):
     aggregation: Aggregation
 
     def training_patients(self, site: str) -> float:
-        """Return the declared, public number of a site's training patients: the divisor of its sums over q."""
+        """Return how many of a site's declared patients are expected to train; q times this divides its sums."""
         declared = float(self.sites[site])
         return declared if self.evaluation.split == "recordings" else declared * (1 - self.evaluation.held_out)
 
     @property
     def paid_steps(self) -> int:
-        """Steps that the noise is sized for: those of the training and the spare ones."""
+        """Number of steps that the noise must pay for: training steps and spare steps."""
         return self.training.steps + self.aggregation.spare_steps
 
     @property
     def honest_sites(self) -> int:
-        """h: sites whose noise is certain to be in every sum and unknown to whoever looks at it."""
+        """h: number of sites whose noise is in every sum and known to no colluder."""
         return len(self.sites) - self.aggregation.tolerated_dropouts - self.aggregation.tolerated_colluders
 
     @model_validator(mode="after")
@@ -69,27 +69,27 @@ class Study(Frozen):
             )
         small = sorted(name for name, patients in self.sites.items() if patients < self.data.minimum_patients)
         if small:
-            raise ValueError(f"declared patients are below data.minimum_patients at {', '.join(small)}")
+            raise ValueError(f"fewer declared patients than data.minimum_patients at {', '.join(small)}")
         if self.paid_steps > MAX_STEPS:
             raise ValueError(
-                f"the study has {self.paid_steps} steps with the spare ones, at most {MAX_STEPS} are allowed"
+                f"the study has {self.paid_steps} steps, spare steps included; at most {MAX_STEPS} are allowed"
             )
         private = isinstance(self.privacy, PatientNoise)
         if private and self.evaluation.epsilon is None:
-            raise ValueError("evaluation.epsilon is missing: evaluation is a release and must be paid for")
+            raise ValueError("evaluation.epsilon is missing: an evaluation is a release and needs a privacy budget")
         if not private and self.evaluation.epsilon is not None:
             raise ValueError('evaluation.epsilon has no meaning with noise = "none"; remove it')
         if private and self.evaluation.split != "patients":
-            raise ValueError('evaluation.split must be "patients": a patient must not train and be held out')
+            raise ValueError('evaluation.split must be "patients": no patient may be both in training and held out')
         if private and self.evaluation.duplicates:
             raise ValueError(
-                'evaluation.duplicates = true needs noise = "none": a private release cannot find one person held '
-                "twice, since that is what patient-level privacy hides"
+                'evaluation.duplicates = true needs noise = "none": patient-level privacy hides whether two '
+                "sites hold recordings of the same person"
             )
         self._check_engine()
         self._check_evaluation()
         if isinstance(self.privacy, LocalNoise) and self.privacy.delta * max(self.sites.values()) >= 1:
-            raise ValueError("privacy.delta must be below 1 / patients at every site")
+            raise ValueError("privacy.delta must be below 1 divided by the declared patients of every site")
         self._check_shared_noise()
         return self
 
@@ -105,12 +105,12 @@ class Study(Frozen):
         )
         if few:
             raise ValueError(
-                f"fewer than evaluation.minimum_held_out = {self.evaluation.minimum_held_out} patients would be held "
+                f"fewer than {self.evaluation.minimum_held_out} patients (evaluation.minimum_held_out) would be held "
                 f"out at {', '.join(few)}"
             )
 
     def _check_engine(self) -> None:
-        """Refuse settings with which the engines for feature vectors would not be what their names say."""
+        """Refuse settings under which the engines for feature vectors would not work as described."""
         if isinstance(self.training, DpSgdTraining):
             return
         engine = self.training.engine
@@ -123,43 +123,43 @@ class Study(Frozen):
             )
 
     def _check_shared_noise(self) -> None:
-        """Refuse sums that could be opened with less noise than the study promises."""
+        """Refuse settings under which a sum could be opened with less noise than the study promises."""
         rules = self.aggregation
         if not isinstance(self.privacy, SharedNoise):
             return
         if self.honest_sites < MINIMUM_HONEST_SITES:
             raise ValueError(
-                f"{len(self.sites)} sites less {rules.tolerated_dropouts} dropouts and {rules.tolerated_colluders} "
-                f"colluders leave {self.honest_sites} honest ones; shared noise needs {MINIMUM_HONEST_SITES}"
+                f"{len(self.sites)} sites minus {rules.tolerated_dropouts} dropouts and {rules.tolerated_colluders} "
+                f"colluders leave {self.honest_sites} honest sites; shared noise needs at least {MINIMUM_HONEST_SITES}"
             )
         fewest = len(self.sites) - rules.tolerated_dropouts
         if rules.minimum_sites < fewest:
             raise ValueError(
-                f"aggregation.minimum_sites is {rules.minimum_sites}: a sum of so few sites lacks noise; with "
-                f"{rules.tolerated_dropouts} tolerated dropouts it must be at least {fewest}"
+                f"aggregation.minimum_sites is {rules.minimum_sites}: a sum of so few sites would have too little "
+                f"noise. With {rules.tolerated_dropouts} tolerated dropouts, minimum_sites must be at least {fewest}"
             )
         if isinstance(self.training, ResidualDescentTraining) and self.training.average:
             raise ValueError(
-                'training.average = true is for noise = "local": with shared noise sites make single steps'
+                'training.average = true needs noise = "local": with shared noise there is nothing to average in a step'
             )
         if self.privacy.delta * sum(self.sites.values()) >= 1:
-            raise ValueError("privacy.delta must be below 1 / patients of all sites together")
+            raise ValueError("privacy.delta must be below 1 divided by the declared patients of all sites together")
 
 
 class StudyDocument(Frozen):
-    """What is signed: the study and the roster it is meant for. Its SHA-256 names the study everywhere."""
+    """The signed document: a study and the roster it is meant for. Its SHA-256 is the study's digest."""
 
     format: Literal[1] = 1
     study: Study
     roster: Digest
-    """Digest of the roster whose sites are meant; another roster makes another study."""
+    """Digest of the roster that the study is meant for. The same study with another roster has another digest."""
 
 
 def parse_study(content: bytes) -> Study:
     """Validate the content of a study.toml.
 
     Raises:
-        InputError: not TOML, unknown or missing keys, values out of range, or an inconsistent whole.
+        InputError: not TOML, unknown or missing keys, values out of range, or values that contradict each other.
     """
     data = parse_toml(content, what="the study file")
     try:

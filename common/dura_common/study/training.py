@@ -1,7 +1,7 @@
-"""How a study may train: one schema per engine, told apart by ``engine``.
+"""How a study may train: one schema per engine; the key ``engine`` selects it.
 
-Federated averaging goes around all of them: every round, each site makes ``steps_per_round`` steps from the common
-model. With one step in a round the average over sites is one step over the patients of all sites.
+Every engine trains by federated averaging: in each round, each site makes ``steps_per_round`` steps from the common
+model. With one step per round, the average over sites is one step over the patients of all sites.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pydantic import Field, Tag
 from dura_common.study.validation import Frozen, by_key
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-"""Of the first parameters only. Sampling and noise come from the operating system and have no seed."""
+"""Seed of the first parameters only. Sampling and noise come from the operating system and have no seed."""
 
 
 class DpSgdTraining(Frozen):
-    """DP-SGD with the patient as its sample (Abadi et al. 2016; McMahan et al. 2018): any model, many steps."""
+    """DP-SGD that samples patients (Abadi et al. 2016; McMahan et al. 2018): any model, many steps."""
 
     engine: Literal["dp-sgd"] = "dp-sgd"
     rounds: Annotated[int, Field(ge=1, le=10_000)]
@@ -29,14 +29,15 @@ class DpSgdTraining(Frozen):
 
     @property
     def steps(self) -> int:
-        """Steps of the whole study at one site."""
+        """Number of steps of the whole study at one site."""
         return self.rounds * self.steps_per_round
 
 
 class OneSumTraining(Frozen):
     """One noisy sum: the difference of class means of the patients' unit vectors. Nothing to tune.
 
-    The mechanism is the first step of residual descent from zero; at epsilon 1 it beats everything iterative.
+    The mechanism is the first step of residual descent from zero. At epsilon 1 it was better than every iterative
+    engine.
     """
 
     engine: Literal["one-sum"]
@@ -46,7 +47,7 @@ class OneSumTraining(Frozen):
 
     @property
     def steps(self) -> int:
-        """Steps of the whole study at one site."""
+        """Number of steps of the whole study at one site."""
         return 1
 
 
@@ -57,14 +58,15 @@ class ResidualDescentTraining(Frozen):
     rounds: Annotated[int, Field(ge=1, le=100)] = 1
     steps_per_round: Annotated[int, Field(ge=1, le=100)] = 1
     step_size: Annotated[float, Field(gt=0, le=100)] = 5.0
-    """Of the mean over declared patients; above 2 over the largest eigenvalue of the vectors' moment it diverges."""
+    """Factor of the mean over declared patients. Training diverges above 2 divided by the largest eigenvalue of the
+    second-moment matrix of the patients' vectors."""
     average: bool = False
-    """Give the mean of a round's iterates instead of the last one: less noise, less fit."""
+    """Return the mean of a round's iterates instead of the last iterate: less noise, weaker fit."""
     seed: Seed = 1
 
     @property
     def steps(self) -> int:
-        """Steps of the whole study at one site."""
+        """Number of steps of the whole study at one site."""
         return self.rounds * self.steps_per_round
 
 

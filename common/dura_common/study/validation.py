@@ -1,7 +1,7 @@
-"""What all files and messages that dura reads are made of: strict models, names, and one clear error for a fault.
+"""The building blocks of all files and messages: strict schemas, names, and one clear error for each fault.
 
-:class:`Frozen` is the base of all schemas. A union whose members are told apart by a key that may be left out takes
-:func:`by_key`. :func:`parse_toml` and :func:`explain_validation` turn what is wrong with a file into one sentence.
+:class:`Frozen` is the base of all schemas. A union whose members differ by a key with a default uses
+:func:`by_key`. :func:`parse_toml` and :func:`explain_validation` turn a fault in a file into one sentence.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Digest = Annotated[str, Field(pattern=DIGEST)]
 Word = Annotated[str, Field(pattern=WORD)]
 
 TAG = "="
-"""Begins the tags of :func:`by_key`, so that a tag in the path of an error is not taken for a key of the file."""
+"""First character of the tags of :func:`by_key`; it keeps tags apart from the keys of a file in error paths."""
 
 
 class Frozen(BaseModel):
@@ -36,7 +36,7 @@ class Frozen(BaseModel):
 def by_key(key: str, *choices: str) -> Discriminator:
     """Return the discriminator of a union whose members are tagged by :data:`TAG` and one of the ``choices``.
 
-    An absent key means the first of them; pydantic's own tagged unions demand the key.
+    An absent key means the first choice. (The tagged unions of pydantic require the key.)
     """
 
     def tag(value: Any) -> str | None:
@@ -51,12 +51,12 @@ def by_key(key: str, *choices: str) -> Discriminator:
 
 
 def explain_validation(error: ValidationError, *, what: str) -> InputError:
-    """Turn a pydantic error into one clear message: the path of the first fault, what was wrong, how many more."""
+    """Turn a pydantic error into one clear message: path and reason of the first fault, number of further faults."""
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     first = faults[0]
     where = ".".join(str(part) for part in first["loc"] if not str(part).startswith(TAG)) or "the file as a whole"
     reason = first["msg"].removeprefix("Value error, ")
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
     return InputError(f"{what}: {where}: {reason}{more}")
 
 
@@ -75,10 +75,10 @@ def parse_toml(content: bytes, *, what: str) -> dict[str, Any]:
 
 
 def check_site_name(name: str) -> str:
-    """Return the name if it may stand on a roster.
+    """Return the name if a roster may list it.
 
     Raises:
-        InputError: other letters than a-z, digits and hyphens, or a wrong length.
+        InputError: the name has characters other than a-z, digits and hyphens, or a wrong length.
     """
     if re.fullmatch(SITE_NAME, name) is None:
         raise InputError(

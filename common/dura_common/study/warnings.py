@@ -1,4 +1,4 @@
-"""What every output about a study must say aloud."""
+"""Warnings that every output about a study must show."""
 
 from __future__ import annotations
 
@@ -7,14 +7,21 @@ from dura_common.study.study import Study
 
 
 def warnings_of(study: Study) -> tuple[str, ...]:
-    """Return the study's warnings, most serious first; empty if there is nothing to warn of."""
+    """Return the study's warnings, the most serious first; empty if there are none."""
     found = []
     if isinstance(study.privacy, NoNoise):
-        found.append('noise = "none": no differential privacy; only data registered as public may take part')
+        found.append(
+            'noise = "none": this study has no differential privacy; only data registered as public may take part'
+        )
     if isinstance(study.privacy, SharedNoise) and study.aggregation.tolerated_colluders == 0:
         found.append(
-            "tolerated_colluders = 0: a participating site, which knows its own share of the noise, sees the sums of "
-            "the others with less noise than epsilon says"
+            "tolerated_colluders = 0: a site of this study knows its own share of the noise and can subtract it "
+            "from a sum, so against this site the other sites' patients have less protection than epsilon says"
+        )
+    if isinstance(study.privacy, NoNoise) and (study.aggregation.spare_steps or study.evaluation.spare_draws):
+        found.append(
+            "spare draws without noise: two sums of one round over different sites, subtracted, show what the sites "
+            "that are in only one of them had sent"
         )
     if isinstance(study.privacy, NoNoise) and (study.aggregation.spare_steps or study.evaluation.spare_draws):
         found.append(

@@ -1,4 +1,4 @@
-"""`dura coordinator init | admit | remove | renew | roster | fingerprint`: who belongs to the consortium."""
+"""`dura coordinator init | admit | remove | renew | roster | fingerprint`: manage the consortium's members."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def register(app: typer.Typer) -> None:
 
 
 def init_command(
-    consortium: Annotated[str, typer.Option(help="One word that names the consortium.")],
-    host: Annotated[str, typer.Option(help="Name or address under which sites reach this machine.")],
+    consortium: Annotated[str, typer.Option(help="Name of the consortium, one word.")],
+    host: Annotated[str, typer.Option(help="Host name or address at which sites reach this machine.")],
     port: Annotated[int, typer.Option(help="Public port of the gateway.")] = 8443,
-    internal_port: Annotated[int, typer.Option(help="Loopback port of the SuperLink.")] = 8000,
-    aggregation_port: Annotated[int, typer.Option(help="Public port of the secure sums.")] = 8444,
+    internal_port: Annotated[int, typer.Option(help="Port of the SuperLink, on loopback only.")] = 8000,
+    aggregation_port: Annotated[int, typer.Option(help="Public port of the secure aggregation.")] = 8444,
     bind: Annotated[str, typer.Option(help="Address on which both public ports listen.")] = "0.0.0.0",  # noqa: S104
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a consortium: certificate authority, signing key, empty roster."""
+    """Create a consortium with a certificate authority, a signing key and an empty roster."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 
@@ -59,22 +59,24 @@ def init_command(
         out.result(
             {"fingerprint": mark, "home": str(coordinator.path)},
             f"consortium {consortium} at {coordinator.path}\nfingerprint: [bold]{mark}[/bold]\n"
-            "Read it to every site by telephone.",
+            "Read the fingerprint to every site by telephone.",
         )
 
 
 def admit_command(
-    cards: Annotated[list[Path], typer.Argument(help="Cards of sites and researchers.")],
-    output: Annotated[Path, typer.Option("--out", help="Folder for the admissions.")],
+    cards: Annotated[list[Path], typer.Argument(help="Card files of sites and researchers.")],
+    output: Annotated[Path, typer.Option("--out", help="Folder for the admission files.")],
     fingerprint: Annotated[
         list[str] | None,
-        typer.Option(help="The fingerprint told by telephone, once for each card, in order."),
+        typer.Option(
+            help="Fingerprint of a card, as its owner read it to you by telephone. Give one per card, in order."
+        ),
     ] = None,
     yes: YesOption = False,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Admit sites and researchers; the files written go back to the sites."""
+    """Admit sites and researchers to the roster, and write an admission file for each site."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 
@@ -84,7 +86,7 @@ def admit_command(
 
         told = list(fingerprint or ())
         if told and len(told) != len(cards):
-            raise InputError(f"{len(cards)} cards need {len(cards)} fingerprints, got {len(told)}")
+            raise InputError(f"expected one --fingerprint per card ({len(cards)}), got {len(told)}")
         coordinator, now = CoordinatorHome(home.expanduser()), datetime.now(UTC)
         checked = [check_card(coordinator, read_limited(path, what="the card"), now) for path in cards]
         for index, card in enumerate(checked):
@@ -98,12 +100,12 @@ def admit_command(
         admitted = admit(coordinator, checked, output, now)
         out.result(
             {"admitted": [{"name": a.name, "admission": str(a.path) if a.path else None} for a in admitted]},
-            "\n".join(f"admitted {a.name}" + (f", hand back {a.path}" if a.path else "") for a in admitted),
+            "\n".join(f"admitted {a.name}" + (f"; send {a.path} back to the site" if a.path else "") for a in admitted),
         )
 
 
 def remove_command(
-    name: Annotated[str, typer.Argument(help="A site or researcher on the roster.")],
+    name: Annotated[str, typer.Argument(help="Name of a site or researcher on the roster.")],
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
@@ -119,7 +121,7 @@ def remove_command(
 
 
 def renew_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Issue the roster and the server's certificate anew, before they expire; members stay as they are."""
+    """Renew the roster and the server's certificate before they expire. The members stay the same."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 
@@ -148,7 +150,7 @@ def roster_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False)
 
 
 def fingerprint_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Show the consortium's fingerprint, for reading aloud."""
+    """Show the consortium's fingerprint, to be read aloud by telephone."""
     with command(as_json) as out:
         from dura_server.consortium.enrolment import fingerprint
         from dura_server.home import CoordinatorHome

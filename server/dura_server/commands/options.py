@@ -18,4 +18,6 @@ ResearcherOption = Annotated[
     typer.Option("--researcher", envvar="DURA_RESEARCHER_HOME", help="The researcher's folder."),
 ]
 DEFAULT_RESEARCHER = Path("~/.dura/researcher")
-StudyArgument = Annotated[str, typer.Argument(help="Digest of the study, its unique beginning, or its name.")]
+StudyArgument = Annotated[
+    str, typer.Argument(help="Name of the study, its digest, or the first characters that identify the digest.")
+]

@@ -1,4 +1,4 @@
-"""`dura study plan`: what a study would cost, take and promise, before it is signed."""
+"""`dura study plan`: the cost, duration and expected accuracy of a study, before it is signed."""
 
 from __future__ import annotations
 
@@ -29,14 +29,17 @@ def register(app: typer.Typer) -> None:
 
 
 def plan_command(
-    path: Annotated[Path, typer.Argument(help="The study.toml.")],
+    path: Annotated[Path, typer.Argument(help="The study file (study.toml).")],
     policy: Annotated[
-        list[str] | None, typer.Option("--policy", help="SITE=policy.toml, once for each site whose policy is known.")
+        list[str] | None,
+        typer.Option(
+            "--policy", help="SITE=policy.toml: the policy of one site. Repeat the option for each known policy."
+        ),
     ] = None,
-    rehearsal: Annotated[Path | None, typer.Option(help="What `dura study rehearse` wrote.")] = None,
+    rehearsal: Annotated[Path | None, typer.Option(help="Rehearsal file that `dura study rehearse` wrote.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show noise, both epsilons, expected accuracy, bytes, time, and what each known policy says."""
+    """Show a study's noise, privacy cost, accuracy, traffic and duration, and whether the study fits known policies."""
     with command(as_json) as out:
         from dura_common.privacy.plan import plan_of
         from dura_common.study import parse_study
@@ -55,7 +58,7 @@ def plan_command(
             accuracy = expected(rehearsed, plan.training_epsilon)
         verdicts = []
         with out.progress() as bar:
-            for site, rules in bar.track(policies.items(), description="asking the policies"):
+            for site, rules in bar.track(policies.items(), description="checking the policies"):
                 verdicts.append(verdict(study, rules, site=site))
         for sentence in warnings_of(study):
             out.warn(sentence)
@@ -99,7 +102,7 @@ def _rehearsal(path: Path) -> Rehearsal:
 
 
 def _seconds_per_patient(study: Study) -> float:
-    """Measure one patient's gradient on this machine, on random windows: hospitals' machines may differ."""
+    """Return the seconds that one patient's gradient takes on this machine; the machines of hospitals may differ."""
     import torch
 
     from dura_common.models import build
@@ -129,22 +132,23 @@ def _as_data(item: Verdict) -> dict[str, Any]:
 def _table(data: dict[str, Any]) -> Table:
     from rich.table import Table
 
-    table = Table("", "", show_header=False, title=f"{data['study']}: before anything is signed")
+    table = Table("", "", show_header=False, title=f"Plan of {data['study']}")
     if data["epsilon"] is None:
         table.add_row("noise", "none: no differential privacy")
     else:
         share = f"; each site adds {data['share_multiplier']:.3f}" if data["noise"] == "shared" else ""
         table.add_row("noise", f"{data['noise']}, multiplier {data['noise_multiplier']:.3f}{share}")
-        for side, words in (("training", "epsilon, patient who trains"), ("evaluation", "epsilon, patient held out")):
+        for side, words in (("training", "epsilon, training patient"), ("evaluation", "epsilon, held-out patient")):
             both = data["epsilon"][side]
             table.add_row(
                 words,
-                f"{both['world']:.3f} against the world, {both['broken_aggregation']:.3f} if the aggregation is broken",
+                f"{both['world']:.3f} against everybody who sees the sums, "
+                f"{both['broken_aggregation']:.3f} if the aggregation is broken",
             )
         table.add_row("", f"delta {data['delta']:g}, {data['relation']}")
     if data["accuracy"] is not None:
         seen = data["accuracy"]
-        doubt = "" if seen["rehearsed"] else "; not rehearsed at this epsilon, the nearest is shown"
+        doubt = "" if seen["rehearsed"] else "; this epsilon was not rehearsed, so the nearest rehearsed one is shown"
         table.add_row("expected accuracy", f"{seen['mean']:.3f} ({seen['low']:.3f} to {seen['high']:.3f}){doubt}")
     sent, seconds = data["traffic_per_site"], data["seconds"]
     table.add_row("rounds, steps", f"{data['rounds']}, {data['steps']}")
@@ -152,7 +156,7 @@ def _table(data: dict[str, Any]) -> Table:
         "each site sends", f"{sent['bytes'] / 1e6:.1f} MB: {sent['sums']} sums of {sent['parameters']} values"
     )
     table.add_row(
-        "time, roughly",
+        "estimated time",
         f"{seconds['total'] / 60:.1f} min: computing {seconds['computing']:.0f} s (on this machine), "
         f"sending {seconds['sending']:.0f} s (10 Mbit/s), exchanges {seconds['exchanging']:.0f} s",
     )
@@ -163,7 +167,7 @@ def _verdict_table(item: Verdict) -> Table:
     from rich.table import Table
 
     title = f"{item.site}: " + ("fits, if its ledger has room" if item.fits else "does NOT fit")
-    table = Table("", "rule", "what the policy says", title=title)
+    table = Table("", "rule", "rule in words", title=title)
     for finding in item.findings:
         mark = "[green]pass[/green]" if finding.passed else "[red]FAIL[/red]"
         table.add_row(mark, finding.rule, finding.sentence)
@@ -172,9 +176,9 @@ def _verdict_table(item: Verdict) -> Table:
             "would fit",
             alternative.change,
             f"{alternative.rounds} rounds, {alternative.steps} steps, participation {alternative.participation:.3g}, "
-            f"epsilon {alternative.epsilon:.3g} ({alternative.epsilon_if_broken:.3g} if broken), "
+            f"epsilon {alternative.epsilon:.3g} ({alternative.epsilon_if_broken:.3g} if the aggregation is broken), "
             f"{alternative.noise} noise {alternative.noise_multiplier:.3f}",
         )
     if not item.fits and not item.alternatives:
-        table.add_row("", "", "no study near this one fits")
+        table.add_row("", "", "no similar study fits this policy")
     return table

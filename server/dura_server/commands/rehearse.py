@@ -1,4 +1,4 @@
-"""`dura study rehearse`: the study on simulated patients, before any budget is spent."""
+"""`dura study rehearse`: run a study on simulated patients, before any privacy budget is spent."""
 
 from __future__ import annotations
 
@@ -33,23 +33,25 @@ def register(app: typer.Typer) -> None:
 
 
 def rehearse_command(
-    path: Annotated[Path, typer.Argument(help="The study.toml.")],
+    path: Annotated[Path, typer.Argument(help="The study file (study.toml).")],
     epsilon: Annotated[
         list[float] | None,
-        typer.Option(help="Of the grid, once for each; without it 1, 3, 8 and the study's own."),
+        typer.Option(
+            help="Epsilon to rehearse. Repeat the option for more values. Default: 1, 3, 8 and the study's own."
+        ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, max=100, help="Runs at each epsilon.")] = 3,
-    trials: Annotated[int, typer.Option(min=2, max=1000, help="Events of each simulated patient.")] = 40,
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="Number of runs at each epsilon.")] = 3,
+    trials: Annotated[int, typer.Option(min=2, max=1000, help="Number of events of each simulated patient.")] = 40,
     data_seed: Annotated[int, typer.Option(min=0, help="The same seed simulates the same patients.")] = 1,
     output: Annotated[Path | None, typer.Option("--out", help="The JSON file to write.")] = None,
-    page: Annotated[Path | None, typer.Option(help="Write an HTML page with the plot there.")] = None,
+    page: Annotated[Path | None, typer.Option(help="HTML page with the plot to write.")] = None,
     work: Annotated[
-        Path | None, typer.Option(help="Keep the simulated patients in this folder for the next rehearsal.")
+        Path | None, typer.Option(help="Folder that keeps the simulated patients for the next rehearsal.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Cores to use; all without it.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Number of processor cores to use. Default: all.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the study on simulated patients over a grid of epsilons. No recording is read, no budget is spent."""
+    """Run a study on simulated patients at several epsilons. No real recording is read, and no budget is spent."""
     with command(as_json) as out:
         from dura_common.study import parse_study
         from dura_server.rehearsal.grid import Settings, check
@@ -61,7 +63,7 @@ def rehearse_command(
         own = getattr(study.privacy, "epsilon", None)
         grid = tuple(sorted(set(epsilon or (*USUAL_EPSILONS, own or USUAL_EPSILONS[0]))))
         if not all(0 < value <= 100 for value in grid):  # noqa: PLR2004  # the schema's own bound
-            raise InputError("--epsilon must lie between 0 and 100")
+            raise InputError("--epsilon must be above 0 and at most 100")
         settings = Settings(epsilons=grid, seeds=seeds, trials=trials, data_seed=data_seed)
         check(study, settings)  # before minutes of simulation
         with _folder(work) as folder:

@@ -1,4 +1,4 @@
-"""`dura study submit | run | status | report`: a signed study on its way through the sites."""
+"""`dura study submit | run | status | report`: bring a signed study to its sites, run it and read its result."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def register(app: typer.Typer) -> None:
 
 
 def submit(
-    path: Annotated[Path, typer.Argument(help="The signed study.")],
+    path: Annotated[Path, typer.Argument(help="The signed study file that `dura study sign` wrote.")],
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Offer a signed study to its sites. The coordinator must be running."""
+    """Offer a signed study to its sites. The coordinator's services must be running."""
     with command(as_json) as out:
         coordinator = _home(home)
         stored = _keep(coordinator, read_limited(path, what="the signed study").decode("utf-8", errors="replace"))
@@ -47,18 +47,18 @@ def submit(
 
 def run(
     study: StudyArgument,
-    wait: Annotated[float, typer.Option(help="Seconds to wait for approvals that are missing.")] = 0.0,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for missing approvals.")] = 0.0,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the rounds of a study that its sites have approved."""
+    """Train a study that its sites have approved."""
     with command(as_json) as out:
         coordinator = _home(home)
         stored = _load(coordinator, study)
         if stored.read_state().phase == "finished":
             raise StateError(
-                "this study has finished; its sites answer no round twice",
-                hint="Sign a new study, or read this one with `dura study report`.",
+                "this study has already finished; a site never answers the same round twice",
+                hint="Sign a new study, or write the report of this study with `dura study report`.",
             )
         deadline = time.monotonic() + wait
         while True:
@@ -70,11 +70,14 @@ def run(
 
 
 def status(
-    study: Annotated[str | None, typer.Argument(help="Digest, its beginning, or name; all without it.")] = None,
+    study: Annotated[
+        str | None,
+        typer.Argument(help="Name of the study, its digest, or the start of the digest. Default: all studies."),
+    ] = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Show where studies stand."""
+    """Show the progress of studies at the coordinator."""
     with command(as_json) as out:
         from dura_server.studies.store import StudyStore
 
@@ -94,9 +97,10 @@ def status(
 def report(
     study: StudyArgument,
     output: Annotated[Path, typer.Option("--out", help="The HTML file to write.")] = Path("report.html"),
-    model: Annotated[Path | None, typer.Option(help="Copy the trained model (safetensors) there too.")] = None,
+    model: Annotated[Path | None, typer.Option(help="File to which the trained model (safetensors) is copied.")] = None,
     extra: Annotated[
-        Path | None, typer.Option(help="JSON with figures that only a simulation knows (see `dura demo`).")
+        Path | None,
+        typer.Option(help="JSON file with figures that only a simulation knows; `dura demo` writes such a file."),
     ] = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
@@ -157,13 +161,13 @@ def _watch(stored: StoredStudy, job: str, ended: Callable[[], str], advance: Cal
         if state.phase in done:
             return state
         polls += 1
-        # The state file is the fast path; Flower is asked now and then in case the ServerApp died silently.
+        # The state file answers fast. Flower is asked from time to time, in case the ServerApp died silently.
         if polls % 20 == 0 and ended().startswith("finished"):
             state = stored.read_state()
             if state.phase in done:
                 return state
             raise HostError(
-                "the run ended without a result", hint="Read serverapp.log in the coordinator's log folder."
+                "the Flower run ended without a result", hint="Read serverapp.log in the coordinator's log folder."
             )
         time.sleep(POLL_SECONDS)
 
@@ -176,7 +180,7 @@ def _finish(out: Output, stored: StoredStudy, state: StudyState) -> None:
     if state.phase == "failed":
         raise HostError(
             f"the study failed: {state.message}",
-            hint="`dura study status` shows every site; why one refused stands in its own log only.",
+            hint="`dura study status` shows every site. Only the log of the site that refused has the reason.",
         )
     lines = [f"{stored.study.name} ({stored.digest[:12]}): {state.phase}"]
     lines += [f"  {name}: {standing}" for name, standing in state.sites.items()]

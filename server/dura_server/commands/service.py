@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 SHORT_DIGEST = 12
 """Characters of a study's digest that people and the other commands use."""
-DetachOption = Annotated[bool, typer.Option("--detach", help="Return when they are ready; stop them with `stop`.")]
+DetachOption = Annotated[
+    bool,
+    typer.Option(
+        "--detach", help="Return as soon as the services are ready. Stop the services with `dura coordinator stop`."
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -27,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 
 def start(detach: DetachOption = False, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Run the coordinator's services."""
+    """Start the coordinator's services."""
     with command(as_json) as out:
         from dura_common.runtime import running
         from dura_server.home import CoordinatorHome
@@ -39,7 +44,7 @@ def start(detach: DetachOption = False, home: HomeOption = DEFAULT_HOME, as_json
             running.detach([*argv, "--home", str(coordinator.path), "--json"], coordinator.run)
             out.result(running.status(coordinator.run), "the coordinator is running")
             return
-        out.say("running; Ctrl-C stops it")
+        out.say("the coordinator is running; press Ctrl-C to stop it")
         run_services(coordinator)
         out.result({"stopped": True}, "stopped")
 
@@ -51,11 +56,11 @@ def stop_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -
         from dura_server.home import CoordinatorHome
 
         stopped = running.stop(CoordinatorHome(home.expanduser()).run)
-        out.result({"stopped": stopped}, "stopped" if stopped else "it was not running")
+        out.result({"stopped": stopped}, "stopped" if stopped else "the coordinator was not running")
 
 
 def status_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Show whether the services run, and which secure sums are open."""
+    """Show whether the services are running, and the progress of secure sums."""
     with command(as_json) as out:
         from dura_common.runtime import running
         from dura_server.home import CoordinatorHome
@@ -70,7 +75,7 @@ def status_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False)
 
 
 def _sessions(home: CoordinatorHome) -> list[dict[str, Any]] | None:
-    """Return the open sessions of secure sums: who and how far, nothing of a vector. None without an answer."""
+    """Return sites and progress of each open session of secure sums, or None if the service does not answer."""
     from dura_common.errors import HostError
     from dura_server.sums.client import standings
 

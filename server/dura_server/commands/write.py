@@ -16,7 +16,7 @@ from dura_server.commands.options import DEFAULT_RESEARCHER, ResearcherOption
 if TYPE_CHECKING:
     from dura_common.study import Study
 
-FileArgument = Annotated[Path, typer.Argument(help="The study.toml.")]
+FileArgument = Annotated[Path, typer.Argument(help="The study file (study.toml).")]
 
 
 def register(app: typer.Typer) -> None:
@@ -27,20 +27,31 @@ def register(app: typer.Typer) -> None:
 
 
 def new(
-    path: Annotated[Path, typer.Argument(help="The file to write.")],
-    site: Annotated[list[str], typer.Option("--site", help="NAME=PATIENTS, once for each site.")],
-    name: Annotated[str, typer.Option(help="One word that names the study.")] = "left-or-right",
-    question: Annotated[str, typer.Option(help="What the study asks.")] = "Which hand does a patient imagine to move?",
-    epsilon: Annotated[float, typer.Option(help="Of training, and of evaluation for held-out patients.")] = 8.0,
-    delta: Annotated[float, typer.Option(help="Below 1 / patients of every site.")] = 1e-3,
-    seed: Annotated[int, typer.Option(help="Of the first parameters.")] = 1,
+    path: Annotated[Path, typer.Argument(help="The study file to write.")],
+    site: Annotated[
+        list[str],
+        typer.Option(
+            "--site", help="NAME=PATIENTS: a site and its declared number of patients. Repeat the option for each site."
+        ),
+    ],
+    name: Annotated[str, typer.Option(help="Name of the study, one word.")] = "left-or-right",
+    question: Annotated[
+        str, typer.Option(help="The research question of the study.")
+    ] = "Which hand does a patient imagine to move?",
+    epsilon: Annotated[
+        float, typer.Option(help="Epsilon of a training patient; a held-out patient gets the same for evaluation.")
+    ] = 8.0,
+    delta: Annotated[float, typer.Option(help="Delta; must be below 1 divided by the number of patients.")] = 1e-3,
+    seed: Annotated[int, typer.Option(help="Seed of the model's first parameters.")] = 1,
     noise: Annotated[
         Literal["shared", "local"],
-        typer.Option(help="shared: one secure sum a step, three sites or more; local: each site alone, against all."),
+        typer.Option(
+            help="shared: three or more sites share the noise of each step. local: each site adds all of the noise."
+        ),
     ] = "shared",
     as_json: JsonOption = False,
 ) -> None:
-    """Write a complete, commented study.toml to start from."""
+    """Write a complete study file with comments, as a starting point."""
     with command(as_json) as out:
         from dura_common.study import parse_study
         from dura_server.studies.template import study_toml
@@ -61,7 +72,7 @@ def new(
 
 
 def check(path: FileArgument, as_json: JsonOption = False) -> None:
-    """Validate a study.toml and show what it costs a patient."""
+    """Check a study file and show what the study costs a patient."""
     with command(as_json) as out:
         from dura_common.privacy.plan import plan_of
         from dura_common.study import parse_study
@@ -92,12 +103,15 @@ def check(path: FileArgument, as_json: JsonOption = False) -> None:
 
 def sign(
     path: FileArgument,
-    roster: Annotated[Path, typer.Option(help="The roster that the study is meant for.")],
-    output: Annotated[Path | None, typer.Option("--out", help="The signed study to write.")] = None,
+    roster: Annotated[Path, typer.Option(help="The roster of the study's consortium (roster.json).")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--out", help="The signed study file to write. Default: the study file's name with .signed.json."),
+    ] = None,
     researcher: ResearcherOption = DEFAULT_RESEARCHER,
     as_json: JsonOption = False,
 ) -> None:
-    """Sign a study for one roster; its digest names it from now on."""
+    """Sign a study for one roster. The printed digest identifies the study from now on."""
     with command(as_json) as out:
         from dura_common.study import parse_study
         from dura_server.studies.researcher import ResearcherHome, sign_study

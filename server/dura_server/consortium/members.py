@@ -1,4 +1,4 @@
-"""Who may stand on a roster beside whom: rules without files.
+"""Which members may be on one roster together: rules without files.
 
 A name belongs to one set of keys and a key to one name, over sites and researchers together. A member who comes
 again with the same keys changes nothing; other keys need the old entry to be removed first, by a person.

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dura_common.outputs.scores import PATIENT_NORM as PATIENT_NORM  # noqa: PLC0414  # known from here to callers
 from dura_common.outputs.scores import Section
 
 CERTAIN = 2.0
@@ -84,12 +83,6 @@ def outcome_from(
         else:
             auc = _area(values, deviation)
     return Outcome(accuracy, confusion, auc)
-
-
-def accuracy_from(sums: NDArray[np.float64], *, noise_multiplier: float | None, sites: int) -> Estimate:
-    """Return the accuracy in the added-up sums (2,) of ``sites`` sites, each with its own noise."""
-    deviation = 0.0 if noise_multiplier is None else noise_multiplier * PATIENT_NORM * math.sqrt(sites)
-    return _accuracy(sums, deviation, noisy=noise_multiplier is not None)
 
 
 def _accuracy(sums: NDArray[np.float64], deviation: float, *, noisy: bool) -> Estimate:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from tests.support.commands import answer
 
-from dura_client.commands.data import app
 from dura_client.data.registry import list_datasets
 from dura_client.site.home import SiteHome
 from dura_common.errors import InputError, StateError
@@ -24,26 +23,24 @@ def home(tmp_path: Path) -> SiteHome:
     return site
 
 
-def dura(*words: str | Path, code: int = 0) -> Any:
-    """Run a command with --json and return its object."""
-    result = CliRunner().invoke(app, [*map(str, words), "--json"])
-    assert result.exit_code == code, result.output
-    return json.loads(result.stdout)
+def data(*words: object, code: int = 0) -> Any:
+    """Run `dura site data ...` here; return its object, also that of a failure with the expected code."""
+    return answer("site", "data", *words, code=code, here=True)
 
 
 def test_simulate_add_list_check(home: SiteHome, tmp_path: Path) -> None:
     """The way of a data manager: make, register, look, check; the wrong unit is found and mended."""
     folder = tmp_path / "bids"
-    assert dura("simulate", folder, "--hospital", "south", "--patients", "2", "--trials", "4")["patients"] == 2
-    added = dura("add", "motor", folder, "--task", "motorimagery", "--home", home.path)
+    assert data("simulate", folder, "--hospital", "south", "--patients", "2", "--trials", "4")["patients"] == 2
+    added = data("add", "motor", folder, "--task", "motorimagery", "--home", home.path)
     assert added["data"]["simulated"] is True
     assert added["data"]["public"] is False
-    assert [item["name"] for item in dura("list", "--home", home.path)["data"]] == ["motor"]
-    answer = dura("check", "motor", "--home", home.path)
+    assert [item["name"] for item in data("list", "--home", home.path)["data"]] == ["motor"]
+    answer = data("check", "motor", "--home", home.path)
     assert answer["check"]["events"] == {"left_hand": 4, "right_hand": 4}
     assert "--scale 0.001" in answer["warnings"][0]
-    dura("add", "mended", folder, "--task", "motorimagery", "--scale", "1e-3", "--home", home.path)
-    assert dura("check", "mended", "--home", home.path)["check"]["faults"] == []
+    data("add", "mended", folder, "--task", "motorimagery", "--scale", "1e-3", "--home", home.path)
+    assert data("check", "mended", "--home", home.path)["check"]["faults"] == []
 
 
 def test_meanings_come_from_sidecars_and_the_command_line(home: SiteHome, own_copy: Any) -> None:
@@ -52,7 +49,7 @@ def test_meanings_come_from_sidecars_and_the_command_line(home: SiteHome, own_co
     levels = {"trial_type": {"Levels": {"1": "left hand", "2": "right hand"}}}
     (root / "task-motorimagery_events.json").write_text(json.dumps(levels))
     words = ("add", "motor", root, "--task", "motorimagery", "--label", "2=feet", "--public", "--home", home.path)
-    answer = dura(*words)
+    answer = data(*words)
     assert answer["data"]["labels"] == {"1": "left_hand", "2": "feet"}
     assert "public" in answer["warnings"][0]
 
@@ -62,7 +59,7 @@ def test_malformed_labels_are_refused(home: SiteHome, hospitals: Path, labels: l
     """A label is CODE=CLASS, once for each code; nothing is registered otherwise."""
     options = [word for label in labels for word in ("--label", label)]
     words = ("add", "motor", hospitals / "west", "--task", "motorimagery", *options, "--home", home.path)
-    assert "--label" in dura(*words, code=InputError.exit_code)["error"]["message"]
+    assert "--label" in data(*words, code=InputError.exit_code)["error"]["message"]
     assert list_datasets(home) == []
 
 
@@ -79,32 +76,32 @@ def test_wrong_arguments_register_nothing(
     home: SiteHome, hospitals: Path, words: tuple[str, ...], error: type[InputError]
 ) -> None:
     """One clear error each."""
-    dura("add", "motor", hospitals / "west", *words, "--home", home.path, code=error.exit_code)
+    data("add", "motor", hospitals / "west", *words, "--home", home.path, code=error.exit_code)
     assert list_datasets(home) == []
 
 
 def test_a_folder_that_is_not_bids_is_refused(home: SiteHome, tmp_path: Path) -> None:
     """An empty or absent folder is no data set."""
-    dura("add", "motor", tmp_path / "absent", "--task", "motorimagery", "--home", home.path, code=InputError.exit_code)
+    data("add", "motor", tmp_path / "absent", "--task", "motorimagery", "--home", home.path, code=InputError.exit_code)
     assert list_datasets(home) == []
 
 
 def test_names_are_used_once(home: SiteHome, hospitals: Path) -> None:
     """A second registration of a name is refused."""
     words = ("add", "motor", hospitals / "west", "--task", "motorimagery", "--home", home.path)
-    dura(*words)
-    dura(*words, code=StateError.exit_code)
+    data(*words)
+    data(*words, code=StateError.exit_code)
 
 
 def test_unknown_data_set(home: SiteHome) -> None:
     """Checking what is not registered says what to do."""
-    answer = dura("check", "motor", "--home", home.path, code=InputError.exit_code)
+    answer = data("check", "motor", "--home", home.path, code=InputError.exit_code)
     assert "dura site data add" in answer["error"]["hint"]
 
 
 def test_simulate_refuses_what_it_cannot_do(tmp_path: Path) -> None:
     """Unknown hospitals and folders in use."""
-    dura("simulate", tmp_path / "x", "--hospital", "middle", code=InputError.exit_code)
+    data("simulate", tmp_path / "x", "--hospital", "middle", code=InputError.exit_code)
     (tmp_path / "file").write_text("")
-    dura("simulate", tmp_path, code=StateError.exit_code)
+    data("simulate", tmp_path, code=StateError.exit_code)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]

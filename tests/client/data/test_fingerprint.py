@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mne_bids import BIDSPath, read_raw_bids, write_raw_bids
-from tests.consortium import Consortium, study
-from typer.testing import CliRunner
+from tests.support.commands import dura, failed
+from tests.support.consortium import Consortium
+from tests.support.studies import WITHOUT_NOISE, Only, study
 
-from dura_client.commands.cli import app
 from dura_client.data.dataset import DataSet
 from dura_client.data.doctor import diagnose
 from dura_client.data.fingerprint import as_rows, content_digest, from_rows, held_by_several, keyed
@@ -184,15 +184,15 @@ def test_a_study_with_noise_is_not_approved_over_a_copy(
 ) -> None:
     """The refusal counts and names nobody; a study without noise on the same recordings may be approved."""
     changes = {"sites": {"north": 14, "east": 14}, "name": data, "expires": "2099-01-01"}
-    changes["evaluation"] = {"epsilon": 8.0, "held_out": 0.4} if private else {"held_out": 0.4}
-    offer, reference = consortium.offer(study(**changes, **({} if private else {"privacy": {"noise": "none"}})))
+    changes["evaluation"] = Only(epsilon=8.0, held_out=0.4) if private else Only(held_out=0.4)
+    offer, reference = consortium.offer(study(**changes, **({} if private else {"privacy": WITHOUT_NOISE})))
     home = consortium.site("north")
     receive_offer(home, offer, NOW)
-    words = ["approve", reference, "--data", data, "--yes", "--home", str(home.path), "--json"]
-    result = CliRunner().invoke(app, words)
-    assert result.exit_code == code, result.output
-    if private:
-        error = json.dumps(json.loads(result.stdout)["error"])
+    words = ("site", "approve", reference, "--data", data, "--yes", "--home", home)
+    if not private:
+        dura(*words, here=True)
+    else:
+        error = json.dumps(failed(*words, code=code, here=True).error)
         assert "recordings under more than one patient here: 1" in error
         assert not any(word in error for word in ("sub-", "003", "007"))
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tests.connectomes import connectome_study
+from tests.support.studies import connectome_study
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.prepare import prepare, steps_of
@@ -74,7 +74,7 @@ def test_a_paid_step_needs_its_payment_in_the_ledger() -> None:
     for paid in ([], [Gaussian(noise_multiplier=4.0)]):
         with pytest.raises(PolicyError, match="noisy_centre"):
             refuse_unpaid([step], paid)
-    with pytest.raises(PolicyError):
+    with pytest.raises(PolicyError, match="noisy_centre"):
         refuse_unpaid([Step("noisy_centre", PrivacyClass.PAID)])
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.stats import rankdata
-from tests.connectomes import connectome_study
+from tests.support.studies import Only, changed, connectome_study
 
 from dura_client.data.fmri.connectomes import gaussian_ranks
 from dura_client.data.privacy_class import step_of
@@ -95,7 +95,7 @@ def cross_validated(
     data: Connectomes, features: NDArray[np.float64], training: dict[str, object], epsilon: float | None, seed: int
 ) -> tuple[float, float]:
     """Return accuracy and area under the curve; each hospital thresholds at its own training patients' mean score."""
-    plan = Study.model_validate({**connectome_study().model_dump(), "training": training})
+    plan = changed(connectome_study(), training=Only(training))
     steps = plan.training.steps
     noise = 0.0 if epsilon is None else calibrate_training(epsilon, DELTA, 1.0, steps)
     fold, scores = folds(data, seed), np.zeros(len(data.labels))

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tests.connectomes import connectome_study
-from tests.consortium import study
+from tests.support.studies import Only, changed, connectome_study, study
 
 from dura_client.training import engine as engine_module
 from dura_client.training.audit import Audit, Check, audit
@@ -81,8 +80,7 @@ def test_the_engine_as_it_is_passes() -> None:
 
 def test_the_engine_passes_with_other_engines_and_models() -> None:
     """Residual descent on vectors, one window a patient, everybody in every step."""
-    data = connectome_study().model_dump()
-    plan = Study.model_validate({**data, "training": {"engine": "residual-descent", "steps_per_round": 3}})
+    plan = changed(connectome_study(), training=Only(engine="residual-descent", steps_per_round=3))
     rng = np.random.default_rng(5)
     patients = [TrainingPatient(rng.normal(size=(1, 1, 30)).astype(np.float32), np.array([i % 2])) for i in range(20)]
     network = build(plan.model, channels=1, samples=30, classes=2, sampling_rate=64, seed=1)

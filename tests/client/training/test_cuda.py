@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.consortium import study
+from tests.support.studies import study
 
 from dura_client.training.audit import audit
 from dura_client.training.engine import PatientEngine, train_round

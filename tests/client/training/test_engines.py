@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from pydantic import ValidationError
+from tests.support.studies import Only, vector_data
+from tests.support.studies import study as build_study
 
 from dura_client.training.engine import PatientEngine, train_round
 from dura_client.training.gradients import (
@@ -43,26 +45,16 @@ SMALL: tuple[Model, ...] = (
 
 def study(training: dict[str, Any], classes: int = 2, **privacy: Any) -> Study:
     """Return a study without noise on a linear model."""
-    return Study.model_validate(
-        {
-            "name": "edges",
-            "question": "?",
-            "expires": "2099-01-01",
-            "sites": {"north": 20, "east": 20},
-            "data": {
-                "task": "rest",
-                "channels": ["C3", "C4"],
-                "sampling_rate": 64.0,
-                "band": [1.0, 30.0],
-                "window_start": 0.0,
-                "window_length": 1.0,
-                "classes": [f"class{number}" for number in range(classes)],
-            },
-            "model": {"name": "linear"},
-            "privacy": {"noise": "none", **privacy},
-            "training": training,
-            "aggregation": {"minimum_sites": 2},
-        }
+    return build_study(
+        name="edges",
+        question="?",
+        expires="2099-01-01",
+        sites={"north": 20, "east": 20},
+        data=vector_data(*(f"class{number}" for number in range(classes))),
+        model={"name": "linear"},
+        privacy=Only(noise="none", **privacy),
+        training=Only(training),
+        evaluation=Only(),
     )
 
 
@@ -177,7 +169,7 @@ def test_a_pass_that_fails_leaves_the_threads_as_they_were() -> None:
     loss = loss_of(study({"engine": "one-sum"}).training)
     wrong = [(torch.ones(1, 1, FEATURES + 1), torch.zeros(1, dtype=torch.int64)) for _ in range(4)]
     with threads(2):
-        with pytest.raises(RuntimeError):
+        with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
             by_backward(network, loss, wrong)
         assert torch.get_num_threads() == 2
 

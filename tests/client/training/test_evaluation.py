@@ -14,7 +14,8 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from scipy.stats import rankdata
-from tests.consortium import study
+from tests.support.outcomes import accuracy_in
+from tests.support.studies import study
 from torch import nn
 
 from dura_client.training.evaluation import add_noise, contribution, release_sums, score
@@ -30,7 +31,7 @@ from dura_common.outputs.scores import (
     to_integers,
 )
 from dura_common.study import Evaluation, Study
-from dura_server.studies.estimate import accuracy_from, outcome_from
+from dura_server.studies.estimate import outcome_from
 
 ALL = ("accuracy", "confusion", "auc")
 CHOICES = [("accuracy", *rest) for n in range(3) for rest in itertools.permutations(("confusion", "auc"), n)]
@@ -182,7 +183,7 @@ def test_public_sums_give_back_the_mean_score(scores: list[float]) -> None:
     """Without noise the estimate is the mean over patients, for a single patient too, with no error."""
     parts = parts_of(study(), 2)
     sums = release_sums([np.array([value - 0.5, 0.5]) for value in scores], parts, None).astype(np.float64)
-    estimate = accuracy_from(sums, noise_multiplier=None, sites=1)
+    estimate = accuracy_in(sums, noise_multiplier=None, sites=1)
     assert estimate.accuracy == pytest.approx(np.mean(scores), abs=1e-4)
     assert estimate.standard_error == 0
 
@@ -216,8 +217,8 @@ def test_a_class_that_drowns_has_no_curve(sums: NDArray[np.float64]) -> None:
     ("evaluation", "message"),
     [
         ({"outputs": []}, "outputs"),
-        ({"outputs": ["auc"]}, 'must hold "accuracy"'),
-        ({"outputs": ["accuracy", "accuracy"]}, "nothing twice"),
+        ({"outputs": ["auc"]}, 'must contain "accuracy"'),
+        ({"outputs": ["accuracy", "accuracy"]}, "no output twice"),
         ({"outputs": ["accuracy", "loss"]}, "outputs"),
         ({"minimum_held_out": 11}, "held out at east, north"),
         ({"minimum_held_out": 1}, "minimum_held_out"),

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
+from tests.support.outcomes import accuracy_in
 
 from dura_client.training.evaluation import BATCH, score
 from dura_client.training.optimiser import PatientOptimizer
@@ -18,7 +19,6 @@ from dura_client.training.patient import TrainingPatient
 from dura_common.models import build
 from dura_common.privacy.grid import WHOLE
 from dura_common.study.models import EEGNetModel
-from dura_server.studies.estimate import accuracy_from
 
 FIRST, SECOND = 3, 5
 
@@ -66,7 +66,7 @@ def test_a_gradient_below_the_bound_passes_unclipped(direction: NDArray[np.float
 @pytest.mark.parametrize("sums", [(0.1, 0.4), (3.0, -20.0), (np.nan, 10.0), (1.0, np.nan), (np.inf, np.inf)])
 def test_sums_that_say_nothing_give_no_accuracy(sums: tuple[float, float]) -> None:
     """Drowned or impossible sums give one half with an error of one half, never a value that is not a number."""
-    estimate = accuracy_from(np.array(sums), noise_multiplier=1.0, sites=4)
+    estimate = accuracy_in(np.array(sums), noise_multiplier=1.0, sites=4)
     assert (estimate.accuracy, estimate.standard_error) == (0.5, 0.5)
 
 

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import pytest
+from tests.support.studies import WITHOUT_NOISE, Only, merged, small_data, study_data
 
 from dura_common.errors import InputError
 from dura_common.privacy import epsilon_of
@@ -18,28 +19,16 @@ DELTA = 1e-3
 
 def study(**changes: dict[str, Any]) -> Study:
     """Return a private study of five rounds, with sections changed."""
-    sections: dict[str, Any] = {
-        "name": "plan",
-        "question": "?",
-        "expires": "2099-01-01",
-        "sites": {"north": 40, "east": 40},
-        "data": {
-            "task": "t",
-            "channels": ["C3", "C4"],
-            "sampling_rate": 64.0,
-            "band": [4.0, 30.0],
-            "window_start": 0.0,
-            "window_length": 1.0,
-            "classes": ["a", "b"],
-        },
-        "privacy": {"noise": "local", "epsilon": 6.0, "delta": DELTA, "participation": 0.4, "windows_per_patient": 4},
-        "training": {"rounds": 5, "steps_per_round": 4, "learning_rate": 0.1},
-        "evaluation": {"epsilon": 3.0, "every": 2},
-        "aggregation": {"minimum_sites": 2},
-    }
-    for name, section in changes.items():
-        sections[name] = section if name == "sites" or "noise" in section else {**sections[name], **section}
-    return Study.model_validate(sections)
+    sections = study_data(
+        name="plan",
+        question="?",
+        expires="2099-01-01",
+        data=small_data(),
+        privacy=Only(noise="local", epsilon=6.0, delta=DELTA, participation=0.4, windows_per_patient=4),
+        training={"steps_per_round": 4, "learning_rate": 0.1},
+        evaluation={"epsilon": 3.0, "every": 2},
+    )
+    return Study.model_validate(merged(sections, changes))
 
 
 def test_the_rounds_of_the_ledger_add_up_to_the_plan() -> None:
@@ -68,7 +57,7 @@ def test_a_single_evaluation_gets_the_whole_budget() -> None:
 
 def test_without_noise_nothing_is_promised() -> None:
     """A study without noise has no events and an infinite epsilon, never a small one."""
-    plan = plan_of(study(privacy={"noise": "none"}, evaluation={"epsilon": None}))
+    plan = plan_of(study(privacy=WITHOUT_NOISE, evaluation={"epsilon": None}))
     assert plan.noise_multiplier == 0
     assert plan.round_event is None
     assert plan.training_event is None
@@ -80,7 +69,7 @@ def test_without_noise_nothing_is_promised() -> None:
 def test_the_plan_depends_on_the_study_alone_and_cannot_be_changed() -> None:
     """Equal studies give equal plans, and nobody can put another noise into the shared one."""
     assert plan_of(study()) == plan_of(study())
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="does not support item assignment"):
         plan_of(study()).evaluation_events[2] = None  # type: ignore[index]
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from tests.common.test_policy import RULES
+from tests.support.policies import RULES
+from tests.support.studies import Only, small_data
+from tests.support.studies import study as build
 
 from dura_common.policy import Policy, judge
 from dura_common.privacy import Gaussian, SampledGaussian, epsilon_of
@@ -20,32 +22,16 @@ DELTA = 1e-4
 
 def study(sites: int = 5, *, noise: str = "shared", epsilon: float = 3.0, **aggregation: Any) -> Study:
     """Return a study of reference section 4: q 0.1, 300 steps."""
-    return Study.model_validate(
-        {
-            "name": "shared",
-            "question": "?",
-            "expires": "2099-01-01",
-            "sites": {f"site-{number}": 200 for number in range(sites)},
-            "data": {
-                "task": "t",
-                "channels": ["C3", "C4"],
-                "sampling_rate": 64.0,
-                "band": [4.0, 30.0],
-                "window_start": 0.0,
-                "window_length": 1.0,
-                "classes": ["a", "b"],
-            },
-            "privacy": {
-                "noise": noise,
-                "epsilon": epsilon,
-                "delta": DELTA,
-                "participation": 0.1,
-                "windows_per_patient": 4,
-            },
-            "training": {"rounds": 30, "steps_per_round": 10, "learning_rate": 0.1},
-            "evaluation": {"epsilon": 3.0, "every": 30},
-            "aggregation": {"minimum_sites": sites, **aggregation},
-        }
+    return build(
+        name="shared",
+        question="?",
+        expires="2099-01-01",
+        sites={f"site-{number}": 200 for number in range(sites)},
+        data=small_data(),
+        privacy=Only(noise=noise, epsilon=epsilon, delta=DELTA, participation=0.1, windows_per_patient=4),
+        training={"rounds": 30, "steps_per_round": 10, "learning_rate": 0.1},
+        evaluation={"epsilon": 3.0, "every": 30},
+        aggregation={"minimum_sites": sites, **aggregation},
     )
 
 
@@ -101,7 +87,7 @@ def test_a_share_too_thin_to_account_promises_nothing() -> None:
         (3, {"tolerated_colluders": 1}, "leave 2 honest"),
         (5, {"tolerated_dropouts": 3}, "leave 2 honest"),
         (2, {}, "leave 2 honest"),
-        (5, {"minimum_sites": 4}, "lacks noise"),
+        (5, {"minimum_sites": 4}, "too little noise"),
         (5, {"tolerated_dropouts": -1}, "greater than or equal"),
     ],
 )

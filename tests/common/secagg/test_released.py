@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from tests.common.secagg.world import POOL, session, to_words
+from tests.support.secagg.sites import POOL, session, to_words
 
 from dura_common.secagg import Abort, Kind, Site, keys, open_site, wire
 from dura_common.secagg.round_site import CONFIRM_USE, KEY_USE, SEAL_USE, transcript

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from tests.common.secagg.world import POOL, Sites, collect, session, vectors
+from tests.support.secagg.sites import POOL, Sites, collect, session, vectors
 
 from dura_common.secagg import Abort, Kind, keys, open_coordinator, open_site, round_site, wire
 from dura_common.secagg.arithmetic import shamir
@@ -137,7 +137,9 @@ def test_nothing_secret_is_left_after_an_abort(
     shown = repr(site)
     too_large = vectors(params)("site-001", 1) + 2**40
     act = (lambda: site.mask(too_large)) if damage == "vector" else (lambda: site.receive(bytes(frame)))
-    with pytest.raises(Abort) as caught:
+    with pytest.raises(
+        Abort, match=r"items|signature|expected|a vector has its place|another length|damaged|altered"
+    ) as caught:
         act()
     assert site.ended
     assert kept(site, secrets) == []

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.common.secagg.world import Sites, assert_true, collect, named, session, simulation, true_sum, vectors
+from tests.support.secagg.sites import Sites, assert_true, collect, named, session, simulation, true_sum, vectors
 
 from dura_common.secagg import Abort, Kind, Reason, largest_value, open_coordinator, smallest_threshold
 from dura_common.secagg.round_coordinator import STAGES
@@ -59,7 +59,7 @@ def test_round_sums_are_true_or_nothing(data: st.DataObject, count: int, length:
     run = simulation(params, vector, drops=drops)
     left = count - len(stage_of)
     if left < params.needed:
-        with pytest.raises(Abort) as caught:
+        with pytest.raises(Abort, match="sites are left of") as caught:
             run.run()
         assert caught.value.reason is Reason.TOO_FEW
         assert not any(run.opened_at.values())
@@ -80,7 +80,7 @@ def test_every_set_of_dropouts_of_five_sites_at_every_stage(stage: Type) -> None
         for gone in itertools.combinations(range(5), size):
             run = simulation(params, vector, drops={stage: named(params, gone)})
             if size > 1:
-                with pytest.raises(Abort):
+                with pytest.raises(Abort, match="sites are left of"):
                     run.run()
                 assert not any(run.opened_at.values())
             else:
@@ -97,7 +97,7 @@ def test_every_set_of_dropouts_ends_a_step_session(stage: Type) -> None:
     for size in range(1, 6):
         for gone in itertools.combinations(range(5), size):
             run = simulation(params, vectors(params), drops={stage: named(params, gone)})
-            with pytest.raises(Abort) as caught:
+            with pytest.raises(Abort, match="is out of reach") as caught:
                 run.run()
             assert caught.value.reason is Reason.LOST
             assert caught.value.site in named(params, gone)
@@ -180,7 +180,7 @@ def test_a_value_that_could_wrap_is_never_sent(bits: int, sign: int) -> None:
     params = session(3, Kind.STEP, 2, ring_bits=bits)
     bad = np.array([0, sign * (largest_value(bits, 3) + 1)])
     run = simulation(params, lambda site, _step: bad if site == "site-001" else np.zeros(2, dtype=np.int64))
-    with pytest.raises(Abort):
+    with pytest.raises(Abort, match="site-001 is out of reach"):
         run.run()
     assert run.aborted["site-001"].reason is Reason.OUT_OF_RANGE
     assert all(frame[0] != Type.MASKED for frame in run.seen["site-001"])

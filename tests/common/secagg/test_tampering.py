@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from tests.common.secagg.world import assert_true, session, simulation, vectors
+from tests.support.secagg.sites import assert_true, session, simulation, vectors
 
 from dura_common.secagg import Abort, Kind
 

@@ -17,7 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from tests.common.secagg.reference import PRIME, Secrets, Session, round_frames, step_frames
-from tests.support import secagg_sim as sim
+from tests.support.secagg import sim
 
 from dura_common.secagg import Kind, SessionParameters, round_site, step_site, wire
 from dura_common.secagg.arithmetic import shamir

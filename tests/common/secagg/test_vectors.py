@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from tests.common.secagg.reference import hkdf
-from tests.support import secagg_sim as sim
+from tests.support.secagg import sim
 
 from dura_common.secagg import Abort, Kind, Member, SessionParameters, keys
 from dura_common.secagg.abort import Reason

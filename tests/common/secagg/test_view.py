@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
-from tests.common.secagg.world import Sites, collect, session, simulation, to_words, vectors
+from tests.support.secagg.sites import Sites, collect, session, simulation, to_words, vectors
 
 from dura_common.secagg import Kind, SessionParameters, keys, largest_value, open_coordinator, wire
 from dura_common.secagg.arithmetic import shamir

@@ -1,0 +1,318 @@
+"""The checks that the two kinds of site make, each with what takes it out and the attack that then gets through."""
+
+from __future__ import annotations
+
+from tests.attacks.secagg.mutants.mutant import of
+
+SITE = of(
+    "site",
+    (
+        "the identity is the pinned one",
+        "if identity.public_key().public_bytes_raw() != params.members[self.index].identity:",
+        "if False:",
+        "a_site_opens_only_its_own_kind_and_identity",
+    ),
+    (
+        "a vector has the study's length and type",
+        "if values.shape != (self.params.length,) or values.dtype not in (np.int32, np.int64):",
+        "if False:",
+        "vectors_that_do_not_fit",
+    ),
+    (
+        "a session is not copied",
+        'raise TypeError("a session holds secrets and cannot be copied or pickled")',
+        "return object.__reduce__(self)",
+        "nothing_is_left_at_the_end",
+    ),
+    ("an ended session is over", "if self._ended:\n", "if False:\n", "nothing_continues_after_an_abort"),
+    (
+        "an abort ends the session",
+        "except BaseException as error:\n            self._finish()",
+        "except BaseException as error:",
+        "nothing_continues_after_an_abort",
+    ),
+    ("frames of errors are cleared", "_forget_frames(error)\n", "pass\n", "nothing_continues_after_an_abort"),
+    (
+        "the end erases",
+        "        self._erase()\n        self._ended",
+        "        self._ended",
+        "nothing_is_left_at_the_end",
+    ),
+    (
+        "a frame is of this session",
+        "if frame.session != self.params.session_id:",
+        "if False:",
+        "frames_of_an_older_session",
+    ),
+    ("an abort frame is an abort", "if frame.type is Type.ABORT:", "if False:", "the_coordinator_ends_the_session"),
+    (
+        "a frame is of the expected type",
+        "if (frame.type, frame.step) != (kind, step):",
+        "if frame.step != step:",
+        "frames_out_of_order",
+    ),
+    (
+        "a frame is of the present step",
+        "if (frame.type, frame.step) != (kind, step):",
+        "if frame.type != kind:",
+        "a_sum_of_another_step",
+    ),
+    ("enough sites are left", "if count < self.params.needed:", "if False:", "too_few_sites_in_the_list_of_keys"),
+)
+
+STEP = of(
+    "step_site",
+    (
+        "a step site is of a step session",
+        "if params.kind is not Kind.STEP:",
+        "if False:",
+        "a_site_opens_only_its_own_kind_and_identity",
+    ),
+    (
+        "keys are advertised once",
+        "if self._key is None or self._awaits is not None or self._pairs:",
+        "if self._key is None:",
+        "keys_are_advertised_once",
+    ),
+    (
+        "a list of keys has its place",
+        "            self._expect(frame, Type.KEYS, 0)\n",
+        "",
+        "frames_out_of_order",
+    ),
+    (
+        "a sum has its place and step",
+        "            self._expect(frame, Type.OPENED, self._step)\n",
+        "",
+        "a_sum_of_another_step",
+    ),
+    (
+        "nothing is read while nothing is awaited",
+        'raise Abort(Reason.OUT_OF_TURN, f"{frame.type.name} came while nothing was awaited")',
+        "return Reaction(ready=True)",
+        "frames_before_the_first",
+    ),
+    ("everybody is in the list of keys", "        self._enough(len(found))\n", "", "too_few_sites_in_the_list_of_keys"),
+    (
+        "the own key is in the list",
+        "if self._key is None or publics.get(self.index) != keys.public_bytes(self._key):",
+        "if self._key is None:",
+        "own_key_replaced_by_an_earlier_one",
+    ),
+    ("no key twice", "if len(set(publics.values())) != len(publics):", "if False:", "reflected_own_key"),
+    (
+        "keys are signed",
+        "keys.check(self.params, KEY_USE, {index: (publics[index], ",
+        "dict({index: (publics[index], ",
+        "replaced_keys",
+    ),
+    (
+        "the session's key goes when it was used",
+        "        self._key = self._identity = None  # not needed any more, so not kept\n",
+        "",
+        "nothing_is_left_at_the_end",
+    ),
+    (
+        "a vector has its place",
+        "if self._awaits is not None or not self._pairs:",
+        "if self._awaits is not None:",
+        "a_second_vector_for_the_same_masks",
+    ),
+    (
+        "one vector a step",
+        "if self._awaits is not None or not self._pairs:",
+        "if not self._pairs:",
+        "a_second_vector_for_the_same_masks",
+    ),
+    (
+        "masks bind the sums before",
+        'context = (self._step.to_bytes(4, "big"), self._chain)',
+        'context = (self._step.to_bytes(4, "big"), FIRST)',
+        "different_sums_told_in_a_step_session",
+    ),
+    (
+        "the chain takes in every sum",
+        "        chain.update(frame.body)\n",
+        "",
+        "different_sums_told_in_a_step_session",
+    ),
+    (
+        "a sum has the study's length",
+        "if len(frame.body) != (self.params.length + wire.CHECK_WORDS) * kind.itemsize:",
+        "if False:",
+        "sums_that_are_damaged_or_of_another_length",
+    ),
+    ("a step is over when its sum is told", "        self._step += 1\n", "", "more_steps_than_the_study_has"),
+    ("the last step ends the session", "if self._step > self._last:", "if False:", "more_steps_than_the_study_has"),
+    (
+        "erasing takes the pairs' keys",
+        "identity = None\n        self._pairs = {}\n",
+        "identity = None\n",
+        "nothing_is_left_at_the_end",
+    ),
+)
+
+ROUND = of(
+    "round_site",
+    (
+        "a round site is of a round session",
+        "if params.kind is not Kind.ROUND:",
+        "if False:",
+        "a_site_opens_only_its_own_kind_and_identity",
+    ),
+    (
+        "keys are advertised once",
+        "if self._awaits is not None or self._publics:",
+        "if False:",
+        "keys_are_advertised_once",
+    ),
+    (
+        "nothing is read while nothing is awaited",
+        'raise Abort(Reason.OUT_OF_TURN, f"{frame.type.name} came while nothing was awaited")',
+        "return Reaction(ready=True)",
+        "frames_before_the_first",
+    ),
+    ("a frame has its place", "        self._expect(frame, self._awaits, 0)\n", "", "frames_out_of_order"),
+    (
+        "enough sites gave keys",
+        "        self._enough(len(found))\n        own = ",
+        "        own = ",
+        "too_few_sites_in_the_list_of_keys",
+    ),
+    (
+        "the own keys are in the list",
+        "if publics.get(self.index) != own:",
+        "if False:",
+        "own_key_replaced_by_an_earlier_one",
+    ),
+    (
+        "no key twice",
+        "if len({key for pair in publics.values() for key in pair}) != 2 * len(publics):",
+        "if False:",
+        "reflected_own_key",
+    ),
+    (
+        "keys are signed",
+        "        keys.check(self.params, KEY_USE, signed)\n",
+        "",
+        "replaced_keys",
+    ),
+    (
+        "shares come from others only",
+        "if self.index in found or not found.keys() <= self._publics.keys():",
+        "if not found.keys() <= self._publics.keys():",
+        "shares_from_nowhere",
+    ),
+    (
+        "shares come from sites with keys",
+        "if self.index in found or not found.keys() <= self._publics.keys():",
+        "if self.index in found:",
+        "shares_from_nowhere",
+    ),
+    ("enough sites shared", "        self._enough(len(found) + 1)\n", "", "shares_from_nowhere"),
+    (
+        "seals bind the list of keys",
+        "return self.params.session_id + self._key_list + ",
+        "return self.params.session_id + ",
+        "sites_that_were_told_different_keys",
+    ),
+    (
+        "a vector has its place",
+        "if self._awaits is not None or self._masked or not self._second:",
+        "if self._awaits is not None:",
+        "a_second_vector_for_the_same_masks",
+    ),
+    (
+        "the seed goes with the vector",
+        "        self._seed = self._masking = None  # only the shares that others hold can give them back\n",
+        "",
+        "nothing_is_left_at_the_end",
+    ),
+    (
+        "the sealing key goes with the last share",
+        "        self._sealing, self._sealed_with = None, {}\n",
+        "",
+        "nothing_is_left_at_the_end",
+    ),
+    (
+        "the site itself survives",
+        "if self.index not in survivors or not survivors <= self._second:",
+        "if not survivors <= self._second:",
+        "survivors_that_cannot_be",
+    ),
+    (
+        "survivors have shared",
+        "if self.index not in survivors or not survivors <= self._second:",
+        "if self.index not in survivors:",
+        "survivors_that_cannot_be",
+    ),
+    ("enough sites survive", "        self._enough(len(survivors))\n", "", "survivors_that_cannot_be"),
+    (
+        "confirmations come from survivors",
+        "if not found.keys() <= self._survivors:",
+        "if False:",
+        "confirmations_that_do_not_hold",
+    ),
+    (
+        "enough sites confirmed",
+        "        self._enough(len(found))\n        confirmed",
+        "        confirmed",
+        "confirmations_that_do_not_hold",
+    ),
+    (
+        "confirmations are signed",
+        "keys.check(self.params, CONFIRM_USE, {",
+        "dict({",
+        "two_survivor_lists",
+    ),
+    (
+        "confirmations are of the same survivors",
+        "parts = (key_list, wire.encode_set(second), wire.encode_set(survivors))",
+        "parts = (key_list, wire.encode_set(second))",
+        "two_survivor_lists",
+    ),
+    (
+        "confirmations are of the same shares",
+        "parts = (key_list, wire.encode_set(second), wire.encode_set(survivors))",
+        "parts = (key_list, wire.encode_set(survivors))",
+        "confirmations_that_do_not_hold",
+    ),
+    (
+        "confirmations are of the same keys",
+        "parts = (key_list, wire.encode_set(second), wire.encode_set(survivors))",
+        "parts = (wire.encode_set(second), wire.encode_set(survivors))",
+        "confirmations_that_do_not_hold",
+    ),
+    (
+        "of survivors the seed's share only",
+        "{index: shares[0] for index, shares in self._held.items() if index in self._survivors}",
+        "{index: shares[0] for index, shares in self._held.items()}",
+        "both_shares_of_one_site",
+    ),
+    (
+        "of the lost the key's share only",
+        "{index: shares[1] for index, shares in self._held.items() if index not in self._survivors}",
+        "{index: shares[1] for index, shares in self._held.items()}",
+        "both_shares_of_one_site",
+    ),
+    (
+        "shares are given once",
+        "        self._erase()\n        self._awaits = Type.OPENED\n",
+        "        self._awaits = Type.SURVIVORS\n",
+        "both_shares_of_one_site",
+    ),
+    (
+        "survivors are named once",
+        "        self._awaits = Type.CONFIRMS\n",
+        "        self._awaits = Type.SURVIVORS\n",
+        "survivors_are_named_once",
+    ),
+    (
+        "a sum has the study's length",
+        "if len(frame.body) != (self.params.length + wire.CHECK_WORDS) * kind.itemsize:",
+        "if False:",
+        "sums_that_are_damaged_or_of_another_length",
+    ),
+    ("erasing takes the shares", "        self._held, self._sealed_with = {}, {}\n", "", "nothing_is_left_at_the_end"),
+    ("the sum ends the session", "        self._finish()\n", "", "the_same_frame_twice"),
+)

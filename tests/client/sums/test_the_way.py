@@ -1,0 +1,78 @@
+"""Between site and coordinator: lines that break, stall or are slow, and an HTTP proxy."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from tests.client.sums.hostile import run_site
+from tests.support.plane.relays import ConnectProxy, Relay
+from tests.support.plane.service import QUICK, SITES, Plane, expected
+
+from dura_server.sums.client import open_session
+
+
+@pytest.mark.parametrize("how", ["cut", "stall"])
+def test_resume_after_the_way_was_interrupted(plane: Plane, how: str) -> None:
+    """Cut, or silently stalled: the same sites come together again at the last opened step, with the same vectors."""
+    params = plane.params(steps=40, number=70 + (how == "cut"))
+    with Relay(plane.port) as relay:
+        ways = {name: relay.address if name == "north" else None for name in SITES}
+        threads = [threading.Thread(target=run_site, args=(plane, name, params, way)) for name, way in ways.items()]
+        with open_session(plane.coordinator, params, QUICK) as session:
+            for thread in threads:
+                thread.start()
+            sums = []
+            for opened in session:
+                sums.append(opened)
+                if opened.step == 10 and how == "cut":
+                    relay.cut()
+                if opened.step == 10 and how == "stall":
+                    relay.stall()
+                    threading.Timer(6.0, relay.resume).start()
+            for thread in threads:
+                thread.join(30)
+                assert not thread.is_alive()
+    assert [opened.step for opened in sums] == list(range(1, 41))
+    assert {(opened.contributors, opened.draw) for opened in sums} == {(SITES, 0)}
+    for opened in sums:
+        assert np.array_equal(opened.values, expected(SITES, opened.step, params.length))
+    assert session.attempts == 2
+    assert relay.connections >= 2
+
+
+def test_a_slow_line_is_not_a_frozen_site(plane: Plane) -> None:
+    """A vector that takes seconds on its way does not hide the signs of life behind it."""
+    params = plane.params(number=90, length=150_000)
+    with Relay(plane.port, rate=190_000) as relay:
+        ways = {name: relay.address if name == "north" else None for name in SITES}
+        threads = [threading.Thread(target=run_site, args=(plane, name, params, way)) for name, way in ways.items()]
+        with open_session(plane.coordinator, params, QUICK) as session:
+            for thread in threads:
+                thread.start()
+            (opened,) = list(session)
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive()
+    assert (session.attempts, relay.connections) == (1, 1)
+    assert np.array_equal(opened.values, expected(SITES, 1, params.length))
+
+
+def test_through_an_http_proxy(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hospital behind an HTTP proxy reaches the coordinator by CONNECT, with TLS from end to end."""
+    params = plane.params(number=80)
+    with ConnectProxy() as proxy:
+        monkeypatch.setenv("http_proxy", f"http://{proxy.address}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.setenv("no_grpc_proxy", "")
+        threads = [threading.Thread(target=run_site, args=(plane, name, params)) for name in SITES]
+        with open_session(plane.coordinator, params, QUICK) as session:
+            for thread in threads:
+                thread.start()
+            (opened,) = list(session)
+        for thread in threads:
+            thread.join(30)
+        assert set(proxy.asked) == {f"CONNECT 127.0.0.1:{plane.port}"}
+        assert len(proxy.asked) >= len(SITES)
+    assert np.array_equal(opened.values, expected(SITES, 1, params.length))

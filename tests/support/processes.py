@@ -1,0 +1,58 @@
+"""Processes and ports of this machine: what tests wait for, and what must not be left behind."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dura_common.runtime.running import status
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+POLL_SECONDS = 0.02
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(done: Callable[[], object], what: str, seconds: float = 30.0) -> None:
+    """Wait until ``done`` is true, or fail naming what was awaited."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
+        time.sleep(POLL_SECONDS)
+
+
+def alive(process: int) -> bool:
+    """Tell whether a process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def children(run: Path) -> dict[str, dict[str, Any]]:
+    """Return the supervised children that a run folder tells of, by name."""
+    return {child["name"]: child for child in status(run)["children"]}
+
+
+def processes_of(root: Path) -> set[int]:
+    """Return every process whose command line or environment names a folder: nothing may be left of it."""
+    mark, found = str(root).encode(), set()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            text = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        if mark in text and alive(int(entry.name)):
+            found.add(int(entry.name))
+    return found
