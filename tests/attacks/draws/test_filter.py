@@ -15,6 +15,7 @@ from tests.support.ledger import allocate, block, keys
 from dura_client.ledger.ledger import Caps, Ledger
 from dura_common.errors import BudgetError
 from dura_common.privacy import SampledGaussian
+from dura_common.privacy.blocks import Block
 
 CAP = 10.0
 DELTA = 1e-3
@@ -31,25 +32,12 @@ def rare(participation: float) -> SampledGaussian:
     return SampledGaussian(participation=participation, noise_multiplier=0.1, steps=1)
 
 
-def accepted(folder: Path, *events: SampledGaussian) -> bool:
-    """Tell whether a ledger takes these studies one after the other."""
-    path = folder / f"{hash(events):x}.db"
-    path.unlink(missing_ok=True)
-    ledger = Ledger(path)
-    try:
-        for number, event in enumerate(events):
-            allocate(
-                ledger,
-                keys(1),
-                study=f"{number:064x}",
-                blocks=(block(draws=1, event=event),),
-                epsilon_total=CAP,
-                epsilon_if_broken=CAP,
-                delta=DELTA,
-            )
-    except BudgetError:
-        return False
-    return True
+def after(folder: Path, first: SampledGaussian) -> Callable[[SampledGaussian], bool]:
+    """Return what tells whether a ledger takes a study after this one."""
+    ledger = Ledger(folder / "ledger.db")
+    caps = {"epsilon_total": CAP, "epsilon_if_broken": CAP}
+    allocate(ledger, keys(1), blocks=(block(draws=1, event=first),), delta=DELTA, **caps)
+    return lambda event: all(ledger.room(keys(1), [block(draws=1, event=event)], Caps(**caps, delta=DELTA)))
 
 
 def dearest(fits: Callable[[float], bool], cheap: float, dear: float) -> float:
@@ -82,9 +70,9 @@ def test_a_second_study_chosen_by_the_first_ones_result_stays_under_the_cap(tmp_
 
     A cap on the composed list of what happened let 1.5 to 1.8 times the policy's delta pass.
     """
-    first = gaussian(1 / mu)
-    noise = dearest(lambda value: accepted(tmp_path, first, gaussian(1 / value)), 0.01, 10.0)
-    share = dearest(lambda value: accepted(tmp_path, first, rare(value)), 1e-12, 0.1)
+    accepts = after(tmp_path, gaussian(1 / mu))
+    noise = dearest(lambda value: accepts(gaussian(1 / value)), 0.01, 10.0)
+    share = dearest(lambda value: accepts(rare(value)), 1e-12, 0.1)
     z = np.linspace(-9, 9, 200_001)
     weights = np.exp(-z * z / 2) / math.sqrt(2 * math.pi) * (z[1] - z[0])
     left = CAP - (mu * mu / 2 + mu * z)
@@ -95,23 +83,19 @@ def test_a_second_study_chosen_by_the_first_ones_result_stays_under_the_cap(tmp_
 
 def test_broken_aggregation_is_summed_over_studies(tmp_path: Path) -> None:
     """Ten studies whose single shares cost epsilon 6 each do not fit under 20 together, whatever the world sees."""
-    from dura_common.privacy.blocks import Block
-
     ledger = Ledger(tmp_path / "ledger.db")
-    seen, alone = gaussian(40.0), gaussian(1.0)
+    share = Block("train", 0, 1, gaussian(40.0), gaussian(1.0))
+    caps = {"epsilon_total": CAP, "epsilon_if_broken": 20.0}
+
+    def run(number: int) -> None:
+        allocate(ledger, keys(1, 2), study=f"{number:064x}", blocks=(share,), delta=DELTA, **caps)
+
     done = 0
-    with pytest.raises(BudgetError, match="if the aggregation were broken"):
-        for number in range(20):
-            allocate(
-                ledger,
-                keys(1, 2),
-                study=f"{number:064x}",
-                blocks=(Block("train", 0, 1, seen, alone),),
-                epsilon_total=CAP,
-                epsilon_if_broken=20.0,
-                delta=DELTA,
-            )
-            done += 1
+    while all(ledger.room(keys(1, 2), [share], Caps(**caps, delta=DELTA))):
+        run(done)
+        done += 1
     assert 1 < done < 20
+    with pytest.raises(BudgetError, match="if the aggregation were broken"):
+        run(done)
     assert ledger.spent(DELTA) < 1
-    assert all(ledger.room(keys(3), [Block("train", 0, 1, seen, alone)], Caps(CAP, 20.0, DELTA)))
+    assert all(ledger.room(keys(3), [share], Caps(**caps, delta=DELTA)))
