@@ -96,7 +96,7 @@ def test_nothing_that_the_coordinator_asks_brings_a_table(consortium: Consortium
         body = json.dumps({**json.loads(encode(request)), **words}).encode()
         assert service.answer(body, parameters) == Refusal(reason=RefusalReason.NOT_UNDERSTOOD)
     longer = np.concatenate([parameters, np.zeros(LENGTH, np.float32)])
-    assert service.answer(encode(request), longer) == Refusal(reason=RefusalReason.DATA)
+    assert service.answer(encode(request), longer) == Refusal(reason=RefusalReason.NOT_UNDERSTOOD)
     assert kept.vectors == []
     assert isinstance(service.answer(encode(request), parameters), RoundDone)
     ((length, vector),) = kept.vectors

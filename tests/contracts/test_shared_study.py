@@ -158,7 +158,7 @@ def test_without_spare_steps_a_loss_ends_the_study_and_nobody_pays_too_much(worl
     asked = small("no-spare")
     stored = world.approved(asked)
     world.hub.killed["south", 2] = "before sending"
-    with pytest.raises(HostError, match="no spare step is left"):
+    with pytest.raises(HostError, match="3 of 4 needed sites are left"):
         world.rounds(stored).train()
     for name in SITES:
         assert world.ledger(name).spent(DELTA, stored.digest) <= asked.privacy.epsilon

@@ -100,25 +100,24 @@ def read_manifest(home: SiteHome, study: str, known: str) -> Manifest:
     )
 
 
-def seen_under_other_keys(home: SiteHome, ledger: Ledger, cohort: Cohort) -> frozenset[str]:
+def seen_under_other_keys(home: SiteHome, ledger: Ledger, cohort: Cohort, *, private: bool) -> frozenset[str]:
     """Return the keys of patients whose recordings were charged, or withdrawn, under another key before.
 
-    Two patients who hold one recording side by side are a copy, which is looked for elsewhere.
+    A study without noise spends nothing, so that there only withdrawals count.
 
     Raises:
         TrustError: the ledger or a frozen cohort that it names cannot be trusted.
     """
-    charged = ledger.charged()
+    charged = ledger.charged() if private else ledger.withdrawn()
     holders: dict[str, set[str]] = {}
     for study, known in ledger.manifests():
         for key, prints in read_manifest(home, study, known).recordings.items():
             for print_ in prints:
                 holders.setdefault(print_, set()).add(key)
-    gone = charged - {patient.key for patient in cohort.prepared.patients}
     return frozenset(
         patient.key
         for patient in cohort.members
-        if any(holders.get(print_.hex(), set()) & gone for print_ in patient.fingerprints)
+        if any((holders.get(print_.hex(), set()) - {patient.key}) & charged for print_ in patient.fingerprints)
     )
 
 

@@ -136,7 +136,7 @@ def _of_data(home: SiteHome, study: Study, ledger: Ledger, whole: Cohort, cohort
     patients = len({*cohort.training_keys, *cohort.held_out_keys})
     sides = min(len(cohort.training_keys), len(cohort.held_out_keys))
     private = isinstance(study.privacy, PatientNoise)
-    moved = seen_under_other_keys(home, ledger, whole)
+    moved = seen_under_other_keys(home, ledger, whole, private=private)
     size = identity_for(home, study).held_out
     findings = [
         Finding(

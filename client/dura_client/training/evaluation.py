@@ -7,16 +7,15 @@ patients, no loss, no smallest or largest score, and no stop that depends on any
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from dura_client.training.optimiser import add_noise
 from dura_client.training.patient import TrainingPatient
-from dura_common.outputs.scores import WHOLE, Section, from_integers, length_of, parts_of, to_integers
+from dura_common.outputs.scores import length_of, parts_of
 from dura_common.study import Study
 
 BATCH = 256
@@ -58,14 +57,6 @@ def contribution(network: nn.Module, patient: TrainingPatient, study: Study, rou
             counts[part.begin] = counts[part.begin] - 0.5 if total else 0.0
             counts[part.begin + 1] = 0.5
     return counts
-
-
-def release_sums(
-    contributions: Sequence[NDArray[np.float64]], parts: tuple[Section, ...], noise_multiplier: float
-) -> NDArray[np.float32]:
-    """Return the noised sums of patients' contributions, float32 (length,), in the outputs' own units; 0 adds none."""
-    rows = np.stack(contributions) if len(contributions) else np.zeros((0, length_of(parts)))
-    return from_integers(add_noise(to_integers(rows, parts), noise_multiplier, whole=WHOLE), parts).astype(np.float32)
 
 
 def _bins(margin: NDArray[np.float64], bins: int) -> NDArray[np.int64]:

@@ -31,6 +31,7 @@ from dura_client.review.approval import approve_study
 from dura_client.site.policy import write_policy
 from dura_client.studies.approvals import receive_offer
 from dura_client.sums.ports import Part
+from dura_common.errors import PolicyError
 from dura_common.messages import EvaluateRound, Refusal, RefusalReason, encode
 from dura_common.policy import Policy
 from dura_common.secagg import SessionParameters
@@ -197,16 +198,17 @@ def test_a_study_with_noise_is_not_approved_over_a_copy(
         assert not any(word in error for word in ("sub-", "003", "007"))
 
 
-def test_the_gate_refuses_a_copy_that_came_after_the_approval(consortium: Consortium) -> None:
-    """An approval that was signed all the same opens nothing: refused before the ledger, with one word for outside."""
+def test_no_approval_is_signed_over_a_copy(consortium: Consortium) -> None:
+    """Without an approval the gate answers with one word and the ledger has nothing of the study."""
     offer, reference = consortium.offer(study(name="later", sites={"north": 14, "east": 14}, expires="2099-01-01"))
     home = consortium.site("north")
     receive_offer(home, offer, NOW)
-    approve_study(home, reference, "motor", NOW)
+    with pytest.raises(PolicyError, match="recordings under more than one patient here: 1"):
+        approve_study(home, reference, "motor", NOW)
     service = SiteService(home, NoSums())
     request = EvaluateRound(study=reference, round=5, attempt=1, members=("east", "north"))
-    assert service.answer(encode(request), np.zeros(3, np.float32)) == Refusal(reason=RefusalReason.DATA)
-    assert site_ledger(home).entries() == ()
+    assert service.answer(encode(request), np.zeros(3, np.float32)) == Refusal(reason=RefusalReason.NOT_APPROVED)
+    assert not any(row.study == reference for row in site_ledger(home).entries())
 
 
 class NoSums:

@@ -13,10 +13,11 @@ from typing import Any, Self
 import grpc
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from tests.support.plane.service import SITES, Plane, vector_of
 from tests.support.plane.stream import identity_of
 
-from dura_client.sums.session import Patience, SumSession
+from dura_client.sums.session import Patience, Redraw, SumSession
 from dura_common.errors import DuraError
 from dura_common.messages.proto.aggregation_pb2 import Begin, FromSite, ToSite
 from dura_common.secagg import SessionParameters, open_coordinator, open_site
@@ -134,7 +135,11 @@ class Accomplices:
 
 
 def run_site(plane: Plane, name: str, params: SessionParameters, address: str | None = None) -> None:
-    """Be an honest site."""
-    with SumSession(plane.site(name), params, address=address) as sums:
+    """Be an honest site, which draws afresh after a loss."""
+
+    def redraw(wanted: Redraw) -> NDArray[np.int64]:
+        return vector_of(name, wanted.step, params.length, wanted.draw)
+
+    with SumSession(plane.site(name), params, address=address, redraw=redraw) as sums:
         for step in range(1, params.steps + 1):
             sums.step(vector_of(name, step, params.length))

@@ -8,15 +8,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.client.sums.hostile import KEYS_BYTES, LONG, PLAIN_SUM, SHORT, Accomplices, Hostile, begin, frame, take_part
+from tests.client.sums.hostile import KEYS_BYTES, LONG, SHORT, Accomplices, Hostile, begin, frame, take_part
 from tests.support.plane.service import SITES, Plane, vector_of
 from tests.support.processes import wait_until
 
 from dura_client.sums.session import FreshDrawNeeded, Redraw, SumFailed, SumSession
 from dura_common.errors import DuraError, StateError, TrustError
 from dura_common.messages.proto.aggregation_pb2 import End, Piece, Reason, ToSite
-from dura_common.secagg import Abort, Kind
-from dura_common.sums.attempts import Attempt, LastSum, encode_values
+from dura_common.secagg import Kind
+from dura_common.sums.attempts import Attempt
 from dura_common.sums.plane import PIECE_BYTES
 
 HOSTILE_BEGINNINGS: dict[str, tuple[list[ToSite], str]] = {
@@ -25,8 +25,7 @@ HOSTILE_BEGINNINGS: dict[str, tuple[list[ToSite], str]] = {
     "attempt-back": ([begin(2), begin(1)], "expected an attempt"),
     "attempts-without-end": ([begin(1001)], "expected an attempt"),
     "ahead": ([begin(opened=1)], "begins after 1"),
-    "far-ahead": ([begin(opened=2, catch_up=True)], "begins after 2"),
-    "back": ([begin(catch_up=True)], "begins after 0"),
+    "far-ahead": ([begin(opened=2)], "begins after 2"),
     "without-me": ([begin(members=("east", "south"))], "members of the attempt"),
     "unsorted": ([begin(members=("south", "north", "east"))], "members of the attempt"),
     "twice": ([begin(members=("east", "north", "north"))], "members of the attempt"),
@@ -36,15 +35,6 @@ HOSTILE_BEGINNINGS: dict[str, tuple[list[ToSite], str]] = {
     "draw-back": ([begin(1, draw=3), begin(2, draw=2)], "expected a draw"),
     "frame-first": ([*frame(1, b"x")], "belongs to no attempt"),
     "frame-of-another-attempt": ([begin(1), *frame(2, b"x")], "belongs to no attempt"),
-    "sum-too-short": (
-        [begin(opened=1, catch_up=True, contributors=SITES), *frame(1, PLAIN_SUM[:-8])],
-        "another length",
-    ),
-    "sum-of-one": ([begin(opened=1, catch_up=True, contributors=["east"]), *frame(1, PLAIN_SUM)], "fewer sites"),
-    "sum-of-strangers": (
-        [begin(opened=1, catch_up=True, contributors=["east", "evil"]), *frame(1, PLAIN_SUM)],
-        "fewer sites",
-    ),
     "garbage": ([begin(), *frame(1, bytes(range(120)))], ""),
     "empty": ([begin(), *frame(1, b"")], ""),
 }
@@ -186,26 +176,6 @@ def test_a_fresh_draw_that_the_caller_does_not_give(plane: Plane, with_redraw: b
         error = take_part(plane, hostile, params, redraw=refuse if with_redraw else None)
     assert isinstance(error, StateError if with_redraw else FreshDrawNeeded)
     assert hostile.frames.qsize() <= 1  # fresh public keys, no vector
-
-
-def test_two_sites_that_are_told_different_sums(plane: Plane) -> None:
-    """A false last sum is taken as told and enters the keys: the next attempt agrees with nobody who knows better."""
-    params = plane.params(steps=2)
-    false = LastSum(np.arange(8), SITES)
-
-    def script(hostile: Hostile) -> Iterator[ToSite]:
-        yield begin(1, opened=1, catch_up=True, contributors=SITES)
-        yield from frame(1, encode_values(false.values))
-        true = Accomplices(plane, params, Attempt(1, SITES, 1, 0), LastSum(np.arange(8) + 1, SITES))
-        keys = hostile.frames.get(timeout=5)
-        with pytest.raises(Abort, match="another session"):
-            true.coordinator.receive("north", keys)
-        yield ToSite(end=End(reason=Reason.PROTOCOL))
-
-    with Hostile(plane, script) as hostile:
-        error = take_part(plane, hostile, params)
-    assert isinstance(error, SumFailed)
-    assert error.word == "PROTOCOL"
 
 
 @pytest.mark.parametrize("reason", [Reason.TOO_FEW_SITES, Reason.CANCELLED, Reason.NOT_A_MEMBER, Reason.FINISHED])

@@ -15,7 +15,10 @@ from dura_server.sums.client import open_session
 
 @pytest.mark.parametrize("how", ["cut", "stall"])
 def test_resume_after_the_way_was_interrupted(plane: Plane, how: str) -> None:
-    """Cut, or silently stalled: the same sites come together again at the last opened step, with the same vectors."""
+    """Cut, or silently stalled: the sites go on from the last opened step with fresh draws, and nothing is sent twice.
+
+    A site that missed an opened sum is left out of the rest.
+    """
     params = plane.params(steps=40, number=70 + (how == "cut"))
     with Relay(plane.port) as relay:
         ways = {name: relay.address if name == "north" else None for name in SITES}
@@ -35,11 +38,10 @@ def test_resume_after_the_way_was_interrupted(plane: Plane, how: str) -> None:
                 thread.join(30)
                 assert not thread.is_alive()
     assert [opened.step for opened in sums] == list(range(1, 41))
-    assert {(opened.contributors, opened.draw) for opened in sums} == {(SITES, 0)}
+    assert {opened.contributors for opened in sums} <= {SITES, tuple(name for name in SITES if name != "north")}
     for opened in sums:
-        assert np.array_equal(opened.values, expected(SITES, opened.step, params.length))
+        assert np.array_equal(opened.values, expected(opened.contributors, opened.step, params.length, opened.draw))
     assert session.attempts == 2
-    assert relay.connections >= 2
 
 
 def test_a_slow_line_is_not_a_frozen_site(plane: Plane) -> None:

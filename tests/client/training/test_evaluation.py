@@ -14,11 +14,12 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from scipy.stats import rankdata
-from tests.support.outcomes import accuracy_in
+from tests.common.outputs.outcomes import accuracy_in, noised
 from tests.support.studies import study
 from torch import nn
 
-from dura_client.training.evaluation import add_noise, contribution, release_sums, score
+from dura_client.training.evaluation import contribution, score
+from dura_client.training.optimiser import add_noise
 from dura_client.training.patient import TrainingPatient
 from dura_common.outputs.scores import (
     PATIENT_NORM,
@@ -110,7 +111,7 @@ def test_without_noise_the_outcome_is_the_exact_one() -> None:
     people = crowd(60, seed=4)
     parts = parts_of(plan, plan.training.rounds)
     rows = [contribution(Margin(), one, plan, plan.training.rounds) for one in people]
-    sums = release_sums(rows, parts, None).astype(np.float64)
+    sums = noised(rows, parts, 0.0)
     outcome = outcome_from(sums, parts, noise_multiplier=None, sites=1, smallest_cell=1)
 
     network = Margin()
@@ -144,12 +145,8 @@ def test_the_errors_that_are_stated_are_the_spread_that_is_seen() -> None:
     total = to_integers(rows, parts)
     exact = outcome_from(from_integers(total, parts), parts, noise_multiplier=None, sites=1, smallest_cell=1)
     noise = 0.4  # the exact area lies some deviations below 1, so that almost no draw is cut off there
-    seen = [
-        outcome_from(
-            from_integers(add_noise(total, noise), parts), parts, noise_multiplier=noise, sites=1, smallest_cell=1
-        )
-        for _ in range(1500)
-    ]
+    draws = (from_integers(add_noise(total, noise, whole=WHOLE), parts) for _ in range(1500))
+    seen = [outcome_from(draw, parts, noise_multiplier=noise, sites=1, smallest_cell=1) for draw in draws]
     first = seen[0]
     assert exact.auc
     assert first.auc
@@ -171,7 +168,7 @@ def test_the_noise_is_that_of_one_joint_sum(names: tuple[str, ...]) -> None:
     """Every part carries noise of the multiplier times its unit; the accuracy alone has its own norm as unit."""
     plan = asking(*names)
     parts = parts_of(plan, plan.training.rounds)
-    draws = np.array([release_sums([], parts, 2.0) for _ in range(800)])
+    draws = np.array([noised([], parts, 2.0) for _ in range(800)])
     for part in parts:
         assert draws[:, part.place].std() == pytest.approx(2.0 * part.unit, rel=0.08)
     assert parts[0].unit == pytest.approx(PATIENT_NORM * len(names) ** 0.5)
@@ -182,7 +179,7 @@ def test_the_noise_is_that_of_one_joint_sum(names: tuple[str, ...]) -> None:
 def test_public_sums_give_back_the_mean_score(scores: list[float]) -> None:
     """Without noise the estimate is the mean over patients, for a single patient too, with no error."""
     parts = parts_of(study(), 2)
-    sums = release_sums([np.array([value - 0.5, 0.5]) for value in scores], parts, None).astype(np.float64)
+    sums = noised([np.array([value - 0.5, 0.5]) for value in scores], parts, 0.0)
     estimate = accuracy_in(sums, noise_multiplier=None, sites=1)
     assert estimate.accuracy == pytest.approx(np.mean(scores), abs=1e-4)
     assert estimate.standard_error == 0

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
-from tests.support.outcomes import accuracy_in
+from tests.common.outputs.outcomes import accuracy_in
 
 from dura_client.training.evaluation import BATCH, score
 from dura_client.training.optimiser import PatientOptimizer

@@ -74,7 +74,7 @@ def test_the_plan_depends_on_the_study_alone_and_cannot_be_changed() -> None:
 
 
 def test_shares_of_noise_are_far_wider_than_the_grid() -> None:
-    """The largest epsilon, one step and 500 sites leave each share wide enough; a hundredth of it is refused."""
+    """What the tails of the noise carry is thousands of steps of the grid; less is refused, and far less twice over."""
     sites = {f"site-{number:04}": 40 for number in range(500)}
     extreme = study(
         sites=sites,
@@ -83,7 +83,14 @@ def test_shares_of_noise_are_far_wider_than_the_grid() -> None:
         evaluation={"epsilon": 100.0, "every": 1},
         aggregation={"minimum_sites": 500},
     )
-    plan = plan_of(extreme)
-    assert plan.share_multiplier * WHOLE > 50
+    with pytest.raises(InputError, match="of what one patient adds"):
+        plan_of(extreme)
+    mild = study(
+        sites=dict(list(sites.items())[:20]),
+        privacy={**dict(extreme.privacy), "epsilon": 2.0},
+        aggregation={"minimum_sites": 20},
+    )
+    plan = plan_of(mild)
+    assert plan.share_multiplier * WHOLE > 5000
     with pytest.raises(InputError, match="steps of the grid"):
-        _check_grid(plan.noise_multiplier / 100, plan.honest_sites, epsilon=100.0, delta=1e-5)
+        _check_grid(plan.noise_multiplier / 100_000, plan.honest_sites, epsilon=100.0, delta=1e-5)

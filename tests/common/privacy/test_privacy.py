@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from opacus.accountants import PRVAccountant, RDPAccountant
 from pydantic import ValidationError
 from scipy.stats import norm
-from tests.support.outcomes import accuracy_in
+from tests.common.outputs.outcomes import accuracy_in
 
 from dura_common.errors import InputError
 from dura_common.outputs.scores import PATIENT_NORM

@@ -208,7 +208,7 @@ def test_the_service_crashes(tmp_path: Path) -> None:
         assert sites.errors == {}
         for name in made.names:
             assert made.sites[name].wait(30) == HostError.exit_code
-            assert "failed SumFailed TOO_LATE" in (tmp_path / f"{name}.log").read_text()
+            assert "failed SumFailed UNKNOWN_SESSION" in (tmp_path / f"{name}.log").read_text()
     finally:
         made.stop()
 

@@ -154,7 +154,8 @@ def files(tmp_path: Path) -> Path:
     plain["expires"] = "2099-01-01"
     text = tomli_w.dumps(plain).replace('expires = "2099-01-01"', "expires = 2099-01-01")
     (tmp_path / "study.toml").write_text(text)
-    (tmp_path / "policy.toml").write_text(tomli_w.dumps(policy(epsilon_per_study=4.0).model_dump(mode="json")))
+    rules = policy(epsilon_per_study=4.0).model_dump(mode="json", exclude_none=True)
+    (tmp_path / "policy.toml").write_text(tomli_w.dumps(rules))
     point = {"epsilon": 8.0, "mean": 0.8, "low": 0.7, "high": 0.9, "runs": 3}
     (tmp_path / "rehearsal.json").write_text(json.dumps({"points": [point], "by": "anybody"}))
     return tmp_path
