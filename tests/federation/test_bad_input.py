@@ -27,9 +27,8 @@ from tests.federation.spoiled import (
 from tests.support.running import RunningConsortium
 
 from dura_client.consortium import enrolment as at_site
-from dura_client.ledger.ledger import Ledger
+from dura_client.review.approval import approve_study
 from dura_client.site.home import SiteHome
-from dura_common.privacy import SampledGaussian
 from dura_server.consortium import enrolment as at_coordinator
 
 pytestmark = [pytest.mark.federation, pytest.mark.timeout(300)]
@@ -125,8 +124,8 @@ def no_patient_of_a_class(clinics: Clinics, folder: Path) -> Iterator[Row]:
 def more_than_the_ledger_holds(clinics: Clinics, folder: Path) -> Iterator[Row]:
     """An earlier study has spent most of it."""
     home = clinics.copy_of("north", folder)
-    spend(home, clinics)
-    says = ("all studies together stay below epsilon 10", "dura site decline", "change the policy first")
+    approve_study(home, clinics.offer_to(home, name="earlier"), "mi", datetime.now(UTC))
+    says = ("0 patients would take part", "dura site decline")
     yield Row(_approve(home, clinics.offer_to(home)), folder, 12, says)
 
 
@@ -268,20 +267,6 @@ def test_bad_input_is_one_clear_error_and_changes_nothing(clinics: Clinics, tmp_
     assert answer.code == attempt.code
     for home in {path.parent for path in attempt.keeps.rglob("keys")}:
         assert not [line for line in secrets_of(home) if line in answer.output]
-
-
-def spend(home: SiteHome, clinics: Clinics) -> None:
-    """Charge every patient as an earlier study would have: epsilon 7.9, which with the study's 8 is above 10."""
-    Ledger(home.ledger).reserve(
-        study="ab" * 32,
-        round=1,
-        purpose="train",
-        patients=clinics.pseudonyms("north"),
-        event=SampledGaussian(participation=0.5, noise_multiplier=0.7, steps=4),
-        epsilon_per_study=8.0,
-        epsilon_total=10.0,
-        delta=1e-3,
-    )
 
 
 def _review(home: SiteHome, digest: str) -> tuple[object, ...]:

@@ -98,7 +98,7 @@ def test_the_same_vector_only_to_the_same_sites(plane: Plane) -> None:
 
     with Hostile(plane, script) as hostile:
         error = take_part(plane, hostile, params)
-    assert "other members than it was sent to" in error.message
+    assert "expected a draw from 1 on" in error.message
     assert hostile.frames.empty()
 
 
@@ -120,7 +120,7 @@ def test_the_same_round_vector_never_again(plane: Plane) -> None:
 
     with Hostile(plane, script) as hostile:
         error = take_part(plane, hostile, params)
-    assert "other members" in error.message
+    assert "expected a draw from 1 on" in error.message
     assert hostile.frames.empty()
 
 
