@@ -1,4 +1,4 @@
-"""The coordinator's folder: everything that the central service keeps, readable by its user alone."""
+"""The coordinator's folder and the authority's: two homes, since the serving host must not hold the root key."""
 
 from __future__ import annotations
 
@@ -19,13 +19,23 @@ class CoordinatorHome:
 
     @property
     def keys(self) -> Path:
-        """Private keys: certificate authority, consortium, TLS, process secret."""
+        """Private keys of the service: its TLS key, its own certificate authority, the process secret."""
         return self.path / "keys"
 
     @property
     def roster(self) -> Path:
-        """The present roster, signed."""
+        """The roster that a quorum of the sites has countersigned, signed: for researchers."""
         return self.path / "roster.json"
+
+    @property
+    def rosters(self) -> Path:
+        """Every roster with its countersignatures, one file each."""
+        return self.path / "rosters"
+
+    @property
+    def service(self) -> Path:
+        """What the authority puts on the roster about this service: no secret."""
+        return self.path / "service.json"
 
     @property
     def studies(self) -> Path:
@@ -46,3 +56,40 @@ class CoordinatorHome:
     def flower(self) -> Path:
         """Flower's own state: database, configuration, the thin app."""
         return self.path / "flower"
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityHome:
+    """Names of the files of the authority: on another machine or a stick, and never read by a service."""
+
+    path: Path
+
+    @property
+    def root(self) -> Path:
+        """The root key: it signs rosters and admissions, and nothing else."""
+        return self.path / "root.key"
+
+    @property
+    def clients_key(self) -> Path:
+        """Private key of the certificate authority for the sites' client certificates."""
+        return self.path / "clients.key"
+
+    @property
+    def clients(self) -> Path:
+        """Its certificate."""
+        return self.path / "clients.pem"
+
+    @property
+    def service(self) -> Path:
+        """The serving host's names, addresses and certificate authority."""
+        return self.path / "service.json"
+
+    @property
+    def rosters(self) -> Path:
+        """Every roster that was issued."""
+        return self.path / "rosters"
+
+    @property
+    def coordinator(self) -> Path:
+        """The folder of a coordinator on the same machine, into which new rosters are laid; absent elsewhere."""
+        return self.path / "coordinator.path"

@@ -135,7 +135,7 @@ class World:
         roster, _ = read_roster(self.consortium.coordinator)
         stored = StudyStore(self.consortium.coordinator).submit(offer.study, offer.roster, roster)
         rounds = Rounds(stored, self.sites, self.hub)
-        rounds.offer()
+        rounds.offer(offer.links)
         for name in SITES:
             approve_study(
                 self.consortium.site(name), find_offer(self.consortium.site(name), digest).digest, "motor", now()

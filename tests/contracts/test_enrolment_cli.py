@@ -26,6 +26,10 @@ class People:
         """Run `dura coordinator`."""
         return self.run("coordinator", command, *arguments, "--home", str(self.root / "coordinator"), code=code)
 
+    def authority(self, command: str, *arguments: str, code: int = 0) -> dict[str, Any]:
+        """Run `dura authority`."""
+        return self.run("authority", command, *arguments, "--authority", str(self.root / "authority"), code=code)
+
     def site(self, name: str, command: str, *arguments: str, code: int = 0) -> dict[str, Any]:
         """Run `dura site` at one hospital."""
         return self.run("site", command, *arguments, "--home", str(self.root / name), code=code)
@@ -33,32 +37,63 @@ class People:
 
 @pytest.fixture
 def people(tmp_path: Path) -> People:
-    """A coordinator that was initialised by command."""
+    """A coordinator and an authority that were initialised by command."""
     made = People(tmp_path)
     made.coordinator("init", "--consortium", "brains", "--host", "localhost")
+    made.authority("init", "--coordinator", str(tmp_path / "coordinator"))
     return made
 
 
 def test_enrolment_from_end_to_end(people: People) -> None:
-    """Cards go in, admissions come out, fingerprints are compared on both sides, the roster lists everybody."""
-    north = people.site("north", "init", "--name", "north")
-    ada = people.run("study", "identity", "--name", "ada", "--researcher", str(people.root / "ada"))
+    """Cards go in, admissions come out, fingerprints are compared on both sides, the sites countersign a newcomer."""
+    cards = [people.site(name, "init", "--name", name) for name in ("north", "east")]
+    cards.append(people.run("study", "identity", "--name", "ada", "--researcher", str(people.root / "ada")))
     post = people.root / "post"
-    admitted = people.coordinator(
-        *("admit", north["card"], ada["card"], "--out", str(post)),
-        *("--fingerprint", north["fingerprint"], "--fingerprint", ada["fingerprint"].replace(" ", "").upper()),
-    )
-    assert [item["name"] for item in admitted["admitted"]] == ["north", "ada"]
+    told = [word for card in cards for word in ("--fingerprint", card["fingerprint"].replace(" ", "").upper())]
+    admitted = people.authority("admit", *(card["card"] for card in cards), "--out", str(post), *told)
+    assert [item["name"] for item in admitted["admitted"]] == ["north", "east", "ada"]
     mark = people.coordinator("fingerprint")["fingerprint"]
-    joined = people.site("north", "join", str(post / "north.admission.json"), "--fingerprint", mark)
-    assert joined["changes"] == {"added": ["north"], "removed": [], "altered": []}
-    assert people.site("north", "fingerprint")["fingerprint"] == north["fingerprint"]
-    assert people.site("north", "card")["fingerprint"] == north["fingerprint"]
-    roster = people.coordinator("roster")["roster"]
-    assert [site["name"] for site in roster["sites"]] == ["north"]
-    assert [item["name"] for item in roster["researchers"]] == ["ada"]
-    assert people.coordinator("remove", "ada")["removed"] == "ada"
-    assert people.coordinator("renew")["serial"] == 3
+    assert mark == admitted["fingerprint"] == people.authority("fingerprint")["fingerprint"]
+    for name in ("north", "east"):
+        joined = people.site(name, "join", str(post / f"{name}.admission.json"), "--fingerprint", mark)
+        assert joined["changes"]["added"] == ["ada", "east", "north"]
+        assert joined["followed"]
+        assert people.site(name, "roster")["fingerprint"] == mark
+    assert people.site("north", "fingerprint")["fingerprint"] == cards[0]["fingerprint"]
+    assert people.site("north", "card")["fingerprint"] == cards[0]["fingerprint"]
+    shown = {row["name"]: row for row in people.site("north", "roster")["members"]}
+    assert shown["east"]["fingerprint"] == cards[1]["fingerprint"]
+    assert all(row["confirmed"] for row in shown.values())
+    _fifth(people)
+    people.site("north", "distrust", "south", "--why", "a call")
+    assert {row["name"] for row in people.site("north", "roster")["members"] if row["distrusted"]} == {"south"}
+    people.site("north", "confirm", "south", code=TRUST)
+    south = people.site("south", "fingerprint")["fingerprint"]
+    people.site("north", "confirm", "south", "--fingerprint", south)
+    assert not any(row["distrusted"] for row in people.site("north", "roster")["members"])
+
+
+def _fifth(people: People) -> None:
+    """Admit one more site: two countersignatures as files, and one file back."""
+    card = people.site("south", "init", "--name", "south")
+    post, chain = people.root / "post", str(people.root / "chain.json")
+    people.authority("admit", card["card"], "--out", str(post), "--fingerprint", card["fingerprint"])
+    people.coordinator("chain", chain)
+    waiting = people.site("north", "roster", "--from", chain)["waiting"]
+    assert [(row["added"], row["countersigned"], row["needed"]) for row in waiting] == [(["south"], [], 2)]
+    people.site("north", "roster", "confirm", code=TRUST)
+    files = []
+    for name in ("north", "east"):
+        words = ("roster", "confirm", "--fingerprint", waiting[0]["fingerprint"], "--from", chain)
+        files += people.site(name, *words)["files"]
+    rows = people.coordinator("roster")["rosters"]
+    assert [row["in_force"] for row in rows] == [True, False]
+    assert len(people.coordinator("collect", *files)["collected"]) == 2
+    people.coordinator("chain", chain)
+    assert people.site("north", "roster", "--from", chain)["serial"] == 2
+    assert [row["in_force"] for row in people.coordinator("roster")["rosters"]] == [True, True]
+    mark = people.authority("fingerprint")["fingerprint"]
+    assert people.site("south", "join", str(post / "south.admission.json"), "--fingerprint", mark)["followed"]
 
 
 def test_nobody_compared_the_fingerprint(people: People) -> None:
@@ -68,11 +103,11 @@ def test_nobody_compared_the_fingerprint(people: People) -> None:
     before = contents(people.root)
     wrong = "0000 " * 10
     for extra in ((), ("--fingerprint", wrong)):
-        refused = people.coordinator("admit", card, "--out", str(post), *extra, code=TRUST)
+        refused = people.authority("admit", card, "--out", str(post), *extra, code=TRUST)
         assert refused["error"]["code"] == "trust"
-    people.coordinator("admit", card, "--out", str(post), *("--fingerprint", wrong) * 2, code=INPUT)
+    people.authority("admit", card, "--out", str(post), *("--fingerprint", wrong) * 2, code=INPUT)
     assert contents(people.root) == before
-    assert "without comparison" in people.coordinator("admit", card, "--out", str(post), "--yes")["warnings"][0]
+    assert "without comparison" in people.authority("admit", card, "--out", str(post), "--yes")["warnings"][0]
     before = contents(people.root)
     admission = str(post / "north.admission.json")
     people.site("north", "join", admission, code=TRUST)
@@ -88,12 +123,19 @@ def test_one_clear_error_each(people: People) -> None:
     before = contents(people.root)
     for code, command in (
         (STATE, ("init", "--consortium", "brains", "--host", "localhost")),
+        (STATE, ("roster",)),
+        (INPUT, ("follow", str(big))),
+    ):
+        assert people.coordinator(*command, code=code)["error"]["message"]
+    for code, command in (
+        (INPUT, ("init",)),
+        (STATE, ("init", "--coordinator", str(people.root / "coordinator"))),
         (INPUT, ("admit", str(people.root / "none.json"), "--out", str(people.root / "post"), "--yes")),
         (INPUT, ("admit", str(people.root), "--out", str(people.root / "post"), "--yes")),
         (INPUT, ("admit", str(big), "--out", str(people.root / "post"), "--yes")),
-        (INPUT, ("remove", "nobody")),
+        (STATE, ("remove", "nobody")),
     ):
-        assert people.coordinator(*command, code=code)["error"]["message"]
+        assert people.authority(*command, code=code)["error"]["message"]
     for code, arguments in (
         (STATE, ("init", "--name", "north")),
         (INPUT, ("join", str(big), "--yes")),

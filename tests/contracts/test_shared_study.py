@@ -54,7 +54,7 @@ class World:
         offer, digest = self.consortium.offer(wanted)
         roster, _ = read_roster(self.consortium.coordinator)
         stored = StudyStore(self.consortium.coordinator).submit(offer.study, offer.roster, roster)
-        self.rounds(stored).offer()
+        self.rounds(stored).offer(offer.links)
         for name in SITES:
             approve_study(
                 self.consortium.site(name), find_offer(self.consortium.site(name), digest).digest, "motor", now()

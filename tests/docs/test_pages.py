@@ -115,9 +115,9 @@ def test_every_command_exists(page: Path) -> None:
 def test_commands_are_found_at_all() -> None:
     """The search above sees the main commands on the pages that matter, so that it cannot pass by finding nothing."""
     seen = {" ".join(line.split()[:2]) for page in TEXTS for line in _documented(page)}
-    assert {"coordinator init", "coordinator admit", "site join", "site approve", "study sign", "study run"} <= seen
+    assert {"coordinator init", "authority admit", "site join", "site approve", "study sign", "study run"} <= seen
     for name in ("README.md", "docs/tutorial/first-study.md", "docs/how-to/two-hosts.md", "docs/reference/files.md"):
         assert _documented(ROOT / name), name
     tutorial = _documented(DOCS / "tutorial" / "first-study.md")
-    assert "site fingerprint --home $site" in tutorial
+    assert "site fingerprint --home north" in tutorial
     assert any("--internal-port" in line for line in tutorial)

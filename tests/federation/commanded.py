@@ -21,12 +21,13 @@ class Commanded(RunningConsortium):
     names: tuple[str, ...] = SITES
 
     def make_coordinator(self, now: datetime | None = None) -> None:
-        """Create the coordinator by its command, with ports of its own."""
+        """Create coordinator and authority by their commands, with ports of their own."""
         assert now is None or self.moment is None, "a command takes the present time"
         given = self.settings
         ports = ("--port", given.port, "--internal-port", given.internal_port)
         where = ("--aggregation-port", given.aggregation_port, "--home", self.coordinator)
         dura("coordinator", "init", "--consortium", "test", "--host", "127.0.0.1", *ports, *where)
+        dura("authority", "init", "--coordinator", self.coordinator, "--authority", self.authority)
 
     def make_all(self, now: datetime | None = None) -> None:
         """Create everybody; the policies are left to :meth:`prepare`, and the draw of held-out patients is fixed."""

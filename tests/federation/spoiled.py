@@ -28,6 +28,7 @@ from dura_client.site.home import SiteHome
 from dura_client.studies.approvals import receive_offer
 from dura_common.consortium.identity import (
     certificate_pem,
+    load_certificate,
     load_private,
     load_request,
     make_server_certificate,
@@ -36,7 +37,6 @@ from dura_common.consortium.identity import (
 from dura_common.messages import Offer
 from dura_common.policy import Policy
 from dura_common.study import Study, parse_study
-from dura_server.consortium import enrolment as at_coordinator
 from dura_server.home import CoordinatorHome
 from dura_server.studies.template import study_toml
 
@@ -145,7 +145,7 @@ class Clinics(RunningConsortium):
 def bare_planes(root: Path) -> RunningConsortium:
     """Return a coordinator and the site north, without recordings."""
     root.mkdir(exist_ok=True)
-    made = RunningConsortium(root, ("north",))
+    made = RunningConsortium(root, ("north", "east"))
     made.make_all()
     return made
 
@@ -153,7 +153,9 @@ def bare_planes(root: Path) -> RunningConsortium:
 def certify_site(planes: RunningConsortium, when: datetime) -> None:
     """Give north a certificate that the authority issued at another time."""
     home = planes.site("north")
-    authority, key = at_coordinator._authority(planes.coordinator)
+    home_of_authority = planes.authority
+    authority = load_certificate(home_of_authority.clients.read_bytes())
+    key = load_private(home_of_authority.clients_key.read_bytes())
     request = load_request(at_site.load_card(home).request.encode())
     made = make_site_certificate(authority, key, request, "north", when)
     (home.consortium / "certificate.pem").write_bytes(certificate_pem(made))
@@ -162,7 +164,8 @@ def certify_site(planes: RunningConsortium, when: datetime) -> None:
 def certify_server(home: CoordinatorHome, when: datetime) -> None:
     """Give a coordinator a certificate that its authority issued at another time."""
     keys = home.keys
-    authority, key = at_coordinator._authority(home)
+    authority = load_certificate((keys / "authority.pem").read_bytes())
+    key = load_private((keys / "authority.key").read_bytes())
     public = load_private((keys / "server.key").read_bytes()).public_key()
     made = make_server_certificate(authority, key, public, ("127.0.0.1",), when)
     (keys / "server.pem").write_bytes(certificate_pem(made))

@@ -24,12 +24,13 @@ from tests.federation.spoiled import (
     secrets_of,
     state_of,
 )
+from tests.support.consortium import admit, agree
 from tests.support.running import RunningConsortium
 
 from dura_client.consortium import enrolment as at_site
 from dura_client.review.approval import approve_study
 from dura_client.site.home import SiteHome
-from dura_server.consortium import enrolment as at_coordinator
+from dura_server.consortium import authority as at_authority
 
 pytestmark = [pytest.mark.federation, pytest.mark.timeout(300)]
 DAY = timedelta(days=1)
@@ -160,7 +161,7 @@ def another_authority_in_place_of_the_pinned_one(_clinics: Clinics, folder: Path
     """A file was replaced by one of another consortium."""
     planes, other = bare_planes(folder / "mine"), bare_planes(folder / "other")
     shutil.copy(other.coordinator.keys / "authority.pem", planes.site("north").consortium)
-    says = ("not issued by this consortium's authority", "dura site join")
+    says = ("not the authority that the roster names", "dura site join")
     yield Row(_start_site(planes), folder, 11, says)
 
 
@@ -171,7 +172,7 @@ def admission_of_another_consortium(_clinics: Clinics, folder: Path) -> Iterator
     other.root.mkdir()
     other.make_coordinator()
     card = at_site.load_card(planes.site("north"))
-    (admitted,) = at_coordinator.admit(other.coordinator, [card], other.root / "post", datetime.now(UTC))
+    (admitted,) = admit(other.coordinator, [card], other.root / "post", datetime.now(UTC))
     words = ("site", "join", admitted.path, "--yes", "--home", planes.site("north").path)
     yield Row(words, folder, 11, ("has joined another consortium already", "another --home"))
 
@@ -221,7 +222,8 @@ def site_ahead_when_it_made_its_card(_clinics: Clinics, folder: Path) -> Iterato
     planes, late = bare_planes(folder), SiteHome(folder / "late")
     at_site.init(late, "late", None, datetime.now(UTC) + DAY)
     card = at_site.card_path(late, "late")
-    words = ("coordinator", "admit", card, "--yes", "--out", folder / "out", "--home", planes.coordinator.path)
+    home = planes.authority
+    words = ("authority", "admit", card, "--yes", "--out", folder / "out", "--authority", home.path)
     yield Row(words, folder, 11, ("made in the future", "clocks of both machines"))
 
 
@@ -231,7 +233,7 @@ def site_behind_when_it_joins(_clinics: Clinics, folder: Path) -> Iterator[Row]:
     planes, late = bare_planes(folder), SiteHome(folder / "late")
     card = at_site.init(late, "late", None, datetime.now(UTC))
     tomorrow = datetime.now(UTC) + DAY
-    (admitted,) = at_coordinator.admit(planes.coordinator, [card], folder / "post", tomorrow)
+    (admitted,) = admit(planes.coordinator, [card], folder / "post", tomorrow)
     words = ("site", "join", admitted.path, "--yes", "--home", late.path)
     yield Row(words, folder, 11, ("not valid yet", "Check this machine's clock"))
 
@@ -240,8 +242,9 @@ def site_behind_when_it_joins(_clinics: Clinics, folder: Path) -> Iterator[Row]:
 def site_behind_when_it_starts(_clinics: Clinics, folder: Path) -> Iterator[Row]:
     """A pinned roster from tomorrow."""
     planes = bare_planes(folder)
-    at_coordinator.renew(planes.coordinator, datetime.now(UTC) + DAY)
-    shutil.copy(planes.coordinator.roster, planes.site("north").consortium / "roster.json")
+    homes = [planes.site(name) for name in ("north", "east")]
+    at_authority.issue(planes.authority, None, datetime.now(UTC) + DAY)
+    agree(planes.coordinator, homes)
     yield Row(_start_site(planes), folder, 11, ("roster was issued in the future", "Check this machine's clock"))
 
 

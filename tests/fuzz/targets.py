@@ -16,8 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dura_common.consortium import identity
+from dura_common.consortium.cards import read_card
+from dura_common.consortium.chain import parse_links
 from dura_common.consortium.envelope import payload_of, sign, verify
-from dura_common.consortium.roster import read_admission, read_any_roster, read_card
+from dura_common.consortium.roster import read_admission, read_claimed_roster
 from dura_common.errors import DuraError
 from dura_common.messages import decode_reply, decode_request
 from dura_common.messages.proto.aggregation_pb2 import Piece
@@ -180,7 +182,8 @@ def targets() -> dict[str, Target]:
         "payload": Target(payload_of, (envelope,)),
         "card": Target(read_card, (card,)),
         "admission": Target(read_admission, (card, _json(name="north", roster="x"))),
-        "roster": Target(lambda content: read_any_roster(content, KEY.public_key()), (envelope,)),
+        "roster": Target(read_claimed_roster, (envelope,)),
+        "rosters": Target(parse_links, (_json(format=1, links=[{"roster": "x", "countersignatures": []}]),)),
         "approval": Target(parse_approval, (_json(format=1, study=digest, roster=digest, site="north"),)),
         "request": Target(decode_request, (request, b"[" * 2000, b'{"kind":' * 500)),
         "reply": Target(decode_reply, (_json(kind="refusal", reason="policy"), b"[" * 2000)),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from dura_client.commands import audit, data, enrol, ledger, node, policy, study, withdraw
+from dura_client.commands import audit, data, enrol, ledger, node, policy, roster, study, withdraw
 
 app = typer.Typer(no_args_is_help=True, help="Run a hospital's site: its keys, data, policy, approvals and node.")
 enrol.register(app)
 node.register(app)
+roster.register(app)
 study.register(app)
 audit.register(app)
 withdraw.register(app)

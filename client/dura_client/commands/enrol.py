@@ -1,17 +1,21 @@
-"""`dura site init | join | card | fingerprint`: how a hospital joins a consortium."""
+"""`dura site init | join | card | rotate | fingerprint`: how a hospital becomes a site, and changes its keys."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dura_client.commands.options import DEFAULT_HOME, HomeOption
 from dura_common.consortium.envelope import MAX_ENVELOPE_BYTES
-from dura_common.runtime.console import JsonOption, YesOption, command, confirm_fingerprint
+from dura_common.consortium.roster import roster_digest
+from dura_common.runtime.console import JsonOption, Output, YesOption, command, confirm_fingerprint
 from dura_common.runtime.files import read_limited
+
+if TYPE_CHECKING:
+    from dura_common.consortium.chain import Changes
 
 
 def register(app: typer.Typer) -> None:
@@ -19,18 +23,19 @@ def register(app: typer.Typer) -> None:
     app.command("init")(init_command)
     app.command("join")(join_command)
     app.command("card")(card_command)
+    app.command("rotate")(rotate_command)
     app.command("fingerprint")(fingerprint_command)
 
 
 def init_command(
-    name: Annotated[str, typer.Option(help="Name of the site on the roster: lower-case letters, digits and hyphens.")],
+    name: Annotated[str, typer.Option(help="The site's name on the roster: lower-case letters, digits, hyphens.")],
     passphrase_file: Annotated[
         Path | None, typer.Option(help="Encrypt the private keys with the passphrase in this file.")
     ] = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Create the site's private keys and its card. The keys stay here; the card goes to the coordinator."""
+    """Make the site's keys, here and only here, and the card for the authority."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 
@@ -45,50 +50,88 @@ def init_command(
         path, mark = card_path(site, name), card.fingerprint()
         out.result(
             {"card": str(path), "fingerprint": mark},
-            f"Hand this card to the coordinator: {path}\nfingerprint: [bold]{mark}[/bold]\n"
-            "Read the fingerprint to the coordinator by telephone.",
+            f"Hand this card to the authority: {path}\nfingerprint: [bold]{mark}[/bold]\n"
+            "Read it to the authority by telephone.",
         )
 
 
 def join_command(
-    admission: Annotated[Path, typer.Argument(help="The admission file that the coordinator sent back.")],
+    admission: Annotated[Path, typer.Argument(help="The file that the authority handed back.")],
     fingerprint: Annotated[
-        str | None, typer.Option(help="Fingerprint of the consortium, as the coordinator read it to you by telephone.")
-    ] = None,
-    accept_changed: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Name of a known site whose new keys you have confirmed by telephone. Repeat the option for each site."
-        ),
+        str | None, typer.Option(help="The roster's fingerprint, compared by telephone with another hospital too.")
     ] = None,
     yes: YesOption = False,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Join the consortium that admitted this site. Run the command again to accept a newer roster."""
+    """Join the consortium that admitted this site; again, for a new certificate.
+
+    A first roster is countersigned by joining.
+    """
     with command(as_json) as out:
         from datetime import UTC, datetime
 
-        from dura_client.consortium.enrolment import check_admission, join, roster_changes
+        from dura_client.consortium.enrolment import check_admission, has_joined, join, load_pinned, roster_changes
+        from dura_client.site.home import SiteHome
+        from dura_common.errors import DuraError
+
+        site, now = SiteHome(home.expanduser()), datetime.now(UTC)
+        content = read_limited(admission, what="the admission", limit=MAX_ENVELOPE_BYTES)
+        checked = check_admission(site, content, now)
+        differs = roster_changes(site, checked)
+        mark = checked.fingerprint()
+        _show_changes(out, differs)
+        confirm_fingerprint(out, whose="the roster", fingerprint=mark, expected=fingerprint, yes=yes)
+        join(site, checked, now, compared=not yes or fingerprint is not None)
+        try:
+            followed = has_joined(site) and load_pinned(site).digest == roster_digest(checked.roster)
+        except DuraError:
+            followed = False
+        text = f"{checked.name} has joined" if followed else "the certificate is kept; the roster waits for the sites"
+        out.result(
+            {"joined": checked.name, "fingerprint": mark, "followed": followed, "changes": asdict(differs)}, text
+        )
+
+
+def _show_changes(out: Output, differs: Changes) -> None:
+    for word, names in (("new", differs.added), ("gone", differs.removed), ("new keys", differs.rotated)):
+        if names:
+            out.say(f"{word}: {', '.join(names)}")
+    if differs.lost:
+        out.say(f"[bold red]OLD KEYS LOST: {', '.join(differs.lost)}[/bold red]")
+
+
+def rotate_command(
+    undo: Annotated[bool, typer.Option("--undo", help="Delete new keys that no roster lists yet.")] = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Make new keys, signed by the old ones; they serve as soon as the sites follow a roster that lists them.
+
+    Ledger, approvals and recordings stay. Stop the node before, and start it again when the roster is followed.
+    """
+    with command(as_json) as out:
+        from datetime import UTC, datetime
+
+        from dura_client.consortium.card import load_card, next_card_path, rotate, undo_rotation
         from dura_client.site.home import SiteHome
 
         site = SiteHome(home.expanduser())
-        content = read_limited(admission, what="the admission", limit=MAX_ENVELOPE_BYTES)
-        checked = check_admission(site, content, datetime.now(UTC), accepted=accept_changed or ())
-        differs = roster_changes(site, checked)
-        mark = checked.fingerprint()
-        confirm_fingerprint(out, whose="the consortium", fingerprint=mark, expected=fingerprint, yes=yes)
-        join(site, checked)
-        for word, names in (("new", differs.added), ("gone", differs.removed), ("changed keys", differs.altered)):
-            if names:
-                out.say(f"{word}: {', '.join(names)}")
+        if undo:
+            undo_rotation(site)
+            out.result({"rotated": False}, "the new keys are deleted; the present ones stay")
+            return
+        card = rotate(site, datetime.now(UTC))
+        path = next_card_path(site, load_card(site).name)
+        mark = card.fingerprint()
         out.result(
-            {"joined": checked.name, "fingerprint": mark, "changes": asdict(differs)}, f"{checked.name} has joined"
+            {"rotated": True, "card": str(path), "fingerprint": mark},
+            f"card: {path}\nfingerprint: [bold]{mark}[/bold]\nSend the card to the authority; then `dura site join`.",
         )
 
 
 def card_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Renew the date on this site's card; the keys stay. Coordinators refuse cards older than 30 days."""
+    """Date this site's card anew, with the same keys; authorities refuse cards that are older than 30 days."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 
@@ -102,7 +145,7 @@ def card_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -
 
 
 def fingerprint_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Show this site's fingerprint, to be read aloud by telephone."""
+    """Show this site's fingerprint, for reading aloud."""
     with command(as_json) as out:
         from dura_client.consortium.enrolment import card_path, load_card
         from dura_client.site.home import SiteHome

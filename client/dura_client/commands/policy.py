@@ -19,6 +19,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.command()
 def init(  # one option for every rule
+    *,
     epsilon_per_study: Annotated[float, typer.Option(help="Largest epsilon that one study may cost a patient.")] = 3.0,
     epsilon_total: Annotated[
         float, typer.Option(help="Largest epsilon that all studies together may cost a patient.")
@@ -37,6 +38,16 @@ def init(  # one option for every rule
             help="Allow noise that sites share, up to this epsilon per study if the secure aggregation were broken."
         ),
     ] = None,
+    confirmed_sites: Annotated[
+        int | None,
+        typer.Option(
+            help="Fewest other sites of a study that were confirmed by telephone; without it all but the "
+            "colluders that the study tolerates."
+        ),
+    ] = None,
+    own_countersignature: Annotated[
+        bool, typer.Option(help="Follow only rosters that this site has countersigned itself.")
+    ] = False,
     replace: Annotated[bool, typer.Option(help="Replace the existing policy.")] = False,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
@@ -55,6 +66,8 @@ def init(  # one option for every rule
                 public_data_without_noise=allow_public_data_without_noise,
                 noise=("local",) if epsilon_if_broken is None else ("local", "shared"),
                 epsilon_if_broken=epsilon_if_broken,
+                confirmed_sites=confirmed_sites,
+                own_countersignature=own_countersignature,
             )
         except ValueError as error:
             raise InputError("a value of the policy is out of range; see `dura site policy init --help`") from error

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from dura_client.commands.options import DEFAULT_HOME, HomeOption
+from dura_client.commands.roster import members_table
 from dura_common.runtime.console import JsonOption, Output, command
 
 if TYPE_CHECKING:
@@ -168,6 +169,7 @@ def _warn_unprotected(out: Output) -> None:
 
 
 def _review(out: Output, home: Path, reference: str, data: str) -> tuple[str, str, Review]:
+    from dura_client.consortium.membership import contradictions
     from dura_client.review.review import review
     from dura_client.site.home import SiteHome
     from dura_client.studies.approvals import find_offer
@@ -177,15 +179,14 @@ def _review(out: Output, home: Path, reference: str, data: str) -> tuple[str, st
     offer = find_offer(site, reference)
     with out.progress() as bar:
         task = bar.add_task("preparing recordings", total=None)
-        result = review(
-            site,
-            offer.digest,
-            offer.study,
-            data,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+        result = review(site, offer, data, progress=lambda done, total: bar.update(task, completed=done, total=total))
     for sentence in warnings_of(offer.study):
         out.warn(sentence)
+    names = (*sorted(offer.study.sites), offer.researcher.name)
+    out.say(members_table(offer.here, names))
+    out.say(f"signed by the researcher {offer.researcher.name}")
+    for serial in contradictions(site):
+        out.warn(f"two different rosters of serial {serial} are known: `dura site roster`")
     _show(out, offer.study.name, offer.digest, result)
     return offer.digest, offer.study.name, result
 
@@ -220,4 +221,6 @@ def _as_data(digest: str, name: str, result: Review) -> dict[str, object]:
         "epsilon": result.cost,
         "epsilon_if_broken": result.cost_if_broken,
         "spent": result.spent,
+        "members": [asdict(member) for member in result.members],
+        "researcher": asdict(result.researcher),
     }

@@ -1,60 +1,41 @@
-"""How a site becomes one: keys and a card at home, then the coordinator's admission, each compared by telephone."""
+"""How a site becomes one: keys and a card at home, then the authority's admission, each compared by telephone."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from dura_client.consortium import people
+from dura_client.consortium.card import card_path, load_card, next_card, renew_card, write_card
+from dura_client.consortium.countersign import countersign, keep_own
+from dura_client.consortium.membership import Membership, forget, has_joined, load_membership, pending, pin, take
 from dura_client.site.home import SiteHome
 from dura_client.site.keys import SiteKeys, closed_folder
-from dura_client.site.settings import load_settings
-from dura_common.consortium.envelope import MAX_ENVELOPE_BYTES, canonical_json, sign
-from dura_common.consortium.identity import (
-    check_issued,
-    load_certificate,
-    load_request,
-    make_request,
-    node_public_text,
-    site_uri,
-)
-from dura_common.consortium.roster import (
-    CARD_TYPE,
-    Admission,
-    Changes,
-    Roster,
-    SiteCard,
-    changes,
-    check_successor,
-    decode_identity,
-    encode_identity,
-    read_admission,
-    read_any_roster,
-    read_card,
-    read_roster,
-)
-from dura_common.errors import DuraError, StateError, TrustError
-from dura_common.runtime.files import SHARED_FILE, private_folder, read_limited, write_atomic
+from dura_common.consortium.cards import SiteCard
+from dura_common.consortium.chain import Changes, Link, changes, check_sound
+from dura_common.consortium.envelope import compact, payload_of
+from dura_common.consortium.identity import check_issued, load_certificate, load_request, make_request, site_uri
+from dura_common.consortium.roster import Admission, Roster, check_dates, read_admission, roster_digest
+from dura_common.errors import DuraError, InputError, TrustError
+from dura_common.runtime.files import private_folder, read_limited, write_atomic
 from dura_common.study import check_site_name
 
-
-@dataclass(frozen=True, slots=True)
-class Consortium:
-    """What a site keeps of the consortium that it joined; all of it was verified."""
-
-    key: Ed25519PublicKey
-    authority_file: Path
-    roster: Roster
-
-
-def card_path(home: SiteHome, name: str) -> Path:
-    """Return where a site's card lies."""
-    return home.path / f"{name}.card.json"
+__all__ = [
+    "Membership",
+    "card_path",
+    "check_admission",
+    "has_joined",
+    "init",
+    "join",
+    "load_card",
+    "load_consortium",
+    "load_pinned",
+    "renew_card",
+    "roster_changes",
+]
 
 
 def init(home: SiteHome, name: str, passphrase: bytes | None, now: datetime) -> SiteCard:
@@ -67,13 +48,13 @@ def init(home: SiteHome, name: str, passphrase: bytes | None, now: datetime) -> 
     """
     check_site_name(name)
     if home.settings.exists():
-        raise StateError(f"there is a site already at {home.path}", hint="Take another --home.")
+        raise _exists(home)
     keys = SiteKeys(home, passphrase)
     keys.require_none()
     closed_folder(home.path)
     try:
         keys.create()
-        card = _write_card(home, keys, name, make_request(keys.tls(), name).decode(), now)
+        card = write_card(home, keys, name, make_request(keys.tls(), name).decode(), now)
         text = (
             f'# The site\'s own settings.\nname = "{name}"\ndevice = "cpu"  # or "cuda"\n'
             "threads = 1  # cores that training takes\n"
@@ -86,71 +67,68 @@ def init(home: SiteHome, name: str, passphrase: bytes | None, now: datetime) -> 
     return card
 
 
-def renew_card(home: SiteHome, now: datetime) -> SiteCard:
-    """Date the card anew; keys and fingerprint stay. Coordinators refuse old cards."""
-    old = load_card(home)
-    return _write_card(home, SiteKeys(home), old.name, old.request, now)
+def _exists(home: SiteHome) -> DuraError:
+    from dura_common.errors import StateError  # noqa: PLC0415
+
+    return StateError(f"there is a site already at {home.path}", hint="Take another --home.")
 
 
-def _write_card(home: SiteHome, keys: SiteKeys, name: str, request: str, now: datetime) -> SiteCard:
-    identity = keys.identity()
-    card = SiteCard(
-        name=name,
-        identity=encode_identity(identity.public_key()),
-        node_key=node_public_text(keys.node()),
-        request=request,
-        created=now,
-    )
-    envelope = sign(canonical_json(card), CARD_TYPE, identity)
-    write_atomic(card_path(home, name), envelope.encode(), mode=SHARED_FILE)
-    return card
-
-
-def load_card(home: SiteHome) -> SiteCard:
-    """Return the site's own card."""
-    name = load_settings(home).name
-    card = read_card(read_limited(card_path(home, name), what="the site's card"))
-    if not isinstance(card, SiteCard):
-        raise TrustError("the card at this site is not a site's card")
-    return card
-
-
-def check_admission(home: SiteHome, text: bytes, now: datetime, *, accepted: Collection[str] = ()) -> Admission:
+def check_admission(home: SiteHome, text: bytes, now: datetime) -> Admission:
     """Check everything about an admission but the fingerprint, which a person compares.
-
-    Args:
-        home: the site's folder.
-        text: the file that the coordinator handed back.
-        now: the present time (UTC).
-        accepted: other sites whose new keys a person has compared with the people there.
 
     Raises:
         StateError: there is no site here.
         InputError: not an admission.
         TrustError: for another site or other keys, altered, expired, or of another consortium than joined.
     """
-    admission = read_admission(text)
+    admission, roster = read_admission(text)
     card = load_card(home)
     if admission.name != card.name:
         raise TrustError(f"the admission is for the site {admission.name}, this is {card.name}")
-    authority = load_certificate(admission.authority.encode())
     certificate = load_certificate(admission.certificate.encode())
-    check_issued(certificate, authority, now)
-    if certificate.public_key() != load_request(card.request.encode()).public_key():
-        raise TrustError("the certificate in the admission is not for this site's key")
+    check_issued(certificate, load_certificate(roster.clients.encode()), now)
     if _names(certificate) != [site_uri(card.name)]:
         raise TrustError("the certificate in the admission does not name this site")
-    roster = read_roster(admission.roster, decode_identity(admission.consortium_key), now)
-    mine = roster.site(card.name)
-    if mine is None or (mine.identity, mine.node_key) != (card.identity, card.node_key):
+    mine = _own_card(home, card, certificate)
+    check_dates(roster, now)
+    entry = roster.site(card.name)
+    if entry is None or entry.fingerprint() != mine.fingerprint():
         raise TrustError("the roster in the admission does not list this site with its own keys")
-    if has_joined(home):
-        known = load_pinned(home)  # may have expired: that is why sites join again
-        pinned_authority = read_limited(known.authority_file, what="the pinned authority")
-        if encode_identity(known.key) != admission.consortium_key or (pinned_authority != admission.authority.encode()):
-            raise TrustError("this site has joined another consortium already", hint="Take another --home.")
-        check_successor(known.roster, roster, accepted=accepted)
+    here = _joined(home)
+    if here is not None:
+        _check_same_chain(here, admission, roster)
     return admission
+
+
+def _own_card(home: SiteHome, card: SiteCard, certificate: x509.Certificate) -> SiteCard:
+    """Return the card, present or next, for whose TLS key a certificate is."""
+    for mine in (card, next_card(home)):
+        if mine is not None and certificate.public_key() == load_request(mine.request.encode()).public_key():
+            return mine
+    raise TrustError("the certificate in the admission is not for this site's key")
+
+
+def _check_same_chain(here: Membership, admission: Admission, roster: Roster) -> None:
+    reference = roster_digest(admission.roster)
+    if roster.consortium != here.roster.consortium or (
+        roster.root != here.roster.root and roster.serial <= here.roster.serial
+    ):
+        raise TrustError("this site has joined another consortium already", hint="Take another --home.")
+    if roster.serial < here.roster.serial:
+        raise TrustError(f"the roster is older (serial {roster.serial}) than the one known here ({here.roster.serial})")
+    if roster.serial == here.roster.serial:
+        if reference != here.digest:
+            raise TrustError("two different rosters carry the same serial: the authority is not consistent")
+        return
+    if any(roster_digest(link.roster) == reference for link in pending(here.home)):
+        return
+    if roster.serial == here.roster.serial + 1:
+        check_sound(here.roster, here.digest, admission.roster)
+        return
+    raise TrustError(
+        f"rosters are missing between serial {here.roster.serial}, which is followed here, and {roster.serial}",
+        hint="Take them first: `dura site roster --from rosters.json` with the file that the coordinator writes.",
+    )
 
 
 def _names(certificate: x509.Certificate) -> list[str]:
@@ -164,57 +142,94 @@ def _names(certificate: x509.Certificate) -> list[str]:
 
 
 def roster_changes(home: SiteHome, admission: Admission) -> Changes:
-    """Return which sites the roster in a checked admission adds, drops and alters, compared with the pinned one."""
-    new = read_any_roster(admission.roster, decode_identity(admission.consortium_key))
-    old = load_pinned(home).roster if has_joined(home) else new.model_copy(update={"sites": ()})
-    return changes(old, new)
+    """Return which members the roster in a checked admission adds, drops and alters, compared with the followed one."""
+    new = Roster.model_validate_json(payload_of(admission.roster))
+    here = _joined(home)
+    return changes(None if here is None else here.roster, new)
 
 
-def join(home: SiteHome, admission: Admission) -> None:
-    """Keep a checked admission whose fingerprint was confirmed."""
-    folder = private_folder(home.consortium)
-    write_atomic(folder / "authority.pem", admission.authority.encode())
-    write_atomic(folder / "certificate.pem", admission.certificate.encode())
-    write_atomic(folder / "roster.json", admission.roster.encode())
-    write_atomic(folder / "consortium.pub", admission.consortium_key.encode())  # last: it marks the site as joined
+def join(home: SiteHome, admission: Admission, now: datetime | None = None, *, compared: bool = True) -> None:
+    """Keep a checked admission, and countersign a first roster.
+
+    Args:
+        home: the site's folder.
+        admission: checked.
+        now: the present time; the admission's date without it.
+        compared: whether a person has compared the fingerprint: then all members of the roster count as confirmed.
+
+    Raises:
+        TrustError: the identity key is locked, so that nothing can be countersigned; nothing was changed.
+    """
+    when = now or admission.issued
+    roster = Roster.model_validate_json(payload_of(admission.roster))
+    link = Link(roster=compact(admission.roster), countersignatures=())
+    here = _joined(home)
+    if here is not None:
+        _rejoin(home, admission, roster, link, here)
+        return
+    own = countersign(SiteKeys(home).identity(), load_card(home).name, link, None) if roster.serial == 1 else None
+    forget(home)
+    private_folder(home.consortium)
+    write_atomic(home.consortium / "certificate.pem", admission.certificate.encode())
+    if own is not None:
+        keep_own(home, roster.serial, own)
+        link = link.model_copy(update={"countersignatures": (own,)})
+    if compared:
+        people.confirm(home, roster.members, when)
+    pin(home, link, roster)
 
 
-def load_consortium(home: SiteHome, now: datetime) -> Consortium:
-    """Read the pinned consortium and verify it again: a file altered on disk is noticed.
+def _rejoin(home: SiteHome, admission: Admission, roster: Roster, link: Link, here: Membership) -> None:
+    certificate = load_certificate(admission.certificate.encode())
+    present = load_request(load_card(home).request.encode()).public_key() == certificate.public_key()
+    name = "certificate.pem" if present else "next-certificate.pem"
+    write_atomic(home.consortium / name, admission.certificate.encode())
+    if roster.serial > here.roster.serial:
+        take(home, [link])
+
+
+def _joined(home: SiteHome) -> Membership | None:
+    """Return what the site follows; None if it has not joined, or only a roster that binds nobody.
+
+    A roster of an earlier dura, or one that lists a single site, was countersigned by nobody: joining again means
+    comparing the fingerprint again. Ledger, approvals and recordings stay as they are.
+    """
+    if not has_joined(home):
+        return None
+    envelope = read_limited(home.consortium / "roster.json", what="the roster")
+    try:
+        old = b'"format":1,' in payload_of(envelope)[:1200]
+    except InputError:
+        old = False
+    if old:
+        return None
+    here = load_membership(home)
+    return here if here.roster.founded else None
+
+
+def load_consortium(home: SiteHome, now: datetime) -> Membership:
+    """Read what the site follows and verify it again; an expired roster still serves what was approved under it.
 
     Raises:
         StateError: the site has not joined.
-        TrustError: a file was altered, or the roster has expired.
+        TrustError: a file was altered, or the roster is from the future.
     """
-    pinned = load_pinned(home)
-    read_roster(_pinned_roster(home), pinned.key, now)
-    return pinned
+    here = load_membership(home)
+    if now < here.roster.issued:
+        check_dates(here.roster, now)
+    return here
 
 
-def load_pinned(home: SiteHome) -> Consortium:
-    """Read the pinned consortium even if its roster has expired: enough to compare with, not to act on.
+def load_pinned(home: SiteHome) -> Membership:
+    """Read what the site follows, whatever the date.
 
     Raises:
         StateError: the site has not joined.
         TrustError: a file was altered.
     """
-    if not has_joined(home):
-        raise StateError("this site has not joined a consortium", hint="Use `dura site join ADMISSION`.")
-    content = read_limited(home.consortium / "consortium.pub", what="the consortium key")
-    key = decode_identity(content.decode("ascii", errors="replace"))
-    roster = read_any_roster(_pinned_roster(home), key)
-    return Consortium(key=key, authority_file=home.consortium / "authority.pem", roster=roster)
+    return load_membership(home)
 
 
-def has_joined(home: SiteHome) -> bool:
-    """Say whether the site has joined a consortium."""
-    return (home.consortium / "consortium.pub").exists()
-
-
-def _pinned_roster(home: SiteHome) -> bytes:
-    return read_limited(home.consortium / "roster.json", what="the pinned roster", limit=MAX_ENVELOPE_BYTES)
-
-
-def pin_roster(home: SiteHome, envelope: str) -> None:
-    """Follow a roster that a person has approved together with a study."""
-    write_atomic(home.consortium / "roster.json", envelope.encode())
+def certificate_path(home: SiteHome) -> Path:
+    """Return where the site's client certificate lies."""
+    return home.consortium / "certificate.pem"

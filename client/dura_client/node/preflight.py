@@ -60,7 +60,7 @@ def _ask(address: str, authority_file: Path) -> datetime | None:
         raise TrustError(
             f"the server at {address} has no valid certificate of this consortium's authority: {error.verify_message}",
             hint="The coordinator must renew its certificate (`dura coordinator renew`), a clock is wrong, or "
-            "somebody stands between: compare `dura coordinator fingerprint` by telephone.",
+            "somebody stands between: compare `dura site roster` and `dura coordinator fingerprint` by telephone.",
         ) from error
     except (OSError, HTTPException, TypeError, ValueError):
         return None

@@ -11,13 +11,14 @@ import socket
 import sys
 from datetime import UTC, datetime
 
-from dura_client.consortium.enrolment import load_consortium
+from dura_client.consortium.enrolment import Membership, load_consortium
 from dura_client.node.preflight import check_coordinator
 from dura_client.site.home import SiteHome
 from dura_client.site.keys import SiteKeys
 from dura_client.site.policy import load_policy
 from dura_client.site.settings import load_settings
 from dura_common.consortium.identity import check_issued, load_certificate
+from dura_common.errors import TrustError
 from dura_common.runtime.files import private_folder, read_limited, write_atomic
 from dura_common.runtime.flower_env import flower_environment
 from dura_common.runtime.running import require_free_port
@@ -38,7 +39,7 @@ def run_node(home: SiteHome, *, app: str = DEFAULT_APP) -> None:
     """
     settings, consortium = load_settings(home), load_consortium(home, datetime.now(UTC))
     load_policy(home)
-    _check_certificates(home)
+    _check_certificates(home, consortium)
     check_coordinator(consortium.roster.fleet, consortium.authority_file, lambda: datetime.now(UTC))
     run = private_folder(home.run)
     secret = run / "superexec.secret"
@@ -85,10 +86,14 @@ def _threads(count: int) -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(count), "OMP_WAIT_POLICY": "PASSIVE"}
 
 
-def _check_certificates(home: SiteHome) -> None:
+def _check_certificates(home: SiteHome, consortium: Membership) -> None:
     certificate = load_certificate(read_limited(home.consortium / "certificate.pem", what="the site's certificate"))
-    authority = load_certificate(read_limited(home.consortium / "authority.pem", what="the authority's certificate"))
-    check_issued(certificate, authority, datetime.now(UTC))
+    check_issued(certificate, load_certificate(consortium.roster.clients.encode()), datetime.now(UTC))
+    if read_limited(consortium.authority_file, what="the service's authority") != consortium.roster.authority.encode():
+        raise TrustError(
+            "the file authority.pem is not the authority that the roster names",
+            hint="It was changed on disk: join again with the admission, `dura site join`.",
+        )
 
 
 def _free_port() -> int:

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from dura_client.ledger.refusals import Ended, NoDrawLeft, OldAttempt
 from dura_client.release.gate import Gate
 from dura_client.site.home import SiteHome
-from dura_client.studies.approvals import receive_offer, standing
+from dura_client.studies.approvals import receive_offer, receive_rosters, standing
 from dura_client.sums.ports import Sums
 from dura_client.sums.session import SumFailed
 from dura_common.errors import DuraError, InputError, PolicyError, TrustError
 from dura_common.messages import (
     AskApproval,
+    AskRoster,
     Offer,
     Refusal,
     RefusalReason,
@@ -82,6 +83,8 @@ class SiteService:
             return Refusal(reason=RefusalReason.NOT_UNDERSTOOD)
         if isinstance(request, Offer):
             return receive_offer(self._home, request, self._clock())
+        if isinstance(request, AskRoster):
+            return receive_rosters(self._home, request)
         if isinstance(request, AskApproval):
             return standing(self._home, request.study, self._clock())
         if vector is None:

@@ -48,7 +48,7 @@ from dura_common.messages import EvaluateRound, RefusalReason, SumRound, TrainRo
 from dura_common.models import build_model, load_vector, parameter_total, state_from_vector
 from dura_common.outputs.duplicates import length_in, tabulate
 from dura_common.outputs.scores import length_of, parts_of
-from dura_common.policy import judge
+from dura_common.policy import judge, judge_members
 from dura_common.privacy.blocks import Purpose, steps_of_draw
 from dura_common.privacy.plan import PrivacyPlan, plan_of
 from dura_common.study import Study
@@ -163,14 +163,16 @@ class Gate:
         return Verified(request, purpose, approved, plan_of(study), settings, ledger, build_model(study))
 
     def _require_policy(self, approved: ApprovedStudy, settings: SiteSettings) -> None:
+        policy = load_policy(self._home)
         findings = judge(
-            load_policy(self._home),
+            policy,
             approved.study,
             site=settings.name,
             public_data=self._manifest(approved).public,
             epsilon_if_broken=plan_of(approved.study).epsilon_if_broken,
         )
-        failed = [finding.rule for finding in findings if not finding.passed]
+        members = judge_members(policy, approved.study, site=settings.name, confirmed=approved.confirmed)
+        failed = [finding.rule for finding in (*findings, members) if not finding.passed]
         if failed:
             raise PolicyError(f"the policy forbids this study: {', '.join(failed)}")
 

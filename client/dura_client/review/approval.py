@@ -31,7 +31,7 @@ def approve_study(
         DuraError: as for :func:`approve_reviewed`, and the recordings cannot be prepared.
     """
     offer = find_offer(home, reference, now)
-    result = review(home, offer.digest, offer.study, dataset, progress=progress)
+    result = review(home, offer, dataset, progress=progress)
     return approve_reviewed(home, offer, dataset, result, now)
 
 

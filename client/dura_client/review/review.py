@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from dura_client.consortium.membership import Membership
 from dura_client.data.privacy_class import refuse_unpaid
 from dura_client.data.registry import load_dataset
 from dura_client.ledger.ledger import Caps, Ledger
@@ -18,13 +19,27 @@ from dura_client.patients.cohort import MINIMUM_PER_SIDE, Cohort, identity_for, 
 from dura_client.patients.frozen import seen_under_other_keys
 from dura_client.site.home import SiteHome
 from dura_client.site.policy import load_policy
-from dura_client.site.settings import load_settings
+from dura_client.studies.approvals import OfferedStudy
+from dura_common.consortium.roster import Roster
+from dura_common.errors import InputError
 from dura_common.outputs.duplicates import length_in
-from dura_common.policy import Finding, Policy, judge
+from dura_common.policy import Finding, Policy, judge, judge_members
 from dura_common.privacy.accounting import epsilon_of
 from dura_common.privacy.blocks import blocks_of
 from dura_common.privacy.plan import plan_of
 from dura_common.study import PatientNoise, SharedNoise, Study
+
+
+@dataclass(frozen=True, slots=True)
+class ShownMember:
+    """A member of the study as the officer sees it."""
+
+    name: str
+    fingerprint: str
+    since: str
+    """Day of the first roster with these keys."""
+    confirmed: str | None
+    """Who has compared the fingerprint here, and when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +59,10 @@ class Review:
     """Why patients would take no part, and how many."""
     cohort: Cohort | None
     """Who would take part; None if the policy forbids the study, so that nothing was prepared."""
+    members: tuple[ShownMember, ...]
+    """The study's sites, this one among them."""
+    researcher: ShownMember
+    """Who signed the study."""
 
     @property
     def passed(self) -> bool:
@@ -52,31 +71,30 @@ class Review:
 
 
 def review(
-    home: SiteHome,
-    digest: str,
-    study: Study,
-    dataset: str,
-    *,
-    progress: Callable[[int, int], None] | None = None,
+    home: SiteHome, offer: OfferedStudy, dataset: str, *, progress: Callable[[int, int], None] | None = None
 ) -> Review:
-    """Judge a study against the policy, and if that allows it, against data and ledger.
+    """Judge a study against the policy and its members, and if those allow it, against data and ledger.
 
     Raises:
         PolicyError: the site has no policy, or the recordings go through a step that nobody vouches for.
         InputError: the data set is unknown, or does not fulfil the contract.
         TrustError: the ledger or a frozen cohort cannot be trusted.
     """
+    study, digest, here = offer.study, offer.digest, offer.here
+    name = here.card.name
     policy, plan, ledger = load_policy(home), plan_of(study), site_ledger(home)
     ledger.end_expired()
     findings = list(
         judge(
             policy,
             study,
-            site=load_settings(home).name,
+            site=name,
             public_data=load_dataset(home, dataset).public,
             epsilon_if_broken=plan.epsilon_if_broken,
         )
     )
+    confirmed = here.people.confirmed_names(offer.roster)
+    findings.append(judge_members(policy, study, site=name, confirmed=confirmed))
     private = isinstance(study.privacy, PatientNoise)
     if private:
         findings.append(_inside(policy, study))
@@ -95,6 +113,21 @@ def review(
         spent=ledger.spent(policy.delta),
         left_out=left_out,
         cohort=cohort,
+        members=tuple(_member(here, offer.roster, one) for one in sorted(study.sites)),
+        researcher=_member(here, offer.roster, offer.researcher.name),
+    )
+
+
+def _member(here: Membership, roster: Roster, name: str) -> ShownMember:
+    member = roster.member(name)
+    if member is None:
+        raise InputError(f"the roster does not list {name}")
+    said = here.people.confirmation(member)
+    return ShownMember(
+        name=name,
+        fingerprint=member.fingerprint(),
+        since=member.since.date().isoformat(),
+        confirmed=None if said is None else f"{said.by}, {said.when:%Y-%m-%d}",
     )
 
 

@@ -24,8 +24,13 @@ class SiteHome:
 
     @property
     def consortium(self) -> Path:
-        """What the coordinator handed over: CA, pinned key, roster, addresses, certificate."""
+        """The roster that is followed, those before, those that wait; authorities and certificate."""
         return self.path / "consortium"
+
+    @property
+    def people(self) -> Path:
+        """Whose fingerprint was compared here, and who is trusted no more."""
+        return self.path / "members.json"
 
     @property
     def offers(self) -> Path:

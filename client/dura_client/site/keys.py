@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ from dura_common.errors import HostError, InputError, StateError
 from dura_common.runtime.files import PRIVATE_FOLDER, private_folder, read_limited, write_atomic
 
 PASSPHRASE_FILE = "DURA_PASSPHRASE_FILE"  # noqa: S105  # the name of a variable, no secret
+NEXT = "next"
+"""Folder of the keys that wait for the roster that lists them."""
 PSEUDONYM_BYTES = 32
 MAX_KEY_BYTES = 16_384
 
@@ -40,14 +43,49 @@ class SiteKeys:
             StateError: there are keys already; they are left as they are.
         """
         self.require_none()
-        closed_folder(self._folder)
+        self._make_private(self._folder)
+        write_atomic(self._folder / "pseudonym.key", secrets.token_bytes(PSEUDONYM_BYTES), replace=False)
+
+    def _make_private(self, folder: Path) -> None:
+        closed_folder(folder)
         for name, key in (
             ("identity.pem", Ed25519PrivateKey.generate()),
             ("node.pem", ec.generate_private_key(ec.SECP384R1())),
             ("tls.pem", ec.generate_private_key(ec.SECP256R1())),
         ):
-            write_atomic(self._folder / name, private_pem(key, self._passphrase), replace=False)
-        write_atomic(self._folder / "pseudonym.key", secrets.token_bytes(PSEUDONYM_BYTES), replace=False)
+            write_atomic(folder / name, private_pem(key, self._passphrase), replace=False)
+
+    def create_next(self) -> SiteKeys:
+        """Make the three keys that will take the place of the present ones, beside them, and return them.
+
+        Raises:
+            StateError: next keys are there already; they are left as they are.
+        """
+        folder = self._folder / NEXT
+        if folder.exists():
+            raise StateError(
+                "new keys wait already for the roster that lists them",
+                hint="Send the new card to the authority, or take the rotation back with `dura site rotate --undo`.",
+            )
+        self._make_private(folder)
+        return self.next_keys()
+
+    def next_keys(self) -> SiteKeys:
+        """Return the keys that wait for the roster that lists them."""
+        found = object.__new__(SiteKeys)
+        found._folder, found._passphrase = self._folder / NEXT, self._passphrase
+        return found
+
+    def drop_next(self) -> None:
+        """Delete the keys that wait."""
+        shutil.rmtree(self._folder / NEXT, ignore_errors=True)
+
+    def promote_next(self) -> None:
+        """Put the keys that wait into their place; after a crash in the middle, once more finishes it."""
+        folder = self._folder / NEXT
+        for path in sorted(folder.glob("*.pem")):
+            path.replace(self._folder / path.name)
+        self.drop_next()
 
     def require_none(self) -> None:
         """Refuse to go on where keys are already.

@@ -28,6 +28,11 @@ noise = {noise}
 # With shared noise: most that a study may cost a patient if the coordinator breaks the aggregation and sees this
 # hospital's vectors alone. Without this line shared noise is refused.
 {epsilon_if_broken}
+# Fewest other sites of a study whose fingerprints were compared by telephone (`dura site confirm`). Without this line:
+# all of them but the colluders that the study tolerates.
+{confirmed_sites}
+# Whether this site follows only rosters that it has countersigned itself, whatever the other sites say.
+own_countersignature = {own_countersignature}
 """
 
 
@@ -40,6 +45,8 @@ def write_policy(home: SiteHome, policy: Policy, *, replace: bool = False) -> No
     values = {key: json.dumps(value) for key, value in policy.model_dump(mode="json").items()}
     limit = policy.epsilon_if_broken
     values["epsilon_if_broken"] = "# epsilon_if_broken = 10.0" if limit is None else f"epsilon_if_broken = {limit}"
+    known = policy.confirmed_sites
+    values["confirmed_sites"] = "# confirmed_sites = 2" if known is None else f"confirmed_sites = {known}"
     write_atomic(home.policy, TEMPLATE.format(**values).encode(), replace=replace)
 
 
@@ -78,4 +85,7 @@ def explain(policy: Policy) -> tuple[str, ...]:
         f"Data registered as public {permission(policy.public_data_without_noise)} be used without noise.",
         f"Noise that this site adds by itself {permission('local' in policy.noise)} protect a study.",
         shared,
+        "Of the other sites of a study, "
+        + ("all but tolerated colluders" if policy.confirmed_sites is None else f"at least {policy.confirmed_sites}")
+        + " must be confirmed by telephone.",
     )

@@ -1,10 +1,9 @@
 """The site's decisions on offered studies. Everything is verified when it comes and again whenever it is used.
 
 A study may run here only if its offer is authentic (see :mod:`dura_client.studies.offers`), this site's own key signed
-the approval of exactly this digest and the choice of the data set, and the study's roster stands in one of two
-relations to the pinned one: it follows it (and changes no known site), or it is the older roster under which
-the study was approved, and nobody who takes part in the study has left or changed keys since. Files altered on
-disk fail one of these.
+the approval of exactly this digest and the choice of the data set, and nobody who takes part in the study has left,
+changed keys or lost this site's trust since. A new approval needs the roster that is followed now, countersigned and
+unexpired; what was approved goes on to its own expiry. Files altered on disk fail one of these.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from dura_client.consortium.enrolment import load_card, load_pinned, pin_roster
+from dura_client.consortium.countersign import own_countersignatures
+from dura_client.consortium.membership import Membership, load_membership, take
 from dura_client.site.home import SiteHome
 from dura_client.site.keys import SiteKeys
 from dura_client.studies.offers import (
@@ -24,18 +24,22 @@ from dura_client.studies.offers import (
     NotApproved,
     NotAuthentic,
     check_offer,
+    check_parties,
     end_of,
     load_checked,
     load_offer,
+    names_roster,
     store_offer,
 )
+from dura_common.consortium.cards import decode_identity
+from dura_common.consortium.chain import Link, NoQuorum
 from dura_common.consortium.envelope import canonical_json, sign, verify
 from dura_common.consortium.identity import CLOCK_SKEW
-from dura_common.consortium.roster import Roster, check_successor, decode_identity
+from dura_common.consortium.roster import Expired, Roster, RosterResearcher, check_dates
 from dura_common.errors import DuraError, StateError, TrustError
-from dura_common.messages import Offer, RefusalReason, Standing
+from dura_common.messages import AskRoster, Countersigned, Offer, RefusalReason, Standing
 from dura_common.runtime.files import private_folder, read_limited, write_atomic
-from dura_common.study import STUDY_TYPE, Digest, Frozen, Study, Word
+from dura_common.study import Digest, Frozen, Study, Word
 from dura_common.study.approval import APPROVAL_TYPE, Approval, parse_approval
 
 __all__ = [
@@ -82,7 +86,9 @@ class OfferedStudy:
     digest: str
     study: Study
     roster: Roster
-    roster_envelope: str
+    researcher: RosterResearcher
+    here: Membership
+    """What the study was verified against."""
     state: State
 
 
@@ -97,6 +103,8 @@ class ApprovedStudy:
     """The one that the study names."""
     cohort: str | None
     """Digest of the frozen cohort; None if an older dura approved."""
+    confirmed: frozenset[str] = frozenset()
+    """Members whose fingerprints people here have compared."""
 
 
 def receive_offer(home: SiteHome, offer: Offer, now: datetime) -> Standing:
@@ -106,10 +114,52 @@ def receive_offer(home: SiteHome, offer: Offer, now: datetime) -> Standing:
         NotAuthentic: it does not verify, or has expired.
         StateError: too many offers lie here already.
     """
-    checked = check_offer(home, offer, now)
-    _check_roster(home, checked)
-    store_offer(home, checked)
-    return standing(home, checked.digest, now)
+    if not names_roster(offer):
+        raise NotAuthentic("the study was signed for another roster", RefusalReason.OTHER_ROSTER)
+    here = _take(home, (*offer.links, Link(roster=offer.roster, countersignatures=())))
+    checked = check_offer(here, offer.study, now)
+    decision = _decision(home, checked.digest)
+    if decision is None or decision.state != "approved":
+        _check_present(checked, now)
+    check_parties(checked)
+    store_offer(home, checked, now)
+    return _standing(checked, decision, now)
+
+
+def receive_rosters(home: SiteHome, request: AskRoster) -> Countersigned:
+    """Follow rosters as far as they are countersigned, keep those that wait, and tell what this site has said.
+
+    Raises:
+        NotAuthentic: one of them breaks a rule.
+    """
+    here = _take(home, request.links)
+    return Countersigned(serial=here.roster.serial, countersignatures=own_countersignatures(home))
+
+
+def _take(home: SiteHome, links: tuple[Link, ...]) -> Membership:
+    try:
+        return take(home, links)
+    except StateError:
+        raise
+    except DuraError as error:
+        raise NotAuthentic(error.message) from error
+
+
+def _check_present(checked: CheckedOffer, now: datetime) -> None:
+    """Refuse what only an approval that was given before may still use: an older or an expired roster."""
+    here = checked.here
+    if checked.roster_digest != here.digest:
+        raise NotAuthentic(
+            f"the study names an older roster (serial {checked.roster.serial}) than the one that is followed here "
+            f"({here.roster.serial})",
+            RefusalReason.OTHER_ROSTER,
+        )
+    try:
+        check_dates(here.roster, now)
+    except Expired as error:
+        raise NotAuthentic(error.message, RefusalReason.EXPIRED, hint=error.hint) from error
+    except TrustError as error:
+        raise NotAuthentic(error.message, hint=error.hint) from error
 
 
 def standing(home: SiteHome, reference: str, now: datetime) -> Standing:
@@ -121,21 +171,28 @@ def standing(home: SiteHome, reference: str, now: datetime) -> Standing:
     """
     load_offer(home, reference)
     decision = _decision(home, reference)
-    if decision is None:
-        return Standing(state="offered")
-    if decision.state == "declined":
-        return Standing(state="declined")
-    require_approved(home, reference, now)
+    if decision is None or decision.state == "declined":
+        return Standing(state="offered" if decision is None else "declined")
+    checked = load_checked(load_membership(home), reference, now)
+    return _standing(checked, decision, now)
+
+
+def _standing(checked: CheckedOffer, decision: Decision | None, now: datetime) -> Standing:
+    if decision is None or decision.state == "declined":
+        return Standing(state="offered" if decision is None else "declined")
+    _approved(checked, decision, now)
     return Standing(state="approved", approval=decision.approval)
 
 
 def list_offers(home: SiteHome, now: datetime | None = None) -> list[OfferedStudy]:
     """Return all offers that still verify, oldest first."""
-    paths = home.offers.glob("*.json") if home.offers.exists() else ()
-    found = []
+    paths = list(home.offers.glob("*.json")) if home.offers.exists() else []
+    if not paths:
+        return []
+    found, here = [], load_membership(home)
     for path in sorted(paths, key=lambda path: path.stat().st_mtime):
         try:
-            found.append(find_offer(home, path.stem, now))
+            found.append(_offered(load_checked(here, path.stem, now or datetime.now(UTC)), now or datetime.now(UTC)))
         except DuraError:
             continue  # expired or altered: `review` of its digest says which
     return found
@@ -154,43 +211,60 @@ def find_offer(home: SiteHome, reference: str, now: datetime | None = None) -> O
             f"{'no' if not matches else 'more than one'} offered study begins with {reference[:64]!r}",
             hint="`dura site offers` lists them.",
         )
-    checked = load_checked(home, matches[0], now or datetime.now(UTC))
-    _check_roster(home, checked)
-    decision = _decision(home, checked.digest)
+    when = now or datetime.now(UTC)
+    return _offered(load_checked(load_membership(home), matches[0], when), when)
+
+
+def _offered(checked: CheckedOffer, now: datetime) -> OfferedStudy:
+    decision = _decision(checked.here.home, checked.digest)
     state: State = "offered" if decision is None else decision.state
-    return OfferedStudy(checked.digest, checked.study, checked.roster, checked.offer.roster, state)
+    if state != "approved":
+        _check_present(checked, now)
+    check_parties(checked)
+    return OfferedStudy(checked.digest, checked.study, checked.roster, checked.researcher, checked.here, state)
 
 
 def approve(home: SiteHome, reference: str, dataset: str, now: datetime, *, cohort: str | None = None) -> Approval:
-    """Sign the site's yes to what was frozen (digest of the ``cohort``), and follow the roster that the study names.
+    """Sign the site's yes to a study whose roster this site follows, and to what was frozen (digest of the ``cohort``).
 
     What has to come before it, up to the allocation, is :mod:`dura_client.review.approval`'s.
 
     Raises:
         StateError: no offer fits the reference.
-        NotAuthentic: the offer does not verify, or its roster is older than the one known here.
+        NotAuthentic: the offer does not verify, its roster is older than the one known here, or too few founders have
+            countersigned it.
     """
     found = find_offer(home, reference, now)
-    checked = load_checked(home, found.digest, now)
-    pinned = load_pinned(home).roster
-    _follow(pinned, checked.roster)
+    here = found.here
+    try:
+        here.require_peace()
+        here.require_founded()
+    except NoQuorum as error:
+        raise NotAuthentic(
+            error.message, RefusalReason.OTHER_ROSTER, hint="More founders must join; then the study is offered again."
+        ) from error
+    except TrustError as error:
+        raise NotAuthentic(error.message, RefusalReason.OTHER_ROSTER, hint=error.hint) from error
+    if found.roster.serial != here.roster.serial:
+        raise NotAuthentic(
+            f"the study names an older roster (serial {found.roster.serial}) than the one that is followed here",
+            RefusalReason.OTHER_ROSTER,
+        )
     approval = Approval(
-        study=checked.digest,
-        roster=checked.roster_digest,
-        site=load_card(home).name,
+        study=found.digest,
+        roster=here.digest,
+        site=here.card.name,
         approved=now,
-        expires=end_of(checked.study),
+        expires=end_of(found.study),
     )
     key = SiteKeys(home).identity()
     decision = Decision(
         state="approved",
         approval=sign(canonical_json(approval), APPROVAL_TYPE, key),
-        choice=sign(canonical_json(Choice(study=checked.digest, dataset=dataset, cohort=cohort)), CHOICE_TYPE, key),
+        choice=sign(canonical_json(Choice(study=found.digest, dataset=dataset, cohort=cohort)), CHOICE_TYPE, key),
     )
     private_folder(home.approvals)
-    if checked.roster.serial > pinned.serial:
-        pin_roster(home, checked.offer.roster)
-    write_atomic(_decision_path(home, checked.digest), decision.model_dump_json().encode())
+    write_atomic(_decision_path(home, found.digest), decision.model_dump_json().encode())
     return approval
 
 
@@ -216,9 +290,14 @@ def require_approved(home: SiteHome, reference: str, now: datetime) -> ApprovedS
     decision = _decision(home, reference)
     if decision is None or decision.state != "approved":
         raise NotApproved("this site has not approved the study", RefusalReason.NOT_APPROVED)
-    checked = load_checked(home, reference, now)
-    approval, choice = _read_decision(home, decision)
-    if (approval.study, approval.site, choice.study) != (reference, load_card(home).name, reference):
+    return _approved(load_checked(load_membership(home), reference, now), decision, now)
+
+
+def _approved(checked: CheckedOffer, decision: Decision, now: datetime) -> ApprovedStudy:
+    """Return an approved study; every rule of the module is checked against one view of members and keys."""
+    here, reference = checked.here, checked.digest
+    approval, choice = _read_decision(here, decision)
+    if (approval.study, approval.site, choice.study) != (reference, here.card.name, reference):
         raise NotAuthentic("the stored approval is for another study or site")
     if approval.roster != checked.roster_digest:
         raise NotAuthentic("the study was approved for another roster", RefusalReason.OTHER_ROSTER)
@@ -226,51 +305,13 @@ def require_approved(home: SiteHome, reference: str, now: datetime) -> ApprovedS
         raise NotAuthentic("the approval has expired", RefusalReason.EXPIRED)
     if now + CLOCK_SKEW < approval.approved:
         raise NotAuthentic("the approval was given in the future: this machine's clock went back")
-    _check_roster(home, checked)
-    return ApprovedStudy(reference, checked.study, choice.dataset, checked.roster, choice.cohort)
+    check_parties(checked)
+    confirmed = here.people.confirmed_names(checked.roster)
+    return ApprovedStudy(reference, checked.study, choice.dataset, checked.roster, choice.cohort, confirmed)
 
 
-def _check_roster(home: SiteHome, checked: CheckedOffer) -> None:
-    """Compare the study's roster with the pinned one; see the module's rules."""
-    pinned = load_pinned(home).roster
-    if checked.roster.serial >= pinned.serial or not _approved_before(home, checked):
-        _follow(pinned, checked.roster)
-        return
-    try:
-        check_successor(checked.roster, pinned, accepted=tuple(site.name for site in checked.roster.sites))
-        verify(checked.offer.study, STUDY_TYPE, [item.public_key() for item in pinned.researchers])
-    except TrustError as error:
-        raise NotAuthentic(
-            "the researcher who signed this study is not on the present roster", RefusalReason.OTHER_ROSTER
-        ) from error
-    gone = [name for name in checked.study.sites if pinned.site(name) != checked.roster.site(name)]
-    if gone:
-        raise NotAuthentic(
-            f"these sites of the study left or changed keys since: {', '.join(sorted(gone))}",
-            RefusalReason.OTHER_ROSTER,
-        )
-
-
-def _follow(pinned: Roster, roster: Roster) -> None:
-    try:
-        check_successor(pinned, roster)
-    except TrustError as error:
-        raise NotAuthentic(error.message) from error
-
-
-def _approved_before(home: SiteHome, checked: CheckedOffer) -> bool:
-    try:
-        decision = _decision(home, checked.digest)
-        if decision is None or decision.state != "approved":
-            return False
-        approval, _ = _read_decision(home, decision)
-    except DuraError:
-        return False
-    return (approval.study, approval.roster) == (checked.digest, checked.roster_digest)
-
-
-def _read_decision(home: SiteHome, decision: Decision) -> tuple[Approval, Choice]:
-    key = decode_identity(load_card(home).identity)  # the roster vouches for it, see check_offer
+def _read_decision(here: Membership, decision: Decision) -> tuple[Approval, Choice]:
+    key = decode_identity(here.card.identity)  # the roster vouches for it, see check_offer
     try:
         approval = parse_approval(verify(decision.approval, APPROVAL_TYPE, [key]))
         choice = Choice.model_validate_json(verify(decision.choice, CHOICE_TYPE, [key]))

@@ -1,30 +1,37 @@
 """Offered studies: what a coordinator sends, kept only after it verified, and verified again at every reading.
 
-An offer is authentic if: the consortium signed the roster and it is valid now, a researcher on that roster
-signed the study, the study names that roster, the roster lists this site with its own keys, the study lists
-this site, and neither has expired. Whether the roster may follow the pinned one is decided with the approval.
+An offer is authentic if the study names a roster that this site follows or has followed, a researcher on that roster
+signed it, the roster lists this site with its own keys, the study lists this site, and it has not expired.
+
+What is kept is bounded, whoever sends it: nothing that nobody signed is stored, an undecided offer goes when its study
+has expired or nobody has decided for :data:`OFFER_DAYS` days, and no more than :data:`MAX_OFFERS` wait for a decision.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
 
 from pydantic import ValidationError
 
-from dura_client.consortium.enrolment import load_card, load_pinned
+from dura_client.consortium.membership import Membership, own_entry
 from dura_client.site.home import SiteHome
-from dura_common.consortium.envelope import digest, payload_of, verify
-from dura_common.consortium.roster import Expired, Roster, read_roster
+from dura_common.consortium.envelope import compact, digest, payload_of, verify
+from dura_common.consortium.roster import Roster, RosterResearcher, roster_digest
 from dura_common.errors import DuraError, PolicyError, StateError, TrustError
 from dura_common.messages import Offer, RefusalReason
 from dura_common.runtime.files import private_folder, read_limited, write_atomic
 from dura_common.study import STUDY_TYPE, Study, StudyDocument, explain_validation
 
-MAX_OFFERS = 1000
-"""A coordinator must not fill a hospital's disk with offers."""
+MAX_OFFERS = 100
+"""Most offers that wait for a decision; with :data:`MAX_STUDY_BYTES` at most 25 MiB."""
+MAX_STUDY_BYTES = 262_144
+"""Largest signed study: one of 500 sites is below 50 kB."""
 MAX_OFFER_BYTES = 8 << 20
-"""Two envelopes at their largest."""
+"""Largest file in which an earlier dura has kept an offer."""
+OFFER_DAYS = 90
 
 
 class NotApproved(PolicyError):
@@ -38,70 +45,137 @@ class NotApproved(PolicyError):
 class NotAuthentic(TrustError):
     """A study, roster or approval does not verify."""
 
-    def __init__(self, message: str, reason: RefusalReason = RefusalReason.NOT_AUTHENTIC) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, reason: RefusalReason = RefusalReason.NOT_AUTHENTIC, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
         self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedOffer:
-    """An offer that is authentic."""
+    """An offer that is authentic, and what it was checked against: read once, and passed on."""
 
+    here: Membership
     digest: str
     study: Study
+    study_envelope: str
     roster: Roster
-    offer: Offer
-
-    @property
-    def roster_digest(self) -> str:
-        """SHA-256 of the roster, as the study names it."""
-        return digest(payload_of(self.offer.roster))
+    """The one that the study names."""
+    roster_digest: str
+    researcher: RosterResearcher
+    """Who signed the study."""
 
 
-def check_offer(home: SiteHome, offer: Offer, now: datetime) -> CheckedOffer:
+def check_offer(here: Membership, study_envelope: str, now: datetime) -> CheckedOffer:
     """Check that an offer is authentic; see the module's rules.
 
     Raises:
-        StateError: the site has not joined.
         NotAuthentic: a rule does not hold.
     """
-    pinned = load_pinned(home)
+    document = _claimed(study_envelope)
+    roster = here.roster_of(document.roster)
+    if roster is None:
+        raise NotAuthentic(
+            "the study names a roster that this site does not follow",
+            RefusalReason.OTHER_ROSTER,
+            hint="`dura site roster` shows rosters that wait for countersignatures.",
+        )
+    payload, researcher = _signed(study_envelope, roster)
+    study = StudyDocument.model_validate_json(payload).study
+    if own_entry(here.card, roster) is None:
+        raise NotAuthentic(
+            "the study's roster does not list this site with the keys that it has now", RefusalReason.OTHER_ROSTER
+        )
+    if here.card.name not in study.sites:
+        raise NotAuthentic("the study does not list this site")
+    if now > end_of(study):
+        raise NotAuthentic("the study has expired", RefusalReason.EXPIRED)
+    return CheckedOffer(here, digest(payload), study, study_envelope, roster, document.roster, researcher)
+
+
+def _claimed(study_envelope: str) -> StudyDocument:
     try:
-        roster = read_roster(offer.roster, pinned.key, now)
-        payload = verify(offer.study, STUDY_TYPE, [item.public_key() for item in roster.researchers])
-        document = StudyDocument.model_validate_json(payload)
+        return StudyDocument.model_validate_json(payload_of(study_envelope))
     except ValidationError as error:
-        raise NotAuthentic(explain_validation(error, what="the offered study").message) from error
-    except Expired as error:
-        raise NotAuthentic(error.message, RefusalReason.EXPIRED) from error
+        fault = explain_validation(error, what="the offered study").message
+        raise NotAuthentic(f"{fault} (it was altered, or is of another form)") from error
     except DuraError as error:
         raise NotAuthentic(error.message) from error
-    if document.roster != digest(payload_of(offer.roster)):
-        raise NotAuthentic("the study was signed for another roster", RefusalReason.OTHER_ROSTER)
-    card = load_card(home)
-    mine = roster.site(card.name)
-    if mine is None or (mine.identity, mine.node_key) != (card.identity, card.node_key):
-        raise NotAuthentic("the study's roster does not list this site", RefusalReason.OTHER_ROSTER)
-    if card.name not in document.study.sites:
-        raise NotAuthentic("the study does not list this site")
-    if now > end_of(document.study):
-        raise NotAuthentic("the study has expired", RefusalReason.EXPIRED)
-    return CheckedOffer(digest(payload), document.study, roster, offer)
 
 
-def store_offer(home: SiteHome, checked: CheckedOffer) -> None:
+def _signed(study_envelope: str, roster: Roster) -> tuple[bytes, RosterResearcher]:
+    for researcher in roster.researchers:
+        try:
+            return verify(study_envelope, STUDY_TYPE, [researcher.public_key()]), researcher
+        except DuraError:
+            continue
+    raise NotAuthentic("no researcher on the roster has signed the study")
+
+
+def check_parties(checked: CheckedOffer) -> None:
+    """Refuse a study one of whose members left, has other keys now, or is distrusted here.
+
+    Raises:
+        NotAuthentic: with the one word that says that the members are not those of the study any more.
+    """
+    here = checked.here
+    names = (*checked.study.sites, checked.researcher.name)
+    gone = checked.roster.same_members(here.roster, names)
+    if gone:
+        raise NotAuthentic(
+            f"these members of the study left or changed keys since: {', '.join(gone)}", RefusalReason.OTHER_ROSTER
+        )
+    distrusted = sorted(name for name in names if here.people.distrusts(name))
+    if distrusted:
+        raise NotAuthentic(f"this site distrusts {', '.join(distrusted)}", RefusalReason.OTHER_ROSTER)
+
+
+def store_offer(home: SiteHome, checked: CheckedOffer, now: datetime) -> None:
     """Keep an offer; one that lies here already stays as it is.
 
     Raises:
-        StateError: too many offers lie here already.
+        NotAuthentic: the study is too large.
+        StateError: too many offers wait for a decision already.
     """
     folder = private_folder(home.offers)
     path = folder / f"{checked.digest}.json"
     if path.exists():
         return
-    if sum(1 for _ in folder.glob("*.json")) >= MAX_OFFERS:
-        raise StateError(f"{MAX_OFFERS} offers lie here already", hint=f"Delete old files in {folder}.")
-    write_atomic(path, checked.offer.model_dump_json().encode())
+    kept = Offer(study=compact(checked.study_envelope), roster="").model_dump_json().encode()
+    if len(kept) > 2 * MAX_STUDY_BYTES:
+        raise NotAuthentic(f"the offered study is larger than {MAX_STUDY_BYTES} bytes")
+    clear_offers(home, now)
+    if sum(1 for one in folder.glob("*.json") if not _decided(home, one)) >= MAX_OFFERS:
+        raise StateError(
+            f"{MAX_OFFERS} offers lie here already and wait for a decision",
+            hint="Decide on some: `dura site offers`, `dura site approve`, `dura site decline`.",
+        )
+    write_atomic(path, kept)
+    os.utime(path, (now.timestamp(), now.timestamp()))  # when it came, by the clock that everything is judged by
+
+
+def clear_offers(home: SiteHome, now: datetime) -> None:
+    """Delete offers that nobody approved and that can run no more."""
+    for path in home.offers.glob("*.json") if home.offers.exists() else ():
+        decision = home.approvals / path.name
+        if decision.exists() and b'"approved"' in decision.read_bytes()[:64]:
+            continue  # the ledger names studies by their offers
+        if _over(path, now):
+            path.unlink(missing_ok=True)
+            decision.unlink(missing_ok=True)
+
+
+def _over(path: Path, now: datetime) -> bool:
+    try:
+        if now.timestamp() - path.stat().st_mtime > timedelta(days=OFFER_DAYS).total_seconds():
+            return True
+        offer = Offer.model_validate_json(read_limited(path, what="the offered study", limit=MAX_OFFER_BYTES))
+        return now > end_of(StudyDocument.model_validate_json(payload_of(offer.study)).study)
+    except (DuraError, ValidationError, OSError):
+        return False  # altered: `review` of its digest says so
+
+
+def _decided(home: SiteHome, path: Path) -> bool:
+    return (home.approvals / path.name).exists()
 
 
 def load_offer(home: SiteHome, reference: str) -> Offer:
@@ -120,14 +194,14 @@ def load_offer(home: SiteHome, reference: str) -> Offer:
         raise NotAuthentic("the stored offer was altered") from error
 
 
-def load_checked(home: SiteHome, reference: str, now: datetime) -> CheckedOffer:
+def load_checked(here: Membership, reference: str, now: datetime) -> CheckedOffer:
     """Read a stored offer and check it as if it had just come.
 
     Raises:
         NotApproved: it was never offered.
         NotAuthentic: it was altered on disk, or does not verify any more.
     """
-    checked = check_offer(home, load_offer(home, reference), now)
+    checked = check_offer(here, load_offer(here.home, reference).study, now)
     if checked.digest != reference:
         raise NotAuthentic("the stored offer was altered: its digest is not its name")
     return checked
@@ -148,3 +222,8 @@ def name_of(home: SiteHome, reference: str) -> str | None:
 def end_of(study: Study) -> datetime:
     """Return the last moment at which a study may run."""
     return datetime.combine(study.expires, time.max, tzinfo=UTC)
+
+
+def names_roster(offer: Offer) -> bool:
+    """Tell whether an offer's study names the roster that came with it."""
+    return _claimed(offer.study).roster == roster_digest(offer.roster)

@@ -22,7 +22,7 @@ from dura_client.site.home import SiteHome
 from dura_client.site.keys import SiteKeys
 from dura_client.site.settings import load_settings
 from dura_common.consortium.identity import check_issued, load_certificate, private_pem
-from dura_common.errors import InputError, StateError
+from dura_common.errors import InputError
 from dura_common.messages.proto.aggregation_pb2 import Begin, FromSite, Hello, Leave, Reason, ToSite
 from dura_common.messages.proto.aggregation_pb2_grpc import AggregationStub
 from dura_common.runtime.files import read_limited
@@ -52,19 +52,14 @@ class Endpoint:
         """Read a site's own; ``address`` replaces the roster's, for a relay that passes TLS on.
 
         Raises:
-            StateError: the site has not joined, or its roster knows no aggregation plane.
+            StateError: the site has not joined.
             TrustError: the roster or a certificate was altered or has expired.
         """
         consortium = load_consortium(home, now)
         known = address or consortium.roster.aggregation
-        if known is None:
-            raise StateError(
-                "the consortium's roster has no address for secure sums",
-                hint="The coordinator renews it (`dura coordinator renew`), the site joins again.",
-            )
-        authority = read_limited(consortium.authority_file, what="the authority's certificate")
+        authority, clients = consortium.roster.authority.encode(), consortium.roster.clients.encode()
         certificate = read_limited(home.consortium / "certificate.pem", what="the site's certificate")
-        check_issued(load_certificate(certificate), load_certificate(authority), now)
+        check_issued(load_certificate(certificate), load_certificate(clients), now)
         keys = SiteKeys(home)
         name = load_settings(home).name
         return cls(name, known, authority, certificate, private_pem(keys.tls()), keys.identity())

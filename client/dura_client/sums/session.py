@@ -66,7 +66,7 @@ class SumSession:
         address: of a relay that passes TLS on, in place of the roster's address.
 
     Raises:
-        StateError: the site has not joined, or its roster knows no aggregation plane.
+        StateError: the site has not joined.
         TrustError: the roster or a certificate was altered or has expired.
         ValueError: this site is no member of the session.
     """

@@ -21,6 +21,9 @@ from dura_common.errors import InputError, TrustError
 MAX_ENVELOPE_BYTES = 4_194_304
 """Largest signed document: a roster of 500 sites is below 1 MB."""
 
+MAX_SIGNATURES = 2
+"""A roster of a rotated root carries two; everything else one."""
+
 
 def digest(content: bytes) -> str:
     """Return the SHA-256 of ``content`` as 64 hex digits."""
@@ -37,11 +40,12 @@ def key_id(key: Ed25519PublicKey) -> str:
     return digest(key.public_bytes_raw())
 
 
-def sign(payload: bytes, payload_type: str, key: Ed25519PrivateKey) -> str:
-    """Return the envelope (JSON text) of ``payload`` signed by ``key``."""
-    public = SSlibKey.from_crypto(key.public_key(), keyid=key_id(key.public_key()))
+def sign(payload: bytes, payload_type: str, *keys: Ed25519PrivateKey) -> str:
+    """Return the envelope (JSON text) of ``payload`` signed by every one of ``keys``."""
     envelope = Envelope(payload, payload_type, {})
-    envelope.sign(CryptoSigner(key, public))
+    for key in keys:
+        public = SSlibKey.from_crypto(key.public_key(), keyid=key_id(key.public_key()))
+        envelope.sign(CryptoSigner(key, public))
     return json.dumps(envelope.to_dict(), indent=1) + "\n"
 
 
@@ -75,6 +79,17 @@ def payload_of(text: str | bytes) -> bytes:
         InputError: not an envelope, or too large.
     """
     return bytes(_parse(text).payload)
+
+
+def compact(text: str | bytes) -> str:
+    """Return an envelope without anything that nobody signed: spaces, and all but the first few signatures.
+
+    Raises:
+        InputError: not an envelope, or too large.
+    """
+    kept = _parse(text).to_dict()
+    kept["signatures"] = kept["signatures"][:MAX_SIGNATURES]
+    return json.dumps(kept, separators=(",", ":"))
 
 
 def _parse(text: str | bytes) -> Envelope:

@@ -7,6 +7,8 @@ carries exactly one URI SAN, ``urn:dura:site:NAME``.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import ipaddress
 from datetime import datetime, timedelta
@@ -23,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_der_public_key,
     load_pem_private_key,
     load_ssh_public_key,
 )
@@ -102,6 +105,31 @@ def check_node_public(text: str) -> None:
         raise InputError("the node key must be on the curve P-384")
 
 
+def tls_public_text(key: object) -> str:
+    """Return a TLS key as rosters carry it: SubjectPublicKeyInfo (DER), base64.
+
+    Raises:
+        InputError: not on the curve P-256.
+    """
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
+        raise InputError("the TLS key must be on the curve P-256")
+    return base64.b64encode(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).decode()
+
+
+def check_tls_public(text: str) -> None:
+    """Refuse anything but a P-256 public key in the one form in which rosters carry it.
+
+    Raises:
+        InputError: another kind of key, another form, or none.
+    """
+    try:
+        key = load_der_public_key(base64.b64decode(text, validate=True))
+    except (ValueError, binascii.Error, UnsupportedAlgorithm) as error:
+        raise InputError("the TLS key is not a public key") from error
+    if tls_public_text(key) != text:
+        raise InputError("the TLS key has not the form that rosters carry")
+
+
 def identity_from_raw(raw: bytes) -> Ed25519PublicKey:
     """Return an Ed25519 public key from its 32 raw bytes.
 
@@ -147,8 +175,13 @@ def load_request(pem: bytes) -> x509.CertificateSigningRequest:
     return request
 
 
-def make_authority(key: ec.EllipticCurvePrivateKey, consortium: str, now: datetime) -> x509.Certificate:
-    """Return the self-signed certificate of a consortium's authority."""
+def make_authority(
+    key: ec.EllipticCurvePrivateKey, consortium: str, now: datetime, *, hosts: tuple[str, ...] = ()
+) -> x509.Certificate:
+    """Return a self-signed certificate authority; with ``hosts`` it can vouch for these DNS names only.
+
+    Addresses cannot be limited in this way: gRPC's TLS refuses a chain with such a limit.
+    """
     name = _subject(f"dura consortium {consortium}"[:64])
     usage = x509.KeyUsage(
         digital_signature=False,
@@ -164,6 +197,10 @@ def make_authority(key: ec.EllipticCurvePrivateKey, consortium: str, now: dateti
     builder = _builder(name, name, key.public_key(), now, days=CA_DAYS)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(usage, critical=True)
+    named = [item for item in map(_general_name, dict.fromkeys(hosts)) if isinstance(item, x509.DNSName)]
+    if named:
+        limits = x509.NameConstraints(permitted_subtrees=named, excluded_subtrees=None)
+        builder = builder.add_extension(limits, critical=True)
     builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     return builder.sign(key, hashes.SHA256())
 

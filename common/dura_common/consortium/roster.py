@@ -1,176 +1,255 @@
-"""The roster: the signed list of sites, researchers and addresses, and the small files of enrolment.
+"""The roster: the signed list of a consortium's sites, researchers, addresses, and of who has left.
 
-The coordinator signs rosters with the consortium key, and a coordinator may be malicious. So a site pins the
-roster that it joined with, follows a later one only together with an approved study that names it, and never
-follows one that changes the keys of a site it knows unless a person there has accepted exactly that change.
+The authority signs rosters with the consortium's root key, and an authority may lie. A roster is worth what the
+members say of it: see :mod:`dura_common.consortium.chain` for the rules by which a site follows one.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Collection
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import Annotated, Literal, Self, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
-from dura_common.consortium.envelope import payload_of, verify
-from dura_common.consortium.identity import CLOCK_SKEW, check_node_public, fingerprint, identity_from_raw
+from dura_common.consortium.cards import (
+    Identity,
+    Kind,
+    NodeKey,
+    Pem,
+    Signature,
+    TlsKey,
+    decode_identity,
+    member_fingerprint,
+)
+from dura_common.consortium.envelope import digest, payload_of, verify
+from dura_common.consortium.identity import (
+    CLOCK_SKEW,
+    check_node_public,
+    check_tls_public,
+    fingerprint,
+    load_certificate,
+)
 from dura_common.errors import InputError, TrustError
-from dura_common.study import Frozen, SiteName, Word, explain_validation
+from dura_common.study import Digest, Frozen, SiteName, Word, explain_validation
 
-CARD_TYPE = "application/vnd.dura.card+json"
 ADMISSION_TYPE = "application/vnd.dura.admission+json"
 ROSTER_TYPE = "application/vnd.dura.roster+json"
+ROSTER_DAYS = 90
+"""Longest life of a roster: an authority that withholds newer ones is noticed when the old one expires."""
+SMALLEST_QUORUM = 2
+"""No site alone decides who is a member."""
+MAX_MEMBERS = 500
+MAX_GONE = 2000
 
 
 class Expired(TrustError):
     """A signed document was good and its time is over."""
 
 
-Identity = Annotated[str, Field(min_length=44, max_length=44)]
-"""32 raw bytes of an Ed25519 public key, base64."""
 Address = Annotated[str, Field(pattern=r"^[A-Za-z0-9.:\[\]-]{1,255}:[0-9]{1,5}$")]
-Pem = Annotated[str, Field(max_length=16_384)]
-NodeKey = Annotated[str, Field(max_length=1024)]
 
 
-def encode_identity(key: Ed25519PublicKey) -> str:
-    """Return a public key as rosters and cards carry it."""
-    return base64.b64encode(key.public_bytes_raw()).decode()
-
-
-def decode_identity(text: str) -> Ed25519PublicKey:
-    """Read a public key from a roster or card.
-
-    Raises:
-        InputError: not base64 of a key.
-    """
-    try:
-        return identity_from_raw(base64.b64decode(text, validate=True))
-    except binascii.Error as error:
-        raise InputError("an identity key is not base64") from error
-
-
-class SiteCard(Frozen):
-    """What a site hands over: public keys and a signing request, signed by the site itself."""
-
-    kind: Literal["site"] = "site"
-    name: SiteName
-    identity: Identity
-    node_key: NodeKey
-    request: Pem
-    created: AwareDatetime
-
-    def fingerprint(self) -> str:
-        """Return what the site's people read out by telephone: it covers every key of the card."""
-        parts = (self.name, self.identity, self.node_key, self.request)
-        return fingerprint(*(part.encode() for part in parts))
-
-
-class ResearcherCard(Frozen):
-    """What a researcher hands over."""
-
-    kind: Literal["researcher"] = "researcher"
-    name: SiteName
-    identity: Identity
-    created: AwareDatetime
-
-    def fingerprint(self) -> str:
-        """Return what the researcher reads out by telephone."""
-        return fingerprint(self.name.encode(), self.identity.encode())
-
-
-class RosterSite(Frozen):
-    """One site as everybody knows it."""
+class _Member(Frozen):
+    """What the roster says of every member."""
 
     name: SiteName
     identity: Identity
-    node_key: NodeKey
+    since: AwareDatetime
+    """When the roster that first listed these keys was issued."""
+    handover: Signature = ""
+    """Signature of the member's former identity under the fingerprint of these keys."""
+    lost: bool = False
+    """The former keys are lost: only the quorum vouches for these."""
 
     def identity_key(self) -> Ed25519PublicKey:
-        """Return the site's identity key."""
+        """Return the member's identity key."""
         return decode_identity(self.identity)
+
+
+class RosterSite(_Member):
+    """One site as everybody knows it."""
+
+    tls_key: TlsKey
+    node_key: NodeKey
+
+    @property
+    def kind(self) -> Kind:
+        """What this member is."""
+        return "site"
+
+    def fingerprint(self) -> str:
+        """Return what the site's people read out by telephone."""
+        return member_fingerprint(
+            "site", self.name, identity=self.identity, tls_key=self.tls_key, node_key=self.node_key
+        )
 
     @model_validator(mode="after")
     def _keys_are_keys(self) -> Self:
         try:
             self.identity_key()
             check_node_public(self.node_key)
+            check_tls_public(self.tls_key)
         except InputError as error:
             raise ValueError(error.message) from error
         return self
 
 
-class RosterResearcher(Frozen):
+class RosterResearcher(_Member):
     """Somebody who may sign studies."""
 
-    name: SiteName
-    identity: Identity
+    @property
+    def kind(self) -> Kind:
+        """What this member is."""
+        return "researcher"
+
+    def fingerprint(self) -> str:
+        """Return what the researcher reads out by telephone."""
+        return member_fingerprint("researcher", self.name, identity=self.identity)
 
     def public_key(self) -> Ed25519PublicKey:
         """Return the researcher's key."""
-        return decode_identity(self.identity)
+        return self.identity_key()
+
+    @model_validator(mode="after")
+    def _key_is_a_key(self) -> Self:
+        try:
+            self.identity_key()
+        except InputError as error:
+            raise ValueError(error.message) from error
+        return self
+
+
+Member = RosterSite | RosterResearcher
+
+
+class Tombstone(Frozen):
+    """Keys that no longer belong to anybody: their owner left, or has other keys now."""
+
+    kind: Kind
+    name: SiteName
+    identity: Identity
+    fingerprint: Annotated[str, Field(max_length=64)]
+    serial: Annotated[int, Field(ge=1)]
+    """Of the first roster without them."""
+    why: Annotated[str, Field(max_length=200)]
 
 
 class Roster(Frozen):
     """Who takes part in a consortium."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     consortium: Word
-    serial: Annotated[int, Field(ge=0)]
+    serial: Annotated[int, Field(ge=1)]
+    previous: Digest | None
+    """SHA-256 of the roster before; None on the first one."""
     issued: AwareDatetime
     expires: AwareDatetime
+    root: Identity
+    """The authority's key, which signs this roster and the next one."""
     fleet: Address
     """Where the sites' nodes connect to, host:port."""
-    aggregation: Address | None = None
-    """Where the sites' secure sums go, host:port; None on rosters from before there was an aggregation plane."""
-    sites: Annotated[tuple[RosterSite, ...], Field(max_length=500)] = ()
-    researchers: Annotated[tuple[RosterResearcher, ...], Field(max_length=500)] = ()
+    aggregation: Address
+    """Where the sites' secure sums go, host:port."""
+    authority: Pem
+    """Certificate authority of the service, limited to its own names."""
+    clients: Pem
+    """Certificate authority of the sites' client certificates."""
+    quorum: Annotated[int, Field(ge=SMALLEST_QUORUM, le=MAX_MEMBERS)] = SMALLEST_QUORUM
+    """Fewest countersignatures under a change, where more than half of the sites would be fewer."""
+    sites: Annotated[tuple[RosterSite, ...], Field(max_length=MAX_MEMBERS)] = ()
+    researchers: Annotated[tuple[RosterResearcher, ...], Field(max_length=MAX_MEMBERS)] = ()
+    gone: Annotated[tuple[Tombstone, ...], Field(max_length=MAX_GONE)] = ()
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if (self.previous is None) != (self.serial == 1):
+            raise ValueError("the first roster, and only the first, has no roster before it")
+        if self.expires - self.issued > timedelta(days=ROSTER_DAYS):
+            raise ValueError(f"a roster is valid for at most {ROSTER_DAYS} days")
+        if self.root in {member.identity for member in self.members}:
+            raise ValueError("the root key must not be a member's: it signs no studies and adds to no sums")
+        try:
+            decode_identity(self.root)
+            load_certificate(self.authority.encode())
+            load_certificate(self.clients.encode())
+        except InputError as error:
+            raise ValueError(error.message) from error
+        return self
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         for what, values in (
-            ("site names", [site.name for site in self.sites]),
-            ("site identities", [site.identity for site in self.sites]),
-            ("node keys", [site.node_key for site in self.sites]),
-            ("researcher names", [researcher.name for researcher in self.researchers]),
+            ("names", [member.name for member in self.members]),
+            ("identities", [member.identity for member in self.members]),
+            ("TLS keys", [site.tls_key for site in self.sites]),
+            ("node keys", [" ".join(site.node_key.split()[:2]) for site in self.sites]),
         ):
             if len(set(values)) != len(values):
                 raise ValueError(f"{what} must be distinct")
         return self
 
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """Sites and researchers together."""
+        return (*self.sites, *self.researchers)
+
+    @property
+    def needed(self) -> int:
+        """Countersignatures of this roster's sites that a successor needs: more than half, never under two."""
+        return max(len(self.sites) // 2 + 1, self.quorum)
+
+    @property
+    def founded(self) -> bool:
+        """Whether enough sites are listed to countersign anything."""
+        return len(self.sites) >= SMALLEST_QUORUM
+
     def site(self, name: str) -> RosterSite | None:
         """Return one site, or None."""
         return next((site for site in self.sites if site.name == name), None)
 
+    def member(self, name: str) -> Member | None:
+        """Return one member, or None."""
+        return next((member for member in self.members if member.name == name), None)
+
+    def root_key(self) -> Ed25519PublicKey:
+        """Return the authority's key."""
+        return decode_identity(self.root)
+
+    def same_members(self, other: Roster, names: Iterable[str]) -> tuple[str, ...]:
+        """Return those of the names whose keys differ on the other roster, or that it does not list."""
+        return tuple(sorted(name for name in names if _mark(self.member(name)) != _mark(other.member(name))))
+
+
+def _mark(member: Member | None) -> str | None:
+    return None if member is None else member.fingerprint()
+
 
 class Admission(Frozen):
-    """What the coordinator hands back to a site, signed by the consortium key that it carries."""
+    """What the authority hands back to a site, signed by the root key of the roster in it."""
 
     name: SiteName
-    consortium_key: Identity
-    authority: Pem
     certificate: Pem
     roster: str
     """Envelope of the roster."""
     issued: AwareDatetime
 
     def fingerprint(self) -> str:
-        """Return what the coordinator's people read out by telephone."""
-        return consortium_fingerprint(self.consortium_key, self.authority)
+        """Return what people read out by telephone; :func:`roster_fingerprint` of the roster."""
+        return roster_fingerprint(self.roster)
 
 
-def consortium_fingerprint(consortium_key: str, authority_pem: str) -> str:
-    """Return the fingerprint of a consortium: its signing key and its certificate authority."""
-    return fingerprint(consortium_key.encode(), authority_pem.encode())
+def roster_fingerprint(envelope: str | bytes) -> str:
+    """Return the fingerprint of a roster: it covers the root key, the addresses and every member's keys."""
+    return fingerprint(b"dura roster", digest(payload_of(envelope)).encode())
 
 
-Card = SiteCard | ResearcherCard
-_CARD: TypeAdapter[Card] = TypeAdapter(Annotated[Card, Field(discriminator="kind")])
+def roster_digest(envelope: str | bytes) -> str:
+    """Return the SHA-256 by which studies and later rosters name a roster."""
+    return digest(payload_of(envelope))
+
+
 M = TypeVar("M", Admission, Roster)
 
 
@@ -183,105 +262,53 @@ def parse_payload(model: type[M], payload: bytes, *, what: str) -> M:
     try:
         return model.model_validate_json(payload)
     except ValidationError as error:
+        if b'"format":1,' in payload[:1200] and b'"fleet"' in payload:
+            raise InputError(
+                f"{what} is of an earlier dura, in which the coordinator alone decided who is a member",
+                hint="Found the consortium anew: see docs/how-to/two-hosts.md. Every hospital keeps its folder, with "
+                "ledger, approvals and recordings, and joins the new roster with `dura site join`.",
+            ) from error
         raise explain_validation(error, what=what) from error
 
 
-def read_card(text: str | bytes) -> Card:
-    """Read a card and check that it is signed by the very identity it carries.
-
-    Raises:
-        InputError: not a card.
-        TrustError: the signature does not hold.
-    """
-    try:
-        card = _CARD.validate_json(payload_of(text))
-    except ValidationError as error:
-        raise explain_validation(error, what="the card") from error
-    verify(text, CARD_TYPE, [decode_identity(card.identity)])
-    return card
-
-
-def read_admission(text: str | bytes) -> Admission:
-    """Read an admission and check that it is signed by the consortium key that it carries.
+def read_admission(text: str | bytes) -> tuple[Admission, Roster]:
+    """Read an admission and its roster; both must be signed by the root key that the roster names.
 
     The caller must have a person compare the fingerprint: until then the key is only a claim.
 
     Raises:
         InputError: not an admission.
-        TrustError: the signature does not hold.
+        TrustError: a signature does not hold.
     """
     admission = parse_payload(Admission, payload_of(text), what="the admission")
-    verify(text, ADMISSION_TYPE, [decode_identity(admission.consortium_key)])
-    return admission
+    roster = read_claimed_roster(admission.roster)
+    verify(text, ADMISSION_TYPE, [roster.root_key()])
+    return admission, roster
 
 
-def read_any_roster(text: str | bytes, consortium_key: Ed25519PublicKey) -> Roster:
-    """Read a roster signed by the consortium, expired or not: good enough to compare with, not to act on.
-
-    Raises:
-        InputError: not a roster.
-        TrustError: not signed by this consortium.
-    """
-    return parse_payload(Roster, verify(text, ROSTER_TYPE, [consortium_key]), what="the roster")
-
-
-def read_roster(text: str | bytes, consortium_key: Ed25519PublicKey, now: datetime) -> Roster:
-    """Read a roster signed by the consortium and valid now.
+def read_claimed_roster(text: str | bytes) -> Roster:
+    """Read a roster that is signed by the root key that it names itself: whole, and no more than a claim.
 
     Raises:
         InputError: not a roster.
-        TrustError: not signed by this consortium, or from the future.
-        Expired: its time is over.
+        TrustError: the signature does not hold.
     """
-    roster = read_any_roster(text, consortium_key)
-    if now > roster.expires:
-        hint = "Get a new admission: the coordinator admits the site's card again, the site joins again."
-        raise Expired("the roster has expired", hint=hint)
-    if now + CLOCK_SKEW < roster.issued:
-        raise TrustError("the roster was issued in the future", hint="Check this machine's clock.")
+    roster = parse_payload(Roster, payload_of(text), what="the roster")
+    verify(text, ROSTER_TYPE, [roster.root_key()])
     return roster
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """Names of sites that differ between two rosters."""
-
-    added: tuple[str, ...]
-    removed: tuple[str, ...]
-    altered: tuple[str, ...]
-    """On both, with other keys."""
-
-
-def changes(old: Roster, new: Roster) -> Changes:
-    """Return what a person should look at before following a new roster."""
-    before, after = ({site.name: site for site in roster.sites} for roster in (old, new))
-    return Changes(
-        added=tuple(sorted(after.keys() - before.keys())),
-        removed=tuple(sorted(before.keys() - after.keys())),
-        altered=tuple(sorted(name for name in before.keys() & after.keys() if before[name] != after[name])),
-    )
-
-
-def check_successor(old: Roster, new: Roster, *, accepted: Collection[str] = ()) -> None:
-    """Refuse a roster that goes back, or that changes a site which is known already.
-
-    Args:
-        old: the roster known so far.
-        new: the roster that would take its place.
-        accepted: sites whose new keys a person has compared with the people of that site.
+def check_dates(roster: Roster, now: datetime) -> None:
+    """Refuse a roster that is not valid now.
 
     Raises:
-        TrustError: another consortium, an older serial, or other keys for a known site.
+        TrustError: from the future.
+        Expired: its time is over.
     """
-    if new.consortium != old.consortium:
-        raise TrustError("the roster is of another consortium")
-    if new.serial < old.serial:
-        raise TrustError(f"the roster is older (serial {new.serial}) than the one known here ({old.serial})")
-    if new.serial == old.serial and new != old:
-        raise TrustError("two different rosters carry the same serial: the coordinator is not consistent")
-    altered = [name for name in changes(old, new).altered if name not in accepted]
-    if altered:
-        raise TrustError(
-            f"the roster changes the keys of {', '.join(altered)}",
-            hint="Ask that site by telephone. If it has new keys: `dura site join --accept-changed NAME`.",
+    if now > roster.expires:
+        raise Expired(
+            f"the roster has expired on {roster.expires:%Y-%m-%d}",
+            hint="The authority issues the next one (`dura authority issue`); a quorum of the sites countersigns it.",
         )
+    if now + CLOCK_SKEW < roster.issued:
+        raise TrustError("the roster was issued in the future", hint="Check this machine's clock.")

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from dura_common.consortium.chain import MAX_LINKS, Envelope, Link
 from dura_common.errors import InputError
 from dura_common.study import Digest, Frozen, SiteName
 
@@ -48,14 +49,26 @@ class RefusalReason(StrEnum):
     SITE_FAULT = "site-fault"
 
 
+Links = Annotated[tuple[Link, ...], Field(max_length=MAX_LINKS)]
+
+
 class Offer(Frozen):
-    """Coordinator to site: here is a signed study and the roster it names."""
+    """Coordinator to site: here is a signed study, the roster it names, and how that roster came about."""
 
     kind: Literal["offer"] = "offer"
-    study: str
+    study: Envelope
     """DSSE envelope, JSON text."""
-    roster: str
+    roster: Envelope
     """DSSE envelope, JSON text."""
+    links: Links = ()
+    """Newest rosters, oldest first, with the countersignatures that the coordinator has."""
+
+
+class AskRoster(Frozen):
+    """Coordinator to site: these are the newest rosters; which have you countersigned?"""
+
+    kind: Literal["ask-roster"] = "ask-roster"
+    links: Links
 
 
 class AskApproval(Frozen):
@@ -99,6 +112,16 @@ class Standing(Frozen):
     """DSSE envelope of the site's approval, JSON text, if approved."""
 
 
+class Countersigned(Frozen):
+    """Site to coordinator: this site's word under rosters, for the others."""
+
+    kind: Literal["countersigned"] = "countersigned"
+    serial: Annotated[int, Field(ge=1)]
+    """Of the roster that this site follows now."""
+    countersignatures: Annotated[tuple[Annotated[str, Field(max_length=65_536)], ...], Field(max_length=MAX_LINKS)]
+    """DSSE envelopes, JSON text."""
+
+
 class RoundDone(Frozen):
     """Site to coordinator: everything that this request asked for was added to sums."""
 
@@ -121,8 +144,8 @@ class Refusal(Frozen):
     """With ``repeated-round``, the number that the next request must exceed."""
 
 
-Request = Annotated[Offer | AskApproval | TrainRound | EvaluateRound, Field(discriminator="kind")]
-Reply = Annotated[Standing | RoundDone | Refusal, Field(discriminator="kind")]
+Request = Annotated[Offer | AskApproval | AskRoster | TrainRound | EvaluateRound, Field(discriminator="kind")]
+Reply = Annotated[Standing | Countersigned | RoundDone | Refusal, Field(discriminator="kind")]
 
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
 _REPLY: TypeAdapter[Reply] = TypeAdapter(Reply)

@@ -6,6 +6,7 @@ A study passes only if every finding passes.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from dura_common.policy.rules import Policy
@@ -62,6 +63,29 @@ def judge(
             )
         )
     return tuple(findings)
+
+
+def judge_members(policy: Policy, study: Study, *, site: str, confirmed: Collection[str]) -> Finding:
+    """Return the finding on how many of a study's other sites were confirmed here.
+
+    Args:
+        policy: the site's rules.
+        study: what is asked.
+        site: the site's own name.
+        confirmed: members whose fingerprints people here have compared, and whom they trust.
+    """
+    others = sorted(study.sites.keys() - {site})
+    known = [name for name in others if name in confirmed]
+    needed = policy.confirmed_sites
+    if needed is None:
+        needed = max(len(others) - study.aggregation.tolerated_colluders, 0)
+    missing = ", ".join(name for name in others if name not in confirmed)
+    return Finding(
+        "confirmed-sites",
+        len(known) >= min(needed, len(others)),
+        f"at least {needed} of the study's {len(others)} other sites are confirmed by telephone; {len(known)} are"
+        + (f" (not yet: {missing})" if missing else ""),
+    )
 
 
 def _judge_privacy(policy: Policy, study: Study, epsilon_if_broken: float) -> list[Finding]:

@@ -31,6 +31,11 @@ class Policy(Frozen):
     epsilon_if_broken_total: Annotated[float, Field(gt=0)] | None = None
     """The same for all studies together. If it is absent, the larger of ``epsilon_total`` and ``epsilon_if_broken``
     counts."""
+    confirmed_sites: Annotated[int, Field(ge=0, le=500)] | None = None
+    """Fewest other sites of a study whose fingerprints people here have compared. Absent means all of them but the
+    colluders that the study tolerates."""
+    own_countersignature: bool = False
+    """Whether this site follows only rosters that it has countersigned itself, whatever the others say."""
 
     @property
     def total_if_broken(self) -> float:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dura_common.consortium.cards import decode_identity
 from dura_common.consortium.envelope import canonical_json, digest
-from dura_common.consortium.roster import Roster, decode_identity
+from dura_common.consortium.roster import Roster
 from dura_common.errors import InputError
 from dura_common.messages import EvaluateRound, SumRound, TrainRound
 from dura_common.models import StepRule, rule_of

@@ -1,4 +1,4 @@
-"""`dura coordinator init | admit | remove | renew | roster | fingerprint`: manage the consortium's members."""
+"""`dura coordinator init | follow | collect | chain | renew | roster | fingerprint`: rosters at the serving host."""
 
 from __future__ import annotations
 
@@ -8,32 +8,35 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from dura_common.runtime.console import JsonOption, YesOption, command, confirm_fingerprint
-from dura_common.runtime.files import read_limited
+from dura_common.runtime.console import JsonOption, command
+from dura_common.runtime.files import SHARED_FILE, read_limited, write_atomic
 from dura_server.commands.options import DEFAULT_HOME, HomeOption
+
+MAX_FILE_BYTES = 32 << 20
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `dura coordinator`."""
     app.command("init")(init_command)
-    app.command("admit")(admit_command)
-    app.command("remove")(remove_command)
+    app.command("follow")(follow_command)
+    app.command("collect")(collect_command)
+    app.command("chain")(chain_command)
     app.command("renew")(renew_command)
     app.command("roster")(roster_command)
     app.command("fingerprint")(fingerprint_command)
 
 
 def init_command(
-    consortium: Annotated[str, typer.Option(help="Name of the consortium, one word.")],
-    host: Annotated[str, typer.Option(help="Host name or address at which sites reach this machine.")],
+    consortium: Annotated[str, typer.Option(help="One word that names the consortium.")],
+    host: Annotated[str, typer.Option(help="Name or address under which sites reach this machine.")],
     port: Annotated[int, typer.Option(help="Public port of the gateway.")] = 8443,
-    internal_port: Annotated[int, typer.Option(help="Port of the SuperLink, on loopback only.")] = 8000,
-    aggregation_port: Annotated[int, typer.Option(help="Public port of the secure aggregation.")] = 8444,
+    internal_port: Annotated[int, typer.Option(help="Loopback port of the SuperLink.")] = 8000,
+    aggregation_port: Annotated[int, typer.Option(help="Public port of the secure sums.")] = 8444,
     bind: Annotated[str, typer.Option(help="Address on which both public ports listen.")] = "0.0.0.0",  # noqa: S104
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Create a consortium with a certificate authority, a signing key and an empty roster."""
+    """Make a serving host: its TLS keys and settings. Who is a member is the authority's and the sites' business."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 
@@ -55,102 +58,111 @@ def init_command(
         except ValidationError as error:
             raise explain_validation(error, what="the arguments") from error
         coordinator = CoordinatorHome(home.expanduser())
-        mark = init(coordinator, settings, datetime.now(UTC))
+        init(coordinator, settings, datetime.now(UTC))
         out.result(
-            {"fingerprint": mark, "home": str(coordinator.path)},
-            f"consortium {consortium} at {coordinator.path}\nfingerprint: [bold]{mark}[/bold]\n"
-            "Read the fingerprint to every site by telephone.",
+            {"home": str(coordinator.path), "service": str(coordinator.service)},
+            f"coordinator of {consortium} at {coordinator.path}\n"
+            f"The authority founds the consortium with `dura authority init` and {coordinator.service}.",
         )
 
 
-def admit_command(
-    cards: Annotated[list[Path], typer.Argument(help="Card files of sites and researchers.")],
-    output: Annotated[Path, typer.Option("--out", help="Folder for the admission files.")],
-    fingerprint: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Fingerprint of a card, as its owner read it to you by telephone. Give one per card, in order."
-        ),
-    ] = None,
-    yes: YesOption = False,
+def follow_command(
+    rosters: Annotated[Path, typer.Argument(help="The file rosters.json that the authority wrote.")],
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Admit sites and researchers to the roster, and write an admission file for each site."""
+    """Take new rosters from the authority's file, where the authority is on another machine."""
     with command(as_json) as out:
-        from datetime import UTC, datetime
-
-        from dura_common.errors import InputError
-        from dura_server.consortium.enrolment import admit, check_card
+        from dura_server.consortium.enrolment import install
         from dura_server.home import CoordinatorHome
 
-        told = list(fingerprint or ())
-        if told and len(told) != len(cards):
-            raise InputError(f"expected one --fingerprint per card ({len(cards)}), got {len(told)}")
-        coordinator, now = CoordinatorHome(home.expanduser()), datetime.now(UTC)
-        checked = [check_card(coordinator, read_limited(path, what="the card"), now) for path in cards]
-        for index, card in enumerate(checked):
-            confirm_fingerprint(
-                out,
-                whose=f"the {card.kind} {card.name}",
-                fingerprint=card.fingerprint(),
-                expected=told[index] if told else None,
-                yes=yes,
-            )
-        admitted = admit(coordinator, checked, output, now)
-        out.result(
-            {"admitted": [{"name": a.name, "admission": str(a.path) if a.path else None} for a in admitted]},
-            "\n".join(f"admitted {a.name}" + (f"; send {a.path} back to the site" if a.path else "") for a in admitted),
-        )
+        content = read_limited(rosters, what="the rosters", limit=MAX_FILE_BYTES)
+        roster = install(CoordinatorHome(home.expanduser()), content)
+        out.result({"serial": roster.serial}, f"roster {roster.serial} is here")
 
 
-def remove_command(
-    name: Annotated[str, typer.Argument(help="Name of a site or researcher on the roster.")],
+def collect_command(
+    files: Annotated[list[Path], typer.Argument(help="Countersignatures that sites have sent.")],
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a site or researcher off the roster."""
+    """Keep sites' countersignatures for the other sites; those that nodes send over the network come by themselves."""
     with command(as_json) as out:
-        from datetime import UTC, datetime
-
-        from dura_server.consortium.enrolment import remove
+        from dura_server.consortium.enrolment import collect
         from dura_server.home import CoordinatorHome
 
-        remove(CoordinatorHome(home.expanduser()), name, datetime.now(UTC))
-        out.result({"removed": name}, f"removed {name}")
+        texts = [read_limited(path, what="the countersignature").decode(errors="replace") for path in files]
+        kept = collect(CoordinatorHome(home.expanduser()), texts)
+        rows = [{"site": site, "serial": serial} for site, serial in kept]
+        out.result({"collected": rows}, "\n".join(f"{site} has countersigned roster {n}" for site, n in kept))
+
+
+def chain_command(
+    path: Annotated[Path, typer.Argument(help="The file to write.")],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the newest rosters with their countersignatures as one file, for a site that is not connected."""
+    with command(as_json) as out:
+        from dura_common.consortium.chain import MAX_LINKS, Chain
+        from dura_server.consortium.enrolment import links
+        from dura_server.home import CoordinatorHome
+
+        chain = Chain(links=tuple(links(CoordinatorHome(home.expanduser()))[-MAX_LINKS:]))
+        write_atomic(path, chain.model_dump_json().encode(), mode=SHARED_FILE)
+        out.result({"path": str(path), "rosters": len(chain.links)}, f"wrote {path}")
 
 
 def renew_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Renew the roster and the server's certificate before they expire. The members stay the same."""
+    """Issue the server's certificate anew, before it expires or after the host or a port has changed."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 
-        from dura_server.consortium.enrolment import renew
+        from dura_server.consortium.enrolment import read_roster, renew
         from dura_server.home import CoordinatorHome
 
-        roster = renew(CoordinatorHome(home.expanduser()), datetime.now(UTC))
-        data = {"serial": roster.serial, "expires": roster.expires.isoformat()}
-        out.result(data, f"roster {roster.serial} is valid until {roster.expires:%Y-%m-%d}; restart the services")
+        coordinator = CoordinatorHome(home.expanduser())
+        service = renew(coordinator, datetime.now(UTC))
+        roster, _ = read_roster(coordinator)
+        changed = (service.fleet, service.aggregation, service.authority) != (
+            roster.fleet,
+            roster.aggregation,
+            roster.authority,
+        )
+        text = "the server's certificate is renewed; restart the services"
+        if changed:
+            text += f"\nThe addresses changed: the authority issues a roster with {coordinator.service}."
+        out.result({"service": str(coordinator.service), "roster_needed": changed}, text)
 
 
 def roster_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Show the roster."""
+    """Show the members, and who has countersigned which roster."""
     with command(as_json) as out:
-        from dura_server.consortium.enrolment import read_roster
+        from dura_server.consortium.enrolment import read_roster, standing
         from dura_server.home import CoordinatorHome
 
         coordinator = CoordinatorHome(home.expanduser())
         roster, _ = read_roster(coordinator)
-        table = Table("kind", "name", title=f"{roster.consortium}, serial {roster.serial}")
-        for site in roster.sites:
-            table.add_row("site", site.name)
-        for researcher in roster.researchers:
-            table.add_row("researcher", researcher.name)
-        out.result({"roster": roster.model_dump(mode="json"), "path": str(coordinator.roster)}, table)
+        table = Table("kind", "name", "fingerprint", title=f"{roster.consortium}, serial {roster.serial}")
+        for member in roster.members:
+            table.add_row(member.kind, member.name, member.fingerprint())
+        out.say(table)
+        rows = [
+            {"serial": item.serial, "countersigned": list(said), "needed": needed, "in_force": in_force}
+            for item, said, needed, in_force in standing(coordinator)
+        ]
+        lines = [
+            f"roster {row['serial']}: {'in force' if row['in_force'] else 'waits'}, countersigned by "
+            f"{', '.join(map(str, item)) or 'nobody'} ({len(item)} of {row['needed']})"
+            for row in rows
+            if isinstance(item := row["countersigned"], list)
+        ]
+        data = {"roster": roster.model_dump(mode="json"), "path": str(coordinator.roster), "rosters": rows}
+        out.result(data, "\n".join(lines))
 
 
 def fingerprint_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Show the consortium's fingerprint, to be read aloud by telephone."""
+    """Show the fingerprint of the newest roster, for reading aloud."""
     with command(as_json) as out:
         from dura_server.consortium.enrolment import fingerprint
         from dura_server.home import CoordinatorHome

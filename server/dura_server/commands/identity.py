@@ -16,11 +16,11 @@ def register(app: typer.Typer) -> None:
 
 
 def identity(
-    name: Annotated[str, typer.Option(help="Name of the researcher on the roster, one word.")],
+    name: Annotated[str, typer.Option(help="The researcher's name on the roster, one word.")],
     researcher: ResearcherOption = DEFAULT_RESEARCHER,
     as_json: JsonOption = False,
 ) -> None:
-    """Create the researcher's signing key and card. The card goes to the coordinator."""
+    """Make the researcher's signing key and the card that the authority admits."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 

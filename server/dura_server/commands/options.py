@@ -13,6 +13,18 @@ HomeOption = Annotated[
 ]
 DEFAULT_HOME = Path("~/.dura/coordinator")
 
+AuthorityOption = Annotated[
+    Path,
+    typer.Option("--authority", envvar="DURA_AUTHORITY_HOME", help="The authority's folder: it holds the root key."),
+]
+DEFAULT_AUTHORITY = Path("~/.dura/authority")
+PassphraseOption = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="DURA_AUTHORITY_PASSPHRASE_FILE", help="File with the passphrase that protects the authority's keys."
+    ),
+]
+
 ResearcherOption = Annotated[
     Path,
     typer.Option("--researcher", envvar="DURA_RESEARCHER_HOME", help="The researcher's folder."),

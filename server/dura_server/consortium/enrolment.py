@@ -1,257 +1,270 @@
-"""The consortium: its authority, its roster, and who is admitted to it.
+"""The serving host's side of enrolment: its TLS keys, the rosters that it was given, and what sites said of them.
 
-One small file comes in (a card), one goes out (an admission); people compare fingerprints by telephone. The
-coordinator never holds a site's private key.
+Nothing here makes a site follow anything: rosters come signed from the authority
+(:mod:`dura_server.consortium.authority`) and countersignatures from the sites. The service goes by the newest roster
+that a quorum has countersigned; the first one holds at once, since hospitals compare its fingerprint when they join.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 
 import tomli_w
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
-from dura_common.consortium.envelope import canonical_json, sign
+from dura_common.consortium.cards import Pem
+from dura_common.consortium.chain import (
+    Chain,
+    Countersignature,
+    Link,
+    check_link,
+    check_sound,
+    countersigners,
+    read_countersignature,
+)
+from dura_common.consortium.envelope import payload_of
 from dura_common.consortium.identity import (
-    CLOCK_SKEW,
     certificate_pem,
-    check_node_public,
     load_certificate,
     load_private,
-    load_request,
     make_authority,
     make_server_certificate,
-    make_site_certificate,
     private_pem,
 )
 from dura_common.consortium.roster import (
-    ADMISSION_TYPE,
-    ROSTER_TYPE,
-    Admission,
-    ResearcherCard,
+    Address,
     Roster,
-    SiteCard,
-    consortium_fingerprint,
-    encode_identity,
-    read_any_roster,
-    read_card,
+    check_dates,
+    read_claimed_roster,
+    roster_digest,
+    roster_fingerprint,
 )
-from dura_common.consortium.roster import read_roster as verify_roster
 from dura_common.errors import HostError, InputError, StateError, TrustError
 from dura_common.runtime.files import PRIVATE_FOLDER, SHARED_FILE, private_folder, read_limited, write_atomic
-from dura_common.study import explain_validation
-from dura_server.consortium.members import with_member
+from dura_common.study import Frozen, Word, explain_validation
 from dura_server.home import CoordinatorHome
 from dura_server.settings import CoordinatorSettings, load_settings
 
 __all__ = [
-    "Admitted",
     "CoordinatorSettings",
-    "admit",
-    "check_card",
+    "Service",
+    "chain_from",
+    "closed_folder",
+    "collect",
     "fingerprint",
     "init",
+    "install",
+    "links",
     "load_settings",
+    "newest",
     "read_roster",
-    "remove",
     "renew",
+    "standing",
 ]
 
-ROSTER_DAYS = 365
-CARD_DAYS = 30
-"""A card that lay about for longer is made again: its sender may have been replaced meanwhile."""
 SECRET_BYTES = 48
+MAX_LINK_BYTES = 32 << 20
+"""A roster with the countersignatures of 500 sites."""
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """One admission on its way out."""
+class Service(Frozen):
+    """What the authority puts on the roster about a serving host."""
 
-    name: str
-    path: Path | None
-    """The file for the site; researchers get none."""
+    consortium: Word
+    fleet: Address
+    aggregation: Address
+    authority: Pem
 
 
-def init(home: CoordinatorHome, settings: CoordinatorSettings, now: datetime) -> str:
-    """Make a consortium and return its fingerprint.
+def init(home: CoordinatorHome, settings: CoordinatorSettings, now: datetime) -> Service:
+    """Make a serving host: TLS key, its own certificate authority, settings.
 
     Raises:
         StateError: there is one already; nothing is changed.
     """
     if home.settings.exists():
         raise StateError(f"there is a coordinator already at {home.path}", hint="Take another --home.")
-    keys = _closed_folder(_closed_folder(home.path) / home.keys.name)
+    keys = closed_folder(closed_folder(home.path) / home.keys.name)
     authority_key = ec.generate_private_key(ec.SECP256R1())
     server_key = ec.generate_private_key(ec.SECP256R1())
-    consortium_key = Ed25519PrivateKey.generate()
-    authority = make_authority(authority_key, settings.consortium, now)
-    server = make_server_certificate(authority, authority_key, server_key.public_key(), _hosts(settings), now)
+    hosts = _hosts(settings)
+    authority = make_authority(authority_key, settings.consortium, now, hosts=hosts)
+    server = make_server_certificate(authority, authority_key, server_key.public_key(), hosts, now)
     for name, content in (
         ("authority.key", private_pem(authority_key)),
         ("server.key", private_pem(server_key)),
-        ("consortium.key", private_pem(consortium_key)),
         ("superexec.secret", secrets.token_hex(SECRET_BYTES).encode()),
         ("authority.pem", certificate_pem(authority)),
         ("server.pem", certificate_pem(server)),
     ):
         write_atomic(keys / name, content)
-    roster = Roster(
+    service = _write_service(home, settings)
+    write_atomic(home.settings, tomli_w.dumps(settings.model_dump()).encode())  # last: it marks the coordinator as made
+    return service
+
+
+def _write_service(home: CoordinatorHome, settings: CoordinatorSettings) -> Service:
+    service = Service(
         consortium=settings.consortium,
-        serial=0,
-        issued=now,
-        expires=now + timedelta(days=ROSTER_DAYS),
         fleet=settings.fleet,
         aggregation=settings.aggregation,
+        authority=read_limited(home.keys / "authority.pem", what="the service's authority").decode(),
     )
-    _write_roster(home, roster, consortium_key)
-    write_atomic(home.settings, tomli_w.dumps(settings.model_dump()).encode())  # last: it marks the coordinator as made
-    return fingerprint(home)
+    write_atomic(home.service, service.model_dump_json(indent=1).encode(), mode=SHARED_FILE)
+    return service
 
 
-def fingerprint(home: CoordinatorHome) -> str:
-    """Return the fingerprint of the consortium, for reading aloud."""
-    key = encode_identity(_consortium_key(home).public_key())
-    return consortium_fingerprint(key, _authority_pem(home))
+def renew(home: CoordinatorHome, now: datetime) -> Service:
+    """Issue the server's certificate anew for the same key, with the names that the settings have now.
+
+    Neither the root key nor a new roster is needed while the names stay. With other names, the certificate authority is
+    made anew too: the authority then issues a roster with the service that is returned.
+    """
+    _refuse_old(home)
+    settings = load_settings(home)
+    authority_key, server_key = _curve(home, "authority.key"), _curve(home, "server.key")
+    hosts = _hosts(settings)
+    known = Service.model_validate_json(read_limited(home.service, what="the service's description"))
+    authority = load_certificate(known.authority.encode())
+    if (known.fleet, known.aggregation) != (settings.fleet, settings.aggregation):
+        authority = make_authority(authority_key, settings.consortium, now, hosts=hosts)
+        write_atomic(home.keys / "authority.pem", certificate_pem(authority))
+    server = make_server_certificate(authority, authority_key, server_key.public_key(), hosts, now)
+    write_atomic(home.keys / "server.pem", certificate_pem(server))
+    return _write_service(home, settings)
+
+
+def links(home: CoordinatorHome) -> list[Link]:
+    """Return every roster that this host was given, oldest first, with the countersignatures that have come.
+
+    Raises:
+        StateError: there is no coordinator here, or no roster yet.
+        InputError: a file is not what it should be.
+    """
+    load_settings(home)
+    _refuse_old(home)
+    found = [_read_link(path) for path in sorted(home.rosters.glob("*.json"))] if home.rosters.exists() else []
+    if not found:
+        raise StateError(
+            "this coordinator has no roster yet",
+            hint="The authority makes it from the cards of all founders: `dura authority admit`.",
+        )
+    return found
+
+
+def newest(home: CoordinatorHome) -> tuple[Roster, str]:
+    """Return the newest roster and its envelope, countersigned or not."""
+    envelope = links(home)[-1].roster
+    return read_claimed_roster(envelope), envelope
 
 
 def read_roster(home: CoordinatorHome, now: datetime | None = None) -> tuple[Roster, str]:
-    """Return the present roster and its envelope, verified; its dates are checked only against a given ``now``.
+    """Return the roster by which this service goes; its dates are checked only against a given ``now``.
 
     Raises:
-        StateError: there is no coordinator here.
+        StateError: there is no coordinator here, or no roster yet.
         InputError: the file is not a roster.
         TrustError: the file was altered, or has expired.
     """
-    load_settings(home)
-    envelope = read_limited(home.roster, what="the roster").decode(errors="replace")
-    key = _consortium_key(home).public_key()
-    return read_any_roster(envelope, key) if now is None else verify_roster(envelope, key, now), envelope
+    effective = _effective(links(home))
+    roster = read_claimed_roster(effective.roster)
+    if now is not None:
+        check_dates(roster, now)
+    return roster, effective.roster
 
 
-def check_card(home: CoordinatorHome, content: bytes, now: datetime) -> SiteCard | ResearcherCard:
-    """Check everything about a card but its fingerprint, which a person compares.
-
-    Raises:
-        InputError: not a card, or keys of the wrong kind.
-        TrustError: altered, too old, from the future, or its name or keys belong to another member.
-    """
-    card = read_card(content)
-    if card.created > now + CLOCK_SKEW:
-        raise TrustError("the card was made in the future", hint="Check the clocks of both machines.")
-    if card.created < now - timedelta(days=CARD_DAYS):
-        raise TrustError(f"the card is older than {CARD_DAYS} days", hint="Ask its sender to make a new one.")
-    if isinstance(card, SiteCard):
-        load_request(card.request.encode())
-        check_node_public(card.node_key)
-    with_member(read_roster(home)[0], card)
-    return card
+def fingerprint(home: CoordinatorHome) -> str:
+    """Return the fingerprint of the newest roster, for reading aloud."""
+    return roster_fingerprint(newest(home)[1])
 
 
-def admit(
-    home: CoordinatorHome, cards: Sequence[SiteCard | ResearcherCard], out: Path, now: datetime
-) -> list[Admitted]:
-    """Put checked cards on the roster, once for all of them, and write the admissions into ``out``.
+def chain_from(home: CoordinatorHome, serial: int = 1, *, limit: int = 16) -> tuple[Link, ...]:
+    """Return the rosters from a serial on, at most so many, with their countersignatures."""
+    return tuple(links(home)[max(serial, 1) - 1 :][:limit])
 
-    The roster is written first: if a file cannot be written after that, admitting the same cards again helps.
+
+def install(home: CoordinatorHome, content: bytes) -> Roster:
+    """Take the rosters in a file that the authority wrote; those that are here keep their countersignatures.
 
     Raises:
-        InputError: two cards of one name.
-        TrustError: a name or key belongs to another member, or another card.
-        HostError: ``out`` cannot be written; nothing was changed.
+        InputError: not such a file.
+        TrustError: they do not follow the rosters here.
     """
-    roster, _ = read_roster(home)
-    if len({card.name for card in cards}) != len(cards):
-        raise InputError("two of the cards carry the same name")
-    for card in cards:
-        roster = with_member(roster, card)
-    private_folder(out)
-    certificates = {card.name: _certify(home, card, now) for card in cards if isinstance(card, SiteCard)}
-    envelope = _next_roster(home, roster, now)
-    return [
-        Admitted(card.name, _write_admission(home, card.name, certificates[card.name], envelope, out, now))
-        if card.name in certificates
-        else Admitted(card.name, None)
-        for card in cards
-    ]
-
-
-def renew(home: CoordinatorHome, now: datetime) -> Roster:
-    """Issue the same roster for another year, and the server's certificate for the same key.
-
-    The addresses on the roster become those of the settings.
-    """
-    roster, _ = read_roster(home)
-    settings = load_settings(home)
-    roster = roster.model_copy(update={"fleet": settings.fleet, "aggregation": settings.aggregation})
-    authority, authority_key = _authority(home)
-    server_key = load_private(read_limited(home.keys / "server.key", what="the server's key"))
-    if not isinstance(server_key, ec.EllipticCurvePrivateKey):
-        raise InputError("server.key does not hold an elliptic-curve key")
-    server = make_server_certificate(authority, authority_key, server_key.public_key(), _hosts(settings), now)
-    write_atomic(home.keys / "server.pem", certificate_pem(server))
-    _next_roster(home, roster, now)
-    return read_roster(home)[0]
-
-
-def remove(home: CoordinatorHome, name: str, now: datetime) -> None:
-    """Take a member off the roster.
-
-    Raises:
-        InputError: nobody of that name is on it.
-    """
-    roster, _ = read_roster(home)
-    sites = tuple(site for site in roster.sites if site.name != name)
-    researchers = tuple(item for item in roster.researchers if item.name != name)
-    if len(sites) + len(researchers) == len(roster.sites) + len(roster.researchers):
-        raise InputError(f"nobody called {name} is on the roster")
-    _next_roster(home, roster.model_copy(update={"sites": sites, "researchers": researchers}), now)
-
-
-def _next_roster(home: CoordinatorHome, roster: Roster, now: datetime) -> str:
-    dates = {"issued": now, "expires": now + timedelta(days=ROSTER_DAYS)}
-    values = {**roster.model_dump(), **dates, "serial": roster.serial + 1}
+    _refuse_old(home)
     try:
-        checked = Roster.model_validate(values)
+        chain = Chain.model_validate_json(content)
     except ValidationError as error:
-        raise explain_validation(error, what="the new roster") from error
-    return _write_roster(home, checked, _consortium_key(home))
+        raise explain_validation(error, what="the rosters") from error
+    private_folder(home.rosters)
+    for link in chain.links:
+        roster = read_claimed_roster(link.roster)
+        path = _path(home, roster.serial)
+        if path.exists():
+            known = _read_link(path)
+            before = read_claimed_roster(known.roster)
+            if roster_digest(known.roster) == roster_digest(link.roster):
+                continue
+            if before.founded or before.serial != 1:
+                raise TrustError(f"another roster of serial {roster.serial} is here already")
+        elif roster.serial > 1:
+            last = links(home)[-1].roster
+            check_sound(read_claimed_roster(last), roster_digest(last), link.roster)
+        write_atomic(path, link.model_dump_json().encode())
+    _lay_out(home)
+    return newest(home)[0]
 
 
-def _write_roster(home: CoordinatorHome, roster: Roster, key: Ed25519PrivateKey) -> str:
-    envelope = sign(canonical_json(roster), ROSTER_TYPE, key)
-    write_atomic(home.roster, envelope.encode(), mode=SHARED_FILE)
-    return envelope
+def collect(home: CoordinatorHome, texts: Iterable[str]) -> list[tuple[str, int]]:
+    """Keep countersignatures; returns (site, serial) of each that was new.
+
+    Raises:
+        InputError: not a countersignature.
+        TrustError: of nobody who may countersign, or of no roster here.
+    """
+    kept = []
+    known = links(home)
+    for text in texts:
+        serial = _serial_of(text)
+        if not 1 <= serial <= len(known):
+            raise TrustError(f"a countersignature of roster {serial}, which is not here")
+        electors = _electors(known, serial)
+        one = read_countersignature(text, electors)
+        link = known[serial - 1]
+        if one.roster != roster_digest(link.roster):
+            raise TrustError(
+                f"{one.site} has countersigned another roster of serial {serial} than this coordinator has",
+                hint="Somebody shows two rosters. Compare fingerprints with every hospital before anything goes on.",
+            )
+        before = countersigners(link, electors)
+        if before.get(one.site) == one:
+            continue
+        others = [item for item in link.countersignatures if read_countersignature(item, electors).site != one.site]
+        known[serial - 1] = link.model_copy(update={"countersignatures": (*others, text)})
+        write_atomic(_path(home, serial), known[serial - 1].model_dump_json().encode())
+        kept.append((one.site, serial))
+    if kept:
+        _lay_out(home)
+    return kept
 
 
-def _certify(home: CoordinatorHome, card: SiteCard, now: datetime) -> str:
-    authority, authority_key = _authority(home)
-    request = load_request(card.request.encode())
-    return certificate_pem(make_site_certificate(authority, authority_key, request, card.name, now)).decode()
+def standing(home: CoordinatorHome) -> list[tuple[Roster, tuple[str, ...], int, bool]]:
+    """Return each roster, who has countersigned it, how many it needs, and whether the service goes by it."""
+    known = links(home)
+    effective = read_claimed_roster(_effective(known).roster).serial
+    rows = []
+    for link in known:
+        roster = read_claimed_roster(link.roster)
+        electors = _electors(known, roster.serial)
+        said = tuple(sorted(countersigners(link, electors)))
+        rows.append((roster, said, electors.needed, roster.serial <= effective))
+    return rows
 
 
-def _write_admission(home: CoordinatorHome, name: str, certificate: str, roster: str, out: Path, now: datetime) -> Path:
-    key = _consortium_key(home)
-    admission = Admission(
-        name=name,
-        consortium_key=encode_identity(key.public_key()),
-        authority=_authority_pem(home),
-        certificate=certificate,
-        roster=roster,
-        issued=now,
-    )
-    path = out / f"{name}.admission.json"
-    write_atomic(path, sign(canonical_json(admission), ADMISSION_TYPE, key).encode(), mode=SHARED_FILE)
-    return path
-
-
-def _closed_folder(path: Path) -> Path:
+def closed_folder(path: Path) -> Path:
     """Create a folder, or close an existing one to everybody else."""
     try:
         private_folder(path).chmod(PRIVATE_FOLDER)
@@ -260,23 +273,65 @@ def _closed_folder(path: Path) -> Path:
     return path
 
 
-def _authority(home: CoordinatorHome) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    key = load_private(read_limited(home.keys / "authority.key", what="the authority's key"))
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise InputError("authority.key does not hold an elliptic-curve key")
-    return load_certificate(_authority_pem(home).encode()), key
+def _effective(known: list[Link]) -> Link:
+    """Return the last roster that a quorum has countersigned; the first one holds at once."""
+    found = known[0]
+    for link in known[1:]:
+        try:
+            check_link(read_claimed_roster(found.roster), roster_digest(found.roster), link)
+        except TrustError:
+            break
+        found = link
+    return found
+
+
+def _electors(known: list[Link], serial: int) -> Roster:
+    """Return the roster whose sites countersign the one of a serial: the one before, or the first one itself."""
+    return read_claimed_roster(known[max(serial - 2, 0)].roster)
+
+
+def _serial_of(text: str) -> int:
+    try:
+        return Countersignature.model_validate_json(payload_of(text)).serial
+    except ValidationError as error:
+        raise explain_validation(error, what="the countersignature") from error
+
+
+def _lay_out(home: CoordinatorHome) -> None:
+    """Write what services and researchers read beside the chain."""
+    roster, envelope = read_roster(home)
+    write_atomic(home.keys / "clients.pem", roster.clients.encode())
+    write_atomic(home.roster, envelope.encode(), mode=SHARED_FILE)
+
+
+def _read_link(path: Path) -> Link:
+    content = read_limited(path, what="a roster", limit=MAX_LINK_BYTES)
+    try:
+        return Link.model_validate_json(content)
+    except ValidationError as error:
+        raise explain_validation(error, what="a roster of this coordinator") from error
+
+
+def _path(home: CoordinatorHome, serial: int) -> Path:
+    return home.rosters / f"{serial:06d}.json"
 
 
 def _hosts(settings: CoordinatorSettings) -> tuple[str, ...]:
     return (settings.host, "localhost", "127.0.0.1")
 
 
-def _consortium_key(home: CoordinatorHome) -> Ed25519PrivateKey:
-    key = load_private(read_limited(home.keys / "consortium.key", what="the consortium's key"))
-    if not isinstance(key, Ed25519PrivateKey):
-        raise InputError("consortium.key does not hold an Ed25519 key")
+def _curve(home: CoordinatorHome, name: str) -> ec.EllipticCurvePrivateKey:
+    key = load_private(read_limited(home.keys / name, what=f"the service's {name}"))
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise InputError(f"{name} does not hold an elliptic-curve key")
     return key
 
 
-def _authority_pem(home: CoordinatorHome) -> str:
-    return read_limited(home.keys / "authority.pem", what="the authority's certificate").decode()
+def _refuse_old(home: CoordinatorHome) -> None:
+    if (home.keys / "consortium.key").exists():
+        raise StateError(
+            "this coordinator was made by an earlier dura: the consortium's root key lies on the serving host, where "
+            "whoever breaks in could read it",
+            hint="Make a coordinator in a new --home and found the consortium anew with `dura authority`; every "
+            "hospital keeps its folder and joins again. See docs/how-to/two-hosts.md.",
+        )

@@ -40,6 +40,7 @@ RESET = (
     "offers",
     "approvals",
     "consortium",
+    "members.json",
     "policy.toml",
     "data",
 )
@@ -104,10 +105,12 @@ def _patients(folder: Path) -> int:
 def _enrol(stage: Stage) -> None:
     """Enrol as by telephone: each side compares the fingerprint that the other side has read out."""
     fleet, internal = _free_port(), _free_port()
-    consortium = stage.dura(
+    stage.dura(
         *("coordinator", "init", "--consortium", "demo", "--host", "127.0.0.1", "--port", str(fleet)),
         *("--internal-port", str(internal), "--home", stage.coordinator),
     )
+    authority = ("--authority", stage.work / "authority")
+    stage.dura("authority", "init", "--coordinator", stage.coordinator, *authority)
     told: dict[str, dict[str, Any]] = {}
 
     def make_keys(name: str) -> None:
@@ -122,11 +125,11 @@ def _enrol(stage: Stage) -> None:
     )
     cards = [word for card in told.values() for word in (card["card"], "--fingerprint", card["fingerprint"])]
     post = stage.work / "post"
-    stage.dura("coordinator", "admit", *cards, "--out", post, "--home", stage.coordinator)
+    admitted = stage.dura("authority", "admit", *cards, "--out", post, *authority)
 
     def join(name: str) -> None:
         admission = post / f"{name}.admission.json"
-        stage.dura("site", "join", admission, "--fingerprint", consortium["fingerprint"], "--home", stage.site(name))
+        stage.dura("site", "join", admission, "--fingerprint", admitted["fingerprint"], "--home", stage.site(name))
 
     stage.at_each_site(join, "joining")
 
@@ -238,6 +241,7 @@ def _stop(stage: Stage) -> None:
 def _reset(stage: Stage) -> None:
     """Begin a new consortium; keys of the practice sites and their prepared recordings stay."""
     shutil.rmtree(stage.coordinator, ignore_errors=True)
+    shutil.rmtree(stage.work / "authority", ignore_errors=True)
     shutil.rmtree(stage.work / "post", ignore_errors=True)
     shutil.rmtree(stage.work / "researcher", ignore_errors=True)
     for name in HOSPITALS:

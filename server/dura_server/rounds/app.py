@@ -11,14 +11,17 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from dura_common.consortium.roster import Roster
 from dura_common.errors import DuraError, InputError, PolicyError
 from dura_common.messages import EvaluateRound, Refusal, Reply, Request, TrainRound, decode_reply, encode
 from dura_common.messages.records import from_records, to_records
+from dura_server.consortium.enrolment import read_roster
 from dura_server.home import CoordinatorHome
 from dura_server.rounds.exchange import Pending, nodes_by_key
 from dura_server.rounds.ports import Vector
+from dura_server.rounds.rosters import exchange_rosters
 from dura_server.rounds.rounds import Rounds
-from dura_server.studies.store import StoredStudy, StudyStore
+from dura_server.studies.store import StudyStore
 from dura_server.sums.plane import PlaneSessions
 
 log = logging.getLogger(__name__)
@@ -34,9 +37,9 @@ REFUSAL_POLL_SECONDS = 0.5
 class FlowerSites:
     """The sites of a study, reached through Flower's grid; a node is a site by its authenticated public key."""
 
-    def __init__(self, grid: Grid, stored: StoredStudy) -> None:
+    def __init__(self, grid: Grid, roster: Roster) -> None:
         self._grid = grid
-        self._keys = {site.name: site.node_key for site in stored.roster.sites}
+        self._keys = {site.name: site.node_key for site in roster.sites}
 
     def ask(self, names: tuple[str, ...], request: Request, vector: Vector | None) -> FlowerReplies:
         """Send one request to the named sites."""
@@ -103,10 +106,10 @@ def main(grid: Grid, context: Context) -> None:
     """Run one job of one study: ``offer`` or ``train``; the outcome is in the coordinator's study folder."""
     home = CoordinatorHome(Path(os.environ["DURA_COORDINATOR_HOME"]))
     stored = StudyStore(home).load(str(context.run_config["study"]))
-    rounds = Rounds(stored, FlowerSites(grid, stored), PlaneSessions(home))
+    rounds = Rounds(stored, FlowerSites(grid, stored.roster), PlaneSessions(home))
     try:
         if context.run_config["job"] == "offer":
-            rounds.offer()
+            rounds.offer(exchange_rosters(home, FlowerSites(grid, read_roster(home)[0])))
         else:
             rounds.train()
     except PolicyError:

@@ -20,6 +20,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 
+from dura_common.consortium.chain import Link
 from dura_common.consortium.envelope import verify
 from dura_common.errors import DuraError, HostError, PolicyError, TrustError
 from dura_common.messages import (
@@ -90,10 +91,10 @@ class Rounds:
         self._refusing: set[str] = set()
         """Sites that said no for a reason of their own: they are not asked again in this run."""
 
-    def offer(self) -> None:
-        """Send the study and its roster to every site that it lists."""
+    def offer(self, links: tuple[Link, ...] = ()) -> None:
+        """Send the study, its roster and the newest ``links`` of rosters to every site that the study lists."""
         self._stored.update(phase="offering")
-        request = Offer(study=self._stored.study_envelope, roster=self._stored.roster_envelope)
+        request = Offer(study=self._stored.study_envelope, roster=self._stored.roster_envelope, links=links)
         replies = self._sites.ask(self._names, request, None).collect(QUERY_SECONDS)
         standing = {name: self._standing(name, replies.get(name)) for name in self._names}
         self._stored.update(phase="offered", sites=standing, message=_advice(standing))

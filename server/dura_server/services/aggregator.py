@@ -74,11 +74,11 @@ def healthy(home: CoordinatorHome) -> bool:
 
 def _public(home: CoordinatorHome, service: AggregationService) -> Any:
     settings = load_settings(home)
-    key, certificate, authority = (
+    key, certificate, clients = (
         read_limited(home.keys / name, what=f"the coordinator's {name}")
-        for name in ("server.key", "server.pem", "authority.pem")
+        for name in ("server.key", "server.pem", "clients.pem")
     )
-    credentials = grpc.ssl_server_credentials([(key, certificate)], authority, require_client_auth=True)
+    credentials = grpc.ssl_server_credentials([(key, certificate)], clients, require_client_auth=True)
     server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=CONCURRENT_STREAMS)
     add_AggregationServicer_to_server(service, server)
     health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)

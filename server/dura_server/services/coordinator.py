@@ -56,16 +56,16 @@ class _Registrar:
 
     def __init__(self, home: CoordinatorHome) -> None:
         self._home = home
-        self._done = -1
+        self._done = ""
 
     def __call__(self) -> None:
         from dura_server.services.superlink import reconcile_nodes  # noqa: PLC0415  # Flower's import takes a second
 
         try:
-            roster, _ = read_roster(self._home)
-            if roster.serial != self._done:
+            roster, envelope = read_roster(self._home)
+            if envelope != self._done:
                 reconcile_nodes(self._home, roster)
-                self._done = roster.serial
+                self._done = envelope
         except DuraError as error:
             log.warning("the roster could not be applied yet: %s", error.message)
 

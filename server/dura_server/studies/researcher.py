@@ -8,9 +8,10 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from dura_common.consortium.cards import CARD_TYPE, ResearcherCard, encode_identity
 from dura_common.consortium.envelope import canonical_json, digest, payload_of, sign
 from dura_common.consortium.identity import load_private, private_pem
-from dura_common.consortium.roster import CARD_TYPE, ResearcherCard, Roster, encode_identity, parse_payload
+from dura_common.consortium.roster import read_claimed_roster
 from dura_common.errors import InputError, StateError, TrustError
 from dura_common.runtime.files import SHARED_FILE, private_folder, read_limited, write_atomic
 from dura_common.study import STUDY_TYPE, Study, StudyDocument
@@ -58,11 +59,11 @@ def sign_study(home: ResearcherHome, study: Study, roster_envelope: str) -> tupl
     if not isinstance(key, Ed25519PrivateKey):
         raise InputError("the researcher's key must be an Ed25519 key")
     payload = payload_of(roster_envelope)
-    roster = parse_payload(Roster, payload, what="the roster")
+    roster = read_claimed_roster(roster_envelope)
     if encode_identity(key.public_key()) not in {item.identity for item in roster.researchers}:
         raise TrustError(
             "the roster does not list this researcher, so no site would accept the study",
-            hint="Have the coordinator admit the researcher's card.",
+            hint="Have the authority admit the researcher's card.",
         )
     unknown = sorted(set(study.sites) - {site.name for site in roster.sites})
     if unknown:

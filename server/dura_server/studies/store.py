@@ -202,7 +202,7 @@ def _verify(study_envelope: str, roster_envelope: str, roster: Roster) -> tuple[
     if not keys:
         raise TrustError(
             "the roster lists no researcher, so nobody may sign a study",
-            hint="Admit a researcher's card with `dura coordinator admit`.",
+            hint="Admit a researcher's card with `dura authority admit`.",
         )
     payload = verify(study_envelope, STUDY_TYPE, keys)
     try:

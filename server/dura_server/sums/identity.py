@@ -9,12 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from dura_common.consortium.identity import load_certificate, site_uri
+from dura_common.consortium.identity import load_certificate, site_uri, tls_public_text
 from dura_common.consortium.roster import Roster, RosterSite
 from dura_common.errors import DuraError, TrustError
 from dura_common.sums.plane import check_binding
@@ -54,11 +53,11 @@ class RosterWatch:
         """Return the roster, at most a second old.
 
         Raises:
-            TrustError: it was altered or has expired.
+            TrustError: it was altered. An expired one still serves what was approved under it.
             DuraError: it cannot be read.
         """
         if self._roster is None or time.monotonic() - self._read > RELOAD_SECONDS:
-            self._roster, _ = read_roster(self._home, datetime.now(UTC))
+            self._roster, _ = read_roster(self._home)
             self._read = time.monotonic()
         return self._roster
 
@@ -87,6 +86,8 @@ def identify(auth_context: Mapping[str, Sequence[bytes]], roster: Roster) -> Pee
     site = roster.site(name)
     if site is None:
         raise TrustError(f"{name[:40]!r} is not on the roster")
+    if tls_public_text(certificate.public_key()) != site.tls_key:
+        raise TrustError("the client certificate is not for the TLS key on the roster")
     return Peer(site, certificate.public_bytes(Encoding.DER))
 
 

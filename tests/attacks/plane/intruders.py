@@ -60,9 +60,9 @@ class Forger:
     """Makes certificates with the authority's own key: what a careless or hostile authority could issue."""
 
     def __init__(self, plane: Plane) -> None:
-        keys = plane.coordinator.keys
-        self.authority = load_certificate((keys / "authority.pem").read_bytes())
-        key = load_private((keys / "authority.key").read_bytes())
+        keys = plane.authority
+        self.authority = load_certificate(keys.clients.read_bytes())
+        key = load_private(keys.clients_key.read_bytes())
         assert isinstance(key, ec.EllipticCurvePrivateKey)
         self.authority_key = key
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 from tests.attacks.plane.intruders import begun, honest, serves, stream
-from tests.support.consortium import local_settings
+from tests.support.consortium import agree, local_settings
 from tests.support.plane.service import QUICK, SITES, Plane, vector_of
 from tests.support.plane.stream import Stream, own
 from tests.support.processes import wait_until
@@ -22,7 +22,7 @@ from tests.support.processes import wait_until
 from dura_client.sums.session import SumSession
 from dura_common.errors import TrustError
 from dura_common.messages.proto.aggregation_pb2 import Reason
-from dura_server.consortium import enrolment as at_coordinator
+from dura_server.consortium import authority as at_authority
 from dura_server.sums.client import open_session
 
 
@@ -93,7 +93,8 @@ def test_revoked_in_the_middle(tmp_path: Path) -> None:
             sums = iter(session)
             for _ in range(5):
                 assert next(sums).contributors == SITES
-            at_coordinator.remove(made.coordinator, "south", datetime.now(UTC))
+            at_authority.remove(made.authority, "south", datetime.now(UTC))
+            agree(made.coordinator, [made.site(name) for name in SITES if name != "south"])
             begin = time.monotonic()
             wait_until(lambda: made.sites["south"].poll() is not None, "south is out", 8)
             assert time.monotonic() - begin < 8

@@ -39,7 +39,7 @@ class Hostile:
     def __enter__(self) -> Self:
         keys = self.plane.coordinator.keys
         pair = ((keys / "server.key").read_bytes(), (keys / "server.pem").read_bytes())
-        credentials = grpc.ssl_server_credentials([pair], (keys / "authority.pem").read_bytes(), True)
+        credentials = grpc.ssl_server_credentials([pair], (keys / "clients.pem").read_bytes(), True)
         self._server = grpc.server(ThreadPoolExecutor(4))
         methods = {
             "Attend": grpc.stream_stream_rpc_method_handler(self._attend, FromSite.FromString, ToSite.SerializeToString)

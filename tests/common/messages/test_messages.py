@@ -35,7 +35,7 @@ TRAIN = {"kind": "train-round", "study": DIGEST, "round": 1, "attempt": 1, "memb
 REPLIES = [
     Standing(state="offered"),
     RoundDone(study=DIGEST, round=1, attempt=2, state=DIGEST),
-    Refusal(reason=RefusalReason.BUDGET),
+    Refusal(reason=RefusalReason.POLICY),
 ]
 
 

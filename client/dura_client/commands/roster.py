@@ -1,0 +1,237 @@
+"""`dura site roster | confirm | distrust`: who is a member, what would change, and whom this hospital trusts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from dura_client.commands.options import DEFAULT_HOME, HomeOption
+from dura_common.runtime.console import JsonOption, Output, YesOption, command, confirm_fingerprint
+from dura_common.runtime.files import read_limited
+
+if TYPE_CHECKING:
+    from dura_client.consortium.membership import Membership
+    from dura_client.site.home import SiteHome
+
+MAX_FILE_BYTES = 32 << 20
+FromOption = Annotated[
+    Path | None,
+    typer.Option("--from", help="File of rosters that the coordinator wrote, for a site that is not connected."),
+]
+app = typer.Typer(invoke_without_command=True)
+
+
+def register(parent: typer.Typer) -> None:
+    """Add the commands to `dura site`."""
+    parent.add_typer(app, name="roster", help="Members, what would change, who has countersigned it.")
+    parent.command("confirm")(confirm_member)
+    parent.command("distrust")(distrust_member)
+
+
+@app.callback()
+def show(
+    context: typer.Context,
+    source: FromOption = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the members, what a roster that waits would change, and who has countersigned it."""
+    if context.invoked_subcommand is not None:
+        return
+    with command(as_json) as out:
+        site = _site(home)
+        _take(site, source)
+        data = _describe(out, site)
+        out.result(data)
+
+
+@app.command("confirm")
+def confirm_roster(
+    fingerprint: Annotated[
+        str | None, typer.Option(help="Fingerprint of the newest roster that waits, compared with another hospital.")
+    ] = None,
+    yes: YesOption = False,
+    source: FromOption = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Countersign the rosters that wait: this hospital has looked at what they change."""
+    with command(as_json) as out:
+        from dura_client.consortium.countersign import confirm_pending, waiting_changes
+        from dura_common.consortium.roster import roster_fingerprint
+        from dura_common.errors import StateError
+
+        site = _site(home)
+        _take(site, source)
+        rows = waiting_changes(site)
+        if not rows:
+            raise StateError("no roster waits for this site's word")
+        _describe(out, site)
+        mark = roster_fingerprint(rows[-1][2].roster)
+        confirm_fingerprint(out, whose="the roster that waits", fingerprint=mark, expected=fingerprint, yes=yes)
+        here, serials = confirm_pending(site)
+        files = [str(site.consortium / "own" / f"{serial:06d}.json") for serial in serials]
+        text = f"countersigned: {', '.join(map(str, serials))}; this site follows roster {here.roster.serial}"
+        if here.roster.serial < serials[-1]:
+            text += f"\nThe coordinator gets this with the next offer, or as a file: {', '.join(files)}"
+        out.result({"countersigned": serials, "follows": here.roster.serial, "files": files}, text)
+
+
+@app.command("settle")
+def settle_roster(
+    digest: Annotated[
+        str, typer.Argument(help="Digest, or its beginning, of the roster that the other hospitals have.")
+    ],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Say which of two rosters of one serial is right, after comparing with the other hospitals."""
+    with command(as_json) as out:
+        from dura_client.consortium.membership import settle
+
+        settle(_site(home), digest)
+        out.result({"settled": digest}, "settled; the evidence stays")
+
+
+def confirm_member(
+    name: Annotated[str, typer.Argument(help="A member of the roster.")],
+    fingerprint: Annotated[str | None, typer.Option(help="The fingerprint that its people told by telephone.")] = None,
+    yes: YesOption = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Note that this hospital has compared a member's fingerprint with its people; distrust of it ends."""
+    with command(as_json) as out:
+        from datetime import UTC, datetime
+
+        from dura_client.consortium.membership import load_membership
+        from dura_client.consortium.people import confirm
+        from dura_common.errors import InputError
+
+        site = _site(home)
+        member = load_membership(site).roster.member(name)
+        if member is None:
+            raise InputError(f"nobody called {name} is on the roster", hint="`dura site roster` lists all members.")
+        mark = member.fingerprint()
+        confirm_fingerprint(out, whose=f"the {member.kind} {name}", fingerprint=mark, expected=fingerprint, yes=yes)
+        confirm(site, [member], datetime.now(UTC))
+        out.result({"confirmed": name, "fingerprint": mark}, f"{name} is confirmed")
+
+
+def distrust_member(
+    name: Annotated[str, typer.Argument(help="A member of the roster.")],
+    why: Annotated[str, typer.Option(help="For this hospital's own record; it is sent to nobody.")] = "",
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Trust a member no more, here and at once: this site's part in every study with it ends."""
+    with command(as_json) as out:
+        from datetime import UTC, datetime
+
+        from dura_client.consortium.membership import load_membership
+        from dura_client.consortium.people import distrust
+
+        site = _site(home)
+        distrust(site, load_membership(site).roster, name, why, datetime.now(UTC))
+        out.result({"distrusted": name}, f"{name} is trusted no more; `dura site confirm {name}` would end that")
+
+
+def _site(home: Path) -> SiteHome:
+    from dura_client.site.home import SiteHome
+
+    return SiteHome(home.expanduser())
+
+
+def _take(site: SiteHome, source: Path | None) -> None:
+    if source is None:
+        return
+    from dura_client.consortium.membership import take
+    from dura_common.consortium.chain import parse_links
+
+    take(site, parse_links(read_limited(source, what="the rosters", limit=MAX_FILE_BYTES)))
+
+
+def _describe(out: Output, site: SiteHome) -> dict[str, Any]:
+    """Print members and what waits; return the same for scripts."""
+    from dura_client.consortium.countersign import waiting_changes
+    from dura_client.consortium.membership import contradictions, load_membership
+    from dura_common.consortium.chain import countersigners
+    from dura_common.consortium.roster import roster_digest, roster_fingerprint
+
+    here = load_membership(site)
+    out.say(members_table(here))
+    mark = roster_fingerprint(here.link.roster)
+    out.say(f"fingerprint of this roster: [bold]{mark}[/bold] (valid until {here.roster.expires:%Y-%m-%d})")
+    waiting = []
+    for before, roster, link, differs in waiting_changes(site):
+        said = sorted(countersigners(link, before))
+        out.say(f"roster {roster.serial} waits: {len(said)} of {before.needed} have countersigned ({', '.join(said)})")
+        for word, names in (("new", differs.added), ("gone", differs.removed), ("new keys", differs.rotated)):
+            for name in names:
+                member = roster.member(name)
+                out.say(f"  {word}: {name} {member.fingerprint() if member is not None else ''}")
+        for name in differs.lost:
+            member = roster.member(name)
+            mark_of = member.fingerprint() if member is not None else ""
+            out.say(f"  [bold red]OLD KEYS LOST: {name} {mark_of}[/bold red]")
+        if roster.root != before.root:
+            out.say("  [bold red]THE ROOT KEY CHANGES[/bold red]")
+        waiting.append(
+            {
+                "serial": roster.serial,
+                "digest": roster_digest(link.roster),
+                "fingerprint": roster_fingerprint(link.roster),
+                "added": differs.added,
+                "removed": differs.removed,
+                "rotated": differs.rotated,
+                "lost": differs.lost,
+                "root_changes": roster.root != before.root,
+                "countersigned": said,
+                "needed": before.needed,
+            }
+        )
+    split = contradictions(site)
+    for serial in split:
+        out.warn(f"two different rosters of serial {serial} are known: compare with every hospital first")
+    return {
+        "serial": here.roster.serial,
+        "fingerprint": mark,
+        "expires": here.roster.expires.isoformat(),
+        "members": members_data(here),
+        "waiting": waiting,
+        "contradictions": list(split),
+    }
+
+
+def members_data(here: Membership, names: tuple[str, ...] | None = None) -> list[dict[str, Any]]:
+    """Return each member with its fingerprint, since when, and who confirmed it here; all of them without names."""
+    rows = []
+    for member in here.roster.members:
+        if names is not None and member.name not in names:
+            continue
+        said = here.people.confirmation(member)
+        rows.append(
+            {
+                "kind": member.kind,
+                "name": member.name,
+                "fingerprint": member.fingerprint(),
+                "since": member.since.isoformat(),
+                "confirmed": None if said is None else f"{said.by}, {said.when:%Y-%m-%d}",
+                "distrusted": here.people.distrusts(member.name),
+            }
+        )
+    return rows
+
+
+def members_table(here: Membership, names: tuple[str, ...] | None = None) -> Table:
+    """Return the same as a table for people."""
+    table = Table("kind", "name", "fingerprint", "since", "confirmed here", title=f"roster {here.roster.serial}")
+    for row in members_data(here, names):
+        word = "[red]DISTRUSTED[/red]" if row["distrusted"] else row["confirmed"] or "[red]no[/red]"
+        if row["name"] == here.card.name:
+            word = "this site"
+        table.add_row(row["kind"], row["name"], row["fingerprint"], row["since"][:10], word)
+    return table

@@ -1,0 +1,104 @@
+"""This site's word under rosters: signed once for each serial, kept, and handed to the coordinator for the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from dura_client.consortium.membership import Membership, load_membership, pending, take
+from dura_client.site.home import SiteHome
+from dura_client.site.keys import SiteKeys
+from dura_common.consortium.cards import encode_identity
+from dura_common.consortium.chain import COUNTERSIGNATURE_TYPE, Changes, Countersignature, Link, changes
+from dura_common.consortium.envelope import canonical_json, payload_of, sign
+from dura_common.consortium.roster import Roster, read_claimed_roster, roster_digest
+from dura_common.errors import StateError, TrustError
+from dura_common.runtime.files import SHARED_FILE, private_folder, read_limited, write_atomic
+
+MAX_SENT = 16
+"""Newest countersignatures that the coordinator gets: it needs those of rosters that wait."""
+
+
+def countersign(key: Ed25519PrivateKey, name: str, link: Link, before: Roster | None) -> str:
+    """Return a site's countersignature of one roster; ``before`` is None for a first roster.
+
+    Raises:
+        TrustError: the roster whose sites countersign does not list this site with this key.
+    """
+    roster = read_claimed_roster(link.roster)
+    electors = roster if before is None else before
+    mine = electors.site(name)
+    if mine is None or mine.identity != encode_identity(key.public_key()):
+        raise TrustError(f"roster {electors.serial} does not list this site with its own keys: it cannot countersign")
+    word = Countersignature(
+        consortium=roster.consortium,
+        serial=roster.serial,
+        roster=roster_digest(link.roster),
+        site=name,
+        lost=changes(before, roster).lost if before is not None else (),
+    )
+    return sign(canonical_json(word), COUNTERSIGNATURE_TYPE, key)
+
+
+def confirm_pending(home: SiteHome) -> tuple[Membership, list[int]]:
+    """Countersign every roster that waits and follow as far as that goes; returns the serials countersigned.
+
+    Raises:
+        StateError: no roster waits.
+        TrustError: two rosters of one serial are known, another of this serial was countersigned here, or the key is
+            locked.
+    """
+    here, waiting = load_membership(home), pending(home)
+    if not waiting:
+        raise StateError("no roster waits for this site's word", hint="`dura site roster` shows the present one.")
+    here.require_peace()
+    key, before, done, links = SiteKeys(home).identity(), here.roster, [], []
+    for link in waiting:
+        roster = read_claimed_roster(link.roster)
+        if before.site(here.card.name) is None:
+            break
+        text = countersign(key, here.card.name, link, before)
+        keep_own(home, roster.serial, text)
+        links.append(link.model_copy(update={"countersignatures": (*link.countersignatures, text)}))
+        done.append(roster.serial)
+        before = roster
+        mine = roster.site(here.card.name)
+        if mine is None or mine.identity != here.card.identity:
+            break  # from then on other keys speak for this site
+    return take(home, links), done
+
+
+def keep_own(home: SiteHome, serial: int, text: str) -> Path:
+    """Keep a countersignature: a site speaks once for each serial.
+
+    Raises:
+        TrustError: another roster of this serial was countersigned here.
+    """
+    folder = private_folder(private_folder(home.consortium) / "own")
+    path = folder / f"{serial:06d}.json"
+    if path.exists() and _said(path.read_text()).roster != _said(text).roster:
+        raise TrustError(f"this site has countersigned another roster of serial {serial} already")
+    write_atomic(path, text.encode(), mode=SHARED_FILE)
+    return path
+
+
+def own_countersignatures(home: SiteHome) -> tuple[str, ...]:
+    """Return this site's newest countersignatures, oldest first."""
+    folder = home.consortium / "own"
+    paths = sorted(folder.glob("*.json"))[-MAX_SENT:] if folder.exists() else []
+    return tuple(read_limited(path, what="a countersignature").decode() for path in paths)
+
+
+def waiting_changes(home: SiteHome) -> list[tuple[Roster, Roster, Link, Changes]]:
+    """Return for each roster that waits: the one before, itself, the link, and what it would change."""
+    before, rows = load_membership(home).roster, []
+    for link in pending(home):
+        roster = read_claimed_roster(link.roster)
+        rows.append((before, roster, link, changes(before, roster)))
+        before = roster
+    return rows
+
+
+def _said(text: str) -> Countersignature:
+    return Countersignature.model_validate_json(payload_of(text))

@@ -1,0 +1,349 @@
+"""Who is a member, as this site sees it: the roster that it follows, those before it, and those that wait.
+
+:class:`Membership` is read and verified once and passed on. A roster is followed link by link
+(:mod:`dura_common.consortium.chain`); one that is sound and lacks countersignatures waits, and an officer may
+countersign it. Two rosters of one serial are evidence against the authority: both are kept, and nothing is followed or
+approved until an officer has said which one the other hospitals have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from pydantic import ValidationError
+
+from dura_client.consortium.card import finish_rotation, load_card
+from dura_client.consortium.people import People, load_people
+from dura_client.site.home import SiteHome
+from dura_client.site.policy import load_policy
+from dura_common.consortium.cards import SiteCard, decode_identity
+from dura_common.consortium.chain import (
+    MAX_LINKS,
+    Chain,
+    Link,
+    check_founding,
+    check_sound,
+    cleaned,
+    countersigners,
+    follow,
+)
+from dura_common.consortium.envelope import MAX_ENVELOPE_BYTES, compact, payload_of, verify
+from dura_common.consortium.roster import (
+    ROSTER_TYPE,
+    Roster,
+    RosterSite,
+    parse_payload,
+    read_claimed_roster,
+    roster_digest,
+)
+from dura_common.errors import DuraError, InputError, StateError, TrustError
+from dura_common.runtime.files import private_folder, read_limited, write_atomic
+from dura_common.study import explain_validation
+
+MAX_EVIDENCE = 8
+"""Rosters kept as evidence against an authority; more would say nothing new."""
+MAX_PENDING_BYTES = 8 << 20
+MARK = "consortium.pub"
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """One verified view of card, roster and people, passed on to whoever needs it."""
+
+    home: SiteHome
+    card: SiteCard
+    link: Link
+    """The roster that is followed, with the countersignatures known here."""
+    roster: Roster
+    digest: str
+    people: People
+
+    @property
+    def key(self) -> Ed25519PublicKey:
+        """The authority's root key."""
+        return self.roster.root_key()
+
+    @property
+    def authority_file(self) -> Path:
+        """Certificate authority of the service (PEM)."""
+        return self.home.consortium / "authority.pem"
+
+    @property
+    def mine(self) -> RosterSite | None:
+        """This site's entry, if it is there with this site's own keys."""
+        return own_entry(self.card, self.roster)
+
+    def roster_of(self, digest: str) -> Roster | None:
+        """Return a roster that this site follows or has followed, or None."""
+        if digest == self.digest:
+            return self.roster
+        for path in _followed(self.home):
+            link = _read_link(path)
+            if roster_digest(link.roster) == digest:
+                return read_claimed_roster(link.roster)
+        return None
+
+    def require_founded(self) -> None:
+        """Refuse to act on a first roster that too few of its sites have countersigned.
+
+        Raises:
+            NoQuorum: they have not joined yet, or see another roster.
+        """
+        if self.roster.serial == 1:
+            check_founding(self.link)
+
+    def require_peace(self) -> None:
+        """Refuse to act while two rosters of one serial are known.
+
+        Raises:
+            TrustError: an officer has to decide first.
+        """
+        serials = contradictions(self.home)
+        if serials:
+            raise TrustError(
+                f"there are two different rosters of serial {', '.join(map(str, serials))}: somebody shows different "
+                "members to different hospitals",
+                hint="Compare the fingerprint that `dura site roster` shows with every hospital, then name the right "
+                "roster: `dura site roster settle DIGEST`.",
+            )
+
+
+def own_entry(card: SiteCard, roster: Roster) -> RosterSite | None:
+    """Return the entry of a card's site, if it is on the roster with exactly these keys."""
+    mine = roster.site(card.name)
+    return mine if mine is not None and mine.fingerprint() == card.fingerprint() else None
+
+
+def has_joined(home: SiteHome) -> bool:
+    """Say whether the site has joined a consortium."""
+    return (home.consortium / MARK).exists()
+
+
+def load_membership(home: SiteHome) -> Membership:
+    """Read and verify what this site follows; a file altered on disk is noticed. Dates are not judged here.
+
+    Raises:
+        StateError: the site has not joined.
+        InputError: the roster is of an earlier dura.
+        TrustError: a file was altered.
+    """
+    if not has_joined(home):
+        raise StateError("this site has not joined a consortium", hint="Use `dura site join ADMISSION`.")
+    mark = read_limited(home.consortium / MARK, what="the consortium key").decode("ascii", errors="replace")
+    root = decode_identity(mark)
+    envelope = read_limited(home.consortium / "roster.json", what="the roster", limit=MAX_ENVELOPE_BYTES).decode(
+        errors="replace"
+    )
+    roster = parse_payload(Roster, verify(envelope, ROSTER_TYPE, [root]), what="the roster")
+    if roster.root != mark:
+        raise TrustError("the roster that this site follows names another root key than the site does")
+    finish_rotation(home, roster)
+    path = _path(home, roster.serial)
+    link = _read_link(path) if path.exists() else Link(roster=envelope, countersignatures=())
+    if roster_digest(link.roster) != roster_digest(envelope):
+        raise TrustError("the files of the roster that this site follows differ")
+    return Membership(home, load_card(home), link, roster, roster_digest(envelope), load_people(home))
+
+
+def pin(home: SiteHome, link: Link, roster: Roster) -> None:
+    """Follow a roster from now on; whoever calls has checked that this may be."""
+    folder = private_folder(home.consortium)
+    private_folder(folder / "followed")
+    write_atomic(_path(home, roster.serial), link.model_dump_json().encode())
+    write_atomic(folder / "authority.pem", roster.authority.encode())
+    write_atomic(folder / "clients.pem", roster.clients.encode())
+    write_atomic(folder / "roster.json", link.roster.encode())
+    write_atomic(folder / MARK, roster.root.encode())  # last: it marks the site as joined
+    finish_rotation(home, roster)
+
+
+def forget(home: SiteHome) -> None:
+    """Drop rosters that bind nobody: of a founding that lists one site alone, or of an earlier dura."""
+    for path in (*_followed(home), home.consortium / "pending.json", *(home.consortium / "own").glob("*.json")):
+        path.unlink(missing_ok=True)
+
+
+def pending(home: SiteHome) -> tuple[Link, ...]:
+    """Return the rosters that wait for countersignatures, oldest first.
+
+    Raises:
+        InputError: the file was altered.
+    """
+    path = home.consortium / "pending.json"
+    if not path.exists():
+        return ()
+    try:
+        content = read_limited(path, what="the rosters that wait", limit=MAX_PENDING_BYTES)
+        return Chain.model_validate_json(content).links
+    except ValidationError as error:
+        raise explain_validation(error, what="the rosters that wait") from error
+
+
+def take(home: SiteHome, links: Sequence[Link]) -> Membership:
+    """Follow rosters as far as they are countersigned; keep sound ones that wait, and evidence of two truths.
+
+    Raises:
+        StateError: the site has not joined.
+        InputError: one of them is not a roster.
+        TrustError: one of them breaks a rule; those before it were taken all the same.
+    """
+    here = load_membership(home)
+    waiting = {_serial(link): link for link in pending(home)}
+    known = dict(waiting)
+    for link in sorted(links[:MAX_LINKS], key=_serial):
+        serial = _serial(link)
+        rival = known.get(serial) if serial > here.roster.serial else _followed_link(home, serial)
+        if rival is not None and roster_digest(rival.roster) != roster_digest(link.roster):
+            _keep_evidence(here, serial, rival, link)
+        elif serial == here.roster.serial:
+            here = _learn(here, link)
+        elif serial > here.roster.serial:
+            electors = _electors(here, known, serial)
+            if electors is not None:  # a gap: whoever sends the link sends those before it
+                known[serial] = cleaned(_merged(rival, link), electors)
+    return _advance(here, [known[serial] for serial in sorted(known) if serial > here.roster.serial], waiting)
+
+
+def _advance(here: Membership, links: list[Link], waiting: dict[int, Link]) -> Membership:
+    home, why = here.home, None
+    if not contradictions(home):
+        reached, why = follow(here.roster, here.digest, links)
+        for link in reached:
+            roster = read_claimed_roster(link.roster)
+            if _needs_own_word(home) and here.card.name not in countersigners(link, here.roster):
+                break
+            pin(home, link, roster)
+            here = load_membership(home)
+    wait, before, reference = [], here.roster, here.digest
+    for link in [link for link in links if _serial(link) > here.roster.serial][:MAX_LINKS]:
+        try:
+            before = check_sound(before, reference, link.roster)
+        except TrustError as error:
+            why = error
+            break
+        reference = roster_digest(link.roster)
+        wait.append(link)
+    _write_pending(home, wait, waiting)
+    if why is not None and not wait and not contradictions(home) and links:
+        raise why
+    return here
+
+
+def _write_pending(home: SiteHome, wait: list[Link], waiting: dict[int, Link]) -> None:
+    path = home.consortium / "pending.json"
+    if not wait:
+        path.unlink(missing_ok=True)
+        return
+    content = Chain(links=tuple(wait)).model_dump_json().encode()
+    if len(content) > MAX_PENDING_BYTES:
+        raise InputError(f"the rosters that wait are larger than {MAX_PENDING_BYTES} bytes")
+    if wait != list(waiting.values()):
+        write_atomic(path, content)
+
+
+def _needs_own_word(home: SiteHome) -> bool:
+    return home.policy.exists() and load_policy(home).own_countersignature
+
+
+def _learn(here: Membership, link: Link) -> Membership:
+    """Keep countersignatures of the roster that is followed: at a founding they come after joining."""
+    if here.roster.serial != 1:
+        return here
+    merged = cleaned(_merged(here.link, link), here.roster)
+    if len(merged.countersignatures) > len(here.link.countersignatures):
+        write_atomic(_path(here.home, 1), merged.model_dump_json().encode())
+        return replace(here, link=merged)
+    return here
+
+
+def _merged(one: Link | None, other: Link) -> Link:
+    if one is None:
+        return other
+    return one.model_copy(update={"countersignatures": (*one.countersignatures, *other.countersignatures)})
+
+
+def _electors(here: Membership, known: dict[int, Link], serial: int) -> Roster | None:
+    """Return the roster whose sites countersign the one of a serial."""
+    if serial - 1 == here.roster.serial:
+        return here.roster
+    before = known.get(serial - 1)
+    return None if before is None else read_claimed_roster(before.roster)
+
+
+def _keep_evidence(here: Membership, serial: int, known: Link, other: Link) -> None:
+    """Keep two rosters of one serial, if both are signed by a root key that this site has followed."""
+    electors = here.roster if serial > here.roster.serial else read_claimed_roster(known.roster)
+    if not here.roster.founded:
+        return
+    try:
+        verify(other.roster, ROSTER_TYPE, [electors.root_key()])
+    except DuraError:
+        return  # anybody could have made it: no evidence against the authority
+    folder = private_folder(here.home.consortium / "evidence")
+    if len(list(folder.glob("*.json"))) >= MAX_EVIDENCE:
+        return
+    for link in (known, other):
+        path = folder / f"{serial:06d}-{roster_digest(link.roster)}.json"
+        if not path.exists():
+            small = Link(roster=compact(link.roster), countersignatures=())
+            write_atomic(path, small.model_dump_json().encode())
+
+
+def contradictions(home: SiteHome) -> tuple[int, ...]:
+    """Return the serials of which two rosters are known and no officer has said which one is right."""
+    folder = home.consortium / "evidence"
+    settled = {path.stem for path in folder.glob("*.settled")}
+    serials = {path.name[:6] for path in folder.glob("*.json")}
+    return tuple(sorted(int(serial) for serial in serials - settled))
+
+
+def settle(home: SiteHome, reference: str) -> None:
+    """Say which of two rosters of one serial the other hospitals have; the evidence stays.
+
+    Raises:
+        StateError: no such roster is in question.
+        TrustError: this site follows the other one already: it has to join again.
+    """
+    folder = home.consortium / "evidence"
+    found = [path for path in folder.glob("*.json") if path.stem[7:].startswith(reference)]
+    if len(found) != 1:
+        raise StateError(f"no roster in question begins with {reference[:64]!r}", hint="`dura site roster` lists them.")
+    here, link = load_membership(home), _read_link(found[0])
+    serial = _serial(link)
+    if serial <= here.roster.serial and here.roster_of(roster_digest(link.roster)) is None:
+        raise TrustError(
+            "this site follows the other roster of this serial already",
+            hint="Do not run studies here. Found the consortium anew with the hospitals that you trust.",
+        )
+    if serial > here.roster.serial:
+        kept = [item for item in pending(home) if _serial(item) < serial]
+        _write_pending(home, [*kept, link], {})
+    write_atomic(folder / f"{serial:06d}.settled", reference.encode())
+
+
+def _serial(link: Link) -> int:
+    return parse_payload(Roster, payload_of(link.roster), what="the roster").serial
+
+
+def _path(home: SiteHome, serial: int) -> Path:
+    return home.consortium / "followed" / f"{serial:06d}.json"
+
+
+def _followed(home: SiteHome) -> list[Path]:
+    folder = home.consortium / "followed"
+    return sorted(folder.glob("*.json"), reverse=True) if folder.exists() else []
+
+
+def _followed_link(home: SiteHome, serial: int) -> Link | None:
+    path = _path(home, serial)
+    return _read_link(path) if path.exists() else None
+
+
+def _read_link(path: Path) -> Link:
+    try:
+        return Link.model_validate_json(read_limited(path, what="a roster", limit=MAX_PENDING_BYTES))
+    except ValidationError as error:
+        raise explain_validation(error, what="a roster at this site") from error

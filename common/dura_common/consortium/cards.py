@@ -1,0 +1,132 @@
+"""Cards: what somebody who wants to be a member hands over, and the one fingerprint over all public keys.
+
+The fingerprint covers kind, name, identity key, TLS key and node key. It is the same on the card, on the roster, at
+join, at review and on the telephone: whoever swaps any of the keys changes it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Annotated, Literal
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
+
+from dura_common.consortium.envelope import payload_of, verify
+from dura_common.consortium.identity import fingerprint, identity_from_raw, load_request, tls_public_text
+from dura_common.errors import InputError, TrustError
+from dura_common.study import Frozen, SiteName, explain_validation
+
+CARD_TYPE = "application/vnd.dura.card+json"
+
+Identity = Annotated[str, Field(min_length=44, max_length=44)]
+"""32 raw bytes of an Ed25519 public key, base64."""
+Signature = Annotated[str, Field(max_length=88, pattern=r"^[A-Za-z0-9+/=]*$")]
+"""64 bytes of an Ed25519 signature, base64; empty without one."""
+TlsKey = Annotated[str, Field(max_length=256, pattern=r"^[A-Za-z0-9+/=]*$")]
+"""A P-256 public key as DER (SubjectPublicKeyInfo), base64."""
+NodeKey = Annotated[str, Field(max_length=1024)]
+Pem = Annotated[str, Field(max_length=16_384)]
+Kind = Literal["site", "researcher"]
+
+
+def encode_identity(key: Ed25519PublicKey) -> str:
+    """Return a public key as rosters and cards carry it."""
+    return base64.b64encode(key.public_bytes_raw()).decode()
+
+
+def decode_identity(text: str) -> Ed25519PublicKey:
+    """Read a public key from a roster or card.
+
+    Raises:
+        InputError: not base64 of a key.
+    """
+    try:
+        return identity_from_raw(base64.b64decode(text, validate=True))
+    except (binascii.Error, ValueError) as error:
+        raise InputError("an identity key is not base64") from error
+
+
+def member_fingerprint(kind: Kind, name: str, *, identity: str, tls_key: str = "", node_key: str = "") -> str:
+    """Return what a member reads out by telephone; the comment of an OpenSSH key does not count."""
+    parts = (kind, name, identity, tls_key, " ".join(node_key.split()[:2]))
+    return fingerprint(*(part.encode() for part in parts))
+
+
+def hand_over(old: Ed25519PrivateKey, mark: str) -> str:
+    """Return the old identity's signature under the fingerprint of the keys that take its place."""
+    return base64.b64encode(old.sign(_handover(mark))).decode()
+
+
+def check_handover(old: Ed25519PublicKey, mark: str, signature: str) -> bool:
+    """Tell whether the old identity has signed the fingerprint of new keys."""
+    try:
+        old.verify(base64.b64decode(signature, validate=True), _handover(mark))
+    except (InvalidSignature, binascii.Error, ValueError):
+        return False
+    return True
+
+
+def _handover(mark: str) -> bytes:
+    return b"dura member handover 1\0" + mark.encode()
+
+
+class SiteCard(Frozen):
+    """What a site hands over: public keys and a signing request, signed by the site itself."""
+
+    kind: Literal["site"] = "site"
+    name: SiteName
+    identity: Identity
+    node_key: NodeKey
+    request: Pem
+    created: AwareDatetime
+    handover: Signature = ""
+    """When keys rotate: the old identity's signature under the fingerprint of the new keys."""
+
+    @property
+    def tls_key(self) -> str:
+        """The TLS key for which the card asks a certificate."""
+        return tls_public_text(load_request(self.request.encode()).public_key())
+
+    def fingerprint(self) -> str:
+        """Return what the site's people read out by telephone."""
+        return member_fingerprint(
+            "site", self.name, identity=self.identity, tls_key=self.tls_key, node_key=self.node_key
+        )
+
+
+class ResearcherCard(Frozen):
+    """What a researcher hands over."""
+
+    kind: Literal["researcher"] = "researcher"
+    name: SiteName
+    identity: Identity
+    created: AwareDatetime
+    handover: Signature = ""
+
+    def fingerprint(self) -> str:
+        """Return what the researcher reads out by telephone."""
+        return member_fingerprint("researcher", self.name, identity=self.identity)
+
+
+Card = SiteCard | ResearcherCard
+_CARD: TypeAdapter[Card] = TypeAdapter(Annotated[Card, Field(discriminator="kind")])
+
+
+def read_card(text: str | bytes) -> Card:
+    """Read a card and check that it is signed by the very identity it carries.
+
+    Raises:
+        InputError: not a card.
+        TrustError: the signature does not hold.
+    """
+    try:
+        card = _CARD.validate_json(payload_of(text))
+    except ValidationError as error:
+        raise explain_validation(error, what="the card") from error
+    verify(text, CARD_TYPE, [decode_identity(card.identity)])
+    if isinstance(card, SiteCard) and not card.request.strip():
+        raise TrustError("the card asks for no certificate")
+    return card
