@@ -21,7 +21,6 @@ from dura_client.ledger.ledger import Ledger
 from dura_client.review.approval import approve_study
 from dura_client.studies.approvals import receive_offer
 from dura_common.policy import Policy
-from dura_common.privacy import SampledGaussian
 from dura_common.study import Study, parse_study
 from dura_server.studies.store import StoredStudy
 from dura_server.studies.template import study_toml
@@ -137,13 +136,7 @@ def small_study(name: str, *, rounds: int) -> Study:
 
 
 def charged(entries: Iterable[Entry], study: str) -> tuple[int, int]:
-    """Return what a ledger charges for a study: steps of training, and evaluations."""
-    kept: dict[tuple[object, ...], Entry] = {}
-    for entry in entries:
-        release = (entry.purpose, entry.round, entry.repeat)
-        if entry.study == study and entry.kind == "reserve":
-            kept[release] = entry
-        elif entry.study == study and entry.kind == "refund":
-            del kept[release]
-    steps = [entry.event.steps for entry in kept.values() if isinstance(entry.event, SampledGaussian)]
-    return sum(steps), sum(entry.purpose == "evaluate" for entry in kept.values())
+    """Return how many draws of a study began at a site: of the training, spare ones among them, and evaluations."""
+    begun = [entry.purpose or "" for entry in entries if entry.study == study and entry.kind == "begin"]
+    evaluations = sum(name.startswith("evaluate") for name in begun)
+    return len(begun) - evaluations, evaluations

@@ -116,7 +116,7 @@ def digest_file(path: Path) -> Path:
 def test_held_out_recordings_are_told_apart(clinics: Commanded, outcome: dict[str, Any], record_property: Any) -> None:
     """The released accuracy and the exact one agree, are far above chance, and the spread over people is reported."""
     digest = outcome["digest"]
-    model = clinics.coordinator / "studies" / digest / "model.safetensors"
+    model = clinics.coordinator.path / "studies" / digest / "model.safetensors"
     scores: list[float] = []
     for name in SUBJECTS:
         home = ("--home", clinics.site(name))
@@ -164,7 +164,7 @@ def test_the_same_study_on_data_that_are_not_public_is_refused(clinics: Commande
     other.write_text(STUDY.replace('"flicker"', '"other"', 1))
     digest = clinics.sign(other)["digest"]
     dura("study", "submit", digest_file(other), "--home", clinics.coordinator)
-    with pytest.raises(Failed, match="public only") as caught:
+    with pytest.raises(Failed, match="only data registered as public") as caught:
         dura("site", "approve", digest, "--data", "private", "--yes", *home)
     assert caught.value.code == 12
     approvals = clinics.site("north").approvals

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, cast
@@ -232,7 +233,7 @@ def room_for(
     *,
     delta: float,
     without: str | None,
-    first: bool,
+    first: Callable[[], bool],
 ) -> list[bool]:
     """Tell for each patient whether a charge still fits, next to what all studies hold but one.
 
@@ -242,6 +243,7 @@ def room_for(
     own = book.of(book.totals(delta, without=without), patients)
     limits = np.array([most - more for most, more in zip(cap, charge, strict=True)])[:, None]
     fits: NDArray[np.bool_] = np.all(own <= limits, axis=0)
-    if first:
-        fits = fits | np.all(own == 0, axis=0)
+    fresh = np.all(own == 0, axis=0)
+    if (fresh & ~fits).any() and first():
+        fits = fits | fresh
     return [bool(fine) for fine in fits]

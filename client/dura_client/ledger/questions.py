@@ -267,13 +267,16 @@ def fitting(
     """Tell for each patient whether blocks that belong together still fit; see :meth:`Questions.room`."""
     charge = sum((charge_for(block, caps.delta) for block in blocks), NOTHING)
     many = Charge(*(min(part * times, MOST) for part in charge))
-    seen = [block.event for block in blocks if block.event is not None]
-    alone = [block.alone for block in blocks if block.alone is not None]
-    first = (
-        times == 1
-        and epsilon_of(seen, caps.delta) <= caps.epsilon_total
-        and epsilon_of(alone, caps.delta) <= caps.epsilon_if_broken
-    )
+
+    def first() -> bool:
+        seen = [block.event for block in blocks if block.event is not None]
+        alone = [block.alone for block in blocks if block.alone is not None]
+        return (
+            times == 1
+            and epsilon_of(seen, caps.delta) <= caps.epsilon_total
+            and epsilon_of(alone, caps.delta) <= caps.epsilon_if_broken
+        )
+
     return tuple(room_for(book, tuple(patients), many, caps.charge, delta=caps.delta, without=study, first=first))
 
 

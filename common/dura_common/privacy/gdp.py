@@ -99,6 +99,8 @@ def _certificate(mechanism: Sampled, times: int, leak: float) -> Certificate:
     # ``end`` on the leak alone covers the block.
     epsilons = np.linspace(0.0, end, POINTS + 1)
     needed = np.maximum((composition.deltas(epsilons[:-1]) - leak) / (1 - leak), 0.0)
+    if not needed.any():
+        return Certificate(0, leak)  # the leak covers the block: its patients are hardly ever drawn
 
     def covers(mu: float) -> bool:
         return bool(np.all(gaussian_deltas(mu, epsilons[1:]) >= needed))

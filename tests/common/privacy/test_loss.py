@@ -16,7 +16,7 @@ from opacus.accountants.analysis.rdp import compute_rdp
 from scipy.optimize import brentq
 from scipy.signal import lfilter
 from scipy.stats import norm
-from tests.support.renyi import ORDERS, divergences, epsilon_bounds
+from tests.common.privacy.renyi import ORDERS, divergences, epsilon_bounds
 
 from dura_common.privacy import Gaussian, SampledGaussian, epsilon_of, steps_that_fit
 from dura_common.privacy.loss import Composition, Sampled, discounted

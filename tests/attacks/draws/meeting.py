@@ -1,0 +1,195 @@
+"""One world of hospitals with real gates, ledgers and sums, and a coordinator that leads their meetings as it likes."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tests.attacks.draws.hospital import NOW, vector_for
+from tests.support.consortium import Consortium
+from tests.support.studies import study
+from tests.support.sums import Hub, SiteWay
+
+from dura_client.ledger.ledger import Ledger
+from dura_client.node.service import SiteService
+from dura_client.site.keys import SiteKeys
+from dura_client.sums.ports import Part
+from dura_common.consortium.roster import Roster
+from dura_common.errors import InputError
+from dura_common.messages import EvaluateRound, Refusal, Reply, RoundDone, SumRound, TrainRound, encode
+from dura_common.models import build_model, first_state, state_from_vector
+from dura_common.outputs.scores import length_of, parts_of
+from dura_common.secagg import Abort, Opened, Reason, SessionParameters, open_coordinator, wire
+from dura_common.study import Study
+from dura_common.sums.agreed import Agreed, carried_rule
+
+SITES = ("east", "north", "south")
+CAP = 30.0
+PATIENCE = 20.0
+
+
+def studies() -> tuple[Study, Study]:
+    """Return a study whose sites noise alone, and one whose sites share the noise of every step."""
+    common: dict[str, Any] = {
+        "sites": dict.fromkeys(SITES, 14),
+        "expires": "2099-01-01",
+        "data": {"minimum_patients": 5},
+        "model": {"name": "linear"},
+        "evaluation": {"epsilon": 8.0, "every": 1, "spare_draws": 1},
+    }
+    alone = study(
+        name="alone",
+        training={"rounds": 2, "steps_per_round": 1, "learning_rate": 0.01},
+        aggregation={"minimum_sites": 2, "spare_steps": 1},
+        **common,
+    )
+    shared = study(
+        name="shared",
+        privacy={"noise": "shared"},
+        training={"rounds": 1, "steps_per_round": 3, "learning_rate": 0.01},
+        aggregation={"minimum_sites": 3, "spare_steps": 2},
+        **common,
+    )
+    return alone, shared
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One vector as it left a site."""
+
+    site: str
+    session: bytes
+    step: int
+    values: NDArray[np.signedinteger] = field(repr=False)
+
+
+@dataclass
+class World:
+    """Three hospitals and what a coordinator has seen of them."""
+
+    consortium: Consortium
+    digests: dict[str, Study]
+    roster: Roster
+    hub: Hub = field(default_factory=Hub)
+    sent: list[Sent] = field(default_factory=list)
+    opened: list[tuple[str, SessionParameters, Opened]] = field(default_factory=list)
+    answers: list[dict[str, tuple[object, ...]]] = field(default_factory=list)
+    services: dict[str, SiteService] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def start(self, name: str) -> None:
+        """Let a fresh process serve a hospital."""
+        home = self.consortium.site(name)
+        way = Heard(self.hub, name, SiteKeys(home).identity(), self)
+        self.services[name] = SiteService(home, way, clock=lambda: NOW)
+
+    def ledger(self, name: str) -> Ledger:
+        """Return a hospital's ledger."""
+        return Ledger(self.consortium.site(name).ledger)
+
+    def ask(self, request: SumRound, behaviour: str, victim: str) -> None:
+        """Send a request to its members, play the coordinator of whatever session follows, and note the answers."""
+        asked = self.digests[request.study]
+        vector = vector_for(request, asked)
+        with ThreadPoolExecutor(len(request.members)) as pool:
+            futures = {
+                name: pool.submit(self.services[name].answer, encode(request), vector.copy())
+                for name in request.members
+            }
+            try:
+                params = self._parameters(request, asked)
+            except InputError:
+                params = None
+            if params is not None:
+                self._lead(request.study, params, behaviour, victim, lambda: any(f.done() for f in futures.values()))
+            answers = {name: _word(future.result(PATIENCE)) for name, future in futures.items()}
+        self.answers.append(answers)
+
+    def _parameters(self, request: SumRound, asked: Study) -> SessionParameters:
+        agreed = Agreed(request.study, asked, self.roster)
+        state = first_state(build_model(asked), carried_rule(asked))
+        if isinstance(request, TrainRound):
+            steps = (request.round - 1) * asked.training.steps_per_round + request.first_step - 1
+            length = state.parameters.size
+            position = state_from_vector(vector_for(request, asked), carried_rule(asked), length=length, steps=steps)
+            return agreed.training(request, state=position.digest(), length=length)
+        assert isinstance(request, EvaluateRound)
+        return agreed.evaluation(request, parameters=state.parameters, length=length_of(parts_of(asked, request.round)))
+
+    def _lead(
+        self, digest: str, params: SessionParameters, behaviour: str, victim: str, over: Callable[[], bool]
+    ) -> None:
+        """Open what can be opened; tell it, or say that it was lost, or lose one site's vector on the way."""
+        meeting = self.hub.meeting(params)
+        machine = open_coordinator(params)
+        with suppress(Abort):
+            for name, frame in self._frames(meeting, over):
+                lost = frame is None or (behaviour == "lose" and name == victim and _is_vector(frame))
+                progress = machine.lost(name) if lost else machine.receive(name, frame or b"")
+                if progress.opened is not None:
+                    self.opened.append((digest, params, progress.opened))
+                    if behaviour == "silent":
+                        break
+                for receiver, outgoing in progress.outgoing.items():
+                    meeting.down[receiver].put(bytes(outgoing))
+                if machine.ended:
+                    return
+        for frames in meeting.down.values():
+            frames.put(machine.abort_frame(Reason.LOST))
+
+    def _frames(self, meeting: Any, over: Callable[[], bool]) -> Iterator[tuple[str, bytes | None]]:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            try:
+                yield meeting.up.get(timeout=0.02)
+            except queue.Empty:
+                if over():
+                    return
+
+
+def _is_vector(frame: bytes) -> bool:
+    return wire.decode(frame).type is wire.Type.MASKED
+
+
+@dataclass
+class Heard(SiteWay):
+    """A hospital's way into sums, on which every vector that leaves is noted."""
+
+    world: World
+
+    def attend(self, params: SessionParameters, part: Part) -> None:
+        """Take part as usual."""
+        super().attend(params, _Noting(part, self.name, params.session_id, self.world))
+
+
+@dataclass
+class _Noting:
+    part: Part
+    site: str
+    session: bytes
+    world: World
+
+    def draw(self, step: int) -> NDArray[np.signedinteger]:
+        vector = self.part.draw(step)
+        with self.world.lock:
+            self.world.sent.append(Sent(self.site, self.session, step, vector.copy()))
+        return vector
+
+    def opened(self, opened: Opened) -> None:
+        self.part.opened(opened)
+
+
+def _word(reply: Reply) -> tuple[object, ...]:
+    """Return what a coordinator learns of a reply; the state of a model depends on noise."""
+    if isinstance(reply, RoundDone):
+        return ("done", reply.round, reply.attempt, reply.redraws)
+    assert isinstance(reply, Refusal)
+    return ("refused", reply.reason, reply.attempt)

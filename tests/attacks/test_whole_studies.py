@@ -1,0 +1,238 @@
+"""Whole studies under a coordinator that lies: real gates, ledgers, cohorts and secure sums of three hospitals.
+
+Two worlds are led through the same actions. They differ in the data of one patient: in the second world that patient
+withdraws, and the recordings are lost. After every action:
+
+- every opened sum holds as many sites as its study demands, is the exact sum of vectors that left, and no vector is in
+  two of them, so that any combination of sums depends on all sites of at least one of them;
+- every vector that left has a begun draw of its own, no more of them than were declared, and what everybody was charged
+  covers them at the study's delta and at the policy's;
+- both worlds have answered the same.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from tests.attacks.draws.hospital import DELTA, NOW, PATIENTS, key_with, label
+from tests.attacks.draws.meeting import CAP, SITES, World, studies
+from tests.support.consortium import Consortium
+from tests.support.policies import policy
+
+from dura_client.data.dataset import DataSet
+from dura_client.data.registry import register
+from dura_client.data.simulated.simulate import TASK, simulate
+from dura_client.patients.withdrawal import withdraw
+from dura_client.review.approval import approve_study, decline_study
+from dura_client.site.policy import write_policy
+from dura_client.studies.approvals import receive_offer
+from dura_common.consortium.roster import Roster
+from dura_common.messages import EvaluateRound, TrainRound
+from dura_common.privacy.blocks import blocks_of
+from dura_common.study import Study
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Study], Roster]:
+    """Return a folder with three hospitals that have approved both studies."""
+    root = tmp_path_factory.mktemp("template")
+    simulate(root / "bids", "north", patients=PATIENTS, trials=2, seed=3)
+    consortium = Consortium(root, SITES)
+    consortium.make_all(NOW)
+    digests: dict[str, Study] = {}
+    for name in SITES:
+        home = consortium.site(name)
+        key = key_with(lambda out: 4 <= len(out) <= 5 and not out & {1, 2})
+        (home.keys / "pseudonym.key").write_bytes(key)
+        register(home, DataSet(name="motor", root=str(root / "bids"), task=TASK, simulated=True))
+        rules: dict[str, Any] = {"epsilon_per_study": 10, "epsilon_total": CAP, "minimum_sites": 2}
+        write_policy(
+            home, policy(noise=("local", "shared"), epsilon_if_broken=60.0, minimum_patients=5, delta=DELTA, **rules)
+        )
+    for asked in studies():
+        offer, reference = consortium.offer(asked)
+        digests[reference] = asked
+        for name in SITES:
+            receive_offer(consortium.site(name), offer, NOW)
+            approve_study(consortium.site(name), reference, "motor", NOW)
+    return root, digests, consortium.roster()[0]
+
+
+class WholeStudies(RuleBasedStateMachine):
+    """See the module."""
+
+    template: tuple[Path, dict[str, Study], Roster]
+    folder: Path
+    count = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        WholeStudies.count += 1
+        root, digests, roster = self.template
+        self.worlds = []
+        for which in ("first", "second"):
+            copy = Path(shutil.copytree(root, self.folder / f"{self.count}-{which}"))
+            for name in SITES:  # each world has recordings of its own
+                path = copy / name / "data" / "motor.json"
+                path.write_text(json.dumps({**json.loads(path.read_text()), "root": str(copy / "bids")}))
+            world = World(Consortium(copy, SITES), digests, roster)
+            for name in SITES:
+                world.start(name)
+            self.worlds.append(world)
+        self.names = {asked.name: digest for digest, asked in digests.items()}
+        self.attempts: dict[tuple[str, str, int], int] = {}
+        self.differ = False
+
+    def teardown(self) -> None:
+        """Remove both worlds."""
+        for world in self.worlds:
+            shutil.rmtree(world.consortium.root)
+
+    def _attempt(self, name: str, purpose: str, number: int, *, fresh: bool) -> int:
+        key = (name, purpose, number)
+        if fresh:
+            self.attempts[key] = self.attempts.get(key, 0) + 1
+        return max(self.attempts.get(key, 1), 1)
+
+    @rule(
+        name=st.sampled_from(("alone", "shared")),
+        number=st.integers(1, 2),
+        fresh=st.sampled_from((True, True, True, False)),
+        out=st.sampled_from((None, None, *SITES)),
+        behaviour=st.sampled_from(("honest", "silent", "silent", "lose")),
+        victim=st.sampled_from(SITES),
+        first=st.sampled_from((1, 1, 2)),
+    )
+    def train(
+        self, name: str, number: int, fresh: bool, out: str | None, behaviour: str, victim: str, first: int
+    ) -> None:
+        """Ask for a round, with a new or an old number, of all sites or some, honestly or not."""
+        members = tuple(site for site in SITES if site != out or name == "shared")  # which needs all three
+        request = TrainRound(
+            study=self.names[name],
+            round=number if name == "alone" else 1,
+            attempt=self._attempt(name, "train", number, fresh=fresh),
+            members=members,
+            first_step=first if name == "shared" else 1,
+        )
+        for world in self.worlds:
+            world.ask(request, behaviour, victim)
+
+    @rule(name=st.sampled_from(("alone", "shared")), out=st.sampled_from((None, *SITES)))
+    def again(self, name: str, out: str | None) -> None:
+        """Open a sum in silence and ask for it again, of all sites or of all but one: their difference is the aim."""
+        for members in (None, out, out, None):
+            self.train(name, 1, True, members, "silent", "east", 1)
+
+    @rule(
+        name=st.sampled_from(("alone", "shared")),
+        number=st.integers(1, 2),
+        fresh=st.booleans(),
+        behaviour=st.sampled_from(("honest", "silent", "lose")),
+        victim=st.sampled_from(SITES),
+    )
+    def evaluate(self, name: str, number: int, fresh: bool, behaviour: str, victim: str) -> None:
+        """Ask for an evaluation."""
+        number = number if name == "alone" else 1
+        attempt = self._attempt(name, "evaluate", number, fresh=fresh)
+        request = EvaluateRound(study=self.names[name], round=number, attempt=attempt, members=SITES)
+        for world in self.worlds:
+            world.ask(request, behaviour, victim)
+
+    @rule(name=st.sampled_from(SITES))
+    def restart(self, name: str) -> None:
+        """Kill a hospital's process and start another one."""
+        for world in self.worlds:
+            world.start(name)
+
+    @rule(name=st.sampled_from(SITES))
+    def newcomer(self, name: str) -> None:
+        """A patient joins a hospital's data set."""
+        for world in self.worlds:
+            target = world.consortium.root / "bids" / "sub-900"
+            if not target.exists():
+                shutil.copytree(world.consortium.root / "bids" / f"sub-{label(2)}", target)
+            world.start(name)
+
+    @precondition(lambda self: not self.differ)
+    @rule()
+    def one_patient_differs(self) -> None:
+        """In one world a patient withdraws everywhere and the recordings are lost."""
+        self.differ = True
+        world = self.worlds[1]
+        for name in SITES:
+            withdraw(world.consortium.site(name), label(1), "motor")
+        shutil.rmtree(world.consortium.root / "bids" / f"sub-{label(1)}")
+
+    @rule(name=st.sampled_from(("alone", "shared")), site=st.sampled_from(SITES))
+    def decline(self, name: str, site: str) -> None:
+        """A hospital ends its part in a study."""
+        for world in self.worlds:
+            decline_study(world.consortium.site(site), self.names[name])
+
+    @invariant()
+    def sums_hide_sites(self) -> None:
+        """No vector is in two opened sums, and no sum holds too few."""
+        for world in self.worlds:
+            used: set[tuple[str, bytes, int]] = set()
+            vectors = {(one.site, one.session, one.step): one for one in world.sent}
+            assert len(vectors) == len(world.sent)
+            for digest, params, opened in world.opened:
+                rules = world.digests[digest].aggregation
+                assert len(opened.contributors) >= rules.minimum_sites
+                names = {(name, params.session_id, opened.step) for name in opened.contributors}
+                assert not names & used
+                used |= names
+                total = np.sum([vectors[name].values.astype(np.int64) for name in names], axis=0)
+                assert np.array_equal(total, opened.total)
+            for site in SITES:
+                mine = [one.values.tobytes() for one in world.sent if one.site == site]
+                assert len(set(mine)) == len(mine)
+
+    @invariant()
+    def everybody_has_paid(self) -> None:
+        """Draws that began cover the vectors that left, and what was charged covers the draws."""
+        for world in self.worlds:
+            for site in SITES:
+                ledger = world.ledger(site)
+                ledger.verify()
+                rows = [row for row in ledger.entries() if row.kind == "begin"]
+                assert len(rows) >= sum(one.site == site for one in world.sent)
+                for digest, asked in world.digests.items():
+                    begun = [row for row in rows if row.study == digest]
+                    for block in blocks_of(asked):
+                        mine = [row for row in begun if (row.purpose, row.round) == (block.name, block.round)]
+                        assert len({row.repeat for row in mine}) == len(mine) <= block.draws
+                    if begun:
+                        assert 0 < ledger.spent(getattr(asked.privacy, "delta", 0.0), digest) <= 8.0
+                assert ledger.spent(DELTA) <= CAP
+
+    @invariant()
+    def no_answer_depends_on_one_patient(self) -> None:
+        """Both worlds have answered the same."""
+        first, second = self.worlds
+        assert first.answers == second.answers
+
+
+@pytest.mark.parametrize(
+    ("examples", "steps"), [(3, 6), pytest.param(30, 14, marks=pytest.mark.long)], ids=["short", "long"]
+)
+def test_a_lying_coordinator_breaks_no_promise(
+    template: tuple[Path, dict[str, Study], Roster], tmp_path: Path, examples: int, steps: int
+) -> None:
+    """Attempts, silent openings, losses, restarts, newcomers, withdrawals and refusals over two studies."""
+    WholeStudies.template, WholeStudies.folder = template, tmp_path
+    run_state_machine_as_test(
+        WholeStudies,
+        settings=settings(
+            max_examples=examples, stateful_step_count=steps, deadline=None, derandomize=True, phases=[Phase.generate]
+        ),
+    )
