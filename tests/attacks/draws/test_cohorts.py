@@ -11,6 +11,7 @@ from tests.attacks.draws.hospital import DELTA, NOW, Hospital, Keeps, Loses
 from dura_client.patients.frozen import Manifest, keep
 from dura_client.patients.withdrawal import withdraw
 from dura_client.review.approval import approve_study
+from dura_client.studies.approvals import find_offer
 from dura_client.sums.ports import Part
 from dura_client.training.engine import PatientEngine
 from dura_client.training.patient import TrainingPatient
@@ -176,7 +177,7 @@ def test_patients_without_room_are_left_out_before_the_yes_and_pay_nothing(hospi
     reference = hospital.offered(asked)
     from dura_client.review.review import review
 
-    result = review(hospital.home, reference, asked, "motor")
+    result = review(hospital.home, find_offer(hospital.home, reference, NOW), "motor")
     assert result.left_out["no budget is left for this study"] == 1
     approve_study(hospital.home, reference, "motor", NOW)
     assert hospital.ledger.spent_by(hospital.key(1), DELTA) == before
@@ -202,7 +203,7 @@ def test_the_policy_is_asked_before_recordings_are_read(hospital: Hospital, monk
     monkeypatch.setattr(review_module, "load_cohort", never)
     refused = Refusal(reason=RefusalReason.POLICY)
     assert hospital.answer(Keeps(), hospital.train(reference), asked) == refused
-    assert review_module.review(hospital.home, reference, asked, "motor").cohort is None
+    assert review_module.review(hospital.home, find_offer(hospital.home, reference, NOW), "motor").cohort is None
     with pytest.raises(PolicyError, match="epsilon"):
         approve_study(hospital.home, reference, "motor", NOW)
 

@@ -107,7 +107,7 @@ def test_a_new_label_is_noticed_by_the_recordings(hospital: Hospital) -> None:
     hospital.rename(1, 51)
     asked = hospital.wanted(name="second")
     reference = hospital.offered(asked)
-    result = review(hospital.home, reference, asked, "motor")
+    result = review(hospital.home, find_offer(hospital.home, reference, NOW), "motor")
     (finding,) = [finding for finding in result.findings if not finding.passed]
     assert finding.rule == "same-labels"
     assert not any(word in finding.sentence for word in ("001", "051"))
