@@ -9,8 +9,8 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from tests.attacks.echo_app import SECRET_TEXT
-from tests.attacks.probes import ProbedConsortium
+from tests.attacks.hosts.echo_app import SECRET_TEXT
+from tests.attacks.hosts.probes import ProbedConsortium
 from tests.support.commands import Failed, dura
 from tests.support.processes import alive, children, processes_of, wait_until
 

@@ -16,7 +16,7 @@ from tests.support.running import RunningConsortium
 
 from dura_common.runtime.running import status
 
-ECHO_APP = "tests.attacks.echo_app:app"
+ECHO_APP = "tests.attacks.hosts.echo_app:app"
 RUN_SECONDS = 90.0
 
 PYPROJECT = """\

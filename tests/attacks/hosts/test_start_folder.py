@@ -9,7 +9,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-from tests.attacks.probes import ProbedConsortium
+from tests.attacks.hosts.probes import ProbedConsortium
 from tests.support.processes import processes_of, wait_until
 
 from dura_common.runtime.running import status
