@@ -12,7 +12,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from dura_common.runtime.console import JsonOption, command
+from dura_common.runtime.environment import module
 from dura_common.runtime.files import private_folder, write_atomic
 from dura_server.demo.stage import HOSPITALS, Stage
 from dura_server.demo.summary import show
@@ -227,7 +227,7 @@ def _stop(stage: Stage) -> None:
     homes = [("site", stage.site(name)) for name in HOSPITALS] + [("coordinator", stage.coordinator)]
     running = [
         subprocess.Popen(
-            [sys.executable, "-m", "dura_common", group, "stop", "--home", str(home), "--json"],
+            module("dura_common", group, "stop", "--home", str(home), "--json"),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

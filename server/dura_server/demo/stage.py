@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from typing import Any
 
 from dura_common.errors import HostError
 from dura_common.runtime.console import Output
+from dura_common.runtime.environment import module
 
 HOSPITALS = ("north", "east", "south", "west")
 PARALLEL = 2
@@ -51,13 +51,10 @@ class Stage:
         words = ["dura", *map(str, arguments)]
         self.out.say(f"[cyan]$ {shlex.join(words)}[/cyan]")
         process = subprocess.run(
-            [sys.executable, "-m", "dura_common", *words[1:], "--json"],
+            module("dura_common", *words[1:], "--json"),
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            env={
-                **os.environ,
-                "OMP_NUM_THREADS": "1",
-            },  # two commands share two cores; more threads only collide
+            env={**os.environ, "OMP_NUM_THREADS": "1"},  # two commands share two cores; more threads only collide
             check=False,
         )
         try:

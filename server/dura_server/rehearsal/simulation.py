@@ -19,7 +19,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import chdir, contextmanager, redirect_stdout, suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import FrameType
@@ -179,7 +179,8 @@ def _engine(workers: int) -> Iterator[None]:
     scratch = tempfile.mkdtemp(prefix="dura-ray-")
     logging.getLogger("flwr").setLevel(logging.CRITICAL)  # errors come back as errors
     try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # Ray says there how it ends
+        # Ray says on standard output how it ends, and its processes import from the folder in which it began.
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), chdir(scratch):
             warnings.simplefilter("ignore")
             ray.init(
                 num_cpus=workers,
