@@ -28,7 +28,9 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Membership:
     return load_membership(consortium.site("east"))
 
 
-def head(here: Membership, rows: int, mark: str = OTHER, *, serial: int | None = None, roster: str | None = None) -> Head:
+def head(
+    here: Membership, rows: int, mark: str = OTHER, *, serial: int | None = None, roster: str | None = None
+) -> Head:
     """Return what the north says."""
     return Head(here.roster.serial if serial is None else serial, roster or here.digest, rows, mark)
 
@@ -38,9 +40,7 @@ def forget(here: Membership) -> None:
     here.home.witnessed.unlink(missing_ok=True)
 
 
-@given(
-    serial=st.integers(0, 2**64 - 1), roster=st.binary(min_size=32, max_size=32), rows=st.integers(0, 2**64 - 1)
-)
+@given(serial=st.integers(0, 2**64 - 1), roster=st.binary(min_size=32, max_size=32), rows=st.integers(0, 2**64 - 1))
 def test_a_note_says_what_was_put_in(serial: int, roster: bytes, rows: int) -> None:
     """A note has a fixed size and is read as it was written; another size is refused."""
     said = Head(serial, roster.hex(), rows, hashlib.sha256(roster).hexdigest())
