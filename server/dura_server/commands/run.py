@@ -57,7 +57,7 @@ def run(
         stored = _load(coordinator, study)
         if stored.read_state().phase == "finished":
             raise StateError(
-                "this study has already finished; a site never answers the same round twice",
+                "this study has already finished, and a site never answers the same round twice",
                 hint="Sign a new study, or write the report of this study with `dura study report`.",
             )
         deadline = time.monotonic() + wait

@@ -1,6 +1,7 @@
 """Studies at the coordinator: the signed document, the state of its run, checkpoints and outcome, on disk.
 
-One folder per study, named by its digest. Every file is replaced whole, so a crash leaves the last good state.
+Each study has one folder, named by the study's digest. Every file is replaced as a whole, so a crash leaves the last
+good state.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from dura_server.studies.estimate import Outcome
 
 MAX_MODEL_BYTES = 1 << 30
 Phase = Literal["submitted", "offering", "offered", "asking", "unapproved", "running", "finished", "failed"]
-"""offered: every site was asked to review; unapproved: too few approvals to begin, nothing was computed."""
+"""offered: every site was asked to review the study; unapproved: too few sites approved, and nothing was computed."""
 
 
 class CurvePoint(Frozen):
-    """Released accuracy after one round; what else the study asked for after the last one."""
+    """Released accuracy after one round. The last round also has the other outputs that the study asked for."""
 
     round: int
     accuracy: float
@@ -40,12 +41,12 @@ class CurvePoint(Frozen):
     auc: float | None = None
     auc_standard_error: float | None = None
     confusion: tuple[tuple[float | None, ...], ...] | None = None
-    """Patients by true class (rows) and predicted class; None where too few would be shown."""
+    """Patients by true class (rows) and predicted class; None for a cell with too few patients."""
     confusion_standard_error: float | None = None
 
 
 def point_of(round_number: int, outcome: Outcome) -> CurvePoint:
-    """Return an evaluation's outcome as it is kept."""
+    """Return an evaluation's outcome in the form in which it is stored."""
     return CurvePoint(
         round=round_number,
         accuracy=outcome.accuracy.accuracy,
@@ -58,28 +59,28 @@ def point_of(round_number: int, outcome: Outcome) -> CurvePoint:
 
 
 class StudyState(Frozen):
-    """Where a study stands."""
+    """The state of a study."""
 
     phase: Phase = "submitted"
     sites: dict[str, str] = Field(default_factory=dict)
-    """Site name to offered, approved, declined, unreachable or the word of its refusal."""
+    """Maps each site's name to offered, approved, declined, unreachable or the word of its refusal."""
     round: int = 0
     rounds: int
     curve: tuple[CurvePoint, ...] = ()
     duplicates: Duplicates | None = None
-    """Recordings that several sites hold, where the study asks for it and the sum came about."""
+    """Recordings that several sites hold, if the study asks for this count and the sum was opened."""
     redraws: int = 0
-    """Draws that the site which repeated most has repeated after a loss: many of them are an alarm."""
+    """The most draws that any site repeated after losses. Many repetitions are a reason for suspicion."""
     attempts: dict[str, int] = Field(default_factory=dict)
-    """Purpose and round to the highest number of a request, over all runs."""
+    """Maps purpose and round to the highest number of a request, over all runs."""
     message: str = ""
-    """What to do next or what went wrong, for the operator."""
+    """Tells the operator what to do next, or what went wrong."""
     updated: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class StoredStudy:
-    """A submitted study with its folder; everything in it was verified when it was read."""
+    """A submitted study and its folder. Everything in this object was verified when it was read."""
 
     folder: Path
     digest: str
@@ -99,7 +100,7 @@ class StoredStudy:
         return self.folder / "model.safetensors"
 
     def read_state(self) -> StudyState:
-        """Read the state; a study that was just submitted has the initial one."""
+        """Read the state; a newly submitted study has the initial state."""
         if not self.state_file.exists():
             return StudyState(rounds=self.study.training.rounds, updated=datetime.now(UTC))
         content = read_limited(self.state_file, what="the state of the study")
@@ -116,12 +117,12 @@ class StoredStudy:
         return state
 
     def checkpoint(self, round_number: int, parameters: NDArray[np.float32]) -> None:
-        """Keep the common parameters after a round."""
+        """Store the common parameters after a round."""
         folder = private_folder(self.folder / "checkpoints")
         write_atomic(folder / f"round-{round_number:05d}.safetensors", save_tensors({"parameters": parameters}))
 
     def write_model(self, parameters: NDArray[np.float32]) -> None:
-        """Write the outcome; the metadata name the study, so that the file explains itself."""
+        """Write the outcome. The metadata of the model file name the study."""
         metadata = {
             "format": "dura-model-1",
             "study": self.digest,
@@ -151,7 +152,7 @@ class StudyStore:
         """Verify and keep a signed study.
 
         Raises:
-            TrustError: not signed by a researcher of the roster, or meant for another roster.
+            TrustError: no researcher on the roster has signed the study, or the study names another roster.
             InputError: the document is not valid.
         """
         digest, study = _verify(study_envelope, roster_envelope, roster)
@@ -174,7 +175,7 @@ class StudyStore:
         """Find a study by digest, unique start of a digest, or unique name.
 
         Raises:
-            StateError: none or more than one fits.
+            StateError: no study fits, or more than one.
         """
         matches = [found for found in self.digests() if found.startswith(reference)]
         if not matches:
@@ -210,8 +211,10 @@ def _verify(study_envelope: str, roster_envelope: str, roster: Roster) -> tuple[
     except ValidationError as error:
         raise explain_validation(error, what="the signed study") from error
     if document.roster != digest_of(payload_of(roster_envelope)):
-        raise TrustError("the study was signed for another roster", hint="Sign it again for the present roster.")
+        raise TrustError(
+            "the study was signed for another roster", hint="Sign the study again with the current roster."
+        )
     unknown = sorted(set(document.study.sites) - {site.name for site in roster.sites})
     if unknown:
-        raise InputError(f"the study lists sites that the roster does not know: {', '.join(unknown)}")
+        raise InputError(f"the study lists sites that are not on the roster: {', '.join(unknown)}")
     return digest_of(payload), document.study
