@@ -136,7 +136,7 @@ def test_a_file_of_an_older_version_opens_and_says_what_to_do(tmp_path: Path, ca
 
 
 def test_a_passphrase_is_changed_for_all_keys_or_none(tmp_path: Path) -> None:
-    """A key that neither passphrase opens stops it before a byte is written; a change that was broken off is finished."""
+    """A key that neither passphrase opens stops it before a byte is written; a broken-off change can be finished."""
     paths = [tmp_path / name for name in ("a.pem", "b.pem", "c.pem")]
     for path, content in zip(paths, (old_file(b"one"), private_pem(KEY), private_pem(KEY, b"three")), strict=True):
         path.write_bytes(content)
