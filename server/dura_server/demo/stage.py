@@ -1,4 +1,4 @@
-"""The demo's folders, and its way to run public commands: each is printed before it runs."""
+"""The demo's folders, and the function that prints and runs each public command."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Stage:
         return self.work / "sites" / name
 
     def dura(self, *arguments: str | Path) -> dict[str, Any]:
-        """Print and run one public command with --json and return what it answered.
+        """Print one public command, run it with --json, and return its output.
 
         Raises:
             HostError: the command failed; its own message is passed on.
@@ -69,7 +69,7 @@ class Stage:
     def together(
         self, commands: Sequence[Sequence[str | Path]], title: str, at_once: int = PARALLEL
     ) -> list[dict[str, Any]]:
-        """Run commands, ``at_once`` at a time, with a progress bar; answers in the order of the commands."""
+        """Run commands, ``at_once`` at a time, with a progress bar. Return the outputs in the order of the commands."""
         with self.out.progress() as bar, ThreadPoolExecutor(at_once) as pool:
             task = bar.add_task(title, total=len(commands))
 
