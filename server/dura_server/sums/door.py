@@ -20,7 +20,7 @@ from dura_common.sums.attempts import Series, encode_values
 from dura_common.sums.plane import PIECE_BYTES
 from dura_server.home import CoordinatorHome
 from dura_server.sums.events import Over, Sum, Timing
-from dura_server.sums.service import Sessions
+from dura_server.sums.service import RunningSessions
 from dura_server.sums.session import Session
 
 MAX_SOCKET_PATH = 107
@@ -45,7 +45,7 @@ def socket_path(home: CoordinatorHome) -> Path:
 class SessionsDoor(SessionsServicer):
     """See the module."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: RunningSessions) -> None:
         self._sessions = sessions
 
     async def Run(self, request: wire.SessionRequest, context: Any) -> AsyncIterator[wire.SessionEvent]:  # noqa: N802  # the name in the protocol

@@ -40,7 +40,7 @@ SESSIONS = 16
 """Number of sessions at a time. Studies run one after another, and every session holds one vector in memory."""
 
 
-class Sessions:
+class RunningSessions:
     """The running sessions, by id."""
 
     def __init__(self, roster: RosterWatch) -> None:
@@ -88,7 +88,7 @@ class Sessions:
 class AggregationService(AggregationServicer):
     """See the module."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: RunningSessions) -> None:
         self._sessions = sessions
         self._open: Counter[str] = Counter()
         self._streams: set[SiteStream] = set()
