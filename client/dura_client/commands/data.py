@@ -71,7 +71,6 @@ def add(
 
         from dura_client.data.dataset import DataSet, is_simulated
         from dura_client.data.eeg.bids import find_recordings
-        from dura_client.data.levels import labels_from_sidecars
         from dura_client.data.registry import register
         from dura_client.site.home import SiteHome
         from dura_client.site.settings import load_settings
@@ -86,7 +85,7 @@ def add(
         if len(dict(given)) != len(given):
             raise InputError("--label gives one event code twice; give each code once")
         root = folder.expanduser().resolve()
-        labels = {**labels_from_sidecars(root, task), **dict(given)}
+        labels = dict(given)
         try:
             dataset = DataSet(
                 name=name,

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from dura_client.data.levels import class_name, labels_from_sidecars
 
 from dura_client.data.dataset import DataSet, is_simulated
-from dura_client.data.levels import class_name, labels_from_sidecars
 from dura_client.data.registry import list_datasets, load_dataset, register
 from dura_client.site.home import SiteHome
 from dura_common.errors import InputError, StateError
