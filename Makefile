@@ -31,8 +31,8 @@ test-full: setup  ## Run all tests, the long ones too.
 model: setup  ## Check the model of draws and attempts exhaustively (needs spin; minutes).
 	$(BIN)/python -m tests.model.check
 
-fuzz: setup  ## Fuzz every parser of outside bytes for SECONDS each; the corpus grows under build/fuzz.
-	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
+fuzz: setup  ## Fuzz every parser of outside bytes for SECONDS each, or by RUNS fixed inputs; the corpus grows under build/fuzz.
+	$(BIN)/python -m tests.fuzz $(if $(RUNS),--runs $(RUNS),--seconds $(or $(SECONDS),60))
 
 bench: setup  ## Measure everything that is promised; JSON lines, minutes long.
 	$(BIN)/python -m tests.bench

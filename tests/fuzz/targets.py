@@ -172,9 +172,11 @@ def targets() -> dict[str, Target]:
     envelope = sign(STUDY, STUDY_TYPE, KEY).encode()
     digest = "11" * 32
     certificate_key = ec.derive_private_key(7, ec.SECP256R1())
-    authority = identity.certificate_pem(identity.make_authority(certificate_key, "brains", NOW))
+    authority = identity.make_authority(certificate_key, "brains", NOW)
+    request = identity.make_request(certificate_key, "north")
+    leaf = identity.make_site_certificate(authority, certificate_key, identity.load_request(request), "north", NOW)
     card = sign(_json(name="north"), "application/vnd.dura.card+json", KEY).encode()
-    request = _json(kind="train-round", study=digest, round=1, attempt=1, members=["east", "north"], first_step=1)
+    training = _json(kind="train-round", study=digest, round=1, attempt=1, members=["east", "north"], first_step=1)
     return {
         "study-file": Target(parse_study, (STUDY,)),
         "policy-file": Target(parse_policy, (POLICY,)),
@@ -185,11 +187,14 @@ def targets() -> dict[str, Target]:
         "roster": Target(read_claimed_roster, (envelope,)),
         "rosters": Target(parse_links, (_json(format=1, links=[{"roster": "x", "countersignatures": []}]),)),
         "approval": Target(parse_approval, (_json(format=1, study=digest, roster=digest, site="north"),)),
-        "request": Target(decode_request, (request, b"[" * 2000, b'{"kind":' * 500)),
+        "request": Target(decode_request, (training, b"[" * 2000, b'{"kind":' * 500)),
         "reply": Target(decode_reply, (_json(kind="refusal", reason="policy"), b"[" * 2000)),
         "rehearsal-job": Target(decode_job, (_json(kind="simulate"), b"{}")),
-        "certificate": Target(identity.load_certificate, (authority,)),
-        "certificate-request": Target(identity.load_request, (identity.make_request(certificate_key, "north"),)),
+        "certificate": Target(
+            lambda content: identity.alternative_names(identity.load_certificate(content)),
+            tuple(identity.certificate_pem(item) for item in (authority, leaf)),
+        ),
+        "certificate-request": Target(identity.load_request, (request,)),
         "session-parameters": Target(
             SessionParameters.decode,
             tuple(parameters(kind).encode() for kind in Kind),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dura_client.commands.options import DEFAULT_HOME, HomeOption
-from dura_common.runtime.console import JsonOption, command
+from dura_common.runtime.console import JsonOption, command, confirm
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -146,8 +146,11 @@ def move(
         load_settings(site)
         ledger = site_ledger(site)
         ledger.verify()
-        if not yes and not typer.confirm("Is the site stopped for good on every other host?", err=True):
-            raise PolicyError("nothing was changed: the ledger stays with the host that used it last")
+        confirm(
+            "Is the site stopped for good on every other host?",
+            yes=yes,
+            refusal=PolicyError("nothing was changed: the ledger stays with the host that used it last"),
+        )
         ledger.move(host_id())
         out.result({"moved": True}, "the ledger lives on this host now")
 

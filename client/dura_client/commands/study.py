@@ -11,7 +11,7 @@ from rich.table import Table
 
 from dura_client.commands.options import DEFAULT_HOME, HomeOption
 from dura_client.commands.roster import members_table
-from dura_common.runtime.console import JsonOption, Output, command
+from dura_common.runtime.console import JsonOption, Output, command, confirm
 
 if TYPE_CHECKING:
     from dura_client.review.alone import LocalScore
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DataOption = Annotated[str, typer.Option("--data", help="Name of the registered data set for this study.")]
 StudyArgument = Annotated[
-    str, typer.Argument(help="Digest of the study, or the first characters that identify the digest.")
+    str, typer.Argument(help="Name of the study, its digest, or at least the first 6 digits of the digest.")
 ]
 
 
@@ -74,8 +74,8 @@ def approve_command(
         from dura_common.errors import PolicyError
 
         digest, name, result = _review(out, home, study, data)
-        if result.passed and not yes and not typer.confirm("Approve this study?", err=True):
-            raise PolicyError("the study was not approved")
+        if result.passed:
+            confirm("Approve this study?", yes=yes, refusal=PolicyError("the study was not approved"))
         site = SiteHome(home.expanduser())
         approve_reviewed(site, find_offer(site, digest), data, result, datetime.now(UTC))
         out.result({**_as_data(digest, name, result), "approved": True}, f"approved {name} ({digest[:12]})")

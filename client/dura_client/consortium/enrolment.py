@@ -17,7 +17,14 @@ from dura_client.site.keys import SiteKeys, closed_folder
 from dura_common.consortium.cards import SiteCard
 from dura_common.consortium.chain import Changes, Link, changes, check_sound
 from dura_common.consortium.envelope import compact, payload_of
-from dura_common.consortium.identity import check_issued, load_certificate, load_request, make_request, site_uri
+from dura_common.consortium.identity import (
+    alternative_names,
+    check_issued,
+    load_certificate,
+    load_request,
+    make_request,
+    site_uri,
+)
 from dura_common.consortium.roster import Admission, Roster, check_dates, read_admission, roster_digest
 from dura_common.errors import DuraError, InputError, TrustError
 from dura_common.runtime.files import private_folder, read_limited, write_atomic
@@ -132,10 +139,7 @@ def _check_same_chain(here: Membership, admission: Admission, roster: Roster) ->
 
 
 def _names(certificate: x509.Certificate) -> list[str]:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
-        return []
+    names = alternative_names(certificate)
     return [str(name.value) for name in names if isinstance(name, x509.UniformResourceIdentifier)] + [
         f"other kind: {type(name).__name__}" for name in names if not isinstance(name, x509.UniformResourceIdentifier)
     ]

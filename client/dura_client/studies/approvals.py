@@ -28,6 +28,7 @@ from dura_client.studies.offers import (
     end_of,
     load_checked,
     load_offer,
+    name_of,
     names_roster,
     store_offer,
 )
@@ -41,6 +42,7 @@ from dura_common.messages import AskRoster, Countersigned, Offer, RefusalReason,
 from dura_common.runtime.files import private_folder, read_limited, write_atomic
 from dura_common.study import Digest, Frozen, Study, Word
 from dura_common.study.approval import APPROVAL_TYPE, Approval, parse_approval
+from dura_common.study.reference import find_study
 
 __all__ = [
     "ApprovedStudy",
@@ -199,20 +201,16 @@ def list_offers(home: SiteHome, now: datetime | None = None) -> list[OfferedStud
 
 
 def find_offer(home: SiteHome, reference: str, now: datetime | None = None) -> OfferedStudy:
-    """Find an offer by digest or the unique beginning of one.
+    """Find the offer that a person means; see :mod:`dura_common.study.reference`.
 
     Raises:
         StateError: none or several fit.
         NotAuthentic: it does not verify (any more).
     """
-    matches = sorted(path.stem for path in home.offers.glob("*.json") if path.stem.startswith(reference))
-    if len(matches) != 1:
-        raise StateError(
-            f"{'no' if not matches else 'more than one'} offered study begins with {reference[:64]!r}",
-            hint="`dura site offers` lists them.",
-        )
+    known = {path.stem: name_of(home, path.stem) for path in home.offers.glob("*.json")}
+    digest = find_study(reference, known, where="offered studies", lister="dura site offers")
     when = now or datetime.now(UTC)
-    return _offered(load_checked(load_membership(home), matches[0], when), when)
+    return _offered(load_checked(load_membership(home), digest, when), when)
 
 
 def _offered(checked: CheckedOffer, now: datetime) -> OfferedStudy:

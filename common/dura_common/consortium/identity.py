@@ -41,6 +41,15 @@ CLOCK_SKEW = timedelta(minutes=10)
 FINGERPRINT_GROUPS = 10
 """Groups of four hex digits that people compare by telephone: 160 bits."""
 
+UNREADABLE = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What ``cryptography`` raises on requests and certificates that a stranger wrote; half of these are no ValueError."""
+
 PrivateKey = Ed25519PrivateKey | ec.EllipticCurvePrivateKey
 
 
@@ -162,11 +171,11 @@ def load_request(pem: bytes) -> x509.CertificateSigningRequest:
     """
     try:
         request = x509.load_pem_x509_csr(pem)
-    except ValueError as error:
+    except UNREADABLE as error:
         raise InputError("the card holds no certificate signing request") from error
     try:
         signed, key = request.is_signature_valid, request.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:  # a point that is on no curve, an algorithm nobody knows
+    except UNREADABLE as error:  # a point that is on no curve, an algorithm nobody knows
         raise InputError("the card's certificate signing request holds no usable key") from error
     if not signed:
         raise TrustError("the certificate signing request was not signed by its own key")
@@ -253,7 +262,7 @@ def check_issued(
     """
     try:
         certificate.verify_directly_issued_by(authority)
-    except (InvalidSignature, ValueError, TypeError) as error:
+    except (InvalidSignature, TypeError, *UNREADABLE) as error:
         raise TrustError("the certificate was not issued by this consortium's authority", hint=renewal) from error
     for what, item in (("certificate", certificate), ("consortium's authority", authority)):
         if now > item.not_valid_after_utc:
@@ -275,15 +284,27 @@ def certificate_pem(certificate: x509.Certificate) -> bytes:
 
 
 def load_certificate(pem: bytes) -> x509.Certificate:
-    """Read a certificate from PEM.
+    """Read a certificate from PEM, with all of its parts: no later look at it can fail.
 
     Raises:
-        InputError: not a certificate.
+        InputError: not a certificate, or a part of it cannot be read.
     """
     try:
-        return x509.load_pem_x509_certificate(pem)
-    except ValueError as error:
-        raise InputError("a file does not hold a certificate") from error
+        certificate = x509.load_pem_x509_certificate(pem)
+        # cryptography reads these on first use; a stranger's certificate is to fail here.
+        _ = certificate.public_key(), certificate.extensions, certificate.subject, certificate.issuer
+        _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc, certificate.signature_hash_algorithm
+    except UNREADABLE as error:
+        raise InputError("a file does not hold a certificate that can be read") from error
+    return certificate
+
+
+def alternative_names(certificate: x509.Certificate) -> list[x509.GeneralName]:
+    """Return the alternative names of a certificate that :func:`load_certificate` read; none if it has none."""
+    try:
+        return list(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+    except x509.ExtensionNotFound:
+        return []
 
 
 def _encryption(passphrase: bytes | None) -> KeySerializationEncryption:

@@ -42,7 +42,12 @@ class Output:
         self.as_json = as_json
         self.stdout = Console(highlight=False, soft_wrap=True)
         self.stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.interrupted = ""
         self._warnings: list[str] = []
+
+    def if_interrupted(self, text: str) -> None:
+        """Say what goes on, and how to end it, should Ctrl-C end this command."""
+        self.interrupted = text
 
     def say(self, text: RenderableType) -> None:
         """Print for people; silent with ``--json``."""
@@ -96,8 +101,29 @@ def command(as_json: bool) -> Iterator[Output]:  # mirrors the --json option one
                 out.stderr.print("  " + error.hint, markup=False)
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
-        out.stderr.print("interrupted")
+        if as_json:
+            document = {"error": {"code": "interrupted", "message": "interrupted", "hint": out.interrupted}}
+            sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        else:
+            out.stderr.print("interrupted")
+            if out.interrupted:
+                out.stderr.print("  " + out.interrupted, markup=False)
         raise typer.Exit(130) from None
+
+
+def confirm(question: str, *, yes: bool, refusal: DuraError) -> None:
+    """Make a person say yes, unless ``yes`` was given on the command line.
+
+    Raises:
+        DuraError: ``refusal``, if the answer is no; with another hint if there is nobody to ask.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        refusal.hint = "Nobody could be asked, since this is no terminal: give --yes once somebody has decided."
+        raise refusal
+    if not typer.confirm(question, err=True):
+        raise refusal
 
 
 def confirm_fingerprint(out: Output, *, whose: str, fingerprint: str, expected: str | None, yes: bool) -> None:

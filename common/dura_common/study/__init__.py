@@ -11,6 +11,7 @@ from dura_common.study.study import (
     Study,
     StudyDocument,
     parse_study,
+    require_unexpired,
 )
 from dura_common.study.validation import (
     WORD,
@@ -46,4 +47,5 @@ __all__ = [
     "explain_validation",
     "parse_study",
     "parse_toml",
+    "require_unexpired",
 ]

@@ -6,11 +6,12 @@ A researcher writes TOML, :func:`parse_study` validates it, and signing binds it
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from dura_common.errors import InputError
 from dura_common.study.aggregation import Aggregation
 from dura_common.study.data import DataContract
 from dura_common.study.evaluation import Evaluation
@@ -153,6 +154,20 @@ class StudyDocument(Frozen):
     study: Study
     roster: Digest
     """Digest of the roster that the study is meant for. The same study with another roster has another digest."""
+
+
+def require_unexpired(study: Study, now: datetime) -> None:
+    """Refuse a study whose last day is over.
+
+    Raises:
+        InputError: it has expired.
+    """
+    today = now.astimezone(UTC).date()
+    if study.expires < today:
+        raise InputError(
+            f"the study has expired: its last day was {study.expires}, and today is {today} (UTC)",
+            hint="Set a later day (expires) in the study file, and sign it: that is a new study.",
+        )
 
 
 def parse_study(content: bytes) -> Study:

@@ -31,5 +31,5 @@ ResearcherOption = Annotated[
 ]
 DEFAULT_RESEARCHER = Path("~/.dura/researcher")
 StudyArgument = Annotated[
-    str, typer.Argument(help="Name of the study, its digest, or the first characters that identify the digest.")
+    str, typer.Argument(help="Name of the study, its digest, or at least the first 6 digits of the digest.")
 ]

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from dura_server.commands import identity, plan, rehearse, run, write
+from dura_server.commands.study import identity, look, plan, rehearse, report, run, write
 
-app = typer.Typer(no_args_is_help=True, help="Describe, sign, submit, run and report a study.")
-identity.register(app)
-write.register(app)
-plan.register(app)
-rehearse.register(app)
-run.register(app)
+app = typer.Typer(no_args_is_help=True, help="Describe, sign, submit, run, watch and report a study.")
+for part in (identity, write, plan, rehearse, run, look, report):
+    part.register(app)

@@ -15,13 +15,16 @@ from dura_common.consortium.roster import Roster
 from dura_common.errors import DuraError, InputError, PolicyError
 from dura_common.messages import EvaluateRound, Refusal, Reply, Request, TrainRound, decode_reply, encode
 from dura_common.messages.records import from_records, to_records
+from dura_common.runtime.running import Lock
 from dura_server.consortium.enrolment import read_roster
 from dura_server.home import CoordinatorHome
+from dura_server.rounds.ending import Ended, ended_in_order, told_to
 from dura_server.rounds.exchange import Pending, nodes_by_key
 from dura_server.rounds.ports import Vector
 from dura_server.rounds.rosters import exchange_rosters
 from dura_server.rounds.rounds import Rounds
-from dura_server.studies.store import StudyStore
+from dura_server.studies.lease import exclusive
+from dura_server.studies.store import StoredStudy, StudyStore
 from dura_server.sums.plane import PlaneSessions
 
 log = logging.getLogger(__name__)
@@ -106,17 +109,35 @@ def main(grid: Grid, context: Context) -> None:
     """Run one job of one study: ``offer`` or ``train``; the outcome is in the coordinator's study folder."""
     home = CoordinatorHome(Path(os.environ["DURA_COORDINATOR_HOME"]))
     stored = StudyStore(home).load(str(context.run_config["study"]))
+    with told_to(home.logs / "serverapp.log"), Lock(stored.run_folder), ended_in_order() as end:
+        try:
+            _work(home, stored, grid, str(context.run_config["job"]))
+        except PolicyError:
+            raise  # the sites have not approved: the state says so, and the study may be run again
+        except Ended:
+            end.accept()
+            asked = stored.stop_file.exists()
+            stored.update(
+                phase="stopped" if asked else "interrupted",
+                message="stopped by the operator" if asked else "the coordinator's services were stopped",
+            )
+        except DuraError as error:
+            log.exception("the study failed")
+            stored.update(phase="failed", message=error.message)
+            raise
+        except Exception:
+            log.exception("the study failed inside the coordinator")
+            stored.update(phase="failed", message="the run failed inside the coordinator; see its serverapp.log")
+            raise
+
+
+def _work(home: CoordinatorHome, stored: StoredStudy, grid: Grid, job: str) -> None:
+    if stored.stop_file.exists():
+        raise Ended  # it was stopped while Flower was starting this process
     rounds = Rounds(stored, FlowerSites(grid, stored.roster), PlaneSessions(home))
-    try:
-        if context.run_config["job"] == "offer":
-            rounds.offer(exchange_rosters(home, FlowerSites(grid, read_roster(home)[0])))
-        else:
-            rounds.train()
-    except PolicyError:
-        raise  # the sites have not approved: the state says so, and the study may be run again
-    except DuraError as error:
-        stored.update(phase="failed", message=error.message)
-        raise
-    except Exception:
-        stored.update(phase="failed", message="the run failed inside the coordinator; see its log")
-        raise
+    if job == "offer":
+        rounds.offer(exchange_rosters(home, FlowerSites(grid, read_roster(home)[0])))
+        return
+    stored.update(phase="queued", message="waits until no other study runs")
+    with exclusive(home.run / "turn"):
+        rounds.train()

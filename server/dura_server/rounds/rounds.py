@@ -52,7 +52,8 @@ from dura_common.study.approval import APPROVAL_TYPE, parse_approval
 from dura_common.sums.agreed import Agreed, WeightedChange, averaged, carried_rule, step_scale
 from dura_server.rounds.ports import Replies, Sites, Vector
 from dura_server.studies.estimate import outcome_from
-from dura_server.studies.store import CurvePoint, StoredStudy, point_of
+from dura_server.studies.state import CurvePoint, point_of
+from dura_server.studies.store import StoredStudy
 from dura_server.sums.ports import Lost, Sessions
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ installed package, and sites never unpack a bundle at all.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from flwr.proto.control_pb2 import (
     ListRunsRequest,
     RegisterNodeRequest,
     StartRunRequest,
+    StopRunRequest,
     UnregisterNodeRequest,
 )
 from flwr.supercore.control import ControlHttpClient
@@ -54,7 +55,7 @@ clientapp = "dura_client.node.app:app"
 study = ""
 job = ""
 """
-GONE = "unregistered"
+GONE, ONLINE = "unregistered", "online"
 
 
 @contextmanager
@@ -117,6 +118,37 @@ def run_status(home: CoordinatorHome, run_id: int) -> str:
     with control(home) as client:
         run = client.ListRuns(ListRunsRequest(run_id=run_id)).run_dict[run_id]
     return ":".join(part for part in (run.status.status, run.status.sub_status) if part)
+
+
+def stop_run(home: CoordinatorHome, run_id: int) -> None:
+    """Tell Flower that a run is over, so that nodes drop what they still hold of it; a run that is over stays so.
+
+    Raises:
+        HostError: the SuperLink is out of reach.
+    """
+    with control(home) as client, suppress(httpx.HTTPStatusError):
+        client.StopRun(StopRunRequest(run_id=run_id))
+
+
+def nodes_online(home: CoordinatorHome) -> dict[bytes, bool]:
+    """Return whether each known node is connected, by the PEM of its public key.
+
+    Raises:
+        HostError: the SuperLink is out of reach.
+    """
+    with control(home) as client:
+        found = client.ListNodes(ListNodesRequest()).nodes_info
+    return {_normal(bytes(node.public_key)): node.status == ONLINE for node in found if node.status != GONE}
+
+
+def connected(home: CoordinatorHome, roster: Roster) -> dict[str, bool]:
+    """Return whether the node of each site of a roster is connected.
+
+    Raises:
+        HostError: the SuperLink is out of reach.
+    """
+    online = nodes_online(home)
+    return {site.name: online.get(_pem_of_ssh(site.node_key), False) for site in roster.sites}
 
 
 def _bundle(home: CoordinatorHome) -> bytes:

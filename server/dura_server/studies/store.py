@@ -8,73 +8,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from dura_common.consortium.envelope import digest as digest_of
 from dura_common.consortium.envelope import payload_of, verify
 from dura_common.consortium.roster import Roster
-from dura_common.errors import InputError, StateError, TrustError
-from dura_common.outputs.duplicates import Duplicates
+from dura_common.errors import DuraError, InputError, TrustError
 from dura_common.runtime.files import private_folder, read_limited, write_atomic
-from dura_common.study import STUDY_TYPE, Frozen, Study, StudyDocument, explain_validation
+from dura_common.study import STUDY_TYPE, Study, StudyDocument, explain_validation
+from dura_common.study.reference import find_study
 from dura_server.home import CoordinatorHome
-from dura_server.studies.estimate import Outcome
+from dura_server.studies.lease import exclusive
+from dura_server.studies.state import StudyState
 
 MAX_MODEL_BYTES = 1 << 30
-Phase = Literal["submitted", "offering", "offered", "asking", "unapproved", "running", "finished", "failed"]
-"""offered: every site was asked to review; unapproved: too few approvals to begin, nothing was computed."""
-
-
-class CurvePoint(Frozen):
-    """Released accuracy after one round; what else the study asked for after the last one."""
-
-    round: int
-    accuracy: float
-    standard_error: float
-    auc: float | None = None
-    auc_standard_error: float | None = None
-    confusion: tuple[tuple[float | None, ...], ...] | None = None
-    """Patients by true class (rows) and predicted class; None where too few would be shown."""
-    confusion_standard_error: float | None = None
-
-
-def point_of(round_number: int, outcome: Outcome) -> CurvePoint:
-    """Return an evaluation's outcome as it is kept."""
-    return CurvePoint(
-        round=round_number,
-        accuracy=outcome.accuracy.accuracy,
-        standard_error=outcome.accuracy.standard_error,
-        auc=None if outcome.auc is None else outcome.auc.area,
-        auc_standard_error=None if outcome.auc is None else outcome.auc.standard_error,
-        confusion=None if outcome.confusion is None else outcome.confusion.cells,
-        confusion_standard_error=None if outcome.confusion is None else outcome.confusion.standard_error,
-    )
-
-
-class StudyState(Frozen):
-    """Where a study stands."""
-
-    phase: Phase = "submitted"
-    sites: dict[str, str] = Field(default_factory=dict)
-    """Site name to offered, approved, declined, unreachable or the word of its refusal."""
-    round: int = 0
-    rounds: int
-    curve: tuple[CurvePoint, ...] = ()
-    duplicates: Duplicates | None = None
-    """Recordings that several sites hold, where the study asks for it and the sum came about."""
-    redraws: int = 0
-    """Draws that the site which repeated most has repeated after a loss: many of them are an alarm."""
-    attempts: dict[str, int] = Field(default_factory=dict)
-    """Purpose and round to the highest number of a request, over all runs."""
-    message: str = ""
-    """What to do next or what went wrong, for the operator."""
-    updated: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +46,16 @@ class StoredStudy:
         return self.folder / "state.json"
 
     @property
+    def run_folder(self) -> Path:
+        """Where the process that runs this study holds its lock."""
+        return self.folder / "run"
+
+    @property
+    def stop_file(self) -> Path:
+        """Is there once the operator has asked this study to stop, until it is run again."""
+        return self.run_folder / "stop"
+
+    @property
     def model_file(self) -> Path:
         """The trained model (safetensors)."""
         return self.folder / "model.safetensors"
@@ -109,10 +71,11 @@ class StoredStudy:
             raise explain_validation(error, what="the state of the study") from error
 
     def update(self, **changes: object) -> StudyState:
-        """Replace parts of the state durably and return it."""
-        values = {**self.read_state().model_dump(), **changes, "updated": datetime.now(UTC)}
-        state = StudyState.model_validate(values)
-        write_atomic(self.state_file, state.model_dump_json(indent=2).encode())
+        """Replace parts of the state durably and return it; a command and the study's process may do so at once."""
+        with exclusive(self.folder / "state.lock"):
+            values = {**self.read_state().model_dump(), **changes, "updated": datetime.now(UTC)}
+            state = StudyState.model_validate(values)
+            write_atomic(self.state_file, state.model_dump_json(indent=2).encode())
         return state
 
     def checkpoint(self, round_number: int, parameters: NDArray[np.float32]) -> None:
@@ -148,7 +111,7 @@ class StudyStore:
         self._home = home
 
     def submit(self, study_envelope: str, roster_envelope: str, roster: Roster) -> StoredStudy:
-        """Verify and keep a signed study.
+        """Verify and keep a signed study; one that was submitted before stays as it is.
 
         Raises:
             TrustError: not signed by a researcher of the roster, or meant for another roster.
@@ -156,11 +119,12 @@ class StudyStore:
         """
         digest, study = _verify(study_envelope, roster_envelope, roster)
         folder = private_folder(private_folder(self._home.studies) / digest)
-        write_atomic(folder / "study.json", study_envelope.encode())
+        if (folder / "state.json").exists():
+            return self.load(digest)  # what is there stays: it may be running
         write_atomic(folder / "roster.json", roster_envelope.encode())
+        write_atomic(folder / "study.json", study_envelope.encode())
         stored = StoredStudy(folder, digest, study, roster, study_envelope, roster_envelope)
-        if not stored.state_file.exists():
-            stored.update(phase="submitted")
+        stored.update(phase="submitted")
         return stored
 
     def digests(self) -> tuple[str, ...]:
@@ -170,23 +134,23 @@ class StudyStore:
         folders = [path for path in self._home.studies.iterdir() if (path / "study.json").exists()]
         return tuple(path.name for path in sorted(folders, key=lambda path: (path / "study.json").stat().st_mtime))
 
-    def load(self, reference: str) -> StoredStudy:
-        """Find a study by digest, unique start of a digest, or unique name.
+    def find(self, reference: str) -> StoredStudy:
+        """Find the study that a person means; see :mod:`dura_common.study.reference`.
 
         Raises:
             StateError: none or more than one fits.
+            TrustError: it was altered on disk.
         """
-        matches = [found for found in self.digests() if found.startswith(reference)]
-        if not matches:
-            matches = [found for found in self.digests() if self._read(found).study.name == reference]
-        if len(matches) != 1:
-            raise StateError(
-                f"{'no' if not matches else 'more than one'} submitted study is called {reference!r}",
-                hint="`dura study status` lists the submitted studies with their digests.",
-            )
-        return self._read(matches[0])
+        known = {digest: self._name(digest) for digest in self.digests()}
+        return self.load(find_study(reference, known, where="submitted studies", lister="dura study list"))
 
-    def _read(self, digest: str) -> StoredStudy:
+    def load(self, digest: str) -> StoredStudy:
+        """Read a study by its whole digest.
+
+        Raises:
+            InputError: there is none.
+            TrustError: it was altered on disk.
+        """
         folder = self._home.studies / digest
         study_envelope = read_limited(folder / "study.json", what="the submitted study").decode()
         roster_envelope = read_limited(folder / "roster.json", what="the study's roster").decode()
@@ -195,6 +159,14 @@ class StudyStore:
         if found != digest:
             raise TrustError("the stored study was altered: its digest is not the name of its folder")
         return StoredStudy(folder, digest, study, roster, study_envelope, roster_envelope)
+
+    def _name(self, digest: str) -> str | None:
+        """Return a study's name without verifying anything: what it names is verified when it is read."""
+        try:
+            envelope = read_limited(self._home.studies / digest / "study.json", what="the submitted study").decode()
+            return StudyDocument.model_validate_json(payload_of(envelope)).study.name
+        except (DuraError, ValidationError, UnicodeDecodeError):
+            return None
 
 
 def _verify(study_envelope: str, roster_envelope: str, roster: Roster) -> tuple[str, Study]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from dura_common.consortium.identity import load_certificate, site_uri, tls_public_text
+from dura_common.consortium.identity import alternative_names, load_certificate, site_uri, tls_public_text
 from dura_common.consortium.roster import Roster, RosterSite
 from dura_common.errors import DuraError, TrustError
 from dura_common.sums.plane import check_binding
@@ -93,10 +93,7 @@ def identify(auth_context: Mapping[str, Sequence[bytes]], roster: Roster) -> Pee
 
 def _site_name(certificate: x509.Certificate) -> str:
     """Return the site of a certificate whose only alternative name is one URI of a site."""
-    try:
-        names = list(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError) as error:
-        raise TrustError("the client certificate names nobody") from error
+    names = alternative_names(certificate)
     if len(names) != 1 or not isinstance(names[0], x509.UniformResourceIdentifier):
         raise TrustError(f"expected one URI in the client certificate, got {len(names)} names")
     prefix = site_uri("")

@@ -132,6 +132,17 @@ def test_a_missing_device_is_found_before_anybody_pays(hospital: tuple[SiteHome,
     assert not any(row.kind == "begin" for row in Ledger(home.ledger).entries())
 
 
+def test_a_yes_that_nobody_can_give_is_asked_for_by_an_option(hospital: tuple[SiteHome, Study, str]) -> None:
+    """Where there is no terminal, `approve` and `ledger move` say which option stands for the answer."""
+    home, plan, reference = hospital
+    before = contents(home.approvals)
+    for words in (("approve", plan.name, "--data", "motor"), ("ledger", "move")):
+        error = site(home, *words, code=PolicyError.exit_code)["error"]
+        assert "no terminal: give --yes" in error["hint"]
+    assert contents(home.approvals) == before
+    assert site(home, "review", reference[:6], "--data", "motor")["study"] == reference
+
+
 def test_the_gate_releases_the_declared_vector_and_nothing_longer(hospital: tuple[SiteHome, Study, str]) -> None:
     """The curve's point has two sums, the last one all outputs; each goes into one secure sum of that length."""
     home, plan, reference = hospital

@@ -137,7 +137,7 @@ def test_unknown_study(consortium: Consortium, north: SiteHome) -> None:
             RefusalReason.UNKNOWN_STUDY,
             error=NotApproved,
         )
-    with pytest.raises(StateError, match="no offered study"):
+    with pytest.raises(StateError, match="none of the offered studies"):
         find_offer(north, "0" * 64, NOW)
     with pytest.raises(NotApproved):
         decline(north, "0" * 64)

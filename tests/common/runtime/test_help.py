@@ -11,4 +11,4 @@ def test_the_help_shows_what_an_argument_is() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "dura_common", "site", "approve", "--help"], capture_output=True, text=True, check=True
     )
-    assert "Digest of the study" in done.stdout
+    assert "Name of the study, its digest" in done.stdout

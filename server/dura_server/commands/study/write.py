@@ -74,10 +74,13 @@ def new(
 def check(path: FileArgument, as_json: JsonOption = False) -> None:
     """Check a study file and show what the study costs a patient."""
     with command(as_json) as out:
+        from datetime import UTC, datetime
+
         from dura_common.privacy.plan import plan_of
-        from dura_common.study import parse_study
+        from dura_common.study import parse_study, require_unexpired
 
         study = parse_study(read_limited(path, what="the study file"))
+        require_unexpired(study, datetime.now(UTC))
         plan = plan_of(study)
         private = study.privacy.noise != "none"
         data = {
@@ -113,10 +116,13 @@ def sign(
 ) -> None:
     """Sign a study for one roster. The printed digest identifies the study from now on."""
     with command(as_json) as out:
-        from dura_common.study import parse_study
+        from datetime import UTC, datetime
+
+        from dura_common.study import parse_study, require_unexpired
         from dura_server.studies.researcher import ResearcherHome, sign_study
 
         study = parse_study(read_limited(path, what="the study file"))
+        require_unexpired(study, datetime.now(UTC))
         roster_text = read_limited(roster, what="the roster").decode("utf-8", errors="replace")
         envelope, digest = sign_study(ResearcherHome(researcher.expanduser()), study, roster_text)
         target = output or path.with_suffix(".signed.json")

@@ -1,0 +1,51 @@
+"""What a command says of a study: its data for scripts, its lines for people, its end as an exit code."""
+
+from __future__ import annotations
+
+from dura_common.errors import HostError, PolicyError, StateError
+from dura_common.runtime.console import Output
+from dura_common.study.reference import SHORT_DIGITS
+from dura_common.study.warnings import warnings_of
+from dura_server.studies.state import StudyState
+from dura_server.studies.store import StoredStudy
+
+
+def as_data(stored: StoredStudy, state: StudyState) -> dict[str, object]:
+    """Return a study and its state as one JSON object."""
+    return {
+        "digest": stored.digest,
+        "name": stored.study.name,
+        **state.model_dump(mode="json"),
+        "model": str(stored.model_file) if stored.model_file.exists() else None,
+    }
+
+
+def finish(out: Output, stored: StoredStudy, state: StudyState) -> None:
+    """End a command with the end of a study.
+
+    Raises:
+        PolicyError: too few sites have approved.
+        StateError: the study was stopped.
+        HostError: it failed, or its process was lost.
+    """
+    for sentence in warnings_of(stored.study):
+        out.warn(sentence)
+    goes_on = f"`dura study resume {stored.digest[:SHORT_DIGITS]}` goes on from the last sum that was opened."
+    place = f"after round {state.round} of {state.rounds}"
+    if state.phase == "unapproved":
+        raise PolicyError(state.message, hint="Sites decide with `dura site review` and `dura site approve`.")
+    if state.phase == "stopped":
+        raise StateError(f"the study was stopped {place}", hint=goes_on)
+    if state.phase == "interrupted":
+        raise HostError(f"the study was interrupted {place}: {state.message}", hint=goes_on)
+    if state.phase == "failed":
+        raise HostError(
+            f"the study failed {place}: {state.message}",
+            hint="`dura study status` shows every site. Only the log of the site that refused has the reason.",
+        )
+    lines = [f"{stored.study.name} ({stored.digest[:SHORT_DIGITS]}): {state.phase}"]
+    lines += [f"  {name}: {standing}" for name, standing in state.sites.items()]
+    lines += [f"  round {p.round}: accuracy {p.accuracy:.3f} +- {p.standard_error:.3f}" for p in state.curve]
+    if state.duplicates is not None:
+        lines.append(f"  {state.duplicates.sentence}")
+    out.result(as_data(stored, state), "\n".join(lines))

@@ -1,0 +1,140 @@
+"""`dura study submit | run | resume | stop`: bring a signed study to its sites and have it run."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dura_common.errors import StateError
+from dura_common.runtime.console import JsonOption, Output, command
+from dura_common.runtime.files import read_limited
+from dura_server.commands.options import DEFAULT_HOME, HomeOption, StudyArgument
+
+if TYPE_CHECKING:
+    from dura_server.home import CoordinatorHome
+    from dura_server.studies.state import StudyState
+    from dura_server.studies.store import StoredStudy
+
+APPROVAL_POLL_SECONDS = 5.0
+WaitOption = Annotated[float, typer.Option(help="Seconds to wait for missing approvals.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `dura study`."""
+    app.command("submit")(submit)
+    app.command("run")(run)
+    app.command("resume")(resume)
+    app.command("stop")(stop)
+
+
+def submit(
+    path: Annotated[Path, typer.Argument(help="The signed study file that `dura study sign` wrote.")],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Offer a signed study to its sites. The coordinator's services must be running."""
+    with command(as_json) as out:
+        from datetime import UTC, datetime
+
+        from dura_common.study import require_unexpired
+        from dura_server.commands.study.outcome import finish
+        from dura_server.commands.study.runs import begin, follow
+        from dura_server.consortium.enrolment import read_roster
+        from dura_server.studies.store import StudyStore
+
+        coordinator = find_home(home)
+        envelope = read_limited(path, what="the signed study").decode("utf-8", errors="replace")
+        roster, roster_envelope = read_roster(coordinator)
+        stored = StudyStore(coordinator).submit(envelope, roster_envelope, roster)
+        require_unexpired(stored.study, datetime.now(UTC))
+        if not begin(coordinator, stored, "offer"):
+            raise StateError("this study is at work already", hint="`dura study watch` shows it.")
+        out.if_interrupted("The offer goes on at the coordinator; `dura study status` shows where it stands.")
+        with out.progress() as bar:
+            task = bar.add_task("offering", total=len(stored.study.sites))
+            state = follow(
+                coordinator, stored, "offer", changed=lambda state: bar.update(task, completed=len(state.sites))
+            )
+        finish(out, stored, state)
+
+
+def run(
+    study: StudyArgument, wait: WaitOption = 0.0, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False
+) -> None:
+    """Train a study that its sites have approved. A study that runs already is followed, not started again.
+
+    A study that was stopped, or whose process or coordinator was lost, goes on from the last sum that was opened.
+    """
+    with command(as_json) as out:
+        _run(out, find_home(home), study, wait)
+
+
+def resume(
+    study: StudyArgument, wait: WaitOption = 0.0, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False
+) -> None:
+    """Go on with a study that was stopped or interrupted, from the last sum that was opened."""
+    with command(as_json) as out:
+        from dura_server.commands.study.runs import phase_of
+        from dura_server.studies.store import StudyStore
+
+        coordinator = find_home(home)
+        phase = phase_of(StudyStore(coordinator).find(study))
+        if phase in {"submitted", "offering", "offered", "unapproved"}:
+            raise StateError(f"this study has not begun; it is {phase}", hint="`dura study run` begins it.")
+        _run(out, coordinator, study, wait)
+
+
+def stop(study: StudyArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Stop a running study. What was opened is kept, the sites are free at once, and `dura study resume` goes on."""
+    with command(as_json) as out:
+        from dura_server.commands.study.outcome import as_data
+        from dura_server.commands.study.runs import halt
+        from dura_server.studies.store import StudyStore
+
+        coordinator = find_home(home)
+        stored = StudyStore(coordinator).find(study)
+        state = halt(coordinator, stored)
+        place = f"after round {state.round} of {state.rounds}"
+        out.result(as_data(stored, state), f"{stored.study.name} ({stored.digest[:12]}): {state.phase} {place}")
+
+
+def find_home(home: Path) -> CoordinatorHome:
+    """Return the coordinator's home of an option."""
+    from dura_server.home import CoordinatorHome
+
+    return CoordinatorHome(home.expanduser())
+
+
+def _run(out: Output, home: CoordinatorHome, reference: str, wait: float) -> None:
+    from datetime import UTC, datetime
+
+    from dura_common.study import require_unexpired
+    from dura_server.commands.study.outcome import finish
+    from dura_server.studies.store import StudyStore
+
+    stored = StudyStore(home).find(reference)
+    require_unexpired(stored.study, datetime.now(UTC))
+    out.if_interrupted(
+        "The study goes on at the coordinator. "
+        f"`dura study watch {stored.digest[:12]}` follows it, `dura study stop {stored.digest[:12]}` stops it."
+    )
+    deadline = time.monotonic() + wait
+    while True:
+        state = _once(out, home, stored)
+        if state.phase != "unapproved" or time.monotonic() >= deadline:
+            break
+        time.sleep(APPROVAL_POLL_SECONDS)
+    finish(out, stored, state)
+
+
+def _once(out: Output, home: CoordinatorHome, stored: StoredStudy) -> StudyState:
+    from dura_server.commands.study.runs import begin, follow
+
+    if not begin(home, stored, "train"):
+        out.warn(f"{stored.study.name} runs already: this command follows it and starts nothing")
+    with out.progress() as bar:
+        task = bar.add_task("rounds", total=stored.study.training.rounds)
+        return follow(home, stored, "train", changed=lambda state: bar.update(task, completed=state.round))
