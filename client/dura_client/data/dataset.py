@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from dura_common.runtime.files import parse_json, read_limited
-from dura_common.study import Frozen, Word
+from dura_common.study import Frozen, Word, explain_validation
 
 KNOWN_LABELS = {
     "left": "left_hand",
@@ -35,7 +35,7 @@ class DataSet(Frozen):
     scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """Factor that brings the stored values to volts."""
     scales: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(default_factory=dict)
-    """The same for single recordings (path below the folder) or all of a patient (``sub-01``); goes before ``scale``."""
+    """The same for single recordings (path below the folder) or all of a patient (``sub-01``)."""
     public: bool = False
     simulated: bool = False
 
@@ -52,6 +52,18 @@ class DataSet(Frozen):
     def scale_of(self, place: str) -> float:
         """Return the factor for a recording, by its path below the folder."""
         return self.scales.get(place, self.scales.get(place.partition("/")[0], self.scale))
+
+
+def dataset_of(**fields: object) -> DataSet:
+    """Return a data set of these fields.
+
+    Raises:
+        InputError: a field is not what it should be.
+    """
+    try:
+        return DataSet.model_validate(fields)
+    except ValidationError as error:
+        raise explain_validation(error, what="the arguments") from error
 
 
 def is_simulated(root: Path) -> bool:

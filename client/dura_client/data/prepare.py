@@ -101,6 +101,12 @@ def prepare(
         HostError: the cache cannot be written.
     """
     positions(contract)  # an impossible contract is refused before hours of reading
+    if dataset.task != contract.task:
+        raise InputError(
+            f"the data set {dataset.name} was registered for the task {dataset.task!r}, the study asks for "
+            f"{contract.task!r}",
+            hint=f"Register those recordings: `dura site data add NAME {dataset.root} --task {contract.task}`.",
+        )
     bids, recordings = folder_of(dataset), find_recordings(dataset)
     patients = [(subject, list(items)) for subject, items in groupby(recordings, key=lambda item: item.subject)]
     patients = [item for item in patients if pseudonym(item[0], pseudonym_key) not in leave_out]
@@ -190,7 +196,9 @@ def pseudonym(subject: str, key: bytes) -> str:
 
 def _cache_name(dataset: DataSet, contract: DataContract, recordings: Sequence[Recording]) -> str:
     hasher = hashlib.sha256(f"{VERSION}\0{contract.model_dump_json()}\0{dataset.scale}\0".encode())
-    hasher.update(repr((sorted(dataset.labels.items()), dataset.public)).encode())  # public: plain digests are kept
+    hasher.update(
+        repr((sorted(dataset.labels.items()), sorted(dataset.scales.items()), dataset.public)).encode()
+    )  # public: plain digests are kept
     for recording in recordings:
         for path in sorted(recording.path.parent.glob(recording.path.stem.removesuffix("_eeg") + "_*")):
             stat = path.stat()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dura_client.data.dataset import DataSet
 from dura_client.data.doctor.look import Look
 from dura_client.data.eeg.channels import band_text
+from dura_client.data.eeg.events import shown
 from dura_client.data.eeg.names import canonical, scalp
 from dura_client.data.eeg.recording import EegRecording
 from dura_client.data.findings.finding import WHOLE, Finding, found, listed
@@ -123,14 +124,7 @@ def _classes(
     )
     findings = []
     if missing:
-        hint = (
-            (
-                "; codes that stand for no class of the study: "
-                f"{listed(code if len(code.split()) <= 3 else '(text)' for code in codes)}"
-            )
-            if codes
-            else ""
-        )  # longer is free text
+        hint = f"; codes that stand for no class of the study: {shown(codes)}" if codes else ""
         remedy = (
             f"Say what the codes mean: `dura site data update {dataset.name} "
             "--label CODE=CLASS`; or the study does not fit."

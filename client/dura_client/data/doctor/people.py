@@ -1,4 +1,4 @@
-"""The tables of patients, visits and recordings against the folders, in both directions. Nothing is joined in silence."""
+"""The tables of patients, visits and recordings against the folders, in both directions; no silent join."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def people_findings(folder: BidsFolder) -> tuple[Finding, ...]:
     _folders(folder, labels, findings)
     table = _table(folder, folder.root / "participants.tsv", findings)
     if table is not None:
-        _participants(folder, table, labels, findings)
+        _participants(table, labels, findings)
     for path in folder.files:
         if path.name.endswith("_sessions.tsv"):
             _sessions(folder, path, findings)
@@ -123,7 +123,7 @@ def _table(folder: BidsFolder, path: Path, findings: list[Finding]) -> Table | N
     return table if table.columns else None
 
 
-def _participants(folder: BidsFolder, table: Table, labels: Sequence[str], findings: list[Finding]) -> None:
+def _participants(table: Table, labels: Sequence[str], findings: list[Finding]) -> None:
     place = "participants.tsv"
     if "participant_id" not in table:
         near = [

@@ -1,4 +1,4 @@
-"""What only all recordings together show: meanings of codes, one person under two labels, differing filters and rates."""
+"""What only all recordings together show: meanings of codes, one person twice, differing filters and rates."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from dura_client.data.dataset import KNOWN_LABELS, DataSet
 from dura_client.data.eeg.channels import band_text
+from dura_client.data.eeg.events import shown
 from dura_client.data.eeg.recording import EegRecording
 from dura_client.data.findings.finding import WHOLE, Finding, found, listed
 from dura_client.data.findings.grade import Grade
@@ -59,13 +60,13 @@ def _meanings(dataset: DataSet, opened: Sequence[EegRecording]) -> list[Finding]
     findings = []
     if empty and len(empty) == sum(bool(item.events) for item in opened):
         codes = sorted({code for place in empty for code in unknown[place]})
-        findings.append(found("EV-MAP", WHOLE, f"no event code has a meaning: {_shown(codes)}", remedy=remedy))
+        findings.append(found("EV-MAP", WHOLE, f"no event code has a meaning: {shown(codes)}", remedy=remedy))
     else:
         findings += [
             found(
                 "EV-MAP",
                 place,
-                f"no event code of this recording has a meaning: {_shown(unknown[place])}",
+                f"no event code of this recording has a meaning: {shown(unknown[place])}",
                 remedy=remedy,
                 grade=Grade.LOSES,
             )
@@ -77,16 +78,12 @@ def _meanings(dataset: DataSet, opened: Sequence[EegRecording]) -> list[Finding]
                 found(
                     "EV-MAP",
                     WHOLE,
-                    f"these event codes stand for no class: {_shown(some)}",
+                    f"these event codes stand for no class: {shown(some)}",
                     remedy=f"If a study needs them, say what they mean: {example}",
                     grade=Grade.KNOW,
                 )
             )
     return findings
-
-
-def _shown(codes: Sequence[str]) -> str:
-    return listed(code if len(code.split()) <= 3 else "(text)" for code in codes)  # noqa: PLR2004  # longer is free text
 
 
 def _runs(dataset: DataSet, opened: Sequence[EegRecording]) -> list[Finding]:

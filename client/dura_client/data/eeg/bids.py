@@ -6,6 +6,7 @@ the data manager; the message, which logs keep too, does without.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,7 +112,7 @@ def _stretches(opened: EegRecording, moments: NDArray[np.bool_]) -> tuple[tuple[
         edges = [0, *(int(at) + 1 for at in changes), piece.samples]
         found += [
             (piece.first + begin, piece.first + end)
-            for begin, end in zip(edges, edges[1:], strict=False)
+            for begin, end in itertools.pairwise(edges)
             if end > begin and not part[begin]
         ]
     return tuple(found)
@@ -140,6 +141,7 @@ def check_amplitude(raw: mne.io.BaseRaw, dataset: DataSet, place: str) -> None:
         factor = suggest_scale(seen) * dataset.scale_of(place)
         raise InputError(
             f"the unit of a recording of the data set {dataset.name} is wrong: its values are not those of scalp EEG",
-            hint=f"It is {place}. If the file declares the wrong unit: `dura site data update {dataset.name} --scale "
-            f"{place}={factor:g}`.",
+            hint=f"It is {place}. If the file declares the wrong unit, correct it: "
+            f"`dura site data update {dataset.name} --scale {factor:g}` for all recordings, "
+            f"`--scale {place}={factor:g}` for this one.",
         )

@@ -7,7 +7,7 @@ What cannot be used is left out and counted: no number, before the start, beyond
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -190,8 +190,8 @@ def _other_unit(rows: Sequence[_Raw], rate: float, pieces: Sequence[Piece], note
     notes.append(
         Note(
             "EV-UNIT",
-            f"the last onset lies {last / end:.3g} times beyond the recording's {end:g} s, as if onsets were {best}; no "
-            "event is used",
+            f"the last onset is {last / end:.3g} times the recording's {end:g} s, as if onsets were {best}; "
+            "no event is used",
             f"Divide the onsets by {divisor} and save the table again; BIDS wants seconds.",
         )
     )
@@ -203,9 +203,7 @@ def _placed(rows: Sequence[_Raw], rate: float, pieces: Sequence[Piece], notes: l
     end = pieces[-1].clock + pieces[-1].samples / rate
     technical = [row for row in rows if row.code.lower().startswith(TECHNICAL)]
     if technical:
-        notes.append(
-            Note("EV-MARK", f"{len(technical)} marks: {listed(sorted({_short(row.code) for row in technical}))}")
-        )
+        notes.append(Note("EV-MARK", f"{len(technical)} marks: {shown(sorted({row.code for row in technical}))}"))
     rows = [row for row in rows if not row.code.lower().startswith(TECHNICAL)]
     free = [row for row in rows if len(row.code.split()) > MAX_WORDS]
     if free:
@@ -241,7 +239,7 @@ def _samples_agree(rows: Sequence[_Raw], rate: float, pieces: Sequence[Piece], n
         notes.append(
             Note(
                 "EV-SAMPLE",
-                f"{apart} of {len(differences)} events: onset and sample are up to {max(differences) / rate:.3g} s apart",
+                f"{apart} of {len(differences)} events: they are up to {max(differences) / rate:.3g} s apart",
             )
         )
 
@@ -267,8 +265,9 @@ def _in_order(events: list[Event], notes: list[Note]) -> tuple[Event, ...]:
     return tuple(unique)
 
 
-def _short(code: str) -> str:
-    return code if len(code.split()) <= MAX_WORDS else "(text)"
+def shown(codes: Iterable[str]) -> str:
+    """Return event codes as a finding lists them: free text may name people and is not repeated."""
+    return listed(dict.fromkeys(code if len(code.split()) <= MAX_WORDS else "(text)" for code in codes))
 
 
 def _status(source: EdfSource, notes: list[Note]) -> tuple[Mark, ...]:

@@ -101,7 +101,7 @@ def open_eeg(folder: BidsFolder, dataset: DataSet, recording: Recording) -> EegR
     pieces = source.pieces(chosen.rate)
     notes += _header_notes(source)
     notes += _disagreements(sidecar, chosen.rate, length(pieces) / chosen.rate)
-    findings += _inherited(folder, sidecar, recording)
+    findings += _inherited(folder, sidecar)
     line, line_notes = _line(sidecar.content)
     notes += line_notes
     events, event_notes, event_findings = _events(folder, recording, source, chosen.rate, pieces)
@@ -167,7 +167,7 @@ def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, int | float) else repr(value)[:40]
 
 
-def _inherited(folder: BidsFolder, sidecar: Merged, recording: Recording) -> list[Finding]:
+def _inherited(folder: BidsFolder, sidecar: Merged) -> list[Finding]:
     """Say which values come from a higher level although a nearer file exists."""
     if len(sidecar.files) < 2:  # noqa: PLR2004  # one level loses nothing
         return []

@@ -6,6 +6,7 @@ text of the first annotation signal. Only these bytes are read, a few dozen of e
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,9 +93,7 @@ def gap_notes(header: EdfHeader, pieces: Sequence[Piece], rate: float) -> tuple[
     Raises:
         Unreadable: a record begins before the one before it has ended.
     """
-    gaps = [
-        after.clock - (before.clock + before.samples / rate) for before, after in zip(pieces, pieces[1:], strict=False)
-    ]
+    gaps = [after.clock - (before.clock + before.samples / rate) for before, after in itertools.pairwise(pieces)]
     if not gaps:
         return ()
     if min(gaps) < 0:

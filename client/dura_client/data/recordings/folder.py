@@ -113,25 +113,30 @@ class BidsFolder:
         task = entities_of(path.name.lower()).get("task")
         if task is not None and task != self.task.lower():
             return False
-        if packed:
-            self._note("FILE-GZ", path, f"its name ends in {ending}{packed}")
-            return False
-        if ending not in ENDINGS:
-            self._note("FILE-KNOWN", path, f"BIDS-EEG does not allow {ending}", "Import it: `dura site data import`.")
-            return False
-        exact = fault_of(path.relative_to(self.root), self.task)
-        if not exact:
+        code, cause = self._fault(path, ending, packed)
+        if not code:
             return True
-        if not fault_of(path.relative_to(self.root).with_suffix(ending), self.task):
-            cause = f"its ending is written {path.suffix}; it was read all the same"
+        if code == "READ":
             self._found.append(found("FILE-CASE", self.place(path), cause, grade=Grade.KNOW))
             return True
-        lower = Path(str(path.relative_to(self.root)).lower())
-        if not fault_of(lower, self.task.lower()):
-            self._note("FILE-CASE", path, f"written in small letters it would be a recording: {exact}")
-        else:
-            self._note("FILE-KNOWN", path, exact)
+        self._note(code, path, cause, "Import it: `dura site data import`." if ending in OTHER_ENDINGS else None)
         return False
+
+    def _fault(self, path: Path, ending: str, packed: str) -> tuple[str, str]:
+        """Return code and cause of what keeps a file from being a recording, ``READ`` if it can be one all the same."""
+        if packed:
+            return "FILE-GZ", f"its name ends in {ending}{packed}"
+        if ending not in ENDINGS:
+            return "FILE-KNOWN", f"BIDS-EEG does not allow {ending}"
+        below = path.relative_to(self.root)
+        fault = fault_of(below, self.task)
+        if not fault:
+            return "", ""
+        if not fault_of(below.with_suffix(ending), self.task):
+            return "READ", f"its ending is written {path.suffix}; it was read all the same"
+        if not fault_of(Path(str(below).lower()), self.task.lower()):
+            return "FILE-CASE", f"written in small letters it would be a recording: {fault}"
+        return "FILE-KNOWN", fault
 
     def _note(self, code: str, path: Path, cause: str, remedy: str | None = None) -> None:
         self._found.append(found(code, self.place(path), f"{cause}; it is not used", remedy=remedy))

@@ -13,7 +13,7 @@ from dura_client.data.recordings.source import Source, Unreadable
 from dura_client.data.recordings.through_mne import MneSource, open_with_mne
 
 OPENED = (".edf", ".bdf", ".vhdr", ".set", ".fif", ".gdf", ".cnt", ".eeg", ".mff", ".nxe", ".21e", ".lay", ".data")
-"""Endings of files that are opened on their own; what lies beside them (.eeg of BrainVision, .fdt) is found from them."""
+"""Endings of files that are opened on their own; parts that lie beside them (.eeg, .fdt) are found from them."""
 
 
 def open_source(path: Path) -> Source:
@@ -45,7 +45,7 @@ def _brainvision(path: Path) -> MneSource:
         path,
         _read_brainvision,
         units=[channel.unit for channel in header.channels],
-        notes=[note for note in header.notes],
+        notes=list(header.notes),
     )
 
 

@@ -1,7 +1,8 @@
 """Which sidecars apply to a recording (BIDS inheritance), and their content merged from the root to the nearest.
 
 At each level, root, patient, session, folder of the recording, a file applies if its entities are among the
-recording's. JSON is merged key by key, the nearest last; of tables the nearest alone counts.
+recording's. JSON is merged key by key, the nearest last; the description of a column, an object itself, keeps what
+only a higher level says of it. Of tables the nearest alone counts.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ def merged_json(folder: BidsFolder, recording: Recording, ending: str) -> Merged
         except Unreadable as error:
             notes.append(found(error.note.code, folder.place(path), error.note.cause, remedy=error.note.remedy))
             continue
-        content |= part
+        for key, value in part.items():
+            above = content.get(key)
+            content[key] = {**above, **value} if isinstance(above, dict) and isinstance(value, dict) else value
         origin |= dict.fromkeys(part, path)
     return Merged(content, files, origin, tuple(notes))
 

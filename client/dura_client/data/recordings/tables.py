@@ -73,7 +73,7 @@ def read_table(path: Path) -> Table:
     except OSError as error:
         raise Unreadable("FILE-DENIED", f"the system says: {error.strerror}") from error
     problems: list[Problem] = []
-    lines = [line for line in _decoded(content, problems).replace("\r\n", "\n").replace("\r", "\n").split("\n")]
+    lines = list(_decoded(content, problems).replace("\r\n", "\n").replace("\r", "\n").split("\n"))
     while lines and not lines[-1].strip():
         lines.pop()
     if not lines:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 import warnings
@@ -107,9 +108,7 @@ class MneSource:
     def pieces(self, rate: float) -> tuple[Piece, ...]:
         """Return the stretches between joints; the clock of these formats stops in a gap."""
         edges = [0, *self.joints, self.raw.n_times]
-        return tuple(
-            Piece(begin, end - begin, begin / rate) for begin, end in zip(edges, edges[1:], strict=False) if end > begin
-        )
+        return tuple(Piece(begin, end - begin, begin / rate) for begin, end in itertools.pairwise(edges) if end > begin)
 
     def read(self, channels: Sequence[int], start: int, stop: int) -> NDArray[np.float64]:
         """Return samples in volts."""
