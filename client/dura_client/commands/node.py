@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -28,11 +27,11 @@ def start(detach: DetachOption = False, home: HomeOption = DEFAULT_HOME, as_json
         from dura_client.node.process import run_node
         from dura_client.site.home import SiteHome
         from dura_common.runtime import running
+        from dura_common.runtime.environment import module
 
-        site = SiteHome(home.expanduser())
+        site = SiteHome(home.expanduser().resolve())
         if detach:
-            argv = [sys.executable, "-m", "dura_common", "site", "start", "--home", str(site.path), "--json"]
-            running.detach(argv, site.run)
+            running.detach(module("dura_common", "site", "start", "--home", str(site.path), "--json"), site.run)
             out.result(running.status(site.run), "the node is running")
             return
         out.say("the node is running; press Ctrl-C to stop it")

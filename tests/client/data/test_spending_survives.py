@@ -215,7 +215,7 @@ def test_the_forecast_is_what_the_ledger_then_accepts(
     keys = patients(registered(hospitals / "west", name="motor"))
     question = Question(participations=(0.5,), epsilons=(8.0, 10.0), steps=(50,))
     ledger = Ledger(home.ledger)
-    fitting, dear = forecast(home, "motor", question).choices
+    fitting, dear = forecast(home, "motor", question).kinds
     assert fitting.studies >= 2
     assert dear.studies == 0  # above the cap of a study
     event = SampledGaussian(participation=0.5, noise_multiplier=fitting.noise_multiplier, steps=50)
@@ -226,13 +226,13 @@ def test_the_forecast_is_what_the_ledger_then_accepts(
 
     run(1)
     after = forecast(home, "motor", question)
-    assert after.choices[0].studies == fitting.studies - 1
+    assert after.kinds[0].studies == fitting.studies - 1
     for number in range(2, fitting.studies + 1):
         run(number)
     with pytest.raises(BudgetError, match="over all studies"):
         run(99)
     last = forecast(home, "motor", question)
-    assert last.choices[0].studies == 0
+    assert last.kinds[0].studies == 0
     assert max(last.largest_training, last.largest_evaluation) < 8.0
 
 
@@ -241,9 +241,9 @@ def test_the_forecast_command(home: SiteHome, hospitals: Path, registered: Calla
     register(home, registered(hospitals / "west", name="motor"))
     wishes = ["--participation", "0.5", "--epsilon", "2", "--epsilon", "4", "--steps", "40"]
     found = site(home, "ledger", "forecast", "--data", "motor", *wishes)
-    assert [choice["epsilon"] for choice in found["choices"]] == [2, 4]
+    assert [kind["epsilon"] for kind in found["kinds"]] == [2, 4]
     assert found["training_patients"] + found["held_out_patients"] == 3
-    assert found["choices"][0]["noise_multiplier"] > found["choices"][1]["noise_multiplier"]
+    assert found["kinds"][0]["noise_multiplier"] > found["kinds"][1]["noise_multiplier"]
     text = shown("site", "ledger", "forecast", "--data", "motor", *wishes, "--home", home)
     assert "40 steps" in text
     assert "one more study may cost a training patient at most" in text

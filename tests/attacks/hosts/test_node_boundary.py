@@ -9,8 +9,8 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from tests.attacks.echo_app import SECRET_TEXT
-from tests.attacks.probes import ProbedConsortium
+from tests.attacks.hosts.echo_app import SECRET_TEXT
+from tests.attacks.hosts.probes import ProbedConsortium
 from tests.support.commands import Failed, dura
 from tests.support.processes import alive, children, processes_of, wait_until
 
@@ -122,7 +122,7 @@ def test_a_taken_port_is_one_clear_error(planes: ProbedConsortium) -> None:
     """Starting the site's coordinator twin on a port in use names the port, and nothing runs afterwards."""
     other = ProbedConsortium(planes.root / "other")
     other.root.mkdir()
-    other.make_coordinator()
+    other.make_all()
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", other.settings.port))
         busy.listen()

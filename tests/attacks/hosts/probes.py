@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
-import sys
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.processes import REPOSITORY, wait_until
+from tests.support.processes import REPOSITORY, interpreter, wait_until
 from tests.support.running import RunningConsortium
 
 from dura_common.runtime.running import status
 
-ECHO_APP = "tests.attacks.echo_app:app"
+ECHO_APP = "tests.attacks.hosts.echo_app:app"
 RUN_SECONDS = 90.0
 
 PYPROJECT = """\
@@ -85,8 +83,7 @@ class ProbedConsortium(RunningConsortium):
             f"run_node(SiteHome(Path({str(home.path)!r})), app={ECHO_APP!r})"
         )
         self.echoes[name] = subprocess.Popen(
-            [sys.executable, "-c", script],
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            [interpreter(self.root / "python", REPOSITORY), "-c", script],
             stdin=subprocess.DEVNULL,
         )
         wait_until(lambda: status(home.run)["ready"], f"{name} is ready", RUN_SECONDS)
