@@ -1,4 +1,4 @@
-"""The coordinator's own settings (coordinator.toml): where sites reach it and which ports it takes."""
+"""The coordinator's own settings (coordinator.toml): its address for the sites, and its ports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_HOST = 253
 
 
 class CoordinatorSettings(Frozen):
-    """What coordinator.toml says."""
+    """The content of coordinator.toml."""
 
     consortium: Word
     host: str
@@ -34,12 +34,12 @@ class CoordinatorSettings(Frozen):
 
     @property
     def fleet(self) -> str:
-        """Where sites' nodes connect to, host:port; an IPv6 address stands in brackets."""
+        """The address to which sites' nodes connect, as host:port. An IPv6 address is written in brackets."""
         return self._address(self.port)
 
     @property
     def aggregation(self) -> str:
-        """Where sites' secure sums go, host:port."""
+        """The address to which sites send secure sums, as host:port."""
         return self._address(self.aggregation_port)
 
     def _address(self, port: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.commands import dura
+from tests.support.processes import interpreter
 from tests.support.running import CODES, SCALES, RunningConsortium, fix_pseudonyms, register_motor
 from tests.support.studies import Only, changed
 
@@ -77,13 +77,13 @@ class Hospitals(RunningConsortium):
             (self.orders(name) / "orders").mkdir(parents=True)
 
     def start(self) -> None:
-        """Start everything with the public commands, in an environment that Python's start-up looks into."""
-        path = os.pathsep.join(word for word in (str(INSIDE), os.environ.get("PYTHONPATH")) if word)
+        """Start everything with the public commands, by a Python whose start-up looks into each process."""
+        python = interpreter(self.root / "python", INSIDE)
         where = {"coordinator": self.root / "none", **{name: self.orders(name) for name in SITES}}
-        env = {name: {"PYTHONPATH": path, "DURA_TEST_ORDERS": str(folder)} for name, folder in where.items()}
-        self.start_coordinator(env=env["coordinator"])
+        env = {name: {"DURA_TEST_ORDERS": str(folder)} for name, folder in where.items()}
+        self.start_coordinator(env=env["coordinator"], python=python)
         with ThreadPoolExecutor(2) as pool:  # a start takes mostly processor time, and each is given a minute
-            list(pool.map(lambda name: self.start_site(name, env=env[name]), self.names))
+            list(pool.map(lambda name: self.start_site(name, env=env[name], python=python), self.names))
 
     def orders(self, name: str) -> Path:
         """Return the folder of a hospital's orders and its journal."""

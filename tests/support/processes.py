@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
+import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,3 +58,19 @@ def processes_of(root: Path) -> set[int]:
         if mark in text and alive(int(entry.name)):
             found.add(int(entry.name))
     return found
+
+
+def interpreter(folder: Path, *folders: Path) -> Path:
+    """Make a Python that has everything installed that this one has, and the modules in ``folders``; return it.
+
+    dura starts its processes in an environment of its own making, so code of tests must be installed to get into them.
+    """
+    venv.EnvBuilder(symlinks=True).create(folder)
+    (packages,) = folder.glob("lib/python3*/site-packages")
+    known = [path for path in sys.path if path.endswith(("site-packages", "common", "client", "server"))]
+    (packages / "tests.pth").write_text("\n".join([*map(str, folders), *known]) + "\n")
+    for script in Path(sys.executable).parent.glob("fl*w*r-*"):
+        copy = folder / "bin" / script.name
+        copy.write_text(f"#!{folder}/bin/python\n" + script.read_text().partition("\n")[2])
+        copy.chmod(0o755)
+    return folder / "bin" / "python"

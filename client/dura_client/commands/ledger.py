@@ -121,7 +121,7 @@ def forecast(  # options of a command
         for table in _forecast_tables(found, question):
             out.say(table)
         out.result(
-            {**caps, **asdict(found), "choices": [asdict(choice) for choice in found.choices]},
+            {**caps, **asdict(found), "kinds": [asdict(kind) for kind in found.kinds]},
             f"one more study may cost a training patient at most epsilon {found.largest_training:.2f} "
             f"({found.training_patients} patients) and a held-out patient at most {found.largest_evaluation:.2f} "
             f"({found.held_out_patients} patients), at delta {policy.delta:g}",
@@ -192,7 +192,7 @@ def _forecast_tables(found: Forecast, question: Question) -> list[Table]:
             title=f"Number of studies that still fit, with their noise multiplier, at participation {participation:g}",
         )
         for epsilon in question.epsilons:
-            cells = [c for c in found.choices if (c.participation, c.epsilon) == (participation, epsilon)]
+            cells = [c for c in found.kinds if (c.participation, c.epsilon) == (participation, epsilon)]
             table.add_row(
                 f"{epsilon:g}",
                 *(f"{c.studies} (noise {c.noise_multiplier:.2f})" if c.studies else "does not fit" for c in cells),

@@ -96,6 +96,28 @@ def settle_roster(
         out.result({"settled": digest}, "settled; the evidence stays")
 
 
+@app.command("accept")
+def accept_state(
+    name: Annotated[str, typer.Argument(help="A member whose ledger or roster went back.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; its people have said what happened.")] = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Accept that a member was set back to an older state, after its people have said why."""
+    with command(as_json) as out:
+        from dura_client.consortium.witness import accept
+        from dura_common.errors import PolicyError
+
+        site = _site(home)
+        if not yes and not typer.confirm(f"Have the people of {name} said that they restored a backup?", err=True):
+            raise PolicyError("not accepted; nothing was changed")
+        seen = accept(site, name)
+        out.result(
+            {"accepted": name, "rows_before": seen.rows},
+            f"whatever {name} says of itself next is believed; its ledger had {seen.rows} requests and draws",
+        )
+
+
 def confirm_member(
     name: Annotated[str, typer.Argument(help="A member of the roster.")],
     fingerprint: Annotated[str | None, typer.Option(help="The fingerprint that its people told by telephone.")] = None,
@@ -208,11 +230,13 @@ def _describe(out: Output, site: SiteHome) -> dict[str, Any]:
 
 def members_data(here: Membership, names: tuple[str, ...] | None = None) -> list[dict[str, Any]]:
     """Return each member with its fingerprint, since when, and who confirmed it here; all of them without names."""
-    rows = []
+    from dura_client.consortium.witness import load_witnessed
+
+    rows, witnessed = [], load_witnessed(here.home)
     for member in here.roster.members:
         if names is not None and member.name not in names:
             continue
-        said = here.people.confirmation(member)
+        said, heard = here.people.confirmation(member), witnessed.of(member.name)
         rows.append(
             {
                 "kind": member.kind,
@@ -221,6 +245,7 @@ def members_data(here: Membership, names: tuple[str, ...] | None = None) -> list
                 "since": member.since.isoformat(),
                 "confirmed": None if said is None else f"{said.by}, {said.when:%Y-%m-%d}",
                 "distrusted": here.people.distrusts(member.name),
+                "heard": None if heard is None else heard.model_dump(mode="json", include={"serial", "rows", "when"}),
             }
         )
     return rows
@@ -228,10 +253,23 @@ def members_data(here: Membership, names: tuple[str, ...] | None = None) -> list
 
 def members_table(here: Membership, names: tuple[str, ...] | None = None) -> Table:
     """Return the same as a table for people."""
-    table = Table("kind", "name", "fingerprint", "since", "confirmed here", title=f"roster {here.roster.serial}")
+    table = Table(
+        "kind", "name", "fingerprint", "since", "confirmed here", "last heard", title=f"roster {here.roster.serial}"
+    )
     for row in members_data(here, names):
         word = "[red]DISTRUSTED[/red]" if row["distrusted"] else row["confirmed"] or "[red]no[/red]"
         if row["name"] == here.card.name:
             word = "this site"
-        table.add_row(row["kind"], row["name"], row["fingerprint"], row["since"][:10], word)
+        table.add_row(row["kind"], row["name"], row["fingerprint"], row["since"][:10], word, _heard(row["heard"], here))
     return table
+
+
+def _heard(said: dict[str, Any] | None, here: Membership) -> str:
+    """Return what a member said of itself in the last sum with this site."""
+    if said is None:
+        return ""
+    text = f"{said['when'][:10]}, ledger at {said['rows']}"
+    if said["serial"] == here.roster.serial:
+        return text
+    mark = "red" if said["serial"] > here.roster.serial else "yellow"
+    return f"{text}, [{mark}]follows roster {said['serial']}[/{mark}]"

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from dura_client.consortium.card import finish_rotation, load_card
 from dura_client.consortium.people import People, load_people
+from dura_client.consortium.rosters import MAX_BYTES, followed, followed_link, link_path, read_link, serial_of
 from dura_client.site.home import SiteHome
 from dura_client.site.policy import load_policy
 from dura_common.consortium.cards import SiteCard, decode_identity
@@ -30,7 +31,7 @@ from dura_common.consortium.chain import (
     countersigners,
     follow,
 )
-from dura_common.consortium.envelope import MAX_ENVELOPE_BYTES, compact, payload_of, verify
+from dura_common.consortium.envelope import MAX_ENVELOPE_BYTES, compact, verify
 from dura_common.consortium.roster import (
     ROSTER_TYPE,
     Roster,
@@ -45,7 +46,6 @@ from dura_common.study import explain_validation
 
 MAX_EVIDENCE = 8
 """Rosters kept as evidence against an authority; more would say nothing new."""
-MAX_PENDING_BYTES = 8 << 20
 MARK = "consortium.pub"
 
 
@@ -80,8 +80,8 @@ class Membership:
         """Return a roster that this site follows or has followed, or None."""
         if digest == self.digest:
             return self.roster
-        for path in _followed(self.home):
-            link = _read_link(path)
+        for path in followed(self.home):
+            link = read_link(path)
             if roster_digest(link.roster) == digest:
                 return read_claimed_roster(link.roster)
         return None
@@ -141,8 +141,8 @@ def load_membership(home: SiteHome) -> Membership:
     if roster.root != mark:
         raise TrustError("the roster that this site follows names another root key than the site does")
     finish_rotation(home, roster)
-    path = _path(home, roster.serial)
-    link = _read_link(path) if path.exists() else Link(roster=envelope, countersignatures=())
+    path = link_path(home, roster.serial)
+    link = read_link(path) if path.exists() else Link(roster=envelope, countersignatures=())
     if roster_digest(link.roster) != roster_digest(envelope):
         raise TrustError("the files of the roster that this site follows differ")
     return Membership(home, load_card(home), link, roster, roster_digest(envelope), load_people(home))
@@ -152,7 +152,7 @@ def pin(home: SiteHome, link: Link, roster: Roster) -> None:
     """Follow a roster from now on; whoever calls has checked that this may be."""
     folder = private_folder(home.consortium)
     private_folder(folder / "followed")
-    write_atomic(_path(home, roster.serial), link.model_dump_json().encode())
+    write_atomic(link_path(home, roster.serial), link.model_dump_json().encode())
     write_atomic(folder / "authority.pem", roster.authority.encode())
     write_atomic(folder / "clients.pem", roster.clients.encode())
     write_atomic(folder / "roster.json", link.roster.encode())
@@ -162,7 +162,7 @@ def pin(home: SiteHome, link: Link, roster: Roster) -> None:
 
 def forget(home: SiteHome) -> None:
     """Drop rosters that bind nobody: of a founding that lists one site alone, or of an earlier dura."""
-    for path in (*_followed(home), home.consortium / "pending.json", *(home.consortium / "own").glob("*.json")):
+    for path in (*followed(home), home.consortium / "pending.json", *(home.consortium / "own").glob("*.json")):
         path.unlink(missing_ok=True)
 
 
@@ -176,7 +176,7 @@ def pending(home: SiteHome) -> tuple[Link, ...]:
     if not path.exists():
         return ()
     try:
-        content = read_limited(path, what="the rosters that wait", limit=MAX_PENDING_BYTES)
+        content = read_limited(path, what="the rosters that wait", limit=MAX_BYTES)
         return Chain.model_validate_json(content).links
     except ValidationError as error:
         raise explain_validation(error, what="the rosters that wait") from error
@@ -191,11 +191,11 @@ def take(home: SiteHome, links: Sequence[Link]) -> Membership:
         TrustError: one of them breaks a rule; those before it were taken all the same.
     """
     here = load_membership(home)
-    waiting = {_serial(link): link for link in pending(home)}
+    waiting = {serial_of(link): link for link in pending(home)}
     known = dict(waiting)
-    for link in sorted(links[:MAX_LINKS], key=_serial):
-        serial = _serial(link)
-        rival = known.get(serial) if serial > here.roster.serial else _followed_link(home, serial)
+    for link in sorted(links[:MAX_LINKS], key=serial_of):
+        serial = serial_of(link)
+        rival = known.get(serial) if serial > here.roster.serial else followed_link(home, serial)
         if rival is not None and roster_digest(rival.roster) != roster_digest(link.roster):
             _keep_evidence(here, serial, rival, link)
         elif serial == here.roster.serial:
@@ -218,7 +218,7 @@ def _advance(here: Membership, links: list[Link], waiting: dict[int, Link]) -> M
             pin(home, link, roster)
             here = load_membership(home)
     wait, before, reference = [], here.roster, here.digest
-    for link in [link for link in links if _serial(link) > here.roster.serial][:MAX_LINKS]:
+    for link in [link for link in links if serial_of(link) > here.roster.serial][:MAX_LINKS]:
         try:
             before = check_sound(before, reference, link.roster)
         except TrustError as error:
@@ -238,8 +238,8 @@ def _write_pending(home: SiteHome, wait: list[Link], waiting: dict[int, Link]) -
         path.unlink(missing_ok=True)
         return
     content = Chain(links=tuple(wait)).model_dump_json().encode()
-    if len(content) > MAX_PENDING_BYTES:
-        raise InputError(f"the rosters that wait are larger than {MAX_PENDING_BYTES} bytes")
+    if len(content) > MAX_BYTES:
+        raise InputError(f"the rosters that wait are larger than {MAX_BYTES} bytes")
     if wait != list(waiting.values()):
         write_atomic(path, content)
 
@@ -254,7 +254,7 @@ def _learn(here: Membership, link: Link) -> Membership:
         return here
     merged = cleaned(_merged(here.link, link), here.roster)
     if len(merged.countersignatures) > len(here.link.countersignatures):
-        write_atomic(_path(here.home, 1), merged.model_dump_json().encode())
+        write_atomic(link_path(here.home, 1), merged.model_dump_json().encode())
         return replace(here, link=merged)
     return here
 
@@ -311,39 +311,14 @@ def settle(home: SiteHome, reference: str) -> None:
     found = [path for path in folder.glob("*.json") if path.stem[7:].startswith(reference)]
     if len(found) != 1:
         raise StateError(f"no roster in question begins with {reference[:64]!r}", hint="`dura site roster` lists them.")
-    here, link = load_membership(home), _read_link(found[0])
-    serial = _serial(link)
+    here, link = load_membership(home), read_link(found[0])
+    serial = serial_of(link)
     if serial <= here.roster.serial and here.roster_of(roster_digest(link.roster)) is None:
         raise TrustError(
             "this site follows the other roster of this serial already",
             hint="Do not run studies here. Found the consortium anew with the hospitals that you trust.",
         )
     if serial > here.roster.serial:
-        kept = [item for item in pending(home) if _serial(item) < serial]
+        kept = [item for item in pending(home) if serial_of(item) < serial]
         _write_pending(home, [*kept, link], {})
     write_atomic(folder / f"{serial:06d}.settled", reference.encode())
-
-
-def _serial(link: Link) -> int:
-    return parse_payload(Roster, payload_of(link.roster), what="the roster").serial
-
-
-def _path(home: SiteHome, serial: int) -> Path:
-    return home.consortium / "followed" / f"{serial:06d}.json"
-
-
-def _followed(home: SiteHome) -> list[Path]:
-    folder = home.consortium / "followed"
-    return sorted(folder.glob("*.json"), reverse=True) if folder.exists() else []
-
-
-def _followed_link(home: SiteHome, serial: int) -> Link | None:
-    path = _path(home, serial)
-    return _read_link(path) if path.exists() else None
-
-
-def _read_link(path: Path) -> Link:
-    try:
-        return Link.model_validate_json(read_limited(path, what="a roster", limit=MAX_PENDING_BYTES))
-    except ValidationError as error:
-        raise explain_validation(error, what="a roster at this site") from error

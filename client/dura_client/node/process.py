@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 import socket
-import sys
 from datetime import UTC, datetime
 
 from dura_client.consortium.enrolment import Membership, load_consortium
@@ -19,8 +18,8 @@ from dura_client.site.policy import load_policy
 from dura_client.site.settings import load_settings
 from dura_common.consortium.identity import check_issued, load_certificate
 from dura_common.errors import TrustError
+from dura_common.runtime.environment import flower_environment, module
 from dura_common.runtime.files import private_folder, read_limited, write_atomic
-from dura_common.runtime.flower_env import flower_environment
 from dura_common.runtime.running import require_free_port
 from dura_common.runtime.supervisor import Child, Supervisor
 
@@ -29,7 +28,7 @@ DEFAULT_APP = "dura_client.node.app:app"
 
 
 def run_node(home: SiteHome, *, app: str = DEFAULT_APP) -> None:
-    """Run the node until it is told to stop.
+    """Run the node of a home, an absolute path, until it is told to stop.
 
     Raises:
         StateError: the site has not joined, or its node runs already.
@@ -49,14 +48,17 @@ def run_node(home: SiteHome, *, app: str = DEFAULT_APP) -> None:
     ready = secret.with_suffix(".ready")
     ready.unlink(missing_ok=True)
     environment = flower_environment(
-        private_folder(home.path / "flower"), DURA_SITE_HOME=str(home.path.resolve()), **_threads(settings.threads)
+        private_folder(home.path / "flower"),
+        proxies=True,
+        DURA_SITE_HOME=str(home.path),
+        **_threads(settings.threads),
     )
     address = f"127.0.0.1:{port}"
     with SiteKeys(home).node_file() as (key_path, descriptor):
         supernode = Child(
             name="supernode",
             argv=[
-                *(sys.executable, "-m", "dura_client.node.supernode"),
+                *module("dura_client.node.supernode"),
                 *("--superlink", consortium.roster.fleet),
                 *("--root-certificates", str(consortium.authority_file)),
                 *("--auth-supernode-private-key", key_path),
@@ -70,7 +72,7 @@ def run_node(home: SiteHome, *, app: str = DEFAULT_APP) -> None:
         )
         runner = Child(
             name="runner",
-            argv=[sys.executable, "-m", "dura_client.node.runner", address, str(secret), app],
+            argv=module("dura_client.node.runner", address, str(secret), app),
             env=environment,
             log=home.logs / "runner.log",
         )

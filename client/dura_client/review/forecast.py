@@ -30,7 +30,7 @@ TOLERANCE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class StudyKind:
     """One kind of study that a site might be asked for."""
 
     participation: float
@@ -52,7 +52,7 @@ class Forecast:
     """Largest epsilon of one more study for patients who train, at most the cap of a study."""
     largest_evaluation: float
     """The same for patients who are held out."""
-    choices: tuple[Choice, ...]
+    kinds: tuple[StudyKind, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +91,13 @@ def forecast(
     policy, ledger = load_policy(home), site_ledger(home)
     training, testing = _sides(home, dataset, question.held_out, ledger)
     budget = _Budget(policy, ledger)
-    choices = []
+    kinds = []
     grid = [(q, e, s) for q in question.participations for e in question.epsilons for s in question.steps]
     for done, (participation, epsilon, steps) in enumerate(grid):
         noise = calibrate_training(epsilon, policy.delta, participation, steps)
         event = SampledGaussian(participation=participation, noise_multiplier=noise, steps=steps)
         studies = budget.studies(training, event) if epsilon <= policy.epsilon_per_study else 0
-        choices.append(Choice(participation, epsilon, steps, noise, studies))
+        kinds.append(StudyKind(participation, epsilon, steps, noise, studies))
         if progress is not None:
             progress(done + 1, len(grid))
 
@@ -115,7 +115,7 @@ def forecast(
         held_out_patients=len(testing),
         largest_training=budget.largest_epsilon(training, train),
         largest_evaluation=budget.largest_epsilon(testing, evaluate),
-        choices=tuple(choices),
+        kinds=tuple(kinds),
     )
 
 

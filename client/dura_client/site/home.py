@@ -33,6 +33,11 @@ class SiteHome:
         return self.path / "members.json"
 
     @property
+    def witnessed(self) -> Path:
+        """What the other members have said of themselves, so that one that went back is noticed."""
+        return self.path / "witnessed.json"
+
+    @property
     def offers(self) -> Path:
         """Studies that the coordinator offered."""
         return self.path / "offers"

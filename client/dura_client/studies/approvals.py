@@ -105,6 +105,8 @@ class ApprovedStudy:
     """The one that the study names."""
     cohort: str | None
     """Digest of the frozen cohort; None if an older dura approved."""
+    here: Membership
+    """What it was verified against."""
     confirmed: frozenset[str] = frozenset()
     """Members whose fingerprints people here have compared."""
 
@@ -305,7 +307,7 @@ def _approved(checked: CheckedOffer, decision: Decision, now: datetime) -> Appro
         raise NotAuthentic("the approval was given in the future: this machine's clock went back")
     check_parties(checked)
     confirmed = here.people.confirmed_names(checked.roster)
-    return ApprovedStudy(reference, checked.study, choice.dataset, checked.roster, choice.cohort, confirmed)
+    return ApprovedStudy(reference, checked.study, choice.dataset, checked.roster, choice.cohort, here, confirmed)
 
 
 def _read_decision(here: Membership, decision: Decision) -> tuple[Approval, Choice]:

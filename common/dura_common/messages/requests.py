@@ -44,6 +44,8 @@ class RefusalReason(StrEnum):
     POLICY = "policy"
     NO_DRAW_LEFT = "no-draw-left"
     """This was drawn before, and no spare draw is left; or the study has ended at this site."""
+    MEMBER_WENT_BACK = "member-went-back"
+    """Another member's ledger or roster is not what this site has seen of it before."""
     AGGREGATION = "aggregation"
     """A sum was not opened: somebody left, was late, or broke the protocol."""
     SITE_FAULT = "site-fault"

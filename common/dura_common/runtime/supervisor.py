@@ -51,6 +51,7 @@ class Child:
 
     name: str
     argv: Sequence[str]
+    """Its paths are absolute."""
     env: Mapping[str, str]
     log: Path
     ready: Callable[[], bool] | None = None
@@ -74,7 +75,8 @@ class Supervisor:
 
     Args:
         children: in the order in which they start; they stop in reverse.
-        folder: the home's run folder (lock and state file).
+        folder: the home's run folder (lock and state file); the children run in it, not where somebody was who
+            started them.
         tick: called about once a second while all is well.
     """
 
@@ -113,7 +115,7 @@ class Supervisor:
         self._stopping = True
 
     def _first_start(self, item: _Running, started: Sequence[_Running]) -> None:
-        _spawn(item)
+        _spawn(item, self.folder)
         deadline = time.monotonic() + READY_SECONDS
         while not self._stopping and item.child.ready is not None and not item.child.ready():
             for other in started:  # a child that starts faster than it is asked for may have ended meanwhile
@@ -154,7 +156,7 @@ class Supervisor:
         if now < item.due:
             return False
         item.restarts += 1
-        _spawn(item)
+        _spawn(item, self.folder)
         return True
 
     def _write(self, running: Sequence[_Running], *, ready: bool) -> None:
@@ -174,12 +176,13 @@ class Supervisor:
         write_atomic(self.folder / "state.json", json.dumps(state, indent=2).encode())
 
 
-def _spawn(item: _Running) -> None:
+def _spawn(item: _Running, folder: Path) -> None:
     child = item.child
     private_folder(child.log.parent)
     with child.log.open("ab") as log:
         item.process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *child.argv],
+            cwd=folder,
             env=dict(child.env),
             stdin=subprocess.DEVNULL,
             stdout=log,

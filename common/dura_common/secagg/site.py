@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn, TypeVar
 
@@ -20,6 +20,8 @@ from dura_common.secagg.ring import fill_words
 from dura_common.secagg.wire import Frame, Type
 
 T = TypeVar("T")
+Heard = Callable[[Mapping[str, bytes]], None]
+"""Judges the notes of the other members; an error that it raises ends the session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +57,30 @@ class Site(ABC):
         params: built from the approved study, never from a message.
         name: this site.
         identity: the site's Ed25519 key, whose public half ``params`` pins.
+        note: what this site says to all members, signed with its keys, ``wire.NOTE`` bytes.
+        heard: judges what the others say, before anything but this site's own keys has left.
 
     Raises:
-        ValueError: not a member, or another key than the pinned one.
+        ValueError: not a member, another key than the pinned one, or a note of another length.
     """
 
-    def __init__(self, params: SessionParameters, name: str, identity: Ed25519PrivateKey) -> None:
+    def __init__(
+        self,
+        params: SessionParameters,
+        name: str,
+        identity: Ed25519PrivateKey,
+        note: bytes = bytes(wire.NOTE),
+        heard: Heard | None = None,
+    ) -> None:
+        if len(note) != wire.NOTE:
+            raise ValueError(f"a note has {wire.NOTE} bytes")
         self.params = params
         self.index = params.index(name)
         if identity.public_key().public_bytes_raw() != params.members[self.index].identity:
             raise ValueError("the identity key is not the one that the session's roster pins for this site")
         self._identity: Ed25519PrivateKey | None = identity
+        self._note = note
+        self._heard = heard
         self._ended = False
 
     @property
@@ -156,6 +171,11 @@ class Site(ABC):
         words = np.frombuffer(body, dtype=kind)
         fill_words(words, values, len(self.params.members))
         return frame, words
+
+    def _hear(self, notes: Mapping[int, bytes]) -> None:
+        """Let the notes of the others be judged; their signatures hold."""
+        if self._heard is not None:
+            self._heard({self.params.names[index]: note for index, note in notes.items() if index != self.index})
 
     def _expect(self, frame: Frame, kind: Type, step: int) -> None:
         if (frame.type, frame.step) != (kind, step):

@@ -31,7 +31,7 @@ class StepCoordinator(Coordinator):
             self._add(frame)
         else:
             self._expect(frame, Type.ADVERTISE, 0)
-            self._keys[index] = b"".join(wire.parts(frame.body, wire.KEY, wire.SIGNATURE))
+            self._keys[index] = b"".join(wire.parts(frame.body, wire.KEY, wire.NOTE, wire.SIGNATURE))
 
     def _drop(self, index: int, cause: Abort) -> Progress:
         del index  # whoever it is, the sum cannot be opened without

@@ -18,6 +18,8 @@ INDEX = 2
 KEY = 32
 SIGNATURE = 64
 COMMITMENT = 32
+NOTE = 80
+"""What a site says to the others together with its keys; nothing here reads it."""
 SHARE = 33
 """A share is a number below 2^256 + 297."""
 SEALED = 2 * SHARE + 16

@@ -1,17 +1,18 @@
-"""What the coordinator does in a run: offer the study, collect approvals, run rounds, evaluate, keep the outcome.
+"""A run at the coordinator: offer the study, collect approvals, run rounds, evaluate, store the outcome.
 
 Steps of :meth:`Rounds.train`:
 
-1. every site of the study is asked for its approval; signatures are verified with the keys of the roster;
-2. the first state comes from the study's public seed;
-3. each round: a secure session is opened, the state goes out, sums come back, and the coordinator makes the steps
-   that every site makes, or the average; checkpoint;
-4. after the rounds that the study names: held-out sums, one point of the learning curve;
-5. the model is written, the study is finished.
+1. every site of the study is asked for its approval, and its signature is verified with the keys of the roster;
+2. the first state is computed from the study's public seed;
+3. in each round, a secure session is opened, the state is sent, and sums come back. From the sums, the coordinator
+   makes the same steps as every site, or the average. Then it writes a checkpoint;
+4. after the rounds that the study names, sums over held-out patients give one point of the learning curve;
+5. the model is written, and the study is finished.
 
-The coordinator never receives a vector of a site, only sums. A round that was lost goes on from the last opened sum
-with the sites that are left, which draw again and pay with spare steps; below ``minimum_sites``, or without spare
-steps, the run ends. Every attempt has a higher number than all before it, through restarts too: sites refuse others.
+The coordinator receives only sums, never a vector of one site. After a loss, a round continues from the last opened
+sum with the remaining sites. They draw again and pay with spare steps. With fewer than ``minimum_sites``, or without
+spare steps, the run ends. Every attempt has a higher number than all earlier ones, also after restarts, because sites
+refuse other numbers.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ from dura_server.sums.ports import Lost, Sessions
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 5
-"""Attempts of one round in one run before it gives up."""
+"""Number of attempts at one round before the run gives up."""
 
 
 def first_parameters(study: Study) -> Vector:
@@ -69,16 +70,16 @@ def first_parameters(study: Study) -> Vector:
 
 QUERY_SECONDS = 120.0
 GRACE_SECONDS = 20.0
-"""How long a site may take to say that a session is over, or that it is back."""
+"""How long a site may take to report the end of a session, or its return."""
 LEAVING_SECONDS = 5.0
-"""How long a site that is lost may take to say why: if it refused, its answer is on the way."""
+"""How long a lost site may take to give its reason: if the site refused, its answer is already on the way."""
 REJOIN_SECONDS = 300.0
-"""How long a run waits for sites that are needed and gone."""
+"""How long a run waits for missing sites that it needs."""
 POLL_SECONDS = 2.0
 
 
 class Rounds:
-    """One study on its way; ``sites`` carries the messages, ``sessions`` opens the sums."""
+    """The run of one study. ``sites`` carries the messages, and ``sessions`` opens the sums."""
 
     def __init__(self, stored: StoredStudy, sites: Sites, sessions: Sessions) -> None:
         self._stored = stored
@@ -90,7 +91,7 @@ class Rounds:
         self._network = build_model(stored.study)
         self._present: set[str] = set()
         self._refusing: set[str] = set()
-        """Sites that said no for a reason of their own: they are not asked again in this run."""
+        """Sites that refused for a reason of their own. They are not asked again in this run."""
 
     def offer(self, links: tuple[Link, ...] = ()) -> None:
         """Send the study, its roster and the newest ``links`` of rosters to every site that the study lists."""
@@ -106,7 +107,7 @@ class Rounds:
         Raises:
             PolicyError: too few approvals.
             HostError: too few sites are left, or a round was lost too often.
-            TrustError: sites made other steps from the same sums.
+            TrustError: a site made other steps from the same sums.
         """
         self._present = set(self._collect_approvals())  # step 1
         self._stored.update(phase="running", round=0, curve=(), duplicates=None, message="")
@@ -123,7 +124,7 @@ class Rounds:
         self._stored.update(phase="finished")
 
     def _train_round(self, number: int, state: TrainingState) -> TrainingState:
-        """Return the state after one round, through as many attempts as it takes."""
+        """Return the state after one round, with as many attempts as are needed."""
         steps = 1 if averaged(self._study) else self._study.training.steps_per_round
         done = 0
         for _ in range(ATTEMPTS):
@@ -151,7 +152,7 @@ class Rounds:
         raise HostError(f"round {number} was lost {ATTEMPTS} times", hint="`dura study status` shows every site.")
 
     def _follow(self, state: TrainingState, opened: Opened) -> TrainingState:
-        """Make the step that every site makes, or average what the sites changed."""
+        """Make the same step as every site, or average the changes of the sites."""
         if not averaged(self._study):
             scale = step_scale(self._study, opened.contributors)
             return advance(self._network, state, opened.total, rule_of(self._study.training), scale=scale)
@@ -160,7 +161,7 @@ class Rounds:
         return TrainingState(parameters, (), state.steps + self._study.training.steps_per_round)
 
     def _evaluate(self, number: int, parameters: Vector) -> list[CurvePoint]:
-        """Return one point of the learning curve; none if its sum was lost and the study has no spare draw of it."""
+        """Return one point of the learning curve; none if its sum was lost and no spare draw is left."""
         for _ in range(1 + self._study.evaluation.spare_draws):
             found = self._evaluate_once(number, parameters)
             if found is not None:
@@ -196,7 +197,7 @@ class Rounds:
         return point_of(number, outcome)
 
     def _next_attempt(self, purpose: str, number: int) -> int:
-        """Return a number above all that this round had in any run, noted durably before anybody is asked."""
+        """Return a number above all earlier ones of this round in any run. It is stored durably before it is used."""
         attempts = dict(self._stored.read_state().attempts)
         name = f"{purpose}-{number}"
         attempts[name] = attempts.get(name, 0) + 1
@@ -204,7 +205,7 @@ class Rounds:
         return attempts[name]
 
     def _learn_attempts(self, request: SumRound, answers: Mapping[str, Reply | None]) -> None:
-        """Begin above the number that a site knows already: this coordinator may come from a backup."""
+        """Continue above the highest number that a site knows: this coordinator may come from a backup."""
         known = [answer.attempt or 0 for answer in answers.values() if isinstance(answer, Refusal)]
         attempts = dict(self._stored.read_state().attempts)
         name = f"{'train' if isinstance(request, TrainRound) else 'evaluate'}-{request.round}"
@@ -218,7 +219,7 @@ class Rounds:
             yield from sums
 
     def _conclude(self, request: SumRound, replies: Replies, state: str | None) -> None:
-        """Collect the answers to a request whose sums are all open, and compare the states that sites came to.
+        """After all sums of a request are open, collect the answers, and compare the states of the sites.
 
         Raises:
             TrustError: a site made other steps from the same sums.
@@ -235,18 +236,18 @@ class Rounds:
                 standing[name] = "approved"
                 if answer.state != state:
                     raise TrustError(
-                        f"{name} came to another model from the same sums",
-                        hint="Its installation differs; compare `dura --version` at all sites.",
+                        f"{name} computed another model from the same sums",
+                        hint="The installation there is different. Compare `dura --version` at all sites.",
                     )
             elif name in answers:
                 standing[name] = f"round {request.round}: {_words(answer)}"
         self._stored.update(sites=standing, redraws=redraws)
 
     def _leave_out(self, lost: Lost, request: SumRound, replies: Replies) -> None:
-        """Note who was lost; they are asked again before the next request.
+        """Note the lost sites. They are asked again before the next request.
 
         Raises:
-            HostError: a site has no spare draw left, so that the lost sum cannot be made again.
+            HostError: a site has no spare draw left, so the lost sum cannot be repeated.
         """
         replies.collect(LEAVING_SECONDS)
         answers = replies.collect(GRACE_SECONDS, but=lost.gone)
@@ -269,15 +270,15 @@ class Rounds:
             raise HostError(
                 f"round {request.round} was lost, and no spare step is left to draw it again "
                 f"(aggregation.spare_steps = {self._study.aggregation.spare_steps})",
-                hint="A study whose sites may be lost needs more spare steps; its noise is sized for them.",
+                hint="Declare more spare steps in a study whose sites may be lost; the noise is calculated for them.",
             )
         log.warning("round %d was lost (%s); left out: %s", request.round, lost.message, ", ".join(sorted(gone)))
 
     def _members(self) -> tuple[str, ...]:
-        """Return who takes part next: everybody who is there, after a wait if those are too few.
+        """Return the sites that take part next: all sites that are present. If they are too few, wait first.
 
         Raises:
-            HostError: too few for too long.
+            HostError: too few sites were present for too long.
         """
         deadline = time.monotonic() + REJOIN_SECONDS
         while True:
@@ -329,7 +330,7 @@ class Rounds:
 
 
 _NOT_ITS_OWN = frozenset({RefusalReason.AGGREGATION, RefusalReason.REPEATED_ROUND})
-"""Refusals for which a site need not be left out: others were lost, or this coordinator's numbers were too low."""
+"""Refusals after which a site can stay: another site was lost, or the coordinator's number was too low."""
 
 
 def _is_refused(reply: Reply | None, reason: RefusalReason) -> bool:

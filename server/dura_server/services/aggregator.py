@@ -28,7 +28,7 @@ from dura_server.consortium.enrolment import load_settings
 from dura_server.home import CoordinatorHome
 from dura_server.sums.door import SessionsDoor, socket_path
 from dura_server.sums.identity import RosterWatch
-from dura_server.sums.service import AggregationService, Sessions
+from dura_server.sums.service import AggregationService, RunningSessions
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ async def serve(home: CoordinatorHome) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    sessions = Sessions(RosterWatch(home))
+    sessions = RunningSessions(RosterWatch(home))
     service = AggregationService(sessions)
     public, door = _public(home, service), _door(home, sessions)
     watch = asyncio.create_task(service.watch_roster())
@@ -87,7 +87,7 @@ def _public(home: CoordinatorHome, service: AggregationService) -> Any:
     return server
 
 
-def _door(home: CoordinatorHome, sessions: Sessions) -> Any:
+def _door(home: CoordinatorHome, sessions: RunningSessions) -> Any:
     private_folder(home.run)
     path = socket_path(home)
     path.unlink(missing_ok=True)  # of a service that was killed; the supervisor starts one at a time

@@ -10,13 +10,12 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-import sys
 from datetime import UTC, datetime
 
 from dura_common.consortium.identity import check_issued, load_certificate
 from dura_common.errors import DuraError
+from dura_common.runtime.environment import flower_environment, module, program
 from dura_common.runtime.files import private_folder, read_limited
-from dura_common.runtime.flower_env import flower_environment, program
 from dura_common.runtime.running import require_free_port
 from dura_common.runtime.supervisor import Child, Supervisor
 from dura_server.consortium.enrolment import CoordinatorSettings, load_settings, read_roster
@@ -31,7 +30,7 @@ LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # names of "ever
 
 
 def run_services(home: CoordinatorHome) -> None:
-    """Run the services until they are told to stop.
+    """Run the services of a home, an absolute path, until they are told to stop.
 
     Raises:
         StateError: there is no coordinator here, or it runs already.
@@ -74,7 +73,7 @@ def _children(home: CoordinatorHome, settings: CoordinatorSettings) -> list[Chil
     keys, internal = home.keys, settings.internal_port
     environment = flower_environment(
         private_folder(home.flower),
-        DURA_COORDINATOR_HOME=str(home.path.resolve()),
+        DURA_COORDINATOR_HOME=str(home.path),
         FLWR_SUPEREXEC_TASK_POLL_INTERVAL="0.2",
     )
     authority = str(keys / "authority.pem")
@@ -108,13 +107,13 @@ def _children(home: CoordinatorHome, settings: CoordinatorSettings) -> list[Chil
     )
     gateway = Child(
         name="gateway",
-        argv=[sys.executable, "-m", "dura_server.services.gateway", str(home.path)],
+        argv=module("dura_server.services.gateway", str(home.path)),
         env=environment,
         log=home.logs / "gateway.log",
     )
     aggregator = Child(
         name="aggregator",
-        argv=[sys.executable, "-m", "dura_server.services.aggregator", str(home.path)],
+        argv=module("dura_server.services.aggregator", str(home.path)),
         env=environment,
         log=home.logs / "aggregator.log",
     )

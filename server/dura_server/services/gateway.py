@@ -69,7 +69,9 @@ def build(home: CoordinatorHome) -> Starlette:
     settings = load_settings(home)
     trust = ssl.create_default_context(cafile=str(home.keys / "authority.pem"))
 
-    upstream = httpx.AsyncClient(base_url=f"https://127.0.0.1:{settings.internal_port}", verify=trust, timeout=TIMEOUT)
+    upstream = httpx.AsyncClient(
+        base_url=f"https://127.0.0.1:{settings.internal_port}", verify=trust, timeout=TIMEOUT, trust_env=False
+    )
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

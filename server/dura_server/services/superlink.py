@@ -7,6 +7,7 @@ installed package, and sites never unpack a bundle at all.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import sha256
@@ -56,6 +57,7 @@ study = ""
 job = ""
 """
 GONE, ONLINE = "unregistered", "online"
+SECONDS = 30.0
 
 
 @contextmanager
@@ -65,11 +67,12 @@ def control(home: CoordinatorHome) -> Iterator[ControlHttpClient]:
     Raises:
         HostError: it is out of reach, or refuses.
     """
-    client = ControlHttpClient.from_server_address(
-        server_address=f"127.0.0.1:{load_settings(home).internal_port}",
-        insecure=False,
-        root_certificates=(home.keys / "authority.pem").read_bytes(),
+    client = ControlHttpClient(
+        f"https://127.0.0.1:{load_settings(home).internal_port}",
         interceptors=[CliClientHttpInterceptor(), RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
+    )
+    client._client = httpx.Client(  # noqa: SLF001  # Flower's own would go through a proxy that a variable names
+        verify=ssl.create_default_context(cafile=str(home.keys / "authority.pem")), timeout=SECONDS, trust_env=False
     )
     try:
         yield client

@@ -1,6 +1,7 @@
 """Studies at the coordinator: the signed document, the state of its run, checkpoints and outcome, on disk.
 
-One folder per study, named by its digest. Every file is replaced whole, so a crash leaves the last good state.
+Each study has one folder, named by the study's digest. Every file is replaced as a whole, so a crash leaves the last
+good state.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ MAX_MODEL_BYTES = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class StoredStudy:
-    """A submitted study with its folder; everything in it was verified when it was read."""
+    """A submitted study and its folder. Everything in this object was verified when it was read."""
 
     folder: Path
     digest: str
@@ -61,7 +62,7 @@ class StoredStudy:
         return self.folder / "model.safetensors"
 
     def read_state(self) -> StudyState:
-        """Read the state; a study that was just submitted has the initial one."""
+        """Read the state; a newly submitted study has the initial state."""
         if not self.state_file.exists():
             return StudyState(rounds=self.study.training.rounds, updated=datetime.now(UTC))
         content = read_limited(self.state_file, what="the state of the study")
@@ -79,12 +80,12 @@ class StoredStudy:
         return state
 
     def checkpoint(self, round_number: int, parameters: NDArray[np.float32]) -> None:
-        """Keep the common parameters after a round."""
+        """Store the common parameters after a round."""
         folder = private_folder(self.folder / "checkpoints")
         write_atomic(folder / f"round-{round_number:05d}.safetensors", save_tensors({"parameters": parameters}))
 
     def write_model(self, parameters: NDArray[np.float32]) -> None:
-        """Write the outcome; the metadata name the study, so that the file explains itself."""
+        """Write the outcome. The metadata of the model file name the study."""
         metadata = {
             "format": "dura-model-1",
             "study": self.digest,
@@ -114,7 +115,7 @@ class StudyStore:
         """Verify and keep a signed study; one that was submitted before stays as it is.
 
         Raises:
-            TrustError: not signed by a researcher of the roster, or meant for another roster.
+            TrustError: no researcher on the roster has signed the study, or the study names another roster.
             InputError: the document is not valid.
         """
         digest, study = _verify(study_envelope, roster_envelope, roster)
@@ -182,8 +183,10 @@ def _verify(study_envelope: str, roster_envelope: str, roster: Roster) -> tuple[
     except ValidationError as error:
         raise explain_validation(error, what="the signed study") from error
     if document.roster != digest_of(payload_of(roster_envelope)):
-        raise TrustError("the study was signed for another roster", hint="Sign it again for the present roster.")
+        raise TrustError(
+            "the study was signed for another roster", hint="Sign the study again with the current roster."
+        )
     unknown = sorted(set(document.study.sites) - {site.name for site in roster.sites})
     if unknown:
-        raise InputError(f"the study lists sites that the roster does not know: {', '.join(unknown)}")
+        raise InputError(f"the study lists sites that are not on the roster: {', '.join(unknown)}")
     return digest_of(payload), document.study

@@ -1,7 +1,7 @@
-"""The ServerApp's door: sessions are asked for on a Unix socket in the coordinator's own folder.
+"""The entrance for the ServerApp: it asks for sessions on a Unix socket in the coordinator's own folder.
 
-The folder is closed to everybody else (0700), so no secret needs to be handed around. Opened sums, never masked
-vectors, pass here; a call that ends takes its session with it.
+Nobody else can open the folder (0700), so no secret has to be passed on. Opened sums pass here, and never masked
+vectors. When a call ends, its session ends too.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from dura_common.sums.attempts import Series, encode_values
 from dura_common.sums.plane import PIECE_BYTES
 from dura_server.home import CoordinatorHome
 from dura_server.sums.events import Over, Sum, Timing
-from dura_server.sums.service import Sessions
+from dura_server.sums.service import RunningSessions
 from dura_server.sums.session import Session
 
 MAX_SOCKET_PATH = 107
-"""Bytes that Linux takes for the path of a Unix socket."""
+"""The longest path of a Unix socket on Linux, in bytes."""
 
 
 def socket_path(home: CoordinatorHome) -> Path:
-    """Return where the door is.
+    """Return the path of the socket.
 
     Raises:
         StateError: the folder's path is too long for a socket.
@@ -37,7 +37,7 @@ def socket_path(home: CoordinatorHome) -> Path:
     if len(str(path).encode()) > MAX_SOCKET_PATH:
         raise StateError(
             f"the path of the coordinator's folder is too long for a socket in it: {path}",
-            hint=f"Take a --home so that this path has at most {MAX_SOCKET_PATH} bytes.",
+            hint=f"Choose a --home with which this path has at most {MAX_SOCKET_PATH} bytes.",
         )
     return path
 
@@ -45,11 +45,11 @@ def socket_path(home: CoordinatorHome) -> Path:
 class SessionsDoor(SessionsServicer):
     """See the module."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: RunningSessions) -> None:
         self._sessions = sessions
 
     async def Run(self, request: wire.SessionRequest, context: Any) -> AsyncIterator[wire.SessionEvent]:  # noqa: N802  # the name in the protocol
-        """Run one session; its sums and its end come as they happen."""
+        """Run one session, and report its sums and its end as they happen."""
         session = await self._begin(request, context)
         over = False
         try:
@@ -63,7 +63,7 @@ class SessionsDoor(SessionsServicer):
                 self._sessions.cancel(session)
 
     async def Look(self, _request: wire.LookRequest, _context: Any) -> wire.LookReply:  # noqa: N802  # the name in the protocol
-        """Tell what runs."""
+        """Report the running sessions."""
         return wire.LookReply(
             sessions=[
                 wire.Standing(

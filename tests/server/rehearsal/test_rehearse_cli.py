@@ -73,6 +73,9 @@ def listening(processes: set[int]) -> set[str]:
 
 def test_a_rehearsal_writes_its_figures_and_leaves_nothing_else(folder: Path) -> None:
     """One JSON object on standard output, the same figures in the file and on the page; no process and no data stay."""
+    hostile = {"numpy", "torch", "mne", "colorsys"}
+    for name in hostile:  # whatever lies in the folder, no process imports it
+        (folder / f"{name}.py").write_text("raise SystemExit('the folder is on the import path')")
     process = start(
         folder, "study.toml", "--epsilon", 1, "--epsilon", 8, "--seeds", 1, "--trials", 6, "--page", "p.html"
     )
@@ -91,7 +94,8 @@ def test_a_rehearsal_writes_its_figures_and_leaves_nothing_else(folder: Path) ->
     assert "Simulated patients" in page.text
     for point in written["points"]:
         assert f"{point['mean']:.3f}" in page.text
-    assert {path.name for path in folder.iterdir()} == {"study.toml", "study.rehearsal.json", "p.html", "tmp"}
+    expected = {"study.toml", "study.rehearsal.json", "p.html", "tmp", *(f"{name}.py" for name in hostile)}
+    assert {path.name for path in folder.iterdir()} == expected
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -305,6 +305,6 @@ def test_a_slow_serverapp_loses_nothing(plane: Plane) -> None:
 def test_failures_have_words() -> None:
     """An error tells the word, the missing sites and what to do."""
     error = SessionFailed("TOO_FEW_SITES", ("west",))
-    assert error.message == "the secure sum ended early (too few sites; not there at the end: west)"
+    assert error.message == "the secure sum ended early (too few sites; missing at the end: west)"
     assert "aggregator.log" in error.hint
     assert isinstance(SumFailed("TOO_LATE", "x"), HostError)

@@ -166,7 +166,7 @@ def _table(data: dict[str, Any]) -> Table:
 def _verdict_table(item: Verdict) -> Table:
     from rich.table import Table
 
-    title = f"{item.site}: " + ("fits, if its ledger has room" if item.fits else "does NOT fit")
+    title = f"{item.site}: " + ("fits, if its patients have enough budget left" if item.fits else "does NOT fit")
     table = Table("", "rule", "rule in words", title=title)
     for finding in item.findings:
         mark = "[green]pass[/green]" if finding.passed else "[red]FAIL[/red]"
