@@ -18,7 +18,7 @@ from dura_client.consortium.membership import take
 from dura_client.site.home import SiteHome
 from dura_common.consortium.cards import ResearcherCard, SiteCard
 from dura_common.consortium.chain import Link
-from dura_common.consortium.identity import load_private
+from dura_common.consortium.keyfile import load_private
 from dura_common.consortium.roster import Roster
 from dura_common.messages import Offer
 from dura_common.study import Study

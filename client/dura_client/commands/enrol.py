@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
     app.command("card")(card_command)
     app.command("rotate")(rotate_command)
     app.command("fingerprint")(fingerprint_command)
+    app.command("passphrase")(passphrase_command)
 
 
 def init_command(
@@ -41,7 +42,7 @@ def init_command(
 
         from dura_client.consortium.enrolment import card_path, init
         from dura_client.site.home import SiteHome
-        from dura_client.site.keys import read_passphrase
+        from dura_common.runtime.private_keys import read_passphrase
         from dura_common.study import check_site_name
 
         site = SiteHome(home.expanduser())
@@ -157,3 +158,22 @@ def fingerprint_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = F
         site = SiteHome(home.expanduser())
         card = load_card(site)
         out.result({"fingerprint": card.fingerprint(), "card": str(card_path(site, card.name))}, card.fingerprint())
+
+
+def passphrase_command(
+    new_passphrase_file: Annotated[Path, typer.Option(help="File with the passphrase that the keys get.")],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Encrypt the site's keys with a passphrase, or with another one than DURA_PASSPHRASE_FILE names now."""
+    with command(as_json) as out:
+        from dura_client.site.home import SiteHome
+        from dura_client.site.keys import SiteKeys
+        from dura_common.runtime.private_keys import read_passphrase
+
+        keys = SiteKeys(SiteHome(home.expanduser())).change_passphrase(read_passphrase(new_passphrase_file))
+        out.result(
+            {"keys": keys},
+            f"{keys} keys are encrypted with the new passphrase. Set DURA_PASSPHRASE_FILE to the new file, then start "
+            "the node again.",
+        )

@@ -18,15 +18,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dura_client.site.home import SiteHome
-from dura_common.consortium.identity import PrivateKey, load_private, node_private_text, private_pem
+from dura_common.consortium.identity import PrivateKey, node_private_text
+from dura_common.consortium.keyfile import private_pem
 from dura_common.errors import HostError, InputError, StateError
 from dura_common.runtime.files import PRIVATE_FOLDER, private_folder, read_limited, write_atomic
+from dura_common.runtime.private_keys import MAX_KEY_BYTES, change_passphrase, read_passphrase, read_private
 
 PASSPHRASE_FILE = "DURA_PASSPHRASE_FILE"  # noqa: S105  # the name of a variable, no secret
 NEXT = "next"
 """Folder of new keys that wait for a roster that lists them."""
 PSEUDONYM_BYTES = 32
-MAX_KEY_BYTES = 16_384
 
 
 class SiteKeys:
@@ -145,8 +146,17 @@ class SiteKeys:
         path = self._folder / name
         if not path.exists():
             raise StateError(f"the key {name} is missing", hint="Make the site's keys with `dura site init`.")
-        pem = read_limited(path, what="a private key", limit=MAX_KEY_BYTES)
-        return load_private(pem, self._passphrase)
+        return read_private(path, self._passphrase, what=f"the key {name}")
+
+    def change_passphrase(self, new: bytes) -> int:
+        """Put the keys, also those that wait, under another passphrase, and return how many there are.
+
+        Raises:
+            StateError: there are no keys.
+            TrustError: the present passphrase does not open one; nothing is changed.
+        """
+        paths = [*sorted(self._folder.glob("*.pem")), *sorted((self._folder / NEXT).glob("*.pem"))]
+        return change_passphrase(paths, self._passphrase, new)
 
 
 def closed_folder(path: Path) -> Path:
@@ -160,18 +170,6 @@ def closed_folder(path: Path) -> Path:
     except OSError as error:
         raise HostError(f"cannot make the folder {path} unreadable for others: {error.strerror}") from error
     return path
-
-
-def read_passphrase(path: Path) -> bytes:
-    """Return the passphrase in a file, without the line end.
-
-    Raises:
-        InputError: the file is missing or empty.
-    """
-    passphrase = read_limited(path, what="the passphrase file", limit=MAX_KEY_BYTES).rstrip(b"\r\n")
-    if not passphrase:
-        raise InputError("the passphrase file is empty")
-    return passphrase
 
 
 def passphrase_from_environment() -> bytes | None:

@@ -19,14 +19,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
     Encoding,
-    KeySerializationEncryption,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
     load_der_public_key,
-    load_pem_private_key,
     load_ssh_public_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -60,34 +57,6 @@ def fingerprint(*parts: bytes) -> str:
         hasher.update(len(part).to_bytes(8, "big") + part)
     text = hasher.hexdigest()
     return " ".join(text[4 * group : 4 * group + 4] for group in range(FINGERPRINT_GROUPS))
-
-
-def private_pem(key: PrivateKey, passphrase: bytes | None = None) -> bytes:
-    """Return a private key as PKCS#8 PEM, encrypted if there is a passphrase."""
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, _encryption(passphrase))
-
-
-def load_private(pem: bytes, passphrase: bytes | None = None) -> PrivateKey:
-    """Read a private key from PEM.
-
-    Raises:
-        TrustError: the key is encrypted, and the passphrase is missing or wrong.
-        InputError: the content is not a private key of a kind that dura uses.
-    """
-    try:
-        key = load_pem_private_key(pem, passphrase)
-    except TypeError as error:
-        raise TrustError(
-            "the private key needs a passphrase, or a passphrase was given for a key without one",
-            hint="Set DURA_PASSPHRASE_FILE to a file that holds the passphrase.",
-        ) from error
-    except (ValueError, UnsupportedAlgorithm) as error:
-        if b"ENCRYPTED" in pem:
-            raise TrustError("the passphrase does not open the private key") from error
-        raise InputError("a key file does not hold a private key") from error
-    if not isinstance(key, Ed25519PrivateKey | ec.EllipticCurvePrivateKey):
-        raise InputError("a key file holds a kind of key that dura does not use")
-    return key
 
 
 def node_public_text(key: ec.EllipticCurvePrivateKey) -> str:
@@ -306,10 +275,6 @@ def alternative_names(certificate: x509.Certificate) -> list[x509.GeneralName]:
         return list(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
     except x509.ExtensionNotFound:
         return []
-
-
-def _encryption(passphrase: bytes | None) -> KeySerializationEncryption:
-    return BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
 
 
 def _subject(name: str) -> x509.Name:

@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
     app.command("rotate")(rotate_command)
     app.command("recover")(recover_command)
     app.command("fingerprint")(fingerprint_command)
+    app.command("passphrase")(passphrase_command)
 
 
 def init_command(
@@ -228,6 +229,22 @@ def _home(authority: Path) -> AuthorityHome:
     return AuthorityHome(authority.expanduser())
 
 
+def passphrase_command(
+    new_passphrase_file: Annotated[Path, typer.Option(help="File with the passphrase that the keys get.")],
+    passphrase_file: PassphraseOption = None,
+    authority: AuthorityOption = DEFAULT_AUTHORITY,
+    as_json: JsonOption = False,
+) -> None:
+    """Encrypt the authority's two keys with a passphrase, or with another one than they have now."""
+    with command(as_json) as out:
+        from dura_common.runtime.private_keys import change_passphrase, read_passphrase
+        from dura_server.home import AuthorityHome
+
+        home, new = AuthorityHome(authority.expanduser()), read_passphrase(new_passphrase_file)
+        keys = change_passphrase((home.root, home.clients_key), _passphrase(passphrase_file), new)
+        out.result({"keys": keys}, f"{keys} keys are encrypted with the new passphrase.")
+
+
 def _read_service(path: Path | None) -> Service:
     from pydantic import ValidationError
 
@@ -244,11 +261,6 @@ def _read_service(path: Path | None) -> Service:
 
 
 def _passphrase(path: Path | None) -> bytes | None:
-    from dura_common.errors import InputError
+    from dura_common.runtime.private_keys import read_passphrase
 
-    if path is None:
-        return None
-    found = read_limited(path, what="the passphrase file", limit=16_384).rstrip(b"\r\n")
-    if not found:
-        raise InputError("the passphrase file is empty")
-    return found
+    return read_passphrase(path) if path is not None else None

@@ -24,12 +24,11 @@ from dura_common.consortium.identity import (
     certificate_pem,
     check_node_public,
     load_certificate,
-    load_private,
     load_request,
     make_authority,
     make_site_certificate,
-    private_pem,
 )
+from dura_common.consortium.keyfile import private_pem
 from dura_common.consortium.roster import (
     ADMISSION_TYPE,
     ROSTER_DAYS,
@@ -42,6 +41,7 @@ from dura_common.consortium.roster import (
 )
 from dura_common.errors import InputError, StateError, TrustError
 from dura_common.runtime.files import SHARED_FILE, private_folder, read_limited, write_atomic
+from dura_common.runtime.private_keys import read_private
 from dura_common.study import explain_validation
 from dura_server.consortium.enrolment import Service, closed_folder, install
 from dura_server.consortium.members import successor, with_members, without
@@ -302,7 +302,7 @@ def _why(cards: Sequence[SiteCard | ResearcherCard], lost: Collection[str]) -> s
 
 
 def _certify(home: AuthorityHome, card: SiteCard, now: datetime, passphrase: bytes | None) -> str:
-    key = load_private(read_limited(home.clients_key, what="the clients' authority key"), passphrase)
+    key = read_private(home.clients_key, passphrase, what="the clients' authority key")
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise InputError("clients.key does not hold an elliptic-curve key")
     authority = load_certificate(read_limited(home.clients, what="the clients' authority"))
@@ -344,7 +344,7 @@ def _require_roster(home: AuthorityHome) -> tuple[Roster, str]:
 
 def _root(home: AuthorityHome, passphrase: bytes | None) -> Ed25519PrivateKey:
     _require(home)
-    key = load_private(read_limited(home.root, what="the root key"), passphrase)
+    key = read_private(home.root, passphrase, what="the root key")
     if not isinstance(key, Ed25519PrivateKey):
         raise InputError("root.key does not hold an Ed25519 key")
     return key

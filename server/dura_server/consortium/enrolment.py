@@ -27,14 +27,8 @@ from dura_common.consortium.chain import (
     read_countersignature,
 )
 from dura_common.consortium.envelope import payload_of
-from dura_common.consortium.identity import (
-    certificate_pem,
-    load_certificate,
-    load_private,
-    make_authority,
-    make_server_certificate,
-    private_pem,
-)
+from dura_common.consortium.identity import certificate_pem, load_certificate, make_authority, make_server_certificate
+from dura_common.consortium.keyfile import private_pem
 from dura_common.consortium.roster import (
     Address,
     Roster,
@@ -45,6 +39,7 @@ from dura_common.consortium.roster import (
 )
 from dura_common.errors import HostError, InputError, StateError, TrustError
 from dura_common.runtime.files import PRIVATE_FOLDER, SHARED_FILE, private_folder, read_limited, write_atomic
+from dura_common.runtime.private_keys import read_private
 from dura_common.study import Frozen, Word, explain_validation
 from dura_server.home import CoordinatorHome
 from dura_server.settings import CoordinatorSettings, load_settings
@@ -323,7 +318,7 @@ def _hosts(settings: CoordinatorSettings) -> tuple[str, ...]:
 
 
 def _curve(home: CoordinatorHome, name: str) -> ec.EllipticCurvePrivateKey:
-    key = load_private(read_limited(home.keys / name, what=f"the service's {name}"))
+    key = read_private(home.keys / name, what=f"the service's {name}")
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise InputError(f"{name} does not hold an elliptic-curve key")
     return key

@@ -10,10 +10,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dura_common.consortium.cards import CARD_TYPE, ResearcherCard, encode_identity
 from dura_common.consortium.envelope import canonical_json, digest, payload_of, sign
-from dura_common.consortium.identity import load_private, private_pem
+from dura_common.consortium.keyfile import private_pem
 from dura_common.consortium.roster import read_claimed_roster
 from dura_common.errors import InputError, StateError, TrustError
-from dura_common.runtime.files import SHARED_FILE, private_folder, read_limited, write_atomic
+from dura_common.runtime.files import SHARED_FILE, private_folder, write_atomic
+from dura_common.runtime.private_keys import read_private
 from dura_common.study import STUDY_TYPE, Study, StudyDocument
 
 
@@ -55,7 +56,7 @@ def sign_study(home: ResearcherHome, study: Study, roster_envelope: str) -> tupl
     """
     if not home.key.exists():
         raise StateError("this researcher has no key", hint="Create a key with `dura study identity`.")
-    key = load_private(read_limited(home.key, what="the researcher's key"))
+    key = read_private(home.key, what="the researcher's key")
     if not isinstance(key, Ed25519PrivateKey):
         raise InputError("the researcher's key must be an Ed25519 key")
     payload = payload_of(roster_envelope)

@@ -24,19 +24,20 @@ from dura_client.consortium.enrolment import (
     load_consortium,
 )
 from dura_client.site.home import SiteHome
-from dura_client.site.keys import PASSPHRASE_FILE, SiteKeys, read_passphrase
+from dura_client.site.keys import PASSPHRASE_FILE, SiteKeys
 from dura_common.consortium.envelope import canonical_json, payload_of, sign
 from dura_common.consortium.identity import (
     LEAF_DAYS,
     certificate_pem,
     load_certificate,
-    load_private,
     load_request,
     make_authority,
     make_site_certificate,
 )
+from dura_common.consortium.keyfile import load_private
 from dura_common.consortium.roster import ADMISSION_TYPE, read_admission
 from dura_common.errors import DuraError, HostError, InputError, StateError, TrustError
+from dura_common.runtime.private_keys import read_passphrase
 from dura_server.consortium import authority as authority_side
 from dura_server.consortium import enrolment as coordinator_side
 
