@@ -163,7 +163,7 @@ def test_joining_pins_the_consortium(admitted: Consortium) -> None:
 
 def test_admission_of_another_site_is_refused(admitted: Consortium) -> None:
     """Files for another hospital do not fit."""
-    _refused(admitted, admitted.admission("east"), "for the site east, this is north")
+    _refused(admitted, admitted.admission("east"), "for the site east, but this site is north")
 
 
 def test_altered_and_foreign_files_are_refused(admitted: Consortium, tmp_path: Path) -> None:
