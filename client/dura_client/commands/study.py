@@ -208,6 +208,8 @@ def _review(out: Output, home: Path, reference: str, data: str) -> tuple[str, st
 
 
 def _show(out: Output, name: str, digest: str, result: Review) -> None:
+    from dura_common.privacy.risk import sentences
+
     table = Table("", "rule", "what the policy says", title=f"{name} ({digest[:12]})")
     for finding in result.findings:
         mark = "[green]pass[/green]" if finding.passed else "[red]FAIL[/red]"
@@ -224,6 +226,9 @@ def _show(out: Output, name: str, digest: str, result: Review) -> None:
         out.say(
             f"Cost to a patient if the coordinator broke the secure aggregation: epsilon {result.cost_if_broken:.2f}"
         )
+    if result.risk is not None:
+        for sentence in sentences(result.risk):
+            out.say(sentence)
 
 
 def _as_data(digest: str, name: str, result: Review) -> dict[str, object]:
@@ -236,6 +241,8 @@ def _as_data(digest: str, name: str, result: Review) -> dict[str, object]:
         "left_out": {why: len(patients) for why, patients in result.left_out.items()},
         "epsilon": result.cost,
         "epsilon_if_broken": result.cost_if_broken,
+        "risk": None if result.risk is None else asdict(result.risk),
+        "risk_if_broken": None if result.risk_if_broken is None else asdict(result.risk_if_broken),
         "spent": result.spent,
         "members": [asdict(member) for member in result.members],
         "researcher": asdict(result.researcher),

@@ -27,6 +27,7 @@ from dura_common.policy import Finding, Policy, judge, judge_members
 from dura_common.privacy.accounting import epsilon_of
 from dura_common.privacy.blocks import blocks_of
 from dura_common.privacy.plan import plan_of
+from dura_common.privacy.risk import Risk, risk_of_study
 from dura_common.study import PatientNoise, SharedNoise, Study
 
 
@@ -52,7 +53,15 @@ class Review:
     cost: float | None
     """The largest epsilon of the study for any patient; None without noise."""
     cost_if_broken: float | None
+<<<<<<< HEAD
     """The same epsilon against a coordinator who broke the aggregation; equal to ``cost`` with local noise."""
+=======
+    """The same against a coordinator who broke the aggregation; equal to ``cost`` with local noise."""
+    risk: Risk | None
+    """Of an attack on one patient, against the world; None without noise."""
+    risk_if_broken: Risk | None
+    """The same against a coordinator who broke the aggregation."""
+>>>>>>> main
     spent: float
     """The largest epsilon that all studies together have cost any patient so far, at the policy's delta."""
     left_out: Mapping[str, frozenset[str]]
@@ -110,6 +119,8 @@ def review(
         leaves=_leaves(study),
         cost=plan.epsilon if private else None,
         cost_if_broken=plan.epsilon_if_broken if private else None,
+        risk=risk_of_study(study) if private else None,
+        risk_if_broken=risk_of_study(study, broken=True) if private else None,
         spent=ledger.spent(policy.delta),
         left_out=left_out,
         cohort=cohort,

@@ -7,6 +7,8 @@ import json
 from dura_client.site.home import SiteHome
 from dura_common.errors import PolicyError
 from dura_common.policy import Policy, parse_policy
+from dura_common.privacy.gdp import mu_of_epsilon
+from dura_common.privacy.risk import of_hundred, risk_of_mu
 from dura_common.runtime.files import read_limited, write_atomic
 
 TEMPLATE = """\
@@ -80,6 +82,7 @@ def explain(policy: Policy) -> tuple[str, ...]:
     return (
         f"One study may cost a patient at most epsilon {policy.epsilon_per_study:g} at delta {policy.delta:g}.",
         f"All studies together may cost a patient at most epsilon {policy.epsilon_total:g} at delta {policy.delta:g}.",
+        _at_the_cap(policy),
         f"A study must demand at least {policy.minimum_patients} patients of every site.",
         f"A study must have at least {policy.minimum_sites} sites.",
         f"Data registered as public {permission(policy.public_data_without_noise)} be used without noise.",
@@ -92,4 +95,14 @@ def explain(policy: Policy) -> tuple[str, ...]:
             else f"at least {policy.confirmed_sites}"
         )
         + " must be confirmed by telephone.",
+    )
+
+
+def _at_the_cap(policy: Policy) -> str:
+    """Return what the cap over all studies means to a patient (:mod:`dura_common.privacy.risk`)."""
+    risk = risk_of_mu(mu_of_epsilon(policy.epsilon_total, policy.delta), policy.delta)
+    return (
+        "At this limit, somebody who knows everything about all other patients and sees everything that all studies "
+        f"release recognises at most {of_hundred(risk.hits)} in 100 of the patients who took part, with 1 false alarm "
+        "in 100 of the others."
     )
