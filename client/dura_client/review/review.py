@@ -53,19 +53,15 @@ class Review:
     cost: float | None
     """The largest epsilon of the study for any patient; None without noise."""
     cost_if_broken: float | None
-<<<<<<< HEAD
     """The same epsilon against a coordinator who broke the aggregation; equal to ``cost`` with local noise."""
-=======
-    """The same against a coordinator who broke the aggregation; equal to ``cost`` with local noise."""
     risk: Risk | None
-    """Of an attack on one patient, against the world; None without noise."""
+    """The risk of an attack on one patient, against everybody outside; None without noise."""
     risk_if_broken: Risk | None
-    """The same against a coordinator who broke the aggregation."""
->>>>>>> main
+    """The risk of an attack by a coordinator who broke the aggregation."""
     spent: float
     """The largest epsilon that all studies together have cost any patient so far, at the policy's delta."""
     left_out: Mapping[str, frozenset[str]]
-    """Why patients would take no part, and their keys."""
+    """The reasons why patients would be left out, with the keys of these patients."""
     cohort: Cohort | None
     """The patients who would take part; None if the policy forbids the study and nothing was prepared."""
     members: tuple[ShownMember, ...]
