@@ -31,7 +31,7 @@ def run_node(home: SiteHome, *, app: str = DEFAULT_APP) -> None:
     """Run the node of a home, an absolute path, until it is told to stop.
 
     Raises:
-        StateError: the site has not joined, or its node runs already.
+        StateError: the site has not joined, or its node is already running.
         PolicyError: the site has no policy.
         TrustError: the roster or a certificate has expired or was altered, or the coordinator is a false one.
         HostError: a port is taken, the clocks differ, or a process does not start.
