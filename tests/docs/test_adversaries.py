@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "reference" / "adversaries.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "explanation" / "adversaries.md").read_text(encoding="utf-8")
 CITED = re.compile(r"`((?:[a-z_]+/)*test_[a-z_]+\.py)(?:::([a-z_]+))?`")
 TESTS = ROOT / "tests"
 

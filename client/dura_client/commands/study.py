@@ -47,11 +47,27 @@ def offers(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
 
 
 def review_command(
-    study: StudyArgument, data: DataOption, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False
+    study: StudyArgument,
+    data: DataOption,
+    left_out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a file that names the patients who would be left out, with the reason. It is for the data "
+            "manager alone."
+        ),
+    ] = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
 ) -> None:
     """Show what the study would release, what it costs a patient, and whether it passes each rule of the policy."""
     with command(as_json) as out:
+        from dura_client.review.left_out import write_left_out
+        from dura_client.site.home import SiteHome
+
         digest, name, result = _review(out, home, study, data)
+        if left_out is not None:
+            count = write_left_out(SiteHome(home.expanduser()), data, result, left_out)
+            out.say(f"{left_out} names {count} patients who would be left out. Keep it inside the hospital.")
         out.result(_as_data(digest, name, result))
 
 
@@ -200,8 +216,8 @@ def _show(out: Output, name: str, digest: str, result: Review) -> None:
     out.say("What this study would release from the hospital:")
     for sentence in result.leaves:
         out.say(f"  - {sentence}")
-    for why, count in result.left_out.items():
-        out.say(f"Left out of this study: {count} ({why})")
+    for why, patients in result.left_out.items():
+        out.say(f"Left out of this study: {len(patients)} ({why})")
     cost = "not accounted (a study without noise)" if result.cost is None else f"epsilon {result.cost:.2f} at most"
     out.say(f"Cost to a patient: {cost}. Spent so far by the patient who spent most: epsilon {result.spent:.2f}")
     if result.cost_if_broken != result.cost:
@@ -217,7 +233,7 @@ def _as_data(digest: str, name: str, result: Review) -> dict[str, object]:
         "passed": result.passed,
         "findings": [asdict(finding) for finding in result.findings],
         "leaves": result.leaves,
-        "left_out": dict(result.left_out),
+        "left_out": {why: len(patients) for why, patients in result.left_out.items()},
         "epsilon": result.cost,
         "epsilon_if_broken": result.cost_if_broken,
         "spent": result.spent,

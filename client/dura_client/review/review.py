@@ -55,8 +55,8 @@ class Review:
     """The same against a coordinator who broke the aggregation; equal to ``cost`` with local noise."""
     spent: float
     """Epsilon of all studies together for the patient who was charged most so far, at the policy's delta."""
-    left_out: Mapping[str, int]
-    """Why patients would take no part, and how many."""
+    left_out: Mapping[str, frozenset[str]]
+    """Why patients would take no part, and their keys."""
     cohort: Cohort | None
     """Who would take part; None if the policy forbids the study, so that nothing was prepared."""
     members: tuple[ShownMember, ...]
@@ -99,7 +99,7 @@ def review(
     if private:
         findings.append(_inside(policy, study))
     cohort: Cohort | None = None
-    left_out: dict[str, int] = {}
+    left_out: dict[str, frozenset[str]] = {}
     if all(finding.passed for finding in findings):
         whole = load_cohort(home, study, dataset, progress=progress)
         refuse_unpaid(whole.steps)
@@ -154,15 +154,18 @@ def _inside(policy: Policy, study: Study) -> Finding:
 
 def _with_room(
     policy: Policy, ledger: Ledger, digest: str, study: Study, cohort: Cohort
-) -> tuple[Cohort, dict[str, int]]:
+) -> tuple[Cohort, dict[str, frozenset[str]]]:
     """Leave out who has no room for the study next to all others."""
     blocks, full = blocks_of(study), set[str]()
     for purpose, keys in (("train", cohort.training_keys), ("evaluate", cohort.held_out_keys)):
         mine = [block for block in blocks if block.purpose == purpose]
         fits = ledger.room(keys, mine, Caps.of(policy), study=digest)
         full |= {key for key, fine in zip(keys, fits, strict=True) if not fine}
-    left_out = {"no budget is left for this study": len(full), "held out in other studies only": cohort.neither}
-    return cohort.without(frozenset(full)), {why: count for why, count in left_out.items() if count}
+    left_out = {
+        "no budget is left for this study": frozenset(full),
+        "held out in other studies only": cohort.neither,
+    }
+    return cohort.without(frozenset(full)), {why: keys for why, keys in left_out.items() if keys}
 
 
 def _of_data(home: SiteHome, study: Study, ledger: Ledger, whole: Cohort, cohort: Cohort) -> list[Finding]:

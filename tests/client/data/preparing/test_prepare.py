@@ -213,9 +213,23 @@ def test_no_data_is_one_clear_error(
     hospitals: Path, tmp_path: Path, registered: Callable[..., DataSet], contract: DataContract
 ) -> None:
     """A task that nobody recorded, or a folder that went away."""
-    for dataset in (registered(hospitals / "west", task="rest"), registered(tmp_path / "nowhere")):
+    rest = contract.model_copy(update={"task": "rest"})
+    for dataset, asked in (
+        (registered(hospitals / "west", task="rest"), rest),
+        (registered(tmp_path / "nowhere"), contract),
+    ):
         with pytest.raises(InputError, match="has no recordings of the task"):
-            prepare(dataset, contract, cache=tmp_path / "cache", pseudonym_key=KEY)
+            prepare(dataset, asked, cache=tmp_path / "cache", pseudonym_key=KEY)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_data_set_serves_the_task_that_it_was_registered_for(
+    hospitals: Path, tmp_path: Path, registered: Callable[..., DataSet], contract: DataContract
+) -> None:
+    """A study of another task is refused before anything is read, although every rule of the policy may pass."""
+    rest = contract.model_copy(update={"task": "rest"})
+    with pytest.raises(InputError, match="was registered for the task 'motorimagery', the study asks for 'rest'"):
+        prepare(registered(hospitals / "west"), rest, cache=tmp_path / "cache", pseudonym_key=KEY)
     assert not (tmp_path / "cache").exists()
 
 

@@ -20,7 +20,8 @@ from tests.support.consortium import Consortium
 from tests.support.studies import WITHOUT_NOISE, Only, study
 
 from dura_client.data.dataset import DataSet
-from dura_client.data.doctor import diagnose
+from dura_client.data.doctor.diagnose import diagnose
+from dura_client.data.findings.grade import Grade
 from dura_client.data.fingerprint import as_rows, content_digest, from_rows, held_by_several, keyed
 from dura_client.data.prepare import prepare
 from dura_client.data.registry import register
@@ -151,16 +152,17 @@ def test_the_check_says_whose_copy_it_is_and_what_to_do(
     """A copy under another patient and one under the same patient are told apart; wrong units are no copies."""
     root = own_copy("north")
     refile(root, "sub-001", "sub-002")
-    (fault,) = diagnose(registered(root)).faults
-    assert "counts as two patients" in fault
-    assert "studies with noise are refused" in fault
+    (fault,) = [item for item in diagnose(registered(root)).findings if item.code.startswith("COPY")]
+    assert fault.grade is Grade.STOPS
+    assert "counts as 2 patients" in fault.cause
+    assert "studies with noise are refused" in fault.cause
     root = own_copy("west")
     for path in list((root / "sub-001" / "eeg").glob("*_task-motorimagery_*")):
         shutil.copy(path, path.with_name(path.name.replace("_task-motorimagery", "_task-motorimagery_run-2")))
-    (fault,) = diagnose(registered(root)).faults
-    assert "one recording of one patient counts double" in fault
-    tiny = diagnose(registered(root, scale=1e-6)).faults
-    assert not any("same samples" in fault for fault in tiny)
+    (fault,) = [item for item in diagnose(registered(root)).findings if item.code.startswith("COPY")]
+    assert "one recording counts 2 times" in fault.cause
+    tiny = diagnose(registered(root, scale=1e-6)).findings
+    assert not any(item.code.startswith("COPY") for item in tiny)
 
 
 @pytest.fixture(scope="module")

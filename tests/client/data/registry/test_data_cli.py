@@ -36,22 +36,27 @@ def test_simulate_add_list_check(home: SiteHome, tmp_path: Path) -> None:
     assert added["data"]["simulated"] is True
     assert added["data"]["public"] is False
     assert [item["name"] for item in data("list", "--home", home.path)["data"]] == ["motor"]
-    answer = data("check", "motor", "--home", home.path)
-    assert answer["check"]["events"] == {"left_hand": 4, "right_hand": 4}
-    assert "--scale 0.001" in answer["warnings"][0]
-    data("add", "mended", folder, "--task", "motorimagery", "--scale", "1e-3", "--home", home.path)
-    assert data("check", "mended", "--home", home.path)["check"]["faults"] == []
+    check = data("check", "motor", "--home", home.path, code=InputError.exit_code)["check"]
+    assert check["events"] == {"left_hand": 4, "right_hand": 4}
+    remedies = [item["remedy"] for item in check["findings"] if item["grade"] == "stops a study"]
+    assert all("`--scale 0.001` all" in remedy for remedy in remedies)
+    assert len(remedies) == 2
+    data("update", "motor", "--scale", "1e-3", "--home", home.path)
+    check = data("check", "motor", "--home", home.path)["check"]
+    assert not check["stops"]
+    assert {item["grade"] for item in check["findings"]} == {"worth knowing"}
 
 
 def test_meanings_come_from_sidecars_and_the_command_line(home: SiteHome, own_copy: Any) -> None:
-    """Levels of events.json count, --label counts more, and --public is warned about."""
+    """Levels of events.json are a recording's own, --label counts more, and --public is warned about."""
     root = own_copy("west")
     levels = {"trial_type": {"Levels": {"1": "left hand", "2": "right hand"}}}
     (root / "task-motorimagery_events.json").write_text(json.dumps(levels))
     words = ("add", "motor", root, "--task", "motorimagery", "--label", "2=feet", "--public", "--home", home.path)
     answer = data(*words)
-    assert answer["data"]["labels"] == {"1": "left_hand", "2": "feet"}
+    assert answer["data"]["labels"] == {"2": "feet"}
     assert "public" in answer["warnings"][0]
+    assert set(data("check", "motor", "--home", home.path)["check"]["events"]) == {"left_hand", "feet"}
 
 
 @pytest.mark.parametrize("labels", [["1"], ["=left_hand"], ["1="], ["1=a", "1=b"]])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from dura_client.data.dataset import DataSet, is_simulated
-from dura_client.data.levels import class_name, labels_from_sidecars
+from dura_client.data.eeg.levels import class_name, meanings
 from dura_client.data.registry import list_datasets, load_dataset, register
 from dura_client.site.home import SiteHome
 from dura_common.errors import InputError, StateError
@@ -93,23 +92,14 @@ def test_only_plain_names_are_understood(text: str, name: str) -> None:
     assert class_name(text) == name
 
 
-def test_levels_are_read_from_sidecars(tmp_path: Path) -> None:
-    """The root's sidecar comes before a recording's, both shapes of a level count, and nonsense counts nothing."""
-    folder = tmp_path / "sub-01" / "eeg"
-    folder.mkdir(parents=True)
-    above = {"trial_type": {"Levels": {"1": "left hand", "2": {"Description": "Right hand"}, "9": 4}}, "value": 3}
-    (tmp_path / "task-t_events.json").write_text(json.dumps(above))
-    below = {"trial_type": {"Levels": {"1": "rest", "3": "feet"}}}
-    (folder / "sub-01_task-t_events.json").write_text(json.dumps(below))
-    assert labels_from_sidecars(tmp_path, "t") == {"1": "left_hand", "2": "right_hand", "3": "feet"}
-    assert labels_from_sidecars(tmp_path, "other") == {}
-
-
-def test_a_broken_sidecar_is_named(tmp_path: Path) -> None:
-    """What cannot be parsed is an error with the file's name."""
-    (tmp_path / "events.json").write_text("{")
-    with pytest.raises(InputError, match=r"events\.json is not valid JSON"):
-        labels_from_sidecars(tmp_path, "t")
+def test_levels_are_read_from_a_sidecar() -> None:
+    """Both shapes of a level count, trial_type goes before value, and nonsense counts nothing."""
+    content = {
+        "trial_type": {"Levels": {"1": "left hand", "2": {"Description": "Right hand"}, "9": 4}},
+        "value": {"Levels": {"1": "rest", "3": "feet"}},
+    }
+    assert meanings(content) == {"1": "left_hand", "2": "right_hand", "3": "feet"}
+    assert meanings({"trial_type": 3, "value": {"Levels": []}}) == {}
 
 
 def test_real_data_are_not_called_simulated(tmp_path: Path) -> None:
