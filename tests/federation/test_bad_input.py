@@ -163,7 +163,7 @@ def admission_of_another_consortium(_clinics: Clinics, folder: Path) -> Iterator
     card = at_site.load_card(planes.site("north"))
     (admitted,) = admit(other.coordinator, [card], other.root / "post", datetime.now(UTC))
     words = ("site", "join", admitted.path, "--yes", "--home", planes.site("north").path)
-    yield Row(words, folder, 11, ("has joined another consortium already", "another --home"))
+    yield Row(words, folder, 11, ("has already joined another consortium", "another --home"))
 
 
 @row

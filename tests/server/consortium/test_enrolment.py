@@ -160,7 +160,7 @@ def test_altered_card_is_refused(consortium: Consortium) -> None:
         envelope = json.loads(consortium.card("north"))
         forged = json.loads(sign(altered, CARD_TYPE, Ed25519PrivateKey.generate()))
         forged["signatures"] = envelope["signatures"]
-        _refused(consortium, json.dumps(forged).encode(), "signature does not hold")
+        _refused(consortium, json.dumps(forged).encode(), "signature is not valid")
 
 
 def test_keys_of_the_wrong_kind_are_refused(consortium: Consortium) -> None:
