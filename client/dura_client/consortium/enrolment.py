@@ -13,7 +13,7 @@ from dura_client.consortium.card import card_path, load_card, next_card, renew_c
 from dura_client.consortium.countersign import countersign, keep_own
 from dura_client.consortium.membership import Membership, forget, has_joined, load_membership, pending, pin, take
 from dura_client.site.home import SiteHome
-from dura_client.site.keys import SiteKeys, closed_folder
+from dura_client.site.keys import SiteKeys
 from dura_common.consortium.cards import SiteCard
 from dura_common.consortium.chain import Changes, Link, changes, check_sound
 from dura_common.consortium.envelope import compact, payload_of
@@ -27,7 +27,7 @@ from dura_common.consortium.identity import (
 )
 from dura_common.consortium.roster import Admission, Roster, check_dates, read_admission, roster_digest
 from dura_common.errors import DuraError, InputError, TrustError
-from dura_common.runtime.files import private_folder, read_limited, write_atomic
+from dura_common.runtime.files import closed_folder, private_folder, read_limited, write_atomic
 from dura_common.study import check_site_name
 
 __all__ = [

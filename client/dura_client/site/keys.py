@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from dura_client.site.home import SiteHome
 from dura_common.consortium.identity import PrivateKey, node_private_text
 from dura_common.consortium.keyfile import private_pem
-from dura_common.errors import HostError, InputError, StateError
-from dura_common.runtime.files import PRIVATE_FOLDER, private_folder, read_limited, write_atomic
+from dura_common.errors import InputError, StateError
+from dura_common.runtime.files import closed_folder, read_limited, write_atomic
 from dura_common.runtime.private_keys import MAX_KEY_BYTES, change_passphrase, read_passphrase, read_private
 
 PASSPHRASE_FILE = "DURA_PASSPHRASE_FILE"  # noqa: S105  # the name of a variable, no secret
@@ -157,19 +157,6 @@ class SiteKeys:
         """
         paths = [*sorted(self._folder.glob("*.pem")), *sorted((self._folder / NEXT).glob("*.pem"))]
         return change_passphrase(paths, self._passphrase, new)
-
-
-def closed_folder(path: Path) -> Path:
-    """Create a folder, or make an existing folder unreadable for everybody else (0700).
-
-    Raises:
-        HostError: the folder cannot be created, or belongs to another user.
-    """
-    try:
-        private_folder(path).chmod(PRIVATE_FOLDER)
-    except OSError as error:
-        raise HostError(f"cannot make the folder {path} unreadable for others: {error.strerror}") from error
-    return path
 
 
 def passphrase_from_environment() -> bytes | None:

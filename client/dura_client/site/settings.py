@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from dura_client.site.home import SiteHome
 from dura_common.errors import StateError
@@ -21,10 +21,16 @@ class SiteSettings(Frozen):
     """The device on which models train."""
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     """Number of processor cores for training; a hospital's machine may have other work."""
-    runtime_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """Loopback port between SuperNode and runner; 0 chooses a free port at every start."""
     ledger_url: str | None = None
     """PostgreSQL database of the ledger. By default, the ledger is a file in the site's folder."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_old(cls, data: Any) -> Any:
+        """Drop what files of 0.1.0 may say about a port on which nothing listens any more."""
+        if not isinstance(data, dict):
+            return data
+        return {name: value for name, value in data.items() if name != "runtime_port"}
 
     @field_validator("ledger_url")
     @classmethod
