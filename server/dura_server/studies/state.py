@@ -75,6 +75,8 @@ class StudyState(Frozen):
     """Recordings that several sites hold, where the study asks for it and the sum came about."""
     redraws: int = 0
     """Draws that the site which repeated most has repeated after a loss: many of them are an alarm."""
+    given_up: int = 0
+    """Sums of the training that were lost and could not be drawn again."""
     attempts: dict[str, int] = Field(default_factory=dict)
     """Purpose and round to the highest number of a request, over all runs."""
     message: str = ""
