@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from tests.support.world import DELTA, SITES, World, make_world, small
 
+from dura_client.patients.frozen import read_manifest
+from dura_client.review.approval import decline_study
 from dura_common.errors import HostError
 from dura_common.messages import EvaluateRound, TrainRound
 from dura_common.secagg import SessionParameters
@@ -199,6 +201,55 @@ def test_what_a_run_resumes_from_is_what_every_site_has(world: World) -> None:
     assert (done, state.steps) == (1, 4)
     assert run_to_the_end(world, stored, most=0) == 0
     assert stored.read_state().phase == "finished"
+
+
+@pytest.mark.parametrize("enough", [True, False])
+def test_an_approval_that_is_taken_back_thins_or_ends_a_study(world: World, enough: bool) -> None:
+    """In the middle of a round: the others go on if they are enough, or the study ends with one sentence."""
+    rules = {"minimum_sites": 3, "tolerated_dropouts": 1} if enough else {}
+    stored = world.approved(small(f"declined-{enough}", spare_steps=2, **rules))
+    home = world.consortium.site("north")
+
+    def decline(stage: str, params: SessionParameters, step: int) -> None:
+        if (stage, params.purpose, params.round, step) == ("told", "train", 1, 1):
+            decline_study(home, stored.digest)
+
+    before, world.hub.watch = world.hub.watch, decline
+    try:
+        if enough:
+            world.rounds(stored).train()
+        else:
+            with pytest.raises(HostError, match=r"3 of 4 needed sites are left: north \(declined\)"):
+                world.rounds(stored).train()
+    finally:
+        world.hub.watch = before
+    state = stored.read_state()
+    assert state.sites["north"] == "declined"
+    assert (state.phase == "finished") == enough
+    assert state.given_up == 0, "the others had draws left"
+    cost(world, stored)
+
+
+def test_a_withdrawal_changes_no_answer(world: World) -> None:
+    """A patient who withdraws in the middle of a round counts zero from then on, and the study goes on as before."""
+    stored = world.approved(small("withdrawn"))
+    aside = world.ledger("west").allocation(stored.digest)
+    assert aside is not None
+    manifest = read_manifest(world.consortium.site("west"), stored.digest, aside.manifest)
+    key = min(manifest.training)
+
+    def withdraw(stage: str, params: SessionParameters, step: int) -> None:
+        if (stage, params.purpose, params.round, step) == ("opened", "train", 1, 1):
+            world.ledger("west").withdraw(key)
+
+    before, world.hub.watch = world.hub.watch, withdraw
+    try:
+        world.rounds(stored).train()
+    finally:
+        world.hub.watch = before
+    assert stored.read_state().phase == "finished"
+    assert set(cost(world, stored).values()) == {(planned(stored.study), 0)}
+    assert key in world.ledger("west").withdrawn()
 
 
 def test_a_full_disk_is_said_before_anybody_pays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
