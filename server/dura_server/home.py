@@ -1,9 +1,11 @@
-"""The coordinator's folder and the authority's: two homes, since the serving host must not hold the root key."""
+"""The folders of the coordinator and of the authority. They differ: the serving host must not hold the root key."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+
+from dura_common.runtime.sockets import socket_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class CoordinatorHome:
 
     @property
     def roster(self) -> Path:
-        """The roster that a quorum of the sites has countersigned, signed: for researchers."""
+        """The signed roster that a quorum of the sites has countersigned. Researchers need it."""
         return self.path / "roster.json"
 
     @property
@@ -34,7 +36,7 @@ class CoordinatorHome:
 
     @property
     def service(self) -> Path:
-        """What the authority puts on the roster about this service: no secret."""
+        """The description of this service for the roster. It contains no secret."""
         return self.path / "service.json"
 
     @property
@@ -53,6 +55,16 @@ class CoordinatorHome:
         return self.path / "run"
 
     @property
+    def superlink_socket(self) -> Path:
+        """Where Flower's SuperLink listens; a StateError where the path is too long."""
+        return socket_path(self.run, "link.sock")
+
+    @property
+    def sums_socket(self) -> Path:
+        """Where the aggregation service listens to the ServerApp; a StateError where the path is too long."""
+        return socket_path(self.run, "sums.sock")
+
+    @property
     def flower(self) -> Path:
         """Flower's own state: database, configuration, the thin app."""
         return self.path / "flower"
@@ -60,13 +72,13 @@ class CoordinatorHome:
 
 @dataclass(frozen=True, slots=True)
 class AuthorityHome:
-    """Names of the files of the authority: on another machine or a stick, and never read by a service."""
+    """Names of the authority's files. They are on another machine or a stick, and no service reads them."""
 
     path: Path
 
     @property
     def root(self) -> Path:
-        """The root key: it signs rosters and admissions, and nothing else."""
+        """The root key. It signs only rosters and admissions."""
         return self.path / "root.key"
 
     @property
@@ -91,5 +103,5 @@ class AuthorityHome:
 
     @property
     def coordinator(self) -> Path:
-        """The folder of a coordinator on the same machine, into which new rosters are laid; absent elsewhere."""
+        """The folder of a coordinator on the same machine, if any. New rosters are written to it."""
         return self.path / "coordinator.path"

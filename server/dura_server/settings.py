@@ -1,10 +1,10 @@
-"""The coordinator's own settings (coordinator.toml): where sites reach it and which ports it takes."""
+"""The coordinator's own settings (coordinator.toml): its address for the sites, and its ports."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -19,7 +19,7 @@ MAX_HOST = 253
 
 
 class CoordinatorSettings(Frozen):
-    """What coordinator.toml says."""
+    """The content of coordinator.toml."""
 
     consortium: Word
     host: str
@@ -27,19 +27,17 @@ class CoordinatorSettings(Frozen):
     bind: str = "0.0.0.0"  # noqa: S104  # sites connect from outside; only the gateway listens here
     port: Annotated[int, Field(ge=1, le=65535)]
     """Public port of the gateway."""
-    internal_port: Annotated[int, Field(ge=1, le=65535)]
-    """Loopback port of the SuperLink."""
     aggregation_port: Annotated[int, Field(ge=1, le=65535)] = 8444
     """Public port of the secure sums."""
 
     @property
     def fleet(self) -> str:
-        """Where sites' nodes connect to, host:port; an IPv6 address stands in brackets."""
+        """The address to which sites' nodes connect, as host:port. An IPv6 address is written in brackets."""
         return self._address(self.port)
 
     @property
     def aggregation(self) -> str:
-        """Where sites' secure sums go, host:port."""
+        """The address to which sites send secure sums, as host:port."""
         return self._address(self.aggregation_port)
 
     def _address(self, port: int) -> str:
@@ -52,10 +50,18 @@ class CoordinatorSettings(Frozen):
             raise ValueError("must be a host name or an IP address, without port or brackets")
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_old(cls, data: Any) -> Any:
+        """Drop what files of 0.1.0 say about a port on which nothing listens any more."""
+        if not isinstance(data, dict):
+            return data
+        return {name: value for name, value in data.items() if name != "internal_port"}
+
     @model_validator(mode="after")
     def _distinct_ports(self) -> Self:
-        if len({self.port, self.internal_port, self.aggregation_port}) != 3:  # noqa: PLR2004  # one for each service
-            raise ValueError("port, internal_port and aggregation_port must differ")
+        if self.port == self.aggregation_port:
+            raise ValueError("port and aggregation_port must differ")
         return self
 
 

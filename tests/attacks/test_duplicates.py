@@ -21,7 +21,7 @@ from dura_client.site.policy import write_policy
 from dura_client.studies.approvals import NotAuthentic, receive_offer
 from dura_client.sums.ports import Part
 from dura_common.consortium.envelope import payload_of, sign
-from dura_common.consortium.identity import load_private
+from dura_common.consortium.keyfile import load_private
 from dura_common.messages import EvaluateRound, Refusal, RefusalReason, RoundDone, encode
 from dura_common.models import build_model, to_vector
 from dura_common.outputs.duplicates import LENGTH

@@ -17,7 +17,7 @@ from dura_client.ledger.rows import content
 from dura_common.privacy import Gaussian, SampledGaussian, epsilon_of
 from dura_common.privacy.accounting import _epsilon
 from dura_common.privacy.blocks import Block
-from dura_common.privacy.loss import _side_of
+from dura_common.privacy.composition import _side_of
 
 STUDIES = 100
 PATIENTS = 10_000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.commands import dura
+from tests.support.processes import interpreter
 from tests.support.running import CODES, SCALES, RunningConsortium, fix_pseudonyms, register_motor
 from tests.support.studies import Only, changed
 
@@ -77,16 +77,16 @@ class Hospitals(RunningConsortium):
             (self.orders(name) / "orders").mkdir(parents=True)
 
     def start(self) -> None:
-        """Start everything with the public commands, in an environment that Python's start-up looks into."""
-        self.start_coordinator(env=self.env("coordinator"))
+        """Start everything with the public commands, by a Python whose start-up looks into each process."""
+        interpreter(self.root / "python", INSIDE)
+        self.start_coordinator(**self.inside("coordinator"))
         with ThreadPoolExecutor(2) as pool:  # a start takes mostly processor time, and each is given a minute
-            list(pool.map(lambda name: self.start_site(name, env=self.env(name)), self.names))
+            list(pool.map(lambda name: self.start_site(name, **self.inside(name)), self.names))
 
-    def env(self, name: str) -> dict[str, str]:
-        """Return what the processes of a hospital, or of the coordinator, find in their environment."""
-        path = os.pathsep.join(word for word in (str(INSIDE), os.environ.get("PYTHONPATH")) if word)
+    def inside(self, name: str) -> dict[str, Any]:
+        """Return how the processes of a hospital, or of the coordinator, are started."""
         orders = self.root / "none" if name == "coordinator" else self.orders(name)
-        return {"PYTHONPATH": path, "DURA_TEST_ORDERS": str(orders)}
+        return {"env": {"DURA_TEST_ORDERS": str(orders)}, "python": self.root / "python" / "bin" / "python"}
 
     def orders(self, name: str) -> Path:
         """Return the folder of a hospital's orders and its journal."""

@@ -29,11 +29,11 @@ from dura_client.studies.approvals import receive_offer
 from dura_common.consortium.identity import (
     certificate_pem,
     load_certificate,
-    load_private,
     load_request,
     make_server_certificate,
     make_site_certificate,
 )
+from dura_common.consortium.keyfile import load_private
 from dura_common.messages import Offer
 from dura_common.policy import Policy
 from dura_common.study import Study, parse_study

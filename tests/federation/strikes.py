@@ -120,10 +120,10 @@ class Operator:
     def _start_what_ended(self) -> None:
         made = self.hospitals
         if holder(made.coordinator.run) is None:
-            made.start_coordinator(env=made.env("coordinator"))
+            made.start_coordinator(**made.inside("coordinator"))
         for name in made.names:
             if holder(made.site(name).run) is None:
-                made.start_site(name, env=made.env(name))
+                made.start_site(name, **made.inside(name))
 
 
 def pids_of(hospitals: Hospitals, operator: Operator, victim: str) -> set[int]:

@@ -105,7 +105,11 @@ def outcome(clinics: Commanded) -> dict[str, Any]:
         name: dura("site", "approve", digest, "--data", "flicker", "--yes", "--home", clinics.site(name))
         for name in SUBJECTS
     }
-    return {**dura("study", "run", digest, "--home", clinics.coordinator), "digest": digest, "reviews": reviews}
+    return {
+        **dura("study", "run", digest, "--home", clinics.coordinator, timeout=800),
+        "digest": digest,
+        "reviews": reviews,
+    }
 
 
 def digest_file(path: Path) -> Path:
@@ -141,7 +145,8 @@ def test_the_recording_of_two_people_is_found_across_hospitals(clinics: Commande
     assert dura("study", "report", outcome["digest"], "--out", page, *home)["result"]["duplicates"] == expected
     assert "held by more than one site: at least 1" in page.read_text()
     for name in SUBJECTS:
-        assert not dura("site", "data", "check", "flicker", "--home", clinics.site(name))["check"]["faults"]
+        check = dura("site", "data", "check", "flicker", "--home", clinics.site(name))["check"]
+        assert not [item for item in check["findings"] if item["grade"] != "worth knowing"]
         assert any("table of hashes of all recordings" in line for line in outcome["reviews"][name]["leaves"])
 
 

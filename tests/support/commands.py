@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,7 +18,7 @@ from click.testing import CliRunner
 
 from dura_common.runtime.cli import build
 
-DURA = (sys.executable, "-m", "dura_common")
+DURA = (sys.executable, "-P", "-m", "dura_common")
 """The command of a process; whoever needs the process itself (signals, streams) starts it with these words."""
 SECONDS = 240.0
 
@@ -51,7 +52,11 @@ class Done:
 
 
 def dura(
-    *words: object, here: bool = False, env: Mapping[str, str] | None = None, timeout: float = SECONDS
+    *words: object,
+    here: bool = False,
+    env: Mapping[str, str] | None = None,
+    timeout: float = SECONDS,
+    python: Path | None = None,
 ) -> dict[str, Any]:
     """Run ``dura`` with ``--json`` and return its object; homes may stand for their paths.
 
@@ -60,11 +65,12 @@ def dura(
         here: in this very process: much quicker, for commands that start nothing and need no environment of their own.
         env: beside the environment of the tests.
         timeout: seconds for a process.
+        python: another interpreter than the one that runs the tests.
 
     Raises:
         Failed: the command ended with another exit code than 0.
     """
-    done = _run((*words, "--json"), here=here, env=env, timeout=timeout)
+    done = _run((*words, "--json"), here=here, env=env, timeout=timeout, python=python)
     assert "Traceback" not in done.out + done.errors, done.out + done.errors
     answer = _object(done.out)
     if done.code:
@@ -96,7 +102,14 @@ def _root() -> click.Group:
     return build()
 
 
-def _run(words: tuple[object, ...], *, here: bool, env: Mapping[str, str] | None, timeout: float) -> Done:
+def _run(
+    words: tuple[object, ...],
+    *,
+    here: bool,
+    env: Mapping[str, str] | None,
+    timeout: float,
+    python: Path | None = None,
+) -> Done:
     arguments = [str(getattr(word, "path", word)) for word in words]
     if here:
         result = CliRunner(env=dict(env or {})).invoke(_root(), arguments, prog_name="dura")
@@ -104,7 +117,7 @@ def _run(words: tuple[object, ...], *, here: bool, env: Mapping[str, str] | None
             raise result.exception
         return Done(result.exit_code, result.stdout, result.stderr)
     process = subprocess.run(
-        [*DURA, *arguments],
+        [python or DURA[0], *DURA[1:], *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

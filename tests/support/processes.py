@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
-from collections.abc import Callable
+import venv
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ from dura_common.runtime.running import status
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 0.02
+LISTENS = "0A"
+"""The state of a socket that accepts connections, in /proc/net/tcp."""
 
 
 def free_port() -> int:
@@ -56,3 +61,36 @@ def processes_of(root: Path) -> set[int]:
         if mark in text and alive(int(entry.name)):
             found.add(int(entry.name))
     return found
+
+
+def listening(processes: Iterable[int]) -> set[tuple[str, int]]:
+    """Return where some processes accept TCP connections: the address as the kernel writes it, and the port."""
+    sockets = set()
+    for process in processes:
+        for link in Path(f"/proc/{process}/fd").glob("*"):
+            with suppress(OSError):
+                sockets.add(str(link.readlink()))
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == LISTENS and f"socket:[{fields[9]}]" in sockets:
+                address, _, port = fields[1].partition(":")
+                found.add((address, int(port, 16)))
+    return found
+
+
+def interpreter(folder: Path, *folders: Path) -> Path:
+    """Make a Python that has everything installed that this one has, and the modules in ``folders``; return it.
+
+    dura starts its processes in an environment of its own making, so code of tests must be installed to get into them.
+    """
+    venv.EnvBuilder(symlinks=True).create(folder)
+    (packages,) = folder.glob("lib/python3*/site-packages")
+    known = [path for path in sys.path if path.endswith(("site-packages", "common", "client", "server"))]
+    (packages / "tests.pth").write_text("\n".join([*map(str, folders), *known]) + "\n")
+    for script in Path(sys.executable).parent.glob("fl*w*r-*"):
+        copy = folder / "bin" / script.name
+        copy.write_text(f"#!{folder}/bin/python\n" + script.read_text().partition("\n")[2])
+        copy.chmod(0o755)
+    return folder / "bin" / "python"

@@ -111,7 +111,7 @@ class SiteWay:
     def attend(self, params: SessionParameters, part: Part) -> None:
         """Take part in one session to its end."""
         meeting = self.hub.meeting(params)
-        site = open_site(params, self.name, self.identity)
+        site = open_site(params, self.name, self.identity, part.peers.note(), part.peers.heard)
         step = params.first_step
         meeting.up.put((self.name, site.advertise()))
         while not site.ended:
@@ -121,6 +121,7 @@ class SiteWay:
                 raise HostError("the coordinator does not answer") from None
             reaction = site.receive(frame)
             if reaction.opened is not None:
+                part.peers.opened(reaction.opened)
                 part.opened(reaction.opened)
                 step = reaction.opened.step + 1
             if reaction.reply is not None:

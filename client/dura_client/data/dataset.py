@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from dura_common.runtime.files import parse_json, read_limited
-from dura_common.study import Frozen, Word
+from dura_common.study import Frozen, Word, explain_validation
 
 KNOWN_LABELS = {
     "left": "left_hand",
@@ -31,14 +32,38 @@ class DataSet(Frozen):
     task: Word
     labels: dict[str, Word] = Field(default_factory=dict)
     """Local event code to class name; codes that are not listed count as class names themselves."""
-    scale: Annotated[float, Field(gt=0)] = 1.0
+    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """Factor that brings the stored values to volts."""
+    scales: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(default_factory=dict)
+    """The same for single recordings (path below the folder) or all of a patient (``sub-01``)."""
     public: bool = False
     simulated: bool = False
 
-    def class_of(self, code: str) -> str:
-        """Return the class name of an event code."""
-        return self.labels.get(code, KNOWN_LABELS.get(code.lower(), code))
+    def class_of(self, code: str, levels: Mapping[str, str] | None = None) -> str:
+        """Return the class name of an event code.
+
+        The registration's word counts most, then the recording's own sidecars (``levels``), then what means the same
+        everywhere; otherwise the code itself is the name.
+        """
+        if code in self.labels:
+            return self.labels[code]
+        return (levels or {}).get(code) or KNOWN_LABELS.get(code.lower(), code)
+
+    def scale_of(self, place: str) -> float:
+        """Return the factor for a recording, by its path below the folder."""
+        return self.scales.get(place, self.scales.get(place.partition("/")[0], self.scale))
+
+
+def dataset_of(**fields: object) -> DataSet:
+    """Return a data set of these fields.
+
+    Raises:
+        InputError: a field is not what it should be.
+    """
+    try:
+        return DataSet.model_validate(fields)
+    except ValidationError as error:
+        raise explain_validation(error, what="the arguments") from error
 
 
 def is_simulated(root: Path) -> bool:

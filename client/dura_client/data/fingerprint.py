@@ -48,21 +48,30 @@ def content_digest(raw: mne.io.BaseRaw, channels: Sequence[str] = ()) -> bytes:
     """
     index = {name.lower(): place for place, name in enumerate(raw.ch_names)}
     wanted = [name.lower() for name in channels if name.lower() in index] or sorted(index)
-    hasher = hashlib.sha256(LABEL + f"{raw.n_times}\0{' '.join(wanted)}\0".encode())
-    hasher.update(_cells(raw.get_data(picks=[index[name] for name in wanted])).astype("<i8").tobytes())
-    return hasher.digest()
+    rows, columns = points(len(wanted), raw.n_times)
+    return digest_of(wanted, raw.n_times, raw.get_data(picks=[index[name] for name in wanted])[rows, columns])
 
 
-def _cells(signal: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the cells of some values of a signal (channels, samples) in volts: all channels in turn, all times."""
-    channels, times = signal.shape
-    turns = np.arange(POINTS)
+def points(channels: int, times: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return channel and sample of each value that is looked at: all channels in turn, all times."""
+    turns = np.arange(POINTS if times else 0)
     # In turn, so that a channel that is flat in every recording never makes up the whole fingerprint.
-    values = signal[turns % channels, turns * max(times - 1, 0) // (POINTS - 1)] if times else np.zeros(0)
+    return turns % max(channels, 1), turns * max(times - 1, 0) // (POINTS - 1)
+
+
+def digest_of(names: Sequence[str], times: int, values: NDArray[np.float64]) -> bytes:
+    """Return the plain digest, 32 bytes, of the values at the points of a recording.
+
+    Args:
+        names: of the channels that were looked at, in order, lower case.
+        times: number of samples of the whole recording.
+        values: in volts, one for each point.
+    """
+    hasher = hashlib.sha256(LABEL + f"{times}\0{' '.join(names)}\0".encode())
     cells = np.floor(values * 1e6 / CELL_MICROVOLTS + OFFSET)
     finite = np.nan_to_num(cells, nan=MOST_CELLS, posinf=MOST_CELLS, neginf=-MOST_CELLS)
-    found: NDArray[np.int64] = np.clip(finite, -MOST_CELLS, MOST_CELLS).astype(np.int64)
-    return found
+    hasher.update(np.clip(finite, -MOST_CELLS, MOST_CELLS).astype("<i8").tobytes())
+    return hasher.digest()
 
 
 def keyed(digest: bytes, key: bytes) -> bytes:

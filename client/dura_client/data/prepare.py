@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dura_client.data.dataset import DataSet
-from dura_client.data.eeg.bids import Recording, check_amplitude, codes, find_recordings, read
+from dura_client.data.eeg.bids import Recording, check_amplitude, find_recordings, folder_of, load, open_recording
 from dura_client.data.eeg.signals import (
     bring_to_rate_and_band,
     complete_channels,
@@ -41,13 +41,14 @@ from dura_client.data.eeg.signals import (
 )
 from dura_client.data.fingerprint import as_rows, content_digest, from_rows, keyed
 from dura_client.data.privacy_class import PrivacyClass, Step, declares, step_of
+from dura_client.data.recordings.folder import BidsFolder
 from dura_common.errors import HostError, InputError
 from dura_common.runtime.files import private_folder
 from dura_common.study import DataContract
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 """Part of the cache's name; raised whenever preparation changes its result or what is kept of it."""
 TEMPORARY = ".new-"
 """Prefix of a patient that is being written; a crash leaves such a folder behind and nothing reads it."""
@@ -100,7 +101,13 @@ def prepare(
         HostError: the cache cannot be written.
     """
     positions(contract)  # an impossible contract is refused before hours of reading
-    recordings = find_recordings(dataset)
+    if dataset.task != contract.task:
+        raise InputError(
+            f"the data set {dataset.name} was registered for the task {dataset.task!r}, the study asks for "
+            f"{contract.task!r}",
+            hint=f"Register those recordings: `dura site data add NAME {dataset.root} --task {contract.task}`.",
+        )
+    bids, recordings = folder_of(dataset), find_recordings(dataset)
     patients = [(subject, list(items)) for subject, items in groupby(recordings, key=lambda item: item.subject)]
     patients = [item for item in patients if pseudonym(item[0], pseudonym_key) not in leave_out]
     if len(patients) < contract.minimum_patients:
@@ -111,7 +118,7 @@ def prepare(
     for done, (subject, items) in enumerate(patients):
         target = folder / pseudonym(subject, pseudonym_key)
         if not target.exists():
-            _prepare_patient(dataset, contract, items, target, pseudonym_key)
+            _prepare_patient(bids, dataset, contract, items, target, pseudonym_key)
         if progress is not None:
             progress(done + 1, len(patients))
     keys = sorted(pseudonym(subject, pseudonym_key) for subject, _ in patients)
@@ -121,7 +128,7 @@ def prepare(
     if missing:
         raise InputError(
             f"no patient of the data set {dataset.name} has an event of {', '.join(missing)}",
-            hint="Map the local event codes with `dura site data add --label CODE=CLASS`.",
+            hint=f"Say what the event codes mean: `dura site data update {dataset.name} --label CODE=CLASS`.",
         )
     return prepared
 
@@ -135,6 +142,7 @@ def restore(
     that, and not of whom.
     """
     subjects: dict[str, list[Recording]] | None = None
+    bids = folder_of(dataset)
     for key in keys:
         found = None
         try:
@@ -142,7 +150,7 @@ def restore(
                 if subjects is None:
                     private_folder(private_folder(folder.parent) / folder.name)
                     subjects = _by_key(dataset, pseudonym_key)
-                _prepare_patient(dataset, contract, subjects[key], folder / key, pseudonym_key)
+                _prepare_patient(bids, dataset, contract, subjects[key], folder / key, pseudonym_key)
             found = _load(folder / key)
         except Exception as error:  # noqa: BLE001  # a reader may fail in any way, and one patient must not end a step
             log.warning("a patient's recordings cannot be read (%s); the patient counts zero", type(error).__name__)
@@ -168,7 +176,8 @@ def digest_of(patient: PatientData) -> str:
 def steps_of(contract: DataContract) -> tuple[Step, ...]:
     """Return the steps of preparation in their order."""
     functions: list[Callable[..., Any]] = [
-        read,
+        open_recording,
+        load,
         check_amplitude,
         complete_channels,
         bring_to_rate_and_band,
@@ -187,7 +196,9 @@ def pseudonym(subject: str, key: bytes) -> str:
 
 def _cache_name(dataset: DataSet, contract: DataContract, recordings: Sequence[Recording]) -> str:
     hasher = hashlib.sha256(f"{VERSION}\0{contract.model_dump_json()}\0{dataset.scale}\0".encode())
-    hasher.update(repr((sorted(dataset.labels.items()), dataset.public)).encode())  # public: plain digests are kept
+    hasher.update(
+        repr((sorted(dataset.labels.items()), sorted(dataset.scales.items()), dataset.public)).encode()
+    )  # public: plain digests are kept
     for recording in recordings:
         for path in sorted(recording.path.parent.glob(recording.path.stem.removesuffix("_eeg") + "_*")):
             stat = path.stat()
@@ -196,10 +207,15 @@ def _cache_name(dataset: DataSet, contract: DataContract, recordings: Sequence[R
 
 
 def _prepare_patient(
-    dataset: DataSet, contract: DataContract, recordings: Sequence[Recording], target: Path, key: bytes
+    folder: BidsFolder,
+    dataset: DataSet,
+    contract: DataContract,
+    recordings: Sequence[Recording],
+    target: Path,
+    key: bytes,
 ) -> None:
     """Prepare one patient into ``target``, which appears complete or not at all."""
-    parts = [_prepare_recording(dataset, contract, recording) for recording in recordings]
+    parts = [_prepare_recording(folder, dataset, contract, recording) for recording in recordings]
     windows = np.concatenate([part.windows for part in parts])
     labels = np.concatenate([part.labels for part in parts])
     origin = np.concatenate([np.full(len(part.labels), index, dtype=np.int64) for index, part in enumerate(parts)])
@@ -260,34 +276,63 @@ class _Prepared:
     """Plain digest of its samples."""
 
 
-def _prepare_recording(dataset: DataSet, contract: DataContract, recording: Recording) -> _Prepared:
-    raw = read(dataset, recording)
-    check_amplitude(raw, dataset, recording)  # 1
+def _prepare_recording(folder: BidsFolder, dataset: DataSet, contract: DataContract, recording: Recording) -> _Prepared:
+    opened = open_recording(folder, dataset, recording)
+    loaded = load(opened)
+    raw = loaded.raw
+    check_amplitude(raw, dataset, opened.place)  # 1
     content = content_digest(raw, contract.channels)
-    events = [(at, dataset.class_of(code)) for at, code in codes(raw)]
-    raw.set_annotations(None)
+    events = [(event.sample, dataset.class_of(event.code, opened.levels)) for event in opened.events]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MNE warns of short signals; such recordings hold no window
         complete_channels(raw, contract)  # 2
         bring_to_rate_and_band(raw, contract)  # 3
-    windows, labels = cut(reference_and_scale(raw, contract), events, contract)  # 4, 5
+    signal = reference_and_scale(raw, contract)  # 4
+    windows, labels = cut(signal, events, contract, opened.rate, loaded.stretches)  # 5
     return _Prepared(windows, labels, content)
 
 
 @declares(PrivacyClass.PER_PATIENT)
 def cut(
-    signal: NDArray[np.float64], events: Sequence[tuple[float, str]], contract: DataContract
+    signal: NDArray[np.float64],
+    events: Sequence[tuple[int, str]],
+    contract: DataContract,
+    rate: float,
+    stretches: Sequence[tuple[int, int]],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return the windows (windows, channels, samples) around the events of the study's classes, and their labels."""
+    """Return the windows around the events of the study's classes, and their labels.
+
+    Args:
+        signal: (channels, samples) at the study's rate.
+        events: sample at the recording's own rate, and class.
+        contract: what the study asks for.
+        rate: of the recording, Hz.
+        stretches: begin and end at the recording's rate; no window leaves the stretch of its event.
+
+    Returns:
+        Windows (windows, channels, samples) and labels (windows,).
+    """
     windows, labels = [], []
     for at, name in events:
-        begin = round((at + contract.window_start) * contract.sampling_rate)
+        begin = round((at / rate + contract.window_start) * contract.sampling_rate)
         end = begin + contract.window_samples
-        if name in contract.classes and begin >= 0 and end <= signal.shape[1]:
+        if (
+            name in contract.classes
+            and _inside(begin, end, at, contract.sampling_rate / rate, stretches)
+            and end <= signal.shape[1]
+        ):
             windows.append(signal[:, begin:end])
             labels.append(contract.classes.index(name))
     shape = (0, len(contract.channels), contract.window_samples)
     return (np.stack(windows) if windows else np.zeros(shape)), np.array(labels, dtype=np.int64)
+
+
+def _inside(begin: int, end: int, at: int, ratio: float, stretches: Sequence[tuple[int, int]]) -> bool:
+    """Tell whether a window at the study's rate lies in the stretch of its event."""
+    for first, last in stretches:
+        if first <= at < last:
+            return first * ratio - 0.5 < begin and end <= last * ratio + 0.5
+    return False
 
 
 def load_prepared(folder: Path) -> tuple[PatientData, ...]:

@@ -8,7 +8,7 @@ although it never leaves the site: subtracting a mean lets one patient change th
     def euclidean_alignment(windows): ...
 
 A step that declares nothing, and one that uses an unpaid statistic over patients, is refused by the engine. The
-declaration is a promise by who writes the step; `tests/client/data/test_privacy_class.py` has the check that
+declaration is a promise by who writes the step; `tests/client/data/preparing/test_privacy_class.py` has the check that
 keeps it: other patients' data must not change a patient's output.
 """
 

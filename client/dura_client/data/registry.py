@@ -24,17 +24,47 @@ def register(home: SiteHome, dataset: DataSet) -> None:
         InputError: the folder is not a BIDS data set.
         StateError: a data set of that name is registered already.
     """
-    description = Path(dataset.root) / "dataset_description.json"
-    if not description.exists():
+    _require_bids(dataset)
+    path = private_folder(home.data) / f"{dataset.name}.json"
+    if path.exists():
+        raise StateError(
+            f"a data set called {dataset.name} is registered already",
+            hint=f"Change it with `dura site data update {dataset.name}`, or choose another name.",
+        )
+    write_atomic(path, _content(dataset), replace=False)
+
+
+def replace(home: SiteHome, dataset: DataSet) -> None:
+    """Put a registration into the place of the one of the same name.
+
+    Raises:
+        InputError: none of that name is registered, or the folder is not a BIDS data set.
+    """
+    load_dataset(home, dataset.name)
+    _require_bids(dataset)
+    write_atomic(home.data / f"{dataset.name}.json", _content(dataset))
+
+
+def remove(home: SiteHome, name: str) -> None:
+    """Forget a registration. Recordings and ledger stay as they are.
+
+    Raises:
+        InputError: none of that name.
+    """
+    load_dataset(home, name)
+    (home.data / f"{name}.json").unlink()
+
+
+def _require_bids(dataset: DataSet) -> None:
+    if not (Path(dataset.root) / "dataset_description.json").exists():
         raise InputError(
             f"{dataset.root} is not a BIDS folder: it has no dataset_description.json",
             hint="See bids.neuroimaging.io, or `dura site data simulate` for an example.",
         )
-    folder = private_folder(home.data)
-    path = folder / f"{dataset.name}.json"
-    if path.exists():
-        raise StateError(f"a data set called {dataset.name} is registered already")
-    write_atomic(path, dataset.model_dump_json(indent=2).encode(), replace=False)
+
+
+def _content(dataset: DataSet) -> bytes:
+    return dataset.model_dump_json(indent=2).encode()
 
 
 def load_dataset(home: SiteHome, name: str) -> DataSet:

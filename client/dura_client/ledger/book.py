@@ -89,6 +89,10 @@ class Book:
         """Study to its allocations; the last one counts."""
         self.attempts: dict[tuple[str, str, int], int] = {}
         """Study, purpose and round to the highest request that was taken up."""
+        self.requested = 0
+        """Requests that were taken up and draws that began, of all studies: rows that messages alone have caused."""
+        self.requested_to = GENESIS
+        """Hash of the last of these rows; it stands for all rows up to it."""
         self.epoch = 0
         self.host: str | None = None
         self.identity: dict[str, Any] | None = None
@@ -115,6 +119,8 @@ class Book:
         self.rows.append(row)
         self.hashes.append(digest)
         self.used.add(row.cohort)
+        if row.kind in {"attempt", "begin"}:
+            self.requested, self.requested_to = self.requested + 1, digest
         if row.kind in {"reserve", "refund", "settle"}:
             self._add_older(row)
         elif row.kind == "withdraw":

@@ -21,7 +21,6 @@ from dura_common.errors import InputError
 from dura_common.privacy import event_from_json
 from dura_common.privacy.gdp import (
     LARGEST_MU,
-    SMALLEST_LEAK,
     UNITS,
     certificate_of,
     epsilon_of_mu,
@@ -36,6 +35,8 @@ BLOCK_LEAK = 2.0**-12
 accountant's own error counts."""
 ALL_LEAKS = 2.0**-3
 """Share of the policy's delta for the leaks of all blocks together, 512 of them; the rest is for mu."""
+DIFFERENCE = 1e-3
+"""By how much a price that is computed again may exceed the one that was written: half the room in a certificate."""
 MOST = 1 << 56
 """A charge beyond every cap; a hundred of them still fit an int64."""
 
@@ -79,12 +80,32 @@ def epsilon_at(mu: int, leak: int, delta: float) -> float:
     return epsilon_of_mu(mu_of_units(mu), left)
 
 
+def pays(charge: Charge, event: str | None, alone: str | None, delta: float) -> bool:
+    """Tell whether a charge that was written earlier, perhaps elsewhere, pays for its block.
+
+    Processors and versions of libraries differ in last digits, so the numbers need not be the same.
+    """
+    return _covers(event, charge.mu, charge.leak, delta) and _covers(alone, charge.mu_alone, charge.leak_alone, delta)
+
+
+@lru_cache(maxsize=4096)
+def _covers(text: str | None, mu: int, leak: int, delta: float) -> bool:
+    if text is None or mu >= MOST:
+        return True
+    written = leak * LEAK_UNIT * delta
+    try:
+        again = certificate_of(event_from_json(text), written or BLOCK_LEAK * delta)
+    except InputError:
+        return False
+    return again.mu_squared <= mu * (1 + DIFFERENCE) + 1 and again.leak <= written * (1 + DIFFERENCE)
+
+
 @lru_cache(maxsize=4096)
 def _certified(text: str | None, delta: float) -> tuple[int, int]:
     if text is None:
         return 0, 0
     try:
-        certificate = certificate_of(event_from_json(text), max(BLOCK_LEAK * delta, SMALLEST_LEAK))
+        certificate = certificate_of(event_from_json(text), BLOCK_LEAK * delta)
     except InputError:
         return MOST, 0  # so little noise that there is no certificate: it fits under no cap
     return min(certificate.mu_squared, MOST), math.ceil(certificate.leak / delta / LEAK_UNIT)

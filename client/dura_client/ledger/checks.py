@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 
 from dura_client.ledger.book import Book, said
-from dura_client.ledger.charges import charge_of
+from dura_client.ledger.charges import Charge, pays
 from dura_client.ledger.rows import Content, Release
 from dura_common.errors import TrustError
 from dura_common.privacy import event_from_json
@@ -63,8 +63,8 @@ class _Order:
         before, ended, told = self._serial.get(study, 0), self._ended.get(study, 0), said(row)
         if serial not in {before, before + 1} or (serial == before + 1 and ended != before):
             return "sets aside what was set aside already"
-        if told["charge"] != list(charge_of(told["event"], told["alone"], row.delta or 0.0)):
-            return "charges another price than that of its events"
+        if not pays(Charge(*told["charge"]), told["event"], told["alone"], row.delta or 0.0):
+            return "charges less than the price of its events"
         self._serial[study] = serial
         self._blocks[study, row.purpose or "", row.round or 0] = (serial, told["draws"], set())
         return None

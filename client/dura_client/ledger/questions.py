@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -106,6 +107,22 @@ class Questions:
         """
         with self._store.reading() as book:
             return sum(redraws_of(item) for item in book.studies.get(study, ()))
+
+    def requested(self, key: bytes) -> tuple[int, str]:
+        """Return how many rows requests have caused, of all studies, and a mark (hex) of the ledger up to the last one.
+
+        Others keep both and notice a ledger that went back, or runs twice. Without the key the mark tells nothing:
+        rows before it may be about a withdrawal.
+
+        Args:
+            key: a secret of the site that outlives its other keys.
+
+        Raises:
+            TrustError: the ledger was tampered with.
+        """
+        with self._store.reading() as book:
+            content = b"dura ledger mark v1" + book.requested_to.encode()
+            return book.requested, hmac.new(key, content, "sha256").hexdigest()
 
     def withdrawn(self) -> frozenset[str]:
         """Return the keys of all patients who have withdrawn.

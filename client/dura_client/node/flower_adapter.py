@@ -31,6 +31,7 @@ from flwr.supercore.retry import RetryInvoker, constant
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
+from dura_common.runtime.flower_sockets import client_at
 from dura_common.runtime.flower_waits import override, shorten_pulls
 
 POLL_SECONDS = 0.1
@@ -49,9 +50,9 @@ Handler = Callable[[Message, Context], Message]
 
 @dataclass(frozen=True, slots=True)
 class NodeAddress:
-    """Where the local SuperNode serves tasks, and the secret that it asks for."""
+    """The socket at which the local SuperNode serves tasks, and the secret that it asks for."""
 
-    address: str
+    socket: Path
     secret_file: Path
 
 
@@ -89,10 +90,9 @@ class TaskSource:
         return True
 
     def _client(self, interceptor: ProtobufClientInterceptor) -> RuntimeHttpClient:
-        return RuntimeHttpClient.from_server_address(
-            server_address=self._node.address,
-            insecure=True,  # loopback only; the secret authenticates the runner
-            root_certificates=None,
+        return client_at(
+            RuntimeHttpClient,
+            self._node.socket,
             interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"), interceptor],
             retry_invoker=RetryInvoker(
                 wait_gen_factory=lambda: constant(RETRY_SECONDS),

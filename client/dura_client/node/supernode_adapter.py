@@ -18,6 +18,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,12 +30,12 @@ from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUnavailableError, pull_objects
 from flwr.supercore.retry import http_retry
 from flwr.supernode import start_client_internal
-from flwr.supernode.cli import flower_supernode
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
 from dura_client.node.flower_adapter import LEASE_INTERVAL, quicken
 from dura_client.site.home import SiteHome
 from dura_common.runtime.files import read_limited, write_atomic
+from dura_common.runtime.flower_sockets import serve_at
 from dura_common.runtime.flower_waits import override
 
 SHORTEST_IDLE = 0.2
@@ -47,8 +48,10 @@ Pull = Callable[[str], bytes]
 Call = Callable[[FleetHttpClient, Any], Any]
 
 
-def run_supernode() -> None:
-    """Run Flower's SuperNode; see the module."""
+def run_supernode(socket: Path) -> None:
+    """Run Flower's SuperNode, which serves tasks at a socket; see the module."""
+    command = import_module("flwr.supernode.cli.flower_supernode")
+    serve_at(command, socket)
     quicken()
     shortened = SimpleNamespace(**{name: getattr(time, name) for name in dir(time) if not name.startswith("__")})
     shortened.sleep = lambda seconds: time.sleep(min(seconds, SHORTEST_IDLE))
@@ -59,7 +62,7 @@ def run_supernode() -> None:
     override(FleetHttpClient, "ActivateNode", _returning(FleetHttpClient.ActivateNode))
     override(FleetHttpClient, "PullMessages", _outlasting(FleetHttpClient.PullMessages))
     override(FleetHttpClient, "SendNodeHeartbeat", _outlasting(_known(FleetHttpClient.SendNodeHeartbeat)))
-    flower_supernode()
+    command.flower_supernode()
 
 
 def _bounded(pull_all: Callable[..., dict[str, bytes]]) -> Callable[..., dict[str, bytes]]:

@@ -42,8 +42,8 @@ class Cohort:
     prepared: PreparedData
     public: bool
     split: str
-    neither: int
-    """Patients of the site's held-out side whom the study does not hold out, or who were held out before."""
+    neither: frozenset[str]
+    """Keys of patients of the site's held-out side whom the study does not hold out, or who were held out before."""
 
     @property
     def training(self) -> tuple[TrainingPatient, ...]:
@@ -137,7 +137,7 @@ def load_cohort(
         progress=progress,
     )
     if study.evaluation.split == "recordings":
-        sides, neither = _by_recording(prepared), 0
+        sides, neither = _by_recording(prepared), frozenset[str]()
     else:
         sides, neither = _by_patient(prepared, study, identity.held_out, ledger.held_out_before())
     cohort = Cohort(sides, prepared, registered.public, study.evaluation.split, neither)
@@ -164,14 +164,14 @@ Side = tuple[tuple[str, TrainingPatient], ...]
 
 def _by_patient(
     prepared: PreparedData, study: Study, size: float, before: frozenset[str]
-) -> tuple[tuple[Side, Side], int]:
+) -> tuple[tuple[Side, Side], frozenset[str]]:
     parts: dict[str, list[tuple[str, TrainingPatient]]] = {"training": [], "held out": [], "neither": []}
     for patient in prepared.patients:
         side = side_of(patient.key, study.evaluation.held_out, size)
         if side == "training" and patient.key in before:
             side = "neither"  # held out by a study of an older dura, whose sides had other sizes
         parts[side].append((patient.key, TrainingPatient(patient.windows, patient.labels)))
-    return (tuple(parts["training"]), tuple(parts["held out"])), len(parts["neither"])
+    return (tuple(parts["training"]), tuple(parts["held out"])), frozenset(key for key, _ in parts["neither"])
 
 
 def _by_recording(prepared: PreparedData) -> tuple[Side, Side]:

@@ -22,6 +22,7 @@ from dura_client.data.prepare import PatientData, digest_of, restore, steps_of
 from dura_client.data.privacy_class import Step
 from dura_client.data.registry import load_dataset
 from dura_client.ledger.ledger import Ledger
+from dura_client.ledger.place import site_ledger
 from dura_client.patients.cohort import Cohort, part_of
 from dura_client.site.home import SiteHome
 from dura_client.site.keys import SiteKeys
@@ -118,6 +119,20 @@ def seen_under_other_keys(home: SiteHome, ledger: Ledger, cohort: Cohort, *, pri
         patient.key
         for patient in cohort.members
         if any((holders.get(print_.hex(), set()) - {patient.key}) & charged for print_ in patient.fingerprints)
+    )
+
+
+def open_studies_on(home: SiteHome, dataset: str) -> tuple[str, ...]:
+    """Return the digests of studies that were approved on a data set and have not ended here.
+
+    Raises:
+        TrustError: the ledger or a frozen cohort that it names cannot be trusted.
+    """
+    ledger = site_ledger(home)
+    return tuple(
+        study
+        for study, known in ledger.manifests()
+        if ledger.allocation(study) is not None and read_manifest(home, study, known).dataset == dataset
     )
 
 

@@ -9,8 +9,10 @@ For every request, in this order, and stopping at the first that fails:
 5. the vector that came fits the model;
 6. the number of the request is higher than any before it, and becomes the highest, durably;
 7. the frozen cohort is loaded;
-8. for every vector: the ledger durably begins one draw, and refuses one that was not declared;
-9. compute, and let the result out as a masked vector of a secure sum only, once.
+8. the other members say which roster they follow and how far their ledgers are, and none of them went back;
+9. for every vector: steps 1 to 4 again if a file behind them has changed; then the ledger durably begins one draw, and
+   refuses one that was not declared;
+10. compute, and let the result out as a masked vector of a secure sum only, once.
 
 No answer depends on what recordings hold, on who has withdrawn, or on what a patient has spent: such a patient counts
 zero in a vector. Limits come from the approved study and never from a message.
@@ -19,7 +21,8 @@ zero in a vector. Limits come from the approved study and never from a message.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -35,6 +38,7 @@ from dura_client.ledger.refusals import Ended
 from dura_client.patients.cohort import identity_for
 from dura_client.patients.frozen import FrozenCohort, Manifest, load_frozen, read_manifest
 from dura_client.release.paid import PaidPart, Work
+from dura_client.release.standing import Standing
 from dura_client.release.work import AveragedRound, Evaluation, Setting, SharedSteps
 from dura_client.site.home import SiteHome
 from dura_client.site.host import host_id
@@ -118,13 +122,14 @@ class Gate:
         params = verified.agreed.training(request, state=state.digest(), length=length)
         cohort = self._take_up(verified)
         if averaged(study):
-            self._sums.attend(params, self._paid(verified, AveragedRound(_setting(verified, cohort), model, cohort)))
+            with self._paid(verified, AveragedRound(_setting(verified, cohort), model, cohort)) as part:
+                self._sums.attend(params, part)
             return None
         work = SharedSteps(_setting(verified, cohort), model, state, cohort)
-        part = self._paid(verified, work)
-        while part.next_step <= steps:  # one session, or one for each step
-            rest = request.model_copy(update={"first_step": part.next_step, "members": part.members})
-            self._sums.attend(verified.agreed.training(rest, state=work.position, length=length), part)
+        with self._paid(verified, work) as part:
+            while part.next_step <= steps:  # one session, or one for each step
+                rest = request.model_copy(update={"first_step": part.next_step, "members": part.members})
+                self._sums.attend(verified.agreed.training(rest, state=work.position, length=length), part)
         return work.position
 
     def evaluate(self, request: EvaluateRound, parameters: NDArray[np.float32]) -> None:
@@ -141,7 +146,8 @@ class Gate:
         cohort = self._take_up(verified)
         table = partial(tabulate, verified.approved.digest, cohort.contents)
         work = Evaluation(_setting(verified, cohort), verified.model, cohort, request.round, table)
-        self._sums.attend(params, self._paid(verified, work))
+        with self._paid(verified, work) as part:
+            self._sums.attend(params, part)
         if request.round == study.training.rounds:
             verified.ledger.close(verified.approved.digest)  # nothing comes after the last evaluation
 
@@ -204,21 +210,34 @@ class Gate:
         refuse_unpaid(self._frozen.steps)
         return self._frozen
 
-    def _paid(self, verified: Verified, work: Work) -> PaidPart:
-        """Return the part whose draws begin in the ledger and are computed then: steps 8 and 9."""
-        request, study = verified.request, verified.study
+    @contextmanager
+    def _paid(self, verified: Verified, work: Work) -> Iterator[PaidPart]:
+        """Lend the part whose draws begin in the ledger and are computed then: steps 8 to 10."""
+        request, study, digest = verified.request, verified.study, verified.approved.digest
         each = study.training.steps_per_round // steps_of_draw(study)
-        return PaidPart(
-            work,
+        standing = Standing(
+            self._home,
+            digest,
+            verified.approved.here,
             verified.ledger,
-            epoch=self._epoch or 0,
-            study=verified.approved.digest,
-            purpose=verified.purpose,
-            round_number=request.round,
-            draws_before=(request.round - 1) * each if verified.purpose == "train" else 0,
-            members=request.members,
-            first_step=request.first_step if isinstance(request, TrainRound) else 1,
+            verify=lambda: self._verify(request, verified.purpose),
+            clock=self._clock,
         )
+        try:
+            yield PaidPart(
+                work,
+                standing,
+                verified.ledger,
+                epoch=self._epoch or 0,
+                study=digest,
+                purpose=verified.purpose,
+                round_number=request.round,
+                draws_before=(request.round - 1) * each if verified.purpose == "train" else 0,
+                members=request.members,
+                first_step=request.first_step if isinstance(request, TrainRound) else 1,
+            )
+        finally:
+            standing.close()
 
 
 def _setting(verified: Verified, cohort: FrozenCohort) -> Setting:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from dura_client.ledger.answers import REPEATED
 from dura_client.ledger.ledger import Ledger
+from dura_client.release.standing import Standing
+from dura_client.sums.ports import Peers
 from dura_common.privacy.blocks import Purpose
 from dura_common.secagg import Opened
 
@@ -37,6 +39,7 @@ class PaidPart:
 
     Args:
         work: what is computed.
+        standing: whether the request may go on.
         ledger: of the site.
         epoch: of this process in the ledger.
         study: digest of the study.
@@ -50,6 +53,7 @@ class PaidPart:
     def __init__(
         self,
         work: Work,
+        standing: Standing,
         ledger: Ledger,
         *,
         epoch: int,
@@ -61,6 +65,7 @@ class PaidPart:
         first_step: int,
     ) -> None:
         self._work = work
+        self._standing = standing
         self._ledger = ledger
         self._epoch = epoch
         self._study = study
@@ -71,12 +76,18 @@ class PaidPart:
         """Who adds to the next sum: at first those who were asked for, then those who added to the last one."""
         self.next_step = first_step
 
+    @property
+    def peers(self) -> Peers:
+        """What this site tells the other members, and hears from them."""
+        return self._standing
+
     def draw(self, step: int) -> NDArray[np.signedinteger]:
         """Return a fresh vector for a step, which has begun in the ledger.
 
         Raises:
-            DuraError: the ledger refuses; nothing was computed.
+            DuraError: the request may not go on, or the ledger refuses; nothing was computed.
         """
+        self._standing.still()
         begun = self._ledger.begin(
             self._study, self._purpose, self._before + step, epoch=self._epoch, round_number=self._round, step=step
         )

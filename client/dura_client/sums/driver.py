@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dura_client.sums.link import Ended, Endpoint, Event, Frame, Link, Lost
+from dura_client.sums.ports import Peers
 from dura_common.errors import DuraError, HostError, TrustError
 from dura_common.messages.proto.aggregation_pb2 import Begin, Hello, Reason
 from dura_common.secagg import Opened, Site, max_frame, open_site
@@ -94,13 +95,14 @@ class _Close:
 class Driver(threading.Thread):
     """See the module; ``answers`` is what the caller reads."""
 
-    def __init__(self, endpoint: Endpoint, series: Series, patience: Patience) -> None:
+    def __init__(self, endpoint: Endpoint, series: Series, patience: Patience, peers: Peers | None = None) -> None:
         super().__init__(name="dura-sums", daemon=True)
         self.answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._endpoint = endpoint
         self._series = series
         self._params = series.params
         self._patience = patience
+        self._peers = peers
         self._inbox: queue.SimpleQueue[tuple[Link, Event] | _Vector | _Close] = queue.SimpleQueue()
         self._limit = max_frame(series.params)
         self._link: Link | None = None
@@ -207,7 +209,11 @@ class Driver(threading.Thread):
             params = attempt_parameters(self._series, attempt, self._last)
         except ValueError as error:
             raise TrustError(f"the attempt does not fit the session: {error}") from error
-        self._machine = open_site(params, self._endpoint.site, self._endpoint.identity)
+        peers, site, identity = self._peers, self._endpoint.site, self._endpoint.identity
+        if peers is None:
+            self._machine = open_site(params, site, identity)
+        else:
+            self._machine = open_site(params, site, identity, peers.note(), peers.heard)
         self._transmit(self._machine.advertise())
 
     def _frame(self, frame: Frame) -> None:  # step 3
@@ -226,6 +232,8 @@ class Driver(threading.Thread):
         self._send()
 
     def _opened(self, opened: Opened) -> None:
+        if self._peers is not None:
+            self._peers.opened(opened)
         self._last = LastSum(opened.total, opened.contributors)
         self._position = Position(self._position.opened + 1)
         self._pending = None

@@ -21,7 +21,8 @@ from dura_client.consortium.enrolment import load_consortium
 from dura_client.site.home import SiteHome
 from dura_client.site.keys import SiteKeys
 from dura_client.site.settings import load_settings
-from dura_common.consortium.identity import check_issued, load_certificate, private_pem
+from dura_common.consortium.identity import check_issued, load_certificate
+from dura_common.consortium.keyfile import private_pem
 from dura_common.errors import InputError
 from dura_common.messages.proto.aggregation_pb2 import Begin, FromSite, Hello, Leave, Reason, ToSite
 from dura_common.messages.proto.aggregation_pb2_grpc import AggregationStub

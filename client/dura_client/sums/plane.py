@@ -22,6 +22,7 @@ class PlaneSums:
 
         Raises:
             Abort: somebody broke the protocol.
+            TrustError: another member went back, or follows another roster.
             SumFailed: the session ended early.
             DuraError: a draw was refused.
         """
@@ -29,6 +30,6 @@ class PlaneSums:
         def redraw(wanted: Redraw) -> Vector:
             return part.draw(wanted.step)
 
-        with SumSession(self._home, params, redraw=redraw, patience=PATIENCE) as sums:
+        with SumSession(self._home, params, redraw=redraw, patience=PATIENCE, peers=part.peers) as sums:
             for step in range(params.first_step, params.first_step + params.steps):
                 part.opened(sums.step(part.draw(step)))

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from dura_client.site.home import SiteHome
 from dura_client.sums.driver import Driver, Patience, Redraw, SumFailed
 from dura_client.sums.link import Endpoint
+from dura_client.sums.ports import Peers
 from dura_common.errors import DuraError, StateError
 from dura_common.secagg import Opened, SessionParameters
 from dura_common.sums.attempts import Series
@@ -62,6 +63,7 @@ class SumSession:
         params: the session with all its members, from the approved study and never from a message.
         sums: for round sums that follow one another over the same stream; step sums say it in ``params``.
         redraw: returns another vector, freshly drawn and paid for; see the module.
+        peers: what passes between the members apart from vectors; nothing by default.
         patience: how long this site waits.
         address: of a relay that passes TLS on, in place of the roster's address.
 
@@ -78,6 +80,7 @@ class SumSession:
         *,
         sums: int | None = None,
         redraw: Callable[[Redraw], Vector] | None = None,
+        peers: Peers | None = None,
         patience: Patience | None = None,
         address: str | None = None,
     ) -> None:
@@ -87,7 +90,7 @@ class SumSession:
         self._params = params
         self._series = Series.of(params, sums)
         self._redraw = redraw
-        self._driver = Driver(endpoint, self._series, patience or Patience())
+        self._driver = Driver(endpoint, self._series, patience or Patience(), peers)
         self._opened = 0
 
     def __enter__(self) -> Self:

@@ -1,6 +1,6 @@
 """Epsilon from events, noise from epsilon, and how many steps fit; always "add or remove one patient".
 
-The accountant is the privacy loss distribution (:mod:`dura_common.privacy.loss`), rounded pessimistically: the
+The accountant is the privacy loss distribution (:mod:`dura_common.privacy.composition`), rounded pessimistically: the
 epsilon returned is never below the true one. Opacus's PRV accountant, dp_accounting's PLD and Renyi accountants
 check it in the tests.
 """
@@ -12,8 +12,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 
+from dura_common.errors import InputError
+from dura_common.privacy.composition import Composition
 from dura_common.privacy.events import Gaussian, SampledGaussian
-from dura_common.privacy.loss import Composition, Sampled
+from dura_common.privacy.loss import Sampled
 
 RELATIVE_TOLERANCE = 2e-3
 """How far below its target a calibrated epsilon may lie."""
@@ -27,6 +29,9 @@ MOST_STEPS = 1 << 20
 
 def epsilon_of(events: Iterable[SampledGaussian | Gaussian], delta: float) -> float:
     """Return epsilon of all events together on one patient, add/remove one patient.
+
+    It is infinite where no bound holds, and where delta is below what the accountant's own arithmetic may lose: about
+    1e-11, or 1e-13 for each step if there are more than a hundred (:attr:`.composition.Composition.floor`).
 
     Raises:
         ValueError: ``delta`` is not between 0 and 1.
@@ -94,14 +99,14 @@ def calibrate_training(epsilon: float, delta: float, participation: float, steps
     """Return the smallest noise multiplier (to 0.2 %) whose ``steps`` cost at most ``epsilon``.
 
     Raises:
-        ValueError: no noise below 1e5 reaches the target.
+        InputError: no noise below 1e5 reaches the target; for one, since delta is below what the accountant can tell.
     """
 
     def cost(noise: float) -> float:
         event = SampledGaussian(participation=participation, noise_multiplier=noise, steps=steps)
         return epsilon_of([event], delta)
 
-    return _smallest_noise(cost, epsilon)
+    return _smallest_noise(cost, epsilon, delta)
 
 
 @lru_cache(maxsize=256)
@@ -124,15 +129,19 @@ def calibrate_evaluation(epsilon: float, delta: float, points: int, final_share:
             events.append(Gaussian(noise_multiplier=curve, count=points - 1))
         return epsilon_of(events, delta)
 
-    return parts(_smallest_noise(cost, epsilon))
+    return parts(_smallest_noise(cost, epsilon, delta))
 
 
-def _smallest_noise(cost: Callable[[float], float], epsilon: float) -> float:
+def _smallest_noise(cost: Callable[[float], float], epsilon: float, delta: float) -> float:
     low, high = 0.0, 1.0
     while cost(high) > epsilon:
         low, high = high, 2 * high
         if high > LARGEST_NOISE:
-            raise ValueError(f"no noise multiplier below {LARGEST_NOISE:g} reaches epsilon {epsilon:g}")
+            raise InputError(
+                f"no noise reaches epsilon {epsilon:g} at delta {delta:g}: the accountant tells nothing below what "
+                "its own arithmetic may lose, about 1e-11, or 1e-13 for each step",
+                hint="Ask for a larger delta or epsilon, or for fewer steps.",
+            )
     # The invariant cost(high) <= epsilon makes the result safe; the tolerance only decides how tight it is.
     while high - low > RELATIVE_TOLERANCE * high:
         middle = (low + high) / 2

@@ -33,15 +33,16 @@ from scipy.special import log_ndtr, ndtr
 
 from dura_common.errors import InputError
 from dura_common.privacy.accounting import SMALLEST_NOISE, mechanism_of
+from dura_common.privacy.composition import Composition
 from dura_common.privacy.events import Gaussian, SampledGaussian
-from dura_common.privacy.loss import Composition, Sampled
+from dura_common.privacy.loss import Sampled
 
 UNITS = 1 << 40
 """What ``mu_squared`` counts is 1 / UNITS: integers add without drift and are given back exactly."""
 POINTS = 2000
 """Cells of the comparison of two curves; they make mu about 0.2 % too large."""
-SMALLEST_LEAK = 1e-10
-"""Below this the composed distribution is not known well enough (errors of Fourier transforms)."""
+FLOORS = 4
+"""A leak is at least this many times what the accountant's own arithmetic may lose: a leak nearer to that is dear."""
 LARGEST_MU = 60.0
 """A parameter above this would promise nothing: at delta 1e-6 epsilon is above 2,000."""
 _MARGIN = 1e-9
@@ -71,15 +72,16 @@ def certificate_of(event: SampledGaussian | Gaussian, leak: float) -> Certificat
     Args:
         event: all steps of the block.
         leak: probability that may be left out of the bound, for example a thousandth of the policy's delta. A block
-            without sampling needs none, and its certificate has the leak 0.
+            without sampling needs none, and its certificate has the leak 0. A block of so many steps that the
+            accountant's own error counts (:data:`FLOORS`) has a larger one.
 
     Raises:
-        ValueError: the leak is below :data:`SMALLEST_LEAK` or not below 1.
+        ValueError: the leak is not between 0 and 1.
         InputError: no certificate exists: a patient's loss is without bound, or nearly so, at a larger probability
             than the leak.
     """
-    if not SMALLEST_LEAK <= leak < 1:
-        raise ValueError(f"the leak of a block must be at least {SMALLEST_LEAK:g} and below 1, got {leak:g}")
+    if not 0 < leak < 1:
+        raise ValueError(f"the leak of a block must lie between 0 and 1, got {leak:g}")
     mechanism, times = mechanism_of(event)
     if mechanism.participation == 1:
         # Gaussian sums compose to one with mu^2 = times / sigma^2, exactly.
@@ -92,7 +94,8 @@ def _certificate(mechanism: Sampled, times: int, leak: float) -> Certificate:
     if mechanism.noise_multiplier < SMALLEST_NOISE:
         raise _none(mechanism, times)
     composition = Composition.of([(mechanism, times)])
-    end = composition.epsilon(leak)
+    leak = max(leak, FLOORS * composition.floor)
+    end = composition.epsilon(leak) if leak < 1 else math.inf
     if math.isinf(end):
         raise _none(mechanism, times)
     # On a cell both curves fall: the left end of the block's against the right end of the Gaussian's is rigorous. From

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from dura_common.errors import DuraError, HostError, StateError
+from dura_common.runtime.environment import clean_environment
 from dura_common.runtime.files import parse_json, private_folder, read_limited
 
 START_SECONDS = 120.0
@@ -92,7 +93,8 @@ def status(folder: Path) -> dict[str, Any]:
 def detach(argv: Sequence[str], folder: Path) -> None:
     """Start a supervisor command in the background and return when it is ready.
 
-    ``argv`` must be a dura command with --json: its one JSON object tells what went wrong.
+    ``argv`` must be a dura command with --json: its one JSON object tells what went wrong. It runs in ``folder`` with a
+    clean environment, so every path in it must be absolute.
 
     Raises:
         StateError: one runs already.
@@ -104,7 +106,13 @@ def detach(argv: Sequence[str], folder: Path) -> None:
     output = private_folder(folder) / "supervisor.out"
     with output.open("wb") as stream:
         process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+            argv,
+            cwd=folder,
+            env=clean_environment(proxies=True),
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     deadline = time.monotonic() + START_SECONDS
     while not status(folder)["ready"]:

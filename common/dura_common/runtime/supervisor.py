@@ -33,6 +33,8 @@ READY_SECONDS = 60.0
 LOG_BYTES = 16 * 1_048_576
 """Flower writes a line for every poll of every node; this bounds what a year of them takes on the disk."""
 TICK_SECONDS = 0.1
+OTHERS = 0o077
+"""What a child makes is its own account's alone: files, folders and sockets."""
 _DIE_WITH_PARENT = """\
 import ctypes, os, sys
 parent, *argv = sys.argv[1:]
@@ -51,6 +53,7 @@ class Child:
 
     name: str
     argv: Sequence[str]
+    """Its paths are absolute."""
     env: Mapping[str, str]
     log: Path
     ready: Callable[[], bool] | None = None
@@ -74,7 +77,8 @@ class Supervisor:
 
     Args:
         children: in the order in which they start; they stop in reverse.
-        folder: the home's run folder (lock and state file).
+        folder: the home's run folder (lock and state file); the children run in it, not where somebody was who
+            started them.
         tick: called about once a second while all is well.
     """
 
@@ -113,7 +117,7 @@ class Supervisor:
         self._stopping = True
 
     def _first_start(self, item: _Running, started: Sequence[_Running]) -> None:
-        _spawn(item)
+        _spawn(item, self.folder)
         deadline = time.monotonic() + READY_SECONDS
         while not self._stopping and item.child.ready is not None and not item.child.ready():
             for other in started:  # a child that starts faster than it is asked for may have ended meanwhile
@@ -154,7 +158,7 @@ class Supervisor:
         if now < item.due:
             return False
         item.restarts += 1
-        _spawn(item)
+        _spawn(item, self.folder)
         return True
 
     def _write(self, running: Sequence[_Running], *, ready: bool) -> None:
@@ -174,12 +178,14 @@ class Supervisor:
         write_atomic(self.folder / "state.json", json.dumps(state, indent=2).encode())
 
 
-def _spawn(item: _Running) -> None:
+def _spawn(item: _Running, folder: Path) -> None:
     child = item.child
     private_folder(child.log.parent)
     with child.log.open("ab") as log:
         item.process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *child.argv],
+            cwd=folder,
+            umask=OTHERS,
             env=dict(child.env),
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -1,9 +1,9 @@
-"""Secure aggregation: the coordinator learns sums over sites and nothing about one of them, also when it lies.
+"""Secure aggregation: the coordinator learns sums over sites and nothing about a single site, even if it lies.
 
 Bonawitz et al. 2017 (CCS), the variant against an active adversary, on the complete graph. Everything here is bytes
 in, bytes out: no network, no file, no clock. Two kinds of session on the same kind of keys:
 
-- ``Kind.STEP``: keys once, then one message up for every step, all or nothing;
+- ``Kind.STEP``: keys once, then one message from each site for every step; it needs all sites;
 - ``Kind.ROUND``: one sum that tolerates dropouts at every stage.
 
 A site::
@@ -37,7 +37,7 @@ from dura_common.secagg.params import Kind, Member, SessionParameters, smallest_
 from dura_common.secagg.ring import FixedPoint, largest_value
 from dura_common.secagg.round_coordinator import RoundCoordinator
 from dura_common.secagg.round_site import RoundSite
-from dura_common.secagg.site import Opened, Reaction, Site
+from dura_common.secagg.site import Heard, Opened, Reaction, Site
 from dura_common.secagg.step_coordinator import StepCoordinator
 from dura_common.secagg.step_site import StepSite
 
@@ -45,6 +45,7 @@ __all__ = [
     "Abort",
     "Coordinator",
     "FixedPoint",
+    "Heard",
     "Kind",
     "Member",
     "Opened",
@@ -60,20 +61,26 @@ __all__ = [
     "smallest_threshold",
 ]
 
-FROM_SITE = wire.HEADER + 2 * wire.INDEX + wire.COMMITMENT + 2 * wire.KEY + wire.SIGNATURE
+FROM_SITE = wire.HEADER + 2 * wire.INDEX + wire.COMMITMENT + 2 * wire.KEY + wire.NOTE + wire.SIGNATURE
 """More than the fixed parts of any frame."""
 
 
 def max_frame(params: SessionParameters) -> int:
-    """Return the size of the largest frame that a session can hold, either way: more is refused unread."""
+    """Return the size of the largest frame of a session in either direction; a larger frame is refused unread."""
     vector = (params.length + wire.CHECK_WORDS) * params.ring_bits // 8
-    item = wire.INDEX + max(wire.SEALED, 2 * wire.KEY + wire.SIGNATURE)
+    item = wire.INDEX + max(wire.SEALED, 2 * wire.KEY + wire.NOTE + wire.SIGNATURE)
     return FROM_SITE + max(vector, len(params.members) * item)
 
 
-def open_site(params: SessionParameters, name: str, identity: Ed25519PrivateKey) -> Site:
-    """Return a site's side of a session of either kind."""
-    return (StepSite if params.kind is Kind.STEP else RoundSite)(params, name, identity)
+def open_site(
+    params: SessionParameters,
+    name: str,
+    identity: Ed25519PrivateKey,
+    note: bytes = bytes(wire.NOTE),
+    heard: Heard | None = None,
+) -> Site:
+    """Return a site's side of a session of either kind; see :class:`Site` for the arguments."""
+    return (StepSite if params.kind is Kind.STEP else RoundSite)(params, name, identity, note, heard)
 
 
 def open_coordinator(params: SessionParameters) -> Coordinator:

@@ -1,6 +1,7 @@
 """A site's side of a round sum (Bonawitz et al. 2017, figure 4, active adversary, complete graph).
 
-1. ADVERTISE: two fresh signed keys, one for sealing shares, one for masks; KEYS brings those of the others (U1);
+1. ADVERTISE: two fresh signed keys, one for sealing shares, one for masks, and a note to the others; KEYS brings those
+   of the others (U1);
 2. SHARES: the seed of the self-mask and the masking key, split among U1, sealed for each holder, with a commitment
    to the seed; SEALED_SHARES brings the others' (U2);
 3. MASKED: the vector under the self-mask and the masks with everybody in U2;
@@ -26,7 +27,7 @@ from dura_common.secagg.arithmetic import shamir
 from dura_common.secagg.arithmetic.masks import add_masks, word_type
 from dura_common.secagg.params import Kind, SessionParameters
 from dura_common.secagg.ring import from_words
-from dura_common.secagg.site import Opened, Reaction, Site
+from dura_common.secagg.site import Heard, Opened, Reaction, Site
 from dura_common.secagg.wire import Frame, Type
 
 KEY_USE = b"round keys"
@@ -45,10 +46,17 @@ def transcript(key_list: bytes, second: frozenset[int], survivors: frozenset[int
 class RoundSite(Site):
     """See :class:`~dura_common.secagg.site.Site`."""
 
-    def __init__(self, params: SessionParameters, name: str, identity: Ed25519PrivateKey) -> None:
+    def __init__(
+        self,
+        params: SessionParameters,
+        name: str,
+        identity: Ed25519PrivateKey,
+        note: bytes = bytes(wire.NOTE),
+        heard: Heard | None = None,
+    ) -> None:
         if params.kind is not Kind.ROUND:
             raise ValueError("the session is not one of a round sum")
-        super().__init__(params, name, identity)
+        super().__init__(params, name, identity, note, heard)
         self._sealing: X25519PrivateKey | None = X25519PrivateKey.generate()
         self._masking: X25519PrivateKey | None = X25519PrivateKey.generate()
         self._seed: bytes | None = secrets.token_bytes(shamir.SECRET_BYTES)
@@ -69,8 +77,8 @@ class RoundSite(Site):
         if self._awaits is not None or self._publics:
             raise Abort(Reason.OUT_OF_TURN, "the keys were advertised already")
         self._awaits = Type.KEYS
-        publics = b"".join(self._own_publics())
-        return self._frame(Type.ADVERTISE, 0, publics + self._sign(KEY_USE, publics))
+        said = b"".join((*self._own_publics(), self._note))
+        return self._frame(Type.ADVERTISE, 0, said + self._sign(KEY_USE, said))
 
     def _react(self, frame: Frame) -> Reaction:
         if self._awaits is None:
@@ -87,8 +95,8 @@ class RoundSite(Site):
 
     def _share(self, frame: Frame) -> Reaction:
         """Check everybody's keys; split both secrets among U1, sealed for each holder."""
-        size = 2 * wire.KEY + wire.SIGNATURE
-        found = wire.decode_items(frame.body, size, len(self.params.members))
+        said = 2 * wire.KEY + wire.NOTE
+        found = wire.decode_items(frame.body, said + wire.SIGNATURE, len(self.params.members))
         self._enough(len(found))
         own = self._own_publics()
         publics = {index: (item[: wire.KEY], item[wire.KEY : 2 * wire.KEY]) for index, item in found.items()}
@@ -96,8 +104,8 @@ class RoundSite(Site):
             raise Abort(Reason.NOT_AUTHENTIC, "the list of keys does not hold this site's own")
         if len({key for pair in publics.values() for key in pair}) != 2 * len(publics):
             raise Abort(Reason.INCONSISTENT, "a key appears twice in the list")
-        signed = {index: (item[: 2 * wire.KEY], item[2 * wire.KEY :]) for index, item in found.items()}
-        keys.check(self.params, KEY_USE, signed)
+        keys.check(self.params, KEY_USE, {index: (item[:said], item[said:]) for index, item in found.items()})
+        self._hear({index: item[2 * wire.KEY : said] for index, item in found.items()})
         self._publics = publics
         self._key_list = hashlib.sha256(frame.body).digest()
         seed, masking = self._secrets()

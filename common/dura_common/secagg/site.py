@@ -1,10 +1,10 @@
-"""What both kinds of site side share: the guard around secrets, and the reactions that a caller sees."""
+"""The common part of the site for both kinds of sums: the protection of secrets, and the reactions for the caller."""
 
 from __future__ import annotations
 
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn, TypeVar
 
@@ -20,25 +20,27 @@ from dura_common.secagg.ring import fill_words
 from dura_common.secagg.wire import Frame, Type
 
 T = TypeVar("T")
+Heard = Callable[[Mapping[str, bytes]], None]
+"""Judges the notes of the other members; an error that it raises ends the session."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A sum that everybody sees."""
+    """An opened sum, which everybody sees."""
 
     step: int
     total: NDArray[np.int64]
     """int64 (length,)."""
     contributors: tuple[str, ...]
-    """Whose vectors are in it."""
+    """The sites whose vectors are in the sum."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reaction:
-    """What follows from one frame."""
+    """The result of one frame."""
 
     reply: bytes | None = field(default=None, repr=False)
-    """To be sent back."""
+    """The frame to send back."""
     ready: bool = False
     """Whether :meth:`Site.mask` may be called now."""
     opened: Opened | None = None
@@ -47,25 +49,38 @@ class Reaction:
 class Site(ABC):
     """One site's side of one session. Bytes in, bytes out; no clock, no network, no file.
 
-    ``advertise`` once, then ``receive`` for every frame from the coordinator; when a reaction says ``ready``,
-    ``mask`` once. Everything wrong raises :class:`Abort`, erases the secrets and ends the object for good. Secrets
-    appear in no representation, and the object cannot be copied or pickled.
+    Call ``advertise`` once, then ``receive`` for every frame from the coordinator. When a reaction says ``ready``, call
+    ``mask`` once. Every fault raises :class:`Abort`, erases the secrets and ends the object permanently. Secrets appear
+    in no representation, and the object cannot be copied or pickled.
 
     Args:
         params: built from the approved study, never from a message.
         name: this site.
         identity: the site's Ed25519 key, whose public half ``params`` pins.
+        note: what this site says to all members, signed with its keys, ``wire.NOTE`` bytes.
+        heard: judges what the others say, before anything but this site's own keys has left.
 
     Raises:
-        ValueError: not a member, or another key than the pinned one.
+        ValueError: not a member, another key than the pinned one, or a note of another length.
     """
 
-    def __init__(self, params: SessionParameters, name: str, identity: Ed25519PrivateKey) -> None:
+    def __init__(
+        self,
+        params: SessionParameters,
+        name: str,
+        identity: Ed25519PrivateKey,
+        note: bytes = bytes(wire.NOTE),
+        heard: Heard | None = None,
+    ) -> None:
+        if len(note) != wire.NOTE:
+            raise ValueError(f"a note has {wire.NOTE} bytes")
         self.params = params
         self.index = params.index(name)
         if identity.public_key().public_bytes_raw() != params.members[self.index].identity:
             raise ValueError("the identity key is not the one that the session's roster pins for this site")
         self._identity: Ed25519PrivateKey | None = identity
+        self._note = note
+        self._heard = heard
         self._ended = False
 
     @property
@@ -81,23 +96,23 @@ class Site(ABC):
         """React to a frame from the coordinator.
 
         Raises:
-            Abort: it is not the frame that has its place now, or anything in it does not hold.
+            Abort: the frame is not the expected one, or something in it is not valid.
         """
         return self._guarded(lambda: self._react(self._part(content)))
 
     def mask(self, values: NDArray[np.signedinteger]) -> memoryview:
-        """Return the frame with this site's masked vector (int32 or int64, (length,)) for the present step.
+        """Return the frame with this site's masked vector (int32 or int64, (length,)) for the current step.
 
         Raises:
-            Abort: out of turn (above all: a second vector for the same masks), or a value that does not fit.
-            ValueError: another length or type.
+            Abort: the call is out of turn (above all: a second vector for the same masks), or a value does not fit.
+            ValueError: the vector has another length or type.
         """
         if values.shape != (self.params.length,) or values.dtype not in (np.int32, np.int64):
             raise ValueError(f"the session's vectors are int32 or int64 of length {self.params.length}")
         return self._guarded(lambda: self._mask(values))
 
     def leave(self) -> bytes:
-        """End the session from here and return the frame that says so; erases the secrets."""
+        """End the session, erase the secrets, and return the frame that tells the coordinator."""
         self._finish()
         return self._frame(Type.ABORT, 0, bytes([Reason.LOST]))
 
@@ -106,7 +121,7 @@ class Site(ABC):
         raise TypeError("a session holds secrets and cannot be copied or pickled")
 
     def __repr__(self) -> str:
-        """Return what may be shown."""
+        """Return a text without secrets."""
         return f"<{type(self).__name__} of {self.params.names[self.index]}, {'ended' if self._ended else 'open'}>"
 
     @abstractmethod
@@ -149,13 +164,18 @@ class Site(ABC):
         return wire.encode(kind, self.params.session_id, step, body)
 
     def _vector(self, step: int, values: NDArray[np.signedinteger]) -> tuple[memoryview, Words]:
-        """Return the frame of a vector and its words, which are to be masked before the frame leaves."""
+        """Return the frame of a vector, and the words in it that must be masked before the frame is sent."""
         kind = word_type(self.params.ring_bits)
         size = (self.params.length + wire.CHECK_WORDS) * kind.itemsize
         frame, body = wire.open_frame(Type.MASKED, self.params.session_id, step, size)
         words = np.frombuffer(body, dtype=kind)
         fill_words(words, values, len(self.params.members))
         return frame, words
+
+    def _hear(self, notes: Mapping[int, bytes]) -> None:
+        """Let the notes of the others be judged; their signatures hold."""
+        if self._heard is not None:
+            self._heard({self.params.names[index]: note for index, note in notes.items() if index != self.index})
 
     def _expect(self, frame: Frame, kind: Type, step: int) -> None:
         if (frame.type, frame.step) != (kind, step):
@@ -170,7 +190,7 @@ class Site(ABC):
 
 
 def _forget_frames(error: BaseException | None) -> None:
-    """Clear what the frames of an error hold: errors are kept and printed, and those frames saw keys."""
+    """Clear the stack frames of an error: errors are kept and printed, and these frames held keys."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__

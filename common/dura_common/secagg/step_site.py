@@ -1,8 +1,8 @@
 """A site's side of step sums: keys once, then one message up for each step, all or nothing.
 
 1. every member advertises a fresh signed key; all of them must be there;
-2. for each step, the mask with each peer is keyed by the pair's key, the step and the digest of the sum before, so
-   sites that were told different sums have masks that do not cancel, and nothing opens;
+2. for each step, the mask with each peer is keyed by the pair's key, the step and the digest of the list of keys and
+   of all sums before, so sites that were told different lists or sums have masks that do not cancel, and nothing opens;
 3. the opened sum ends the step; a second vector for the same masks is refused.
 """
 
@@ -20,36 +20,41 @@ from dura_common.secagg.abort import Abort, Reason
 from dura_common.secagg.arithmetic.masks import add_masks, word_type
 from dura_common.secagg.params import Kind, SessionParameters
 from dura_common.secagg.ring import from_words
-from dura_common.secagg.site import Opened, Reaction, Site
+from dura_common.secagg.site import Heard, Opened, Reaction, Site
 from dura_common.secagg.wire import Frame, Type
 
 KEY_USE = b"step key"
 MASK_USE = b"step"
-FIRST = bytes(32)
-"""What stands for the sum before the first one; the session itself binds the state before it."""
 
 
 class StepSite(Site):
     """See :class:`~dura_common.secagg.site.Site`."""
 
-    def __init__(self, params: SessionParameters, name: str, identity: Ed25519PrivateKey) -> None:
+    def __init__(
+        self,
+        params: SessionParameters,
+        name: str,
+        identity: Ed25519PrivateKey,
+        note: bytes = bytes(wire.NOTE),
+        heard: Heard | None = None,
+    ) -> None:
         if params.kind is not Kind.STEP:
             raise ValueError("the session is not one of step sums")
-        super().__init__(params, name, identity)
+        super().__init__(params, name, identity, note, heard)
         self._key: X25519PrivateKey | None = X25519PrivateKey.generate()
         self._pairs: dict[int, bytes] = {}
         self._step = params.first_step
         self._last = params.first_step + params.steps - 1
-        self._chain = FIRST
+        self._chain = b""
         self._awaits: Type | None = None
-        """The frame that has its place now; None while this side is to act."""
+        """The frame that is expected now; None while this side must act."""
 
     def _advertise(self) -> bytes:
         if self._key is None or self._awaits is not None or self._pairs:
             raise Abort(Reason.OUT_OF_TURN, "the keys were advertised already")
         self._awaits = Type.KEYS
-        public = keys.public_bytes(self._key)
-        return self._frame(Type.ADVERTISE, 0, public + self._sign(public))
+        said = keys.public_bytes(self._key) + self._note
+        return self._frame(Type.ADVERTISE, 0, said + self._sign(said))
 
     def _sign(self, content: bytes) -> bytes:
         if self._identity is None:
@@ -67,19 +72,22 @@ class StepSite(Site):
 
     def _agree(self, frame: Frame) -> Reaction:
         """Check everybody's key and derive the pairs' keys."""
-        found = wire.decode_items(frame.body, wire.KEY + wire.SIGNATURE, len(self.params.members))
+        said = wire.KEY + wire.NOTE
+        found = wire.decode_items(frame.body, said + wire.SIGNATURE, len(self.params.members))
         self._enough(len(found))
         publics = {index: item[: wire.KEY] for index, item in found.items()}
         if self._key is None or publics.get(self.index) != keys.public_bytes(self._key):
             raise Abort(Reason.NOT_AUTHENTIC, "the list of keys does not hold this site's own")
         if len(set(publics.values())) != len(publics):
             raise Abort(Reason.INCONSISTENT, "two members have the same key")
-        keys.check(self.params, KEY_USE, {index: (publics[index], item[wire.KEY :]) for index, item in found.items()})
+        keys.check(self.params, KEY_USE, {index: (item[:said], item[said:]) for index, item in found.items()})
+        self._hear({index: item[wire.KEY : said] for index, item in found.items()})
         self._pairs = {
             index: keys.pair_key(keys.agree(self._key, public), self.params, KEY_USE, *sorted((self.index, index)))
             for index, public in publics.items()
             if index != self.index
         }
+        self._chain = hashlib.sha256(frame.body).digest()
         self._key = self._identity = None  # not needed any more, so not kept
         self._awaits = None
         return Reaction(ready=True)

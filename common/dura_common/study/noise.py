@@ -16,6 +16,7 @@ class PatientNoise(Frozen):
     epsilon: Annotated[float, Field(gt=0, le=100)]
     """Epsilon of all training steps of the study together (add/remove one patient)."""
     delta: Annotated[float, Field(gt=0, lt=0.1)]
+    """Below about 1e-11, or 1e-13 for each step, the accountant tells no epsilon and the study is refused."""
     participation: Annotated[float, Field(gt=0, le=1)]
     """q: public probability that a patient enters a step."""
     windows_per_patient: Annotated[int, Field(ge=1, le=4096)]

@@ -1,4 +1,4 @@
-"""`dura authority init | admit | remove | issue | rotate | recover | fingerprint`: rosters are made here."""
+"""`dura authority init | admit | remove | issue | rotate | recover | fingerprint`: the commands that issue rosters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES = 32 << 20
 ServiceOption = Annotated[Path | None, typer.Option(help="The file service.json of a coordinator on another machine.")]
 CoordinatorOption = Annotated[
-    Path | None, typer.Option(help="The folder of a coordinator on this machine: rosters are laid there.")
+    Path | None, typer.Option(help="The folder of a coordinator on this machine. New rosters are written there.")
 ]
 
 
@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
     app.command("rotate")(rotate_command)
     app.command("recover")(recover_command)
     app.command("fingerprint")(fingerprint_command)
+    app.command("passphrase")(passphrase_command)
 
 
 def init_command(
@@ -41,7 +42,7 @@ def init_command(
     authority: AuthorityOption = DEFAULT_AUTHORITY,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the root key and the authority for the sites' client certificates."""
+    """Create the root key, and the authority that issues the sites' client certificates."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 
@@ -63,21 +64,21 @@ def init_command(
 
 
 def admit_command(
-    cards: Annotated[list[Path], typer.Argument(help="Cards of sites and researchers; the founders' all at once.")],
-    output: Annotated[Path, typer.Option("--out", help="Folder for the admissions and the file rosters.json.")],
+    cards: Annotated[list[Path], typer.Argument(help="Cards of sites and researchers. Admit all founders at once.")],
+    output: Annotated[Path, typer.Option("--out", help="Folder to which the admissions and rosters.json are written.")],
     fingerprint: Annotated[
         list[str] | None,
-        typer.Option(help="The fingerprint told by telephone, once for each card, in order."),
+        typer.Option(help="The fingerprint read out by telephone; one for each card, in the same order."),
     ] = None,
     lost: Annotated[
-        list[str] | None, typer.Option(help="A member whose old keys are lost: the sites have to say so too.")
+        list[str] | None, typer.Option(help="A member whose old keys are lost. The sites have to confirm the loss.")
     ] = None,
     yes: YesOption = False,
     passphrase_file: PassphraseOption = None,
     authority: AuthorityOption = DEFAULT_AUTHORITY,
     as_json: JsonOption = False,
 ) -> None:
-    """Admit sites and researchers; the files written go back to the sites and to the serving host."""
+    """Admit sites and researchers. Send the written files to the sites and to the coordinator's machine."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 
@@ -115,12 +116,12 @@ def admit_command(
 
 def remove_command(
     name: Annotated[str, typer.Argument(help="A site or researcher on the roster.")],
-    why: Annotated[str, typer.Option(help="What the sites read when they are asked to countersign.")] = "",
+    why: Annotated[str, typer.Option(help="The reason that sites see when they are asked to countersign.")] = "",
     passphrase_file: PassphraseOption = None,
     authority: AuthorityOption = DEFAULT_AUTHORITY,
     as_json: JsonOption = False,
 ) -> None:
-    """Issue a roster without a member; it holds once a quorum of the sites has countersigned it."""
+    """Issue a roster without a member. It takes effect when a quorum of the sites has countersigned it."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 
@@ -138,7 +139,7 @@ def issue_command(
     authority: AuthorityOption = DEFAULT_AUTHORITY,
     as_json: JsonOption = False,
 ) -> None:
-    """Issue the roster anew before it expires, with the service's present addresses; members stay as they are."""
+    """Issue a new roster with the same members and the service's current addresses, before the old roster expires."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 
@@ -164,7 +165,7 @@ def rotate_command(
     authority: AuthorityOption = DEFAULT_AUTHORITY,
     as_json: JsonOption = False,
 ) -> None:
-    """Replace the root key; the next roster is signed by both."""
+    """Replace the root key. The next roster is signed with the old key and the new key."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 
@@ -176,12 +177,12 @@ def rotate_command(
 
 
 def recover_command(
-    rosters: Annotated[Path, typer.Argument(help="The rosters so far: `dura coordinator chain` writes them.")],
+    rosters: Annotated[Path, typer.Argument(help="The file with all rosters (`dura coordinator chain`).")],
     passphrase_file: PassphraseOption = None,
     authority: AuthorityOption = DEFAULT_AUTHORITY,
     as_json: JsonOption = False,
 ) -> None:
-    """Go on with a fresh authority where the root key was lost; every site has to countersign."""
+    """Continue with a new authority if the root key was lost. Every site has to countersign."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 
@@ -190,11 +191,11 @@ def recover_command(
         home = _home(authority)
         content = read_limited(rosters, what="the rosters", limit=MAX_FILE_BYTES)
         roster = recover(home, content, datetime.now(UTC), passphrase=_passphrase(passphrase_file))
-        _tell(out, home, roster, {}, f"roster {roster.serial} names a new root key; ALL sites have to countersign it")
+        _tell(out, home, roster, {}, f"roster {roster.serial} names a new root key; ALL sites must countersign it")
 
 
 def fingerprint_command(authority: AuthorityOption = DEFAULT_AUTHORITY, as_json: JsonOption = False) -> None:
-    """Show the fingerprint of the newest roster, for reading aloud."""
+    """Show the fingerprint of the newest roster, so that people can read it out by telephone."""
     with command(as_json) as out:
         from dura_server.consortium.authority import fingerprint
 
@@ -203,14 +204,14 @@ def fingerprint_command(authority: AuthorityOption = DEFAULT_AUTHORITY, as_json:
 
 
 def _tell(out: Output, home: AuthorityHome, roster: Roster, data: dict[str, object], text: str) -> None:
-    """Write the file for the serving host and say what comes next."""
+    """Write the file for the coordinator's machine, and say what to do next."""
     from dura_server.consortium.authority import write_rosters
 
     path = home.path / "rosters.json"
     write_rosters(home, path)
     _warn_alone(out, home)
-    hint = "It holds once a quorum of the sites has countersigned it: `dura site roster`, `dura site roster confirm`."
-    where = "" if home.coordinator.exists() else f"\nCarry {path} to the serving host: `dura coordinator follow`."
+    hint = "The roster takes effect when a quorum of the sites has countersigned it: `dura site roster confirm`."
+    where = "" if home.coordinator.exists() else f"\nOn the coordinator's machine: `dura coordinator follow {path}`."
     out.result({**data, "serial": roster.serial, "rosters": str(path)}, f"{text}\n{hint}{where}")
 
 
@@ -219,13 +220,29 @@ def _warn_alone(out: Output, home: AuthorityHome) -> None:
 
     found = read_newest(home)
     if found is not None and not found[0].founded:
-        out.warn("the roster lists one site or none: nothing is founded before two are admitted")
+        out.warn("the consortium is not founded yet: the roster needs at least two sites")
 
 
 def _home(authority: Path) -> AuthorityHome:
     from dura_server.home import AuthorityHome
 
     return AuthorityHome(authority.expanduser())
+
+
+def passphrase_command(
+    new_passphrase_file: Annotated[Path, typer.Option(help="File with the passphrase that the keys get.")],
+    passphrase_file: PassphraseOption = None,
+    authority: AuthorityOption = DEFAULT_AUTHORITY,
+    as_json: JsonOption = False,
+) -> None:
+    """Encrypt the authority's two keys with a passphrase, or with another one than they have now."""
+    with command(as_json) as out:
+        from dura_common.runtime.private_keys import change_passphrase, read_passphrase
+        from dura_server.home import AuthorityHome
+
+        home, new = AuthorityHome(authority.expanduser()), read_passphrase(new_passphrase_file)
+        keys = change_passphrase((home.root, home.clients_key), _passphrase(passphrase_file), new)
+        out.result({"keys": keys}, f"{keys} keys are encrypted with the new passphrase.")
 
 
 def _read_service(path: Path | None) -> Service:
@@ -244,11 +261,6 @@ def _read_service(path: Path | None) -> Service:
 
 
 def _passphrase(path: Path | None) -> bytes | None:
-    from dura_common.errors import InputError
+    from dura_common.runtime.private_keys import read_passphrase
 
-    if path is None:
-        return None
-    found = read_limited(path, what="the passphrase file", limit=16_384).rstrip(b"\r\n")
-    if not found:
-        raise InputError("the passphrase file is empty")
-    return found
+    return read_passphrase(path) if path is not None else None

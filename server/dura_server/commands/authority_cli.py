@@ -1,4 +1,4 @@
-"""`dura authority`: who holds the consortium's root key; on a machine of its own, if possible."""
+"""`dura authority`: for the holder of the consortium's root key, on a separate machine if possible."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import typer
 
 from dura_server.commands import authority
 
-app = typer.Typer(no_args_is_help=True, help="Hold the consortium's root key: admit members, issue rosters.")
+app = typer.Typer(no_args_is_help=True, help="Use the consortium's root key: admit members and issue rosters.")
 authority.register(app)

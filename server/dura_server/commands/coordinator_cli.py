@@ -1,4 +1,4 @@
-"""`dura coordinator`: what the coordinator's operator does."""
+"""`dura coordinator`: the commands of the coordinator's operator."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import typer
 
 from dura_server.commands import enrol, service
 
-app = typer.Typer(no_args_is_help=True, help="Run the coordinator: rosters, countersignatures, services.")
+app = typer.Typer(no_args_is_help=True, help="Run the coordinator: its services, rosters and countersignatures.")
 enrol.register(app)
 service.register(app)

@@ -1,4 +1,4 @@
-"""`dura coordinator init | follow | collect | chain | renew | roster | fingerprint`: rosters at the serving host."""
+"""`dura coordinator init | follow | collect | chain | renew | roster | fingerprint`: the coordinator's rosters."""
 
 from __future__ import annotations
 
@@ -30,13 +30,12 @@ def init_command(
     consortium: Annotated[str, typer.Option(help="One word that names the consortium.")],
     host: Annotated[str, typer.Option(help="Name or address under which sites reach this machine.")],
     port: Annotated[int, typer.Option(help="Public port of the gateway.")] = 8443,
-    internal_port: Annotated[int, typer.Option(help="Loopback port of the SuperLink.")] = 8000,
     aggregation_port: Annotated[int, typer.Option(help="Public port of the secure sums.")] = 8444,
     bind: Annotated[str, typer.Option(help="Address on which both public ports listen.")] = "0.0.0.0",  # noqa: S104
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a serving host: its TLS keys and settings. Who is a member is the authority's and the sites' business."""
+    """Create a coordinator with its TLS keys and settings. The authority and the sites decide who is a member."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 
@@ -52,7 +51,6 @@ def init_command(
                 host=host,
                 bind=bind,
                 port=port,
-                internal_port=internal_port,
                 aggregation_port=aggregation_port,
             )
         except ValidationError as error:
@@ -71,22 +69,22 @@ def follow_command(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Take new rosters from the authority's file, where the authority is on another machine."""
+    """Read new rosters from the authority's file, if the authority is on another machine."""
     with command(as_json) as out:
         from dura_server.consortium.enrolment import install
         from dura_server.home import CoordinatorHome
 
         content = read_limited(rosters, what="the rosters", limit=MAX_FILE_BYTES)
         roster = install(CoordinatorHome(home.expanduser()), content)
-        out.result({"serial": roster.serial}, f"roster {roster.serial} is here")
+        out.result({"serial": roster.serial}, f"roster {roster.serial} is stored")
 
 
 def collect_command(
-    files: Annotated[list[Path], typer.Argument(help="Countersignatures that sites have sent.")],
+    files: Annotated[list[Path], typer.Argument(help="Files with countersignatures that sites have sent.")],
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Keep sites' countersignatures for the other sites; those that nodes send over the network come by themselves."""
+    """Store countersignatures that came as files. Countersignatures of connected sites arrive automatically."""
     with command(as_json) as out:
         from dura_server.consortium.enrolment import collect
         from dura_server.home import CoordinatorHome
@@ -102,7 +100,7 @@ def chain_command(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the newest rosters with their countersignatures as one file, for a site that is not connected."""
+    """Write the newest rosters and their countersignatures to one file, for a site that is not connected."""
     with command(as_json) as out:
         from dura_common.consortium.chain import MAX_LINKS, Chain
         from dura_server.consortium.enrolment import links
@@ -114,7 +112,7 @@ def chain_command(
 
 
 def renew_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Issue the server's certificate anew, before it expires or after the host or a port has changed."""
+    """Renew the server's certificate, before it expires or after the host or a port has changed."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 
@@ -131,12 +129,12 @@ def renew_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) 
         )
         text = "the server's certificate is renewed; restart the services"
         if changed:
-            text += f"\nThe addresses changed: the authority issues a roster with {coordinator.service}."
+            text += f"\nThe addresses changed. The authority must now issue a roster with {coordinator.service}."
         out.result({"service": str(coordinator.service), "roster_needed": changed}, text)
 
 
 def roster_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Show the members, and who has countersigned which roster."""
+    """Show the members of the consortium, and which sites have countersigned each roster."""
     with command(as_json) as out:
         from dura_server.consortium.enrolment import read_roster, standing
         from dura_server.home import CoordinatorHome
@@ -162,7 +160,7 @@ def roster_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False)
 
 
 def fingerprint_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Show the fingerprint of the newest roster, for reading aloud."""
+    """Show the fingerprint of the newest roster, so that people can read it out by telephone."""
     with command(as_json) as out:
         from dura_server.consortium.enrolment import fingerprint
         from dura_server.home import CoordinatorHome

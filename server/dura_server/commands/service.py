@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,13 +34,14 @@ def start(detach: DetachOption = False, home: HomeOption = DEFAULT_HOME, as_json
     """Start the coordinator's services."""
     with command(as_json) as out:
         from dura_common.runtime import running
+        from dura_common.runtime.environment import module
         from dura_server.home import CoordinatorHome
         from dura_server.services.coordinator import run_services
 
-        coordinator = CoordinatorHome(home.expanduser())
+        coordinator = CoordinatorHome(home.expanduser().resolve())
         if detach:
-            argv = [sys.executable, "-m", "dura_common", "coordinator", "start"]
-            running.detach([*argv, "--home", str(coordinator.path), "--json"], coordinator.run)
+            argv = module("dura_common", "coordinator", "start", "--home", str(coordinator.path), "--json")
+            running.detach(argv, coordinator.run)
             out.result(running.status(coordinator.run), "the coordinator is running")
             return
         out.say("the coordinator is running; press Ctrl-C to stop it")

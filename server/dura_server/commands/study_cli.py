@@ -1,4 +1,4 @@
-"""`dura study`: what a researcher does."""
+"""`dura study`: the commands of a researcher."""
 
 from __future__ import annotations
 

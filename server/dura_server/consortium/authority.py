@@ -1,8 +1,8 @@
-"""The authority: it holds the root key, admits members and issues rosters, on a machine of its own if possible.
+"""The authority: it holds the root key, admits members and issues rosters, on a separate machine if possible.
 
-One small file comes in (a card), one goes out (an admission), and the rosters go to the serving host as one file;
-people compare fingerprints by telephone. The authority never holds a member's private key, and a roster that it issues
-is followed only as far as the sites countersign it.
+The authority reads a small file (a card) and writes a small file (an admission). It writes all rosters for the serving
+host to one file. People compare fingerprints by telephone. The authority never holds a member's private key. Sites
+follow a roster of the authority only if they have countersigned it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ from dura_common.consortium.identity import (
     certificate_pem,
     check_node_public,
     load_certificate,
-    load_private,
     load_request,
     make_authority,
     make_site_certificate,
-    private_pem,
 )
+from dura_common.consortium.keyfile import private_pem
 from dura_common.consortium.roster import (
     ADMISSION_TYPE,
     ROSTER_DAYS,
@@ -41,23 +40,24 @@ from dura_common.consortium.roster import (
     roster_fingerprint,
 )
 from dura_common.errors import InputError, StateError, TrustError
-from dura_common.runtime.files import SHARED_FILE, private_folder, read_limited, write_atomic
+from dura_common.runtime.files import SHARED_FILE, closed_folder, private_folder, read_limited, write_atomic
+from dura_common.runtime.private_keys import read_private
 from dura_common.study import explain_validation
-from dura_server.consortium.enrolment import Service, closed_folder, install
+from dura_server.consortium.enrolment import Service, install
 from dura_server.consortium.members import successor, with_members, without
 from dura_server.home import AuthorityHome, CoordinatorHome
 
 CARD_DAYS = 30
-"""A card that lay about for longer is made again: its sender may have been replaced meanwhile."""
+"""An older card must be made again, because its sender may have been replaced in the meantime."""
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """One admission on its way out."""
+    """One admission, and the file to which it is written."""
 
     name: str
     path: Path | None
-    """The file for the site; researchers get none."""
+    """The file for the site; a researcher gets no file."""
 
 
 def init(
@@ -68,15 +68,15 @@ def init(
     coordinator: CoordinatorHome | None = None,
     passphrase: bytes | None = None,
 ) -> None:
-    """Make an authority for a serving host: root key, and the certificate authority for client certificates.
+    """Create an authority for a serving host: a root key, and a certificate authority for client certificates.
 
-    New rosters are laid into the folder of a ``coordinator`` on this machine; ``passphrase`` encrypts both keys.
+    If ``coordinator`` is a folder on this machine, new rosters are written there. ``passphrase`` encrypts both keys.
 
     Raises:
-        StateError: there is one already; nothing is changed.
+        StateError: the folder has an authority already; nothing is changed.
     """
     if home.root.exists():
-        raise StateError(f"there is an authority already at {home.path}", hint="Take another --authority folder.")
+        raise StateError(f"there is already an authority at {home.path}", hint="Choose another --authority folder.")
     closed_folder(home.path)
     clients_key = ec.generate_private_key(ec.SECP256R1())
     clients = make_authority(clients_key, service.consortium, now)
@@ -103,7 +103,7 @@ def read_newest(home: AuthorityHome) -> tuple[Roster, str] | None:
 
 
 def fingerprint(home: AuthorityHome) -> str:
-    """Return the fingerprint of the newest roster, for reading aloud.
+    """Return the fingerprint of the newest roster, for people to read out by telephone.
 
     Raises:
         StateError: no roster was issued yet.
@@ -115,11 +115,11 @@ def fingerprint(home: AuthorityHome) -> str:
 
 
 def check_card(home: AuthorityHome, content: bytes, now: datetime) -> SiteCard | ResearcherCard:
-    """Check everything about a card but its fingerprint, which a person compares.
+    """Check everything about a card except its fingerprint, which a person compares.
 
     Raises:
-        InputError: not a card, or keys of the wrong kind.
-        TrustError: altered, too old, or from the future.
+        InputError: the file is not a card, or its keys are of the wrong kind.
+        TrustError: the card was altered, is too old, or is dated in the future.
     """
     _require(home)
     card = read_card(content)
@@ -142,14 +142,14 @@ def admit(
     lost: Collection[str] = (),
     passphrase: bytes | None = None,
 ) -> list[Admitted]:
-    """Put checked cards on the roster, once for all of them, and write admissions and rosters into ``out``.
+    """Put checked cards on one new roster, and write admissions and rosters to the folder ``out``.
 
-    The first call founds the consortium: its cards are the founders'. As long as the roster lists one site alone,
-    nothing can be countersigned, and the founding is made again.
+    The first call founds the consortium, and its cards are the cards of the founders. As long as the roster lists only
+    one site, nothing can be countersigned, and the next call founds the consortium again.
 
     Raises:
-        InputError: two cards of one name.
-        TrustError: a name or key belongs to another member, or another card.
+        InputError: two cards have the same name.
+        TrustError: a name or key belongs to another member, or to another card.
         HostError: ``out`` cannot be written; nothing was changed.
     """
     root = _root(home, passphrase)
@@ -175,7 +175,7 @@ def admit(
 
 
 def remove(home: AuthorityHome, name: str, now: datetime, *, why: str = "", passphrase: bytes | None = None) -> Roster:
-    """Issue a roster without a member; its tombstone stays. An :class:`InputError` if nobody is called so."""
+    """Issue a roster with a tombstone in place of a member; an :class:`InputError` if no member has this name."""
     found = _require_roster(home)
     roster = successor(found[0], roster_digest(found[1]), without(found[0], name), now, why=why)
     _issue(home, roster, [_root(home, passphrase)])
@@ -183,7 +183,7 @@ def remove(home: AuthorityHome, name: str, now: datetime, *, why: str = "", pass
 
 
 def issue(home: AuthorityHome, service: Service | None, now: datetime, *, passphrase: bytes | None = None) -> Roster:
-    """Issue the same roster for another 90 days, with the serving host's present addresses."""
+    """Issue the same roster for another 90 days, with the serving host's current addresses."""
     found = _require_roster(home)
     if service is not None:
         write_atomic(home.service, service.model_dump_json(indent=1).encode())
@@ -191,27 +191,30 @@ def issue(home: AuthorityHome, service: Service | None, now: datetime, *, passph
 
 
 def rotate(home: AuthorityHome, now: datetime, *, passphrase: bytes | None = None) -> Roster:
-    """Replace the root key: the next roster names the new one and is signed by both."""
+    """Replace the root key: the next roster names the new key and is signed with both keys."""
     found = _require_roster(home)
     old, new = _root(home, passphrase), Ed25519PrivateKey.generate()
     waiting = home.path / "root.next"
-    write_atomic(waiting, private_pem(new, passphrase))  # first: no roster may name a key that a crash has lost
+    write_atomic(waiting, private_pem(new, passphrase))  # first, because no roster may name a key that a crash has lost
     roster = _issue_same(home, found, new, [old], now)
     waiting.replace(home.root)
     return roster
 
 
 def recover(home: AuthorityHome, content: bytes, now: datetime, *, passphrase: bytes | None = None) -> Roster:
-    """Let a new authority go on where another one was lost with its root key: all sites have to countersign.
+    """Continue with a new authority after the root key was lost: all sites have to countersign.
 
-    ``home`` is a fresh one, made by :func:`init`; ``content`` are the rosters so far, as the serving host writes them.
+    ``home`` is a new home, made by :func:`init`. ``content`` holds the rosters so far, as the serving host writes them.
 
     Raises:
-        StateError: this authority has issued rosters already.
-        InputError: not a file of rosters.
+        StateError: this authority has already issued rosters.
+        InputError: ``content`` is not a file of rosters.
     """
     if read_newest(home) is not None:
-        raise StateError("this authority has issued rosters already", hint="Make a fresh one: another --authority.")
+        raise StateError(
+            "this authority has already issued rosters",
+            hint="Use a new, empty --authority folder.",
+        )
     try:
         chain = Chain.model_validate_json(content)
     except ValidationError as error:
@@ -299,7 +302,7 @@ def _why(cards: Sequence[SiteCard | ResearcherCard], lost: Collection[str]) -> s
 
 
 def _certify(home: AuthorityHome, card: SiteCard, now: datetime, passphrase: bytes | None) -> str:
-    key = load_private(read_limited(home.clients_key, what="the clients' authority key"), passphrase)
+    key = read_private(home.clients_key, passphrase, what="the clients' authority key")
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise InputError("clients.key does not hold an elliptic-curve key")
     authority = load_certificate(read_limited(home.clients, what="the clients' authority"))
@@ -329,7 +332,7 @@ def _path(home: AuthorityHome, serial: int) -> Path:
 
 def _require(home: AuthorityHome) -> None:
     if not home.root.exists():
-        raise StateError(f"there is no authority at {home.path}", hint="Make one with `dura authority init`.")
+        raise StateError(f"there is no authority at {home.path}", hint="Create one with `dura authority init`.")
 
 
 def _require_roster(home: AuthorityHome) -> tuple[Roster, str]:
@@ -341,7 +344,7 @@ def _require_roster(home: AuthorityHome) -> tuple[Roster, str]:
 
 def _root(home: AuthorityHome, passphrase: bytes | None) -> Ed25519PrivateKey:
     _require(home)
-    key = load_private(read_limited(home.root, what="the root key"), passphrase)
+    key = read_private(home.root, passphrase, what="the root key")
     if not isinstance(key, Ed25519PrivateKey):
         raise InputError("root.key does not hold an Ed25519 key")
     return key

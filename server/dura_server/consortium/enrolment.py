@@ -1,8 +1,8 @@
-"""The serving host's side of enrolment: its TLS keys, the rosters that it was given, and what sites said of them.
+"""The serving host's part of enrolment: its TLS keys, the rosters that it received, and sites' countersignatures.
 
-Nothing here makes a site follow anything: rosters come signed from the authority
-(:mod:`dura_server.consortium.authority`) and countersignatures from the sites. The service goes by the newest roster
-that a quorum has countersigned; the first one holds at once, since hospitals compare its fingerprint when they join.
+Nothing here can make a site follow a roster. The authority signs rosters (:mod:`dura_server.consortium.authority`), and
+the sites countersign them. The service uses the newest roster that a quorum has countersigned. The first roster takes
+effect at once, because hospitals compare its fingerprint when they join.
 """
 
 from __future__ import annotations
@@ -27,14 +27,8 @@ from dura_common.consortium.chain import (
     read_countersignature,
 )
 from dura_common.consortium.envelope import payload_of
-from dura_common.consortium.identity import (
-    certificate_pem,
-    load_certificate,
-    load_private,
-    make_authority,
-    make_server_certificate,
-    private_pem,
-)
+from dura_common.consortium.identity import certificate_pem, load_certificate, make_authority, make_server_certificate
+from dura_common.consortium.keyfile import private_pem
 from dura_common.consortium.roster import (
     Address,
     Roster,
@@ -43,8 +37,15 @@ from dura_common.consortium.roster import (
     roster_digest,
     roster_fingerprint,
 )
-from dura_common.errors import HostError, InputError, StateError, TrustError
-from dura_common.runtime.files import PRIVATE_FOLDER, SHARED_FILE, private_folder, read_limited, write_atomic
+from dura_common.errors import InputError, StateError, TrustError
+from dura_common.runtime.files import (
+    SHARED_FILE,
+    closed_folder,
+    private_folder,
+    read_limited,
+    write_atomic,
+)
+from dura_common.runtime.private_keys import read_private
 from dura_common.study import Frozen, Word, explain_validation
 from dura_server.home import CoordinatorHome
 from dura_server.settings import CoordinatorSettings, load_settings
@@ -53,7 +54,6 @@ __all__ = [
     "CoordinatorSettings",
     "Service",
     "chain_from",
-    "closed_folder",
     "collect",
     "fingerprint",
     "init",
@@ -72,7 +72,7 @@ MAX_LINK_BYTES = 32 << 20
 
 
 class Service(Frozen):
-    """What the authority puts on the roster about a serving host."""
+    """The description of a serving host that the authority puts on the roster."""
 
     consortium: Word
     fleet: Address
@@ -81,13 +81,13 @@ class Service(Frozen):
 
 
 def init(home: CoordinatorHome, settings: CoordinatorSettings, now: datetime) -> Service:
-    """Make a serving host: TLS key, its own certificate authority, settings.
+    """Create a serving host: its TLS key, its own certificate authority, and its settings.
 
     Raises:
-        StateError: there is one already; nothing is changed.
+        StateError: the folder has a coordinator already; nothing is changed.
     """
     if home.settings.exists():
-        raise StateError(f"there is a coordinator already at {home.path}", hint="Take another --home.")
+        raise StateError(f"there is already a coordinator at {home.path}", hint="Choose another folder with --home.")
     keys = closed_folder(closed_folder(home.path) / home.keys.name)
     authority_key = ec.generate_private_key(ec.SECP256R1())
     server_key = ec.generate_private_key(ec.SECP256R1())
@@ -103,7 +103,9 @@ def init(home: CoordinatorHome, settings: CoordinatorSettings, now: datetime) ->
     ):
         write_atomic(keys / name, content)
     service = _write_service(home, settings)
-    write_atomic(home.settings, tomli_w.dumps(settings.model_dump()).encode())  # last: it marks the coordinator as made
+    write_atomic(
+        home.settings, tomli_w.dumps(settings.model_dump()).encode()
+    )  # last, because this file marks the coordinator as complete
     return service
 
 
@@ -119,10 +121,10 @@ def _write_service(home: CoordinatorHome, settings: CoordinatorSettings) -> Serv
 
 
 def renew(home: CoordinatorHome, now: datetime) -> Service:
-    """Issue the server's certificate anew for the same key, with the names that the settings have now.
+    """Renew the server's certificate for the same key, with the names that the settings have now.
 
-    Neither the root key nor a new roster is needed while the names stay. With other names, the certificate authority is
-    made anew too: the authority then issues a roster with the service that is returned.
+    As long as the names stay the same, neither the root key nor a new roster is needed. If the names change, the
+    certificate authority is replaced too. The authority must then issue a roster with the returned service.
     """
     _refuse_old(home)
     settings = load_settings(home)
@@ -139,11 +141,11 @@ def renew(home: CoordinatorHome, now: datetime) -> Service:
 
 
 def links(home: CoordinatorHome) -> list[Link]:
-    """Return every roster that this host was given, oldest first, with the countersignatures that have come.
+    """Return every roster that this host has received, oldest first, with the countersignatures received so far.
 
     Raises:
         StateError: there is no coordinator here, or no roster yet.
-        InputError: a file is not what it should be.
+        InputError: a file does not have the expected content.
     """
     load_settings(home)
     _refuse_old(home)
@@ -151,19 +153,19 @@ def links(home: CoordinatorHome) -> list[Link]:
     if not found:
         raise StateError(
             "this coordinator has no roster yet",
-            hint="The authority makes it from the cards of all founders: `dura authority admit`.",
+            hint="The authority makes the roster from the cards of all founders: `dura authority admit`.",
         )
     return found
 
 
 def newest(home: CoordinatorHome) -> tuple[Roster, str]:
-    """Return the newest roster and its envelope, countersigned or not."""
+    """Return the newest roster and its envelope, whether countersigned or not."""
     envelope = links(home)[-1].roster
     return read_claimed_roster(envelope), envelope
 
 
 def read_roster(home: CoordinatorHome, now: datetime | None = None) -> tuple[Roster, str]:
-    """Return the roster by which this service goes; its dates are checked only against a given ``now``.
+    """Return the roster that this service uses; its dates are checked only if ``now`` is given.
 
     Raises:
         StateError: there is no coordinator here, or no roster yet.
@@ -178,21 +180,21 @@ def read_roster(home: CoordinatorHome, now: datetime | None = None) -> tuple[Ros
 
 
 def fingerprint(home: CoordinatorHome) -> str:
-    """Return the fingerprint of the newest roster, for reading aloud."""
+    """Return the fingerprint of the newest roster, for people to read out by telephone."""
     return roster_fingerprint(newest(home)[1])
 
 
 def chain_from(home: CoordinatorHome, serial: int = 1, *, limit: int = 16) -> tuple[Link, ...]:
-    """Return the rosters from a serial on, at most so many, with their countersignatures."""
+    """Return the rosters that begin with a given serial, at most so many, with their countersignatures."""
     return tuple(links(home)[max(serial, 1) - 1 :][:limit])
 
 
 def install(home: CoordinatorHome, content: bytes) -> Roster:
-    """Take the rosters in a file that the authority wrote; those that are here keep their countersignatures.
+    """Store the rosters from a file that the authority wrote. Stored rosters keep their countersignatures.
 
     Raises:
-        InputError: not such a file.
-        TrustError: they do not follow the rosters here.
+        InputError: the content is not such a file.
+        TrustError: the rosters do not continue the stored rosters.
     """
     _refuse_old(home)
     try:
@@ -209,7 +211,7 @@ def install(home: CoordinatorHome, content: bytes) -> Roster:
             if roster_digest(known.roster) == roster_digest(link.roster):
                 continue
             if before.founded or before.serial != 1:
-                raise TrustError(f"another roster of serial {roster.serial} is here already")
+                raise TrustError(f"this coordinator already has another roster with serial {roster.serial}")
         elif roster.serial > 1:
             last = links(home)[-1].roster
             check_sound(read_claimed_roster(last), roster_digest(last), link.roster)
@@ -219,25 +221,25 @@ def install(home: CoordinatorHome, content: bytes) -> Roster:
 
 
 def collect(home: CoordinatorHome, texts: Iterable[str]) -> list[tuple[str, int]]:
-    """Keep countersignatures; returns (site, serial) of each that was new.
+    """Store countersignatures. Return (site, serial) of each new countersignature.
 
     Raises:
-        InputError: not a countersignature.
-        TrustError: of nobody who may countersign, or of no roster here.
+        InputError: the content is not a countersignature.
+        TrustError: the signer may not countersign, or this host does not have the roster.
     """
     kept = []
     known = links(home)
     for text in texts:
         serial = _serial_of(text)
         if not 1 <= serial <= len(known):
-            raise TrustError(f"a countersignature of roster {serial}, which is not here")
+            raise TrustError(f"the countersignature is for roster {serial}, which this coordinator does not have")
         electors = _electors(known, serial)
         one = read_countersignature(text, electors)
         link = known[serial - 1]
         if one.roster != roster_digest(link.roster):
             raise TrustError(
-                f"{one.site} has countersigned another roster of serial {serial} than this coordinator has",
-                hint="Somebody shows two rosters. Compare fingerprints with every hospital before anything goes on.",
+                f"{one.site} has countersigned another roster with serial {serial}, not this coordinator's",
+                hint="Somebody shows two different rosters. First compare fingerprints with every hospital.",
             )
         before = countersigners(link, electors)
         if before.get(one.site) == one:
@@ -252,7 +254,7 @@ def collect(home: CoordinatorHome, texts: Iterable[str]) -> list[tuple[str, int]
 
 
 def standing(home: CoordinatorHome) -> list[tuple[Roster, tuple[str, ...], int, bool]]:
-    """Return each roster, who has countersigned it, how many it needs, and whether the service goes by it."""
+    """Return for each roster who has countersigned it, how many sites must do so, and whether the service uses it."""
     known = links(home)
     effective = read_claimed_roster(_effective(known).roster).serial
     rows = []
@@ -264,17 +266,8 @@ def standing(home: CoordinatorHome) -> list[tuple[Roster, tuple[str, ...], int, 
     return rows
 
 
-def closed_folder(path: Path) -> Path:
-    """Create a folder, or close an existing one to everybody else."""
-    try:
-        private_folder(path).chmod(PRIVATE_FOLDER)
-    except OSError as error:
-        raise HostError(f"cannot close the folder {path} to others: {error.strerror}") from error
-    return path
-
-
 def _effective(known: list[Link]) -> Link:
-    """Return the last roster that a quorum has countersigned; the first one holds at once."""
+    """Return the last roster that a quorum has countersigned; the first roster needs no quorum."""
     found = known[0]
     for link in known[1:]:
         try:
@@ -286,7 +279,7 @@ def _effective(known: list[Link]) -> Link:
 
 
 def _electors(known: list[Link], serial: int) -> Roster:
-    """Return the roster whose sites countersign the one of a serial: the one before, or the first one itself."""
+    """Return the roster whose sites countersign a given roster: the previous roster, or the first roster itself."""
     return read_claimed_roster(known[max(serial - 2, 0)].roster)
 
 
@@ -298,7 +291,7 @@ def _serial_of(text: str) -> int:
 
 
 def _lay_out(home: CoordinatorHome) -> None:
-    """Write what services and researchers read beside the chain."""
+    """Write the files that services and researchers read in addition to the chain."""
     roster, envelope = read_roster(home)
     write_atomic(home.keys / "clients.pem", roster.clients.encode())
     write_atomic(home.roster, envelope.encode(), mode=SHARED_FILE)
@@ -321,7 +314,7 @@ def _hosts(settings: CoordinatorSettings) -> tuple[str, ...]:
 
 
 def _curve(home: CoordinatorHome, name: str) -> ec.EllipticCurvePrivateKey:
-    key = load_private(read_limited(home.keys / name, what=f"the service's {name}"))
+    key = read_private(home.keys / name, what=f"the service's {name}")
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise InputError(f"{name} does not hold an elliptic-curve key")
     return key
@@ -330,8 +323,8 @@ def _curve(home: CoordinatorHome, name: str) -> ec.EllipticCurvePrivateKey:
 def _refuse_old(home: CoordinatorHome) -> None:
     if (home.keys / "consortium.key").exists():
         raise StateError(
-            "this coordinator was made by an earlier dura: the consortium's root key lies on the serving host, where "
-            "whoever breaks in could read it",
-            hint="Make a coordinator in a new --home and found the consortium anew with `dura authority`; every "
+            "this coordinator was made by an earlier dura: the consortium's root key is on the serving host, where "
+            "an intruder could read it",
+            hint="Create a coordinator in a new --home and found the consortium again with `dura authority`. Every "
             "hospital keeps its folder and joins again. See docs/how-to/two-hosts.md.",
         )

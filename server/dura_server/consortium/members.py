@@ -1,8 +1,8 @@
-"""What a roster becomes when somebody comes, changes keys, or leaves: rules without files.
+"""The rules for a new roster when a member joins, changes keys, or leaves; this module reads and writes no files.
 
-A name belongs to one set of keys and a key to one name, over sites and researchers together. A member who comes again
-with the same keys changes nothing. Other keys need the signature of the old identity, or a person who says that the
-old keys are lost.
+A name belongs to one set of keys, and a key belongs to one name, among sites and researchers together. If a member is
+admitted again with the same keys, nothing changes. Other keys need the signature of the old identity, or a person who
+declares the old keys lost.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ Card = SiteCard | ResearcherCard
 
 
 def with_members(roster: Roster, cards: Sequence[Card], now: datetime, *, lost: Collection[str] = ()) -> Roster:
-    """Return the roster with these members more, or with their new keys; serial and dates are as they were.
+    """Return the roster with additional members, or with their new keys; serial and dates stay the same.
 
     Args:
-        roster: the one before.
-        cards: checked.
-        now: from when on the new keys count.
-        lost: names whose old keys are lost: a quorum of the sites has to say the same.
+        roster: the previous roster.
+        cards: the checked cards of these members.
+        now: the time from which the new keys are valid.
+        lost: names whose old keys are lost: a quorum of the sites has to declare the same.
 
     Raises:
-        InputError: two cards of one name.
-        TrustError: a name or key belongs to a member already, in another combination.
+        InputError: two cards have the same name.
+        TrustError: a name or key already belongs to a member, in another combination.
     """
     if len({card.name for card in cards}) != len(cards):
-        raise InputError("two of the cards carry the same name")
+        raise InputError("two of the cards have the same name")
     for card in cards:
         roster = _with(roster, member_of(card, now, lost=card.name in lost))
     return roster
@@ -48,7 +48,7 @@ def _with(roster: Roster, member: Member) -> Roster:
     before = former(roster, member.name)
     if before is not None and not _same(before, member) and not member.lost and not vouched_by_old_keys(member, before):
         raise TrustError(
-            f"{member.name} is known with other keys, and the card is not signed by the old ones",
+            f"{member.name} is known with other keys, and the old keys have not signed this card",
             hint="A hospital rotates its keys with `dura site rotate`. If the old keys are lost, ask the hospital by "
             "telephone and admit the card with --lost.",
         )
@@ -66,20 +66,20 @@ def without(roster: Roster, name: str) -> Roster:
     """Return the roster without a member.
 
     Raises:
-        InputError: nobody of that name is on it.
+        InputError: the roster has no member with this name.
     """
     if roster.member(name) is None:
-        raise InputError(f"nobody called {name} is on the roster")
+        raise InputError(f"the roster has no member named {name}")
     sites = tuple(site for site in roster.sites if site.name != name)
     researchers = tuple(item for item in roster.researchers if item.name != name)
     return roster.model_copy(update={"sites": sites, "researchers": researchers})
 
 
 def successor(old: Roster, old_digest: str, wanted: Roster, now: datetime, *, why: str = "") -> Roster:
-    """Return ``wanted`` as the roster that follows ``old``: serial, dates, tombstones.
+    """Return ``wanted`` with the serial, dates and tombstones of the roster that follows ``old``.
 
     Raises:
-        InputError: it would not be a sound roster.
+        InputError: the result would not be a valid roster.
     """
     values = {
         **wanted.model_dump(),

@@ -1,8 +1,8 @@
 """`dura demo`: four simulated hospitals, one coordinator, real processes, only public commands.
 
-The demo is a script that a reader could type: it prints every command before it runs it. What only a
-simulation may know (each site alone, all patients pooled, exact accuracies) comes from commands that refuse
-real data of several hospitals.
+A reader could type the demo as a script: it prints every command before running it. Some figures are known only in a
+simulation (each site alone, all patients pooled, exact accuracies). They come from commands that refuse real data of
+several hospitals.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from dura_common.runtime.console import JsonOption, command
+from dura_common.runtime.environment import module
 from dura_common.runtime.files import private_folder, write_atomic
 from dura_server.demo.stage import HOSPITALS, Stage
 from dura_server.demo.summary import show
@@ -27,12 +27,12 @@ from dura_server.demo.summary import show
 app = typer.Typer(invoke_without_command=True, help="See the whole of dura at work on simulated hospitals.")
 
 WRONG_UNITS = {"south": "1e-3"}
-"""The hospital whose files hold microvolts where volts are declared; `dura site data check` finds it."""
+"""The hospital whose files declare volts but hold microvolts; `dura site data check` finds the fault."""
 CODES = {"west": ("1=left_hand", "2=right_hand")}
 """The hospital whose event codes nobody could guess."""
 DATASET = "motor-imagery"
 POLICY = ("--epsilon-per-study", "8", "--epsilon-total", "10", "--delta", "1e-3", "--epsilon-if-broken", "40")
-"""What each of the demo's hospitals allows."""
+"""The policy of each hospital of the demo."""
 RESET = (
     "ledger.db",
     "ledger.db-wal",
@@ -44,15 +44,15 @@ RESET = (
     "policy.toml",
     "data",
 )
-"""What a rerun begins without; keys and prepared recordings stay. A real site's ledger is never reset."""
+"""Files that a rerun deletes first. Keys and prepared recordings stay. A real site's ledger is never reset."""
 
 
 @app.callback()
 def demo(
-    work: Annotated[Path, typer.Option(help="Where data, keys and results of the demo live.")] = Path("demo-run"),
-    patients: Annotated[int, typer.Option(min=16, help="Simulated patients of each hospital.")] = 40,
-    epsilon: Annotated[float, typer.Option(help="What the study may cost a patient.")] = 8.0,
-    seed: Annotated[int, typer.Option(help="Of the simulated recordings and the first parameters.")] = 1,
+    work: Annotated[Path, typer.Option(help="The folder for the demo's data, keys and results.")] = Path("demo-run"),
+    patients: Annotated[int, typer.Option(min=16, help="Number of simulated patients at each hospital.")] = 40,
+    epsilon: Annotated[float, typer.Option(help="The epsilon that the study may cost a patient.")] = 8.0,
+    seed: Annotated[int, typer.Option(help="Seed of the recordings and of the model's first parameters.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Simulate four hospitals, enrol them, train one private model over them, and report."""
@@ -104,10 +104,9 @@ def _patients(folder: Path) -> int:
 
 def _enrol(stage: Stage) -> None:
     """Enrol as by telephone: each side compares the fingerprint that the other side has read out."""
-    fleet, internal = _free_port(), _free_port()
     stage.dura(
-        *("coordinator", "init", "--consortium", "demo", "--host", "127.0.0.1", "--port", str(fleet)),
-        *("--internal-port", str(internal), "--home", stage.coordinator),
+        *("coordinator", "init", "--consortium", "demo", "--host", "127.0.0.1", "--port", str(_free_port())),
+        *("--home", stage.coordinator),
     )
     authority = ("--authority", stage.work / "authority")
     stage.dura("authority", "init", "--coordinator", stage.coordinator, *authority)
@@ -175,7 +174,7 @@ def _approve(stage: Stage, digest: str) -> None:
 
 
 def _report(stage: Stage, digest: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
-    """Collect what the study released, and beside it what only a simulation may know."""
+    """Collect the figures that the study released, and the figures that only a simulation may know."""
     model = stage.coordinator / "studies" / digest / "model.safetensors"
     mine: tuple[str | Path, ...] = ("--data", DATASET, "--home")
     pools: list[str | Path] = [word for name in HOSPITALS[1:] for word in ("--pool", stage.site(name))]
@@ -214,20 +213,20 @@ def _report(stage: Stage, digest: str, outcome: Mapping[str, Any]) -> dict[str, 
 
 
 def _end(stage: Stage) -> None:
-    """Stop everything: the study has run, and what is compared next needs no process of it."""
+    """Stop all processes: the study has run, and the following comparison needs none of them."""
     homes = [("site", stage.site(name)) for name in HOSPITALS] + [("coordinator", stage.coordinator)]
     stage.together([(group, "stop", "--home", home) for group, home in homes], "stopping", at_once=len(homes))
     stage.stopped = True
 
 
 def _stop(stage: Stage) -> None:
-    """Stop what runs, quietly: on the way out there is nothing to tell if nothing runs."""
+    """Stop all running processes without any message if none is running."""
     if stage.stopped:
         return
     homes = [("site", stage.site(name)) for name in HOSPITALS] + [("coordinator", stage.coordinator)]
     running = [
         subprocess.Popen(
-            [sys.executable, "-m", "dura_common", group, "stop", "--home", str(home), "--json"],
+            module("dura_common", group, "stop", "--home", str(home), "--json"),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -1,4 +1,4 @@
-"""The demo's folders, and its way to run public commands: each is printed before it runs."""
+"""The demo's folders, and the function that prints and runs each public command."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from typing import Any
 
 from dura_common.errors import HostError
 from dura_common.runtime.console import Output
+from dura_common.runtime.environment import module
 
 HOSPITALS = ("north", "east", "south", "west")
 PARALLEL = 2
@@ -43,7 +43,7 @@ class Stage:
         return self.work / "sites" / name
 
     def dura(self, *arguments: str | Path) -> dict[str, Any]:
-        """Print and run one public command with --json and return what it answered.
+        """Print one public command, run it with --json, and return its output.
 
         Raises:
             HostError: the command failed; its own message is passed on.
@@ -51,13 +51,10 @@ class Stage:
         words = ["dura", *map(str, arguments)]
         self.out.say(f"[cyan]$ {shlex.join(words)}[/cyan]")
         process = subprocess.run(
-            [sys.executable, "-m", "dura_common", *words[1:], "--json"],
+            module("dura_common", *words[1:], "--json"),
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            env={
-                **os.environ,
-                "OMP_NUM_THREADS": "1",
-            },  # two commands share two cores; more threads only collide
+            env={**os.environ, "OMP_NUM_THREADS": "1"},  # two commands share two cores; more threads only collide
             check=False,
         )
         try:
@@ -72,7 +69,7 @@ class Stage:
     def together(
         self, commands: Sequence[Sequence[str | Path]], title: str, at_once: int = PARALLEL
     ) -> list[dict[str, Any]]:
-        """Run commands, ``at_once`` at a time, with a progress bar; answers in the order of the commands."""
+        """Run commands, ``at_once`` at a time, with a progress bar. Return the outputs in the order of the commands."""
         with self.out.progress() as bar, ThreadPoolExecutor(at_once) as pool:
             task = bar.add_task(title, total=len(commands))
 

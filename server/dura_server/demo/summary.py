@@ -1,4 +1,4 @@
-"""What the demo tells at its end: the study site by site, federated beside alone and pooled, and the time it took."""
+"""The demo's final summary: the study site by site, the federated, separate and pooled accuracies, and the time."""
 
 from __future__ import annotations
 

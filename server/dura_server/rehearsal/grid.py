@@ -1,12 +1,12 @@
 """A study rehearsed over a grid of epsilons and seeds. Patients are simulated once and serve the whole grid.
 
 1. Each site's declared patients are simulated and prepared, a few per job, in parallel.
-2. Every point of the grid is the study with another epsilon and another seed; the seed moves the first parameters
-   and who is held out. Sampling and noise have no seed, here as in a real run.
-3. All points make their first round, then all their second, and so on: sites train, and parameters are averaged as
-   in a real study. With noise shared by all sites a step is one sum over all patients; so one simulated site makes
-   the steps of all, with the noise that the sites' shares add up to.
-4. The last parameters are scored, exactly, on every held-out patient: only a simulation may know that.
+2. Every point of the grid is the study with another epsilon and another seed. The seed changes the first parameters
+   and the choice of held-out patients. As in a real run, sampling and noise have no seed.
+3. All points make their first round, then all make their second round, and so on. Sites train, and parameters are
+   averaged as in a real study. With shared noise, a step is one sum over all patients. One simulated site therefore
+   makes the steps for all sites, with as much noise as the sites' shares add up to.
+4. The last parameters are scored exactly on every held-out patient. Only a simulation may know this score.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from dura_server.rounds.ports import Vector
 from dura_server.rounds.rounds import first_parameters
 
 PATIENTS_PER_JOB = 4
-"""Small, so that the last core is not idle for long and progress is seen."""
+"""Small, so that the cores finish at nearly the same time and progress is visible."""
 FEWEST_HELD_OUT = 2
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how many jobs are done, and of how many."""
+"""Called with the name of the stage, the number of finished jobs, and the number of all jobs."""
 Parameters = Vector
 
 
@@ -42,10 +42,10 @@ class Crew(Protocol):
     """Simulated sites at work."""
 
     def work(self, jobs: Sequence[tuple[Job, Vector | None]], on_done: Callable[[int], None]) -> list[Vector | None]:
-        """Do all jobs, in any order and side by side; answers in the order of the jobs.
+        """Do all jobs in parallel and in any order. Return the answers in the order of the jobs.
 
         Raises:
-            DuraError: a simulated site met it.
+            DuraError: a job failed at a simulated site.
         """
         ...
 
@@ -61,7 +61,7 @@ class _Try:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to rehearse."""
+    """Settings of a rehearsal."""
 
     epsilons: tuple[float, ...]
     seeds: int
@@ -105,7 +105,7 @@ def rehearse(study: Study, settings: Settings, crew: Crew, folder: Path, progres
         study: the plan of the real study.
         settings: the grid.
         crew: the simulated sites.
-        folder: where simulated patients are kept; those of the same contract and seed are used again.
+        folder: where simulated patients are kept; patients of the same contract and seed are used again.
         progress: told of every finished job.
 
     Raises:
@@ -123,7 +123,7 @@ def rehearse(study: Study, settings: Settings, crew: Crew, folder: Path, progres
 
 
 def _name_of(study: Study, settings: Settings) -> str:
-    """Return a name that is another one whenever other patients would be simulated."""
+    """Return a name that changes whenever other patients would be simulated."""
     parts = [canonical_json(study.data).decode(), repr(list(study.sites.items())), settings.trials, settings.data_seed]
     return "simulated-" + hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
@@ -194,7 +194,7 @@ def _shares_noise(study: Study) -> bool:
 
 
 def _as_trained(study: Study) -> Study:
-    """Return the study as its jobs make it: with shared noise the optimiser goes on from round to round."""
+    """Return the study that the jobs run: with shared noise, the optimiser keeps its state from round to round."""
     if not _shares_noise(study):
         return study
     whole = {"rounds": 1, "steps_per_round": study.training.steps}
@@ -202,12 +202,12 @@ def _as_trained(study: Study) -> Study:
 
 
 def _teams(study: Study) -> list[tuple[str, ...]]:
-    """Return whose patients share a step: each site its own, or all together where steps are sums over sites."""
+    """Return which sites share a step: each site alone, or all sites if a step is a sum over sites."""
     return [tuple(study.sites)] if _shares_noise(study) else [(site,) for site in study.sites]
 
 
 def _noise_factor(study: Study) -> float:
-    """Return how much more noise a sum holds than the plan counts on: all sites' shares, not the honest ones' alone."""
+    """Return how many times the planned noise (honest sites' shares) a sum contains (all sites' shares)."""
     if not _shares_noise(study):
         return 1.0
     return math.sqrt(len(study.sites) / study.honest_sites)
@@ -225,8 +225,8 @@ def _accuracy(scores: Sequence[Vector]) -> float:
     every = np.concatenate(scores)
     if every.size < FEWEST_HELD_OUT:
         raise InputError(
-            f"of the declared patients {every.size} would be held out; {FEWEST_HELD_OUT} are needed to see anything",
-            hint="Raise evaluation.held_out, or the patients of the sites.",
+            f"of the declared patients {every.size} would be held out; {FEWEST_HELD_OUT} are needed for a result",
+            hint="Increase evaluation.held_out or the numbers of patients.",
         )
     return float(every.mean())
 

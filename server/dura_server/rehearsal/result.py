@@ -1,4 +1,4 @@
-"""What a rehearsal found: accuracy against epsilon, in the form that the plan of a study reads."""
+"""The result of a rehearsal: accuracy for each epsilon, in the form that `dura study plan` reads."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class RehearsalPoint(Frozen):
     epsilon: float
     mean: float
     low: float
-    """Of the least lucky seed."""
+    """The lowest accuracy of any seed."""
     high: float
-    """Of the luckiest seed."""
+    """The highest accuracy of any seed."""
     seeds: int
 
 

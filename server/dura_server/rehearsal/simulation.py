@@ -1,8 +1,8 @@
-"""The simulated sites as Flower's simulation engine runs them: one Ray actor a core, nothing on a network.
+"""The simulated sites, run by Flower's simulation engine: one Ray actor for each core, without a network.
 
-This and nothing else touches the engine (flwr 1.41.0, pinned exactly). Telemetry of Flower and of Ray is off, Ray
-listens on loopback only and asks for a token that is made for the one call (who can speak to Ray can run code as
-its user), and none of its processes outlives the call, however it ends.
+Only this module uses the engine (flwr 1.41.0, pinned exactly). The telemetry of Flower and of Ray is off. Ray listens
+on loopback only and asks for a token that is made for one call, because anybody who can speak to Ray can run code as
+its user. No process of the engine outlives the call, however the call ends.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import chdir, contextmanager, redirect_stdout, suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import FrameType
@@ -47,16 +47,16 @@ OBJECT_STORE_BYTES = 128 * 1_048_576
 """Shared memory of Ray; a message of the largest model is far smaller."""
 POLL_SECONDS = 0.1
 MOST_NODES = 64
-"""Jobs under way at once; more would only wait for a core."""
+"""Number of jobs at a time; more jobs would only wait for a core."""
 JOB_SECONDS = 3600.0
 MAX_PARAMETERS = 50_000_000
 
 
 def site_app() -> ClientApp:
-    """Return the site's side of a rehearsal, which the site's package contributes.
+    """Return the site's part of a rehearsal, which the site's package contributes.
 
     Raises:
-        StateError: it is not installed here.
+        StateError: the site's package is not installed here.
     """
     points = [point for point in entry_points(group=GROUP) if point.name == POINT]
     try:
@@ -70,11 +70,11 @@ def site_app() -> ClientApp:
 
 
 class FlowerCrew:
-    """Simulated sites behind Flower's grid: a virtual SuperNode takes one job at a time.
+    """Simulated sites behind Flower's grid. A virtual SuperNode takes one job at a time.
 
     Args:
-        grid: of the running simulation.
-        stopped: set when the simulation is to end; waiting ends with it.
+        grid: Flower's grid of the running simulation.
+        stopped: set when the simulation must end; all waiting then ends too.
     """
 
     def __init__(self, grid: Grid, stopped: threading.Event) -> None:
@@ -83,11 +83,11 @@ class FlowerCrew:
         self._nodes = sorted(grid.get_node_ids())
 
     def work(self, jobs: Sequence[tuple[Job, Vector | None]], on_done: Callable[[int], None]) -> list[Vector | None]:
-        """Do all jobs, as many at once as there are virtual nodes; answers in the order of the jobs.
+        """Do all jobs, as many at once as there are virtual nodes. Return the answers in the order of the jobs.
 
         Raises:
-            DuraError: a simulated site met it.
-            HostError: one failed without saying why, or the simulation was stopped.
+            DuraError: a job failed at a simulated site.
+            HostError: a simulated site failed without a reason, or the simulation was stopped.
         """
         answers: dict[int, Vector | None] = {}
         waiting: dict[str, tuple[int, int]] = {}
@@ -120,10 +120,10 @@ class FlowerCrew:
 
 
 def simulate_with(act: Callable[[FlowerCrew], None], *, workers: int) -> None:
-    """Run ``act`` with simulated sites at hand; every process is gone when this returns or raises.
+    """Run ``act`` with simulated sites. When this function returns or raises, all their processes have ended.
 
     Args:
-        act: what to do; its errors are raised here.
+        act: the function to run; its errors are raised here.
         workers: how many sites work at the same time, one core each.
 
     Raises:
@@ -165,7 +165,7 @@ def _ready(grid: Grid, stopped: threading.Event) -> Grid:
 
 @contextmanager
 def _engine(workers: int) -> Iterator[None]:
-    """Start Ray quietly, and take everything away again. Flower uses a Ray that runs already."""
+    """Start Ray quietly, and remove everything again afterwards. Flower uses a Ray that is already running."""
     settings = {**QUIET, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     before = {name: os.environ.get(name) for name in (*settings, "PYTHONPATH")}
     os.environ.update(settings)
@@ -179,7 +179,8 @@ def _engine(workers: int) -> Iterator[None]:
     scratch = tempfile.mkdtemp(prefix="dura-ray-")
     logging.getLogger("flwr").setLevel(logging.CRITICAL)  # errors come back as errors
     try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # Ray says there how it ends
+        # Ray says on standard output how it ends, and its processes import from the folder in which it began.
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), chdir(scratch):
             warnings.simplefilter("ignore")
             ray.init(
                 num_cpus=workers,
@@ -206,7 +207,7 @@ def _engine(workers: int) -> Iterator[None]:
 
 @contextmanager
 def _interruptible(stopped: threading.Event) -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into the event, and into KeyboardInterrupt when everything has ended.
+    """On SIGINT and SIGTERM, set the event, and raise KeyboardInterrupt when everything has ended.
 
     An exception in the middle of Flower's engine would leave threads that wait for Ray for ever.
     """

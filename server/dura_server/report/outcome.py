@@ -1,4 +1,4 @@
-"""From a finished study to its result: what was released, the declared cost, and a simulation's extra figures."""
+"""Makes the result of a finished study: released figures, declared cost, and extra figures of a simulation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _ExtraAccuracy(BaseModel):
 
 
 class Extra(BaseModel):
-    """The file that `dura demo` writes beside its report."""
+    """The file that `dura demo` writes next to its report."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
     sites: tuple[_ExtraSite, ...]
@@ -44,7 +44,7 @@ def read_extra(path: Path) -> Extra:
     """Read a simulation's extra figures.
 
     Raises:
-        InputError: not such a file.
+        InputError: the file is not such a file.
     """
     try:
         return Extra.model_validate_json(read_limited(path, what="the simulation's figures"))
@@ -56,7 +56,7 @@ def result_of(stored: StoredStudy, extra: Extra | None) -> StudyResult:
     """Return the result of a finished study.
 
     Raises:
-        StateError: it has not finished.
+        StateError: the study has not finished.
     """
     state, study = stored.read_state(), stored.study
     if state.phase != "finished":
@@ -108,11 +108,11 @@ def result_of(stored: StoredStudy, extra: Extra | None) -> StudyResult:
 
 
 def _sums_of(study: Study, redraws: int) -> str:
-    """Say which kind of sum carried the vectors, what it reveals, and how often one was lost."""
+    """Say which kind of sum carried the vectors, what the sum reveals, and how often a sum was lost."""
     lost = (
-        "No vector was drawn again."
+        "No draw was repeated."
         if not redraws
-        else f"After losses a site drew again {redraws} times at most; every draw was new and paid for."
+        else f"After losses, a site repeated up to {redraws} draws. Each repeated draw was new and was paid for."
     )
     return f"{_kind_of(study)} {lost}"
 
@@ -120,7 +120,7 @@ def _sums_of(study: Study, redraws: int) -> str:
 def _kind_of(study: Study) -> str:
     if not isinstance(study.privacy, SharedNoise):
         return (
-            "Each round was one secure sum of sites' weighted changes of the model (round sum): the coordinator saw "
+            "Each round was one secure sum of sites' weighted changes of the model (a round sum): the coordinator saw "
             "their total and which sites were in it."
         )
     kind = {

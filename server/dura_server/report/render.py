@@ -1,4 +1,4 @@
-"""Renders a result as one self-contained page: no script, no font, no picture from elsewhere."""
+"""Renders a result as one self-contained page, without scripts and without fonts or pictures from other places."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BLUE, ORANGE, GREY = "#2a6fbb", "#c8641e", "#7a828c"
 ERRORS_SHOWN = 2
 """Width of the error bars in standard errors: about 95 %."""
 INK = "#010203"
-"""A colour that nothing else has; it becomes `currentColor`, so that pictures follow the page, light or dark."""
+"""A colour that is used for nothing else. It becomes `currentColor`, so that pictures match a light or a dark page."""
 
 
 def render(result: StudyResult) -> str:
@@ -29,7 +29,7 @@ def render(result: StudyResult) -> str:
 
 
 def fill(template: str, **values: object) -> str:
-    """Return a template of this package with its values and the style that all pages share."""
+    """Fill in a template of this package with its values and the style that all pages share."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     sheet = Markup(_read("style.css"))  # noqa: S704  # a file of this package
     return environment.from_string(_read(template)).render(style=sheet, **values)
@@ -40,7 +40,7 @@ def _read(name: str) -> str:
 
 
 def style() -> AbstractContextManager[None]:
-    """Return the settings under which drawings are made: texts stay texts, and colours follow the page."""
+    """Return the settings for drawings: texts stay texts, and colours match the page."""
     return mpl.rc_context(
         {
             "svg.fonttype": "none",
@@ -69,7 +69,7 @@ def _curve(result: StudyResult) -> Markup:
     )
     axes.axhline(result.chance, color=GREY, linestyle="--", label="chance")
     axes.set(xlabel="round", ylabel="accuracy, held-out", ylim=(0, 1), xlim=(0, result.rounds + 0.5))
-    figure.legend(frameon=False, loc="outside upper right", ncols=2)  # inside, it would hide a bad curve
+    figure.legend(frameon=False, loc="outside upper right", ncols=2)  # inside the plot, it would hide a bad curve
     return svg(figure, "curve")
 
 
@@ -117,7 +117,7 @@ def _bars(
     axes = figure.subplots()
     colours = [ORANGE if name in {"federated", "pooled"} else BLUE for name in names]
     axes.barh(names, values, color=colours)
-    for row, value in enumerate(values):  # a column of its own: at the bars' ends they would meet the limit's line
+    for row, value in enumerate(values):  # beside the bars, where no line crosses them
         axes.text(1.02, row, f"{value:.3f}", transform=axes.get_yaxis_transform(), va="center")
     axes.axvline(limit, color=GREY, linestyle="--", label=limit_label)
     axes.invert_yaxis()
@@ -127,7 +127,7 @@ def _bars(
 
 
 def svg(figure: Figure, prefix: str) -> Markup:
-    """Return the drawing as markup; ``prefix`` keeps its element ids apart from those of other drawings."""
+    """Return the drawing as markup. ``prefix`` makes its element ids different from those of other drawings."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     text = stream.getvalue()

@@ -1,4 +1,4 @@
-"""What a report shows: the released outcome of a study, and apart from it what only a simulation may know."""
+"""The content of a report: the released outcome of a study, and the figures that only a simulation knows."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class SiteResult(Frozen):
     site: str
     declared_patients: int
     epsilon: float | None
-    """Spent by the patient who paid most; None without noise."""
+    """The most that any patient spent; None without noise."""
     accuracy_alone: float | None = None
-    """Of a model trained at this site alone: known only for simulated data."""
+    """The accuracy of a model that was trained at this site alone. It is known only for simulated data."""
 
 
 class Point(Frozen):
@@ -53,9 +53,9 @@ class StudyResult(Frozen):
     noise: str
     epsilon: float | None
     epsilon_if_broken: float | None = None
-    """Against a coordinator that broke the secure sums: with shared noise a site's vector has a share of it only."""
+    """Against a coordinator that broke the secure sums: with shared noise, a vector carries only its site's share."""
     sums: str = ""
-    """Which kind of secure sum the vectors travelled in, and what it shows."""
+    """The kind of secure sum that carried the vectors, and what the sum reveals."""
     delta: float | None
     rounds: int
     parameters: int
@@ -66,5 +66,5 @@ class StudyResult(Frozen):
     sites: tuple[SiteResult, ...]
     curve: tuple[Point, ...]
     duplicates: Duplicates | None = None
-    """Recordings that several sites hold; None where the study did not ask."""
+    """Recordings that several sites hold; None if the study did not ask for this count."""
     simulation: SimulationOnly | None = None

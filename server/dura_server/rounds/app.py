@@ -1,4 +1,4 @@
-"""The ServerApp: finds the study that the run is about and carries its messages over Flower."""
+"""The ServerApp: finds the study of the run and carries its messages over Flower."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class FlowerSites:
 
 
 class FlowerReplies:
-    """Replies by site; a reply of another form counts as none."""
+    """Replies by site; a reply of another form counts as missing."""
 
     def __init__(self, pending: Pending, names: tuple[str, ...], nodes: Mapping[str, int]) -> None:
         self._pending = pending
@@ -86,7 +86,7 @@ class FlowerReplies:
         return failed + len(self._names) - len(self._nodes)
 
     def collect(self, seconds: float, *, but: Collection[str] = ()) -> Mapping[str, Reply | None]:
-        """Wait for what is missing, at most so long, and not at all for ``but``."""
+        """Wait for missing replies, at most so long, and not at all for replies of ``but``."""
         self._pending.wait(seconds, but={self._nodes[name] for name in but if name in self._nodes})
         return {name: _decode(name, self._pending.replies.get(self._nodes.get(name, -1))) for name in self._names}
 
@@ -98,7 +98,7 @@ def _decode(name: str, content: object) -> Reply | None:
     if content is None:
         return None
     try:
-        body, _ = from_records(content, max_parameters=1)  # a vector that came all the same is not looked at
+        body, _ = from_records(content, max_parameters=1)  # if a vector came all the same, it is ignored
         return decode_reply(body)
     except InputError as error:
         log.warning("%s sent a reply of another form: %s", name, error.message)

@@ -1,4 +1,4 @@
-"""Messages to nodes over Flower's grid, polled often: the grid's own call sleeps three seconds a turn."""
+"""Messages to nodes over Flower's grid. They are polled often; the grid's own call would sleep three seconds a turn."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ POLL_SECONDS = 0.2
 
 
 def nodes_by_key(grid: Grid, keys: Mapping[str, str]) -> dict[str, int]:
-    """Return the online nodes of the named sites: a node is a site by its authenticated public key.
+    """Return the online nodes of the named sites. A node's authenticated public key tells which site it is.
 
     ``keys`` maps a site's name to its node key (OpenSSH text). Flower stores keys as PEM.
     """
-    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415  # only this lookup needs it
+    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415  # only this function needs it
         Encoding,
         PublicFormat,
         load_pem_public_key,
@@ -47,7 +47,7 @@ class Pending:
     def __init__(self, grid: Grid, messages: Mapping[int, RecordDict], *, message_type: str, ttl: float) -> None:
         self._grid = grid
         self.replies: dict[int, RecordDict | None] = {}
-        """By node; None for a node that failed."""
+        """Replies by node; None for a node that failed."""
         outgoing = [
             Message(content, dst_node_id=node, message_type=message_type, ttl=ttl) for node, content in messages.items()
         ]
@@ -55,13 +55,13 @@ class Pending:
         self._waiting = dict(zip(identifiers, messages, strict=True))
 
     def poll(self) -> bool:
-        """Fetch what has come; return whether nothing is missing any more."""
+        """Fetch the replies that have arrived, and return whether all replies are complete."""
         if not self._waiting:
             return True
         for reply in self._grid.pull_messages(tuple(self._waiting)):
             node = self._waiting.pop(reply.metadata.reply_to_message_id, None)
             if node is None:
-                log.warning("a reply to nothing that was asked")
+                log.warning("a reply to a message that was never sent")
             elif reply.has_error():
                 log.warning("node %d: error code %d", node, reply.error.code)
                 self.replies[node] = None
@@ -70,7 +70,7 @@ class Pending:
         return not self._waiting
 
     def wait(self, seconds: float, *, but: Collection[int] = ()) -> None:
-        """Wait for what is missing, at most so long, and not at all for the nodes ``but``."""
+        """Wait for missing replies, at most so long, and not at all for the nodes ``but``."""
         deadline = time.monotonic() + seconds
         while not self.poll() and not set(self._waiting.values()) <= set(but) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)

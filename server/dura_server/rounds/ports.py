@@ -1,4 +1,4 @@
-"""What a run asks of the way to the sites: Flower's messages, or a simulation in tests."""
+"""The port through which a run reaches the sites: Flower's messages, or a simulation in tests."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ Vector = NDArray[np.float32]
 
 
 class Replies(Protocol):
-    """Answers to one request that are still on their way."""
+    """The answers to one request. Some of them may still be on their way."""
 
     def refused(self) -> int:
         """Return how many sites have refused or failed so far: their vectors will not come."""
         ...
 
     def collect(self, seconds: float, *, but: Collection[str] = ()) -> Mapping[str, Reply | None]:
-        """Wait for what is missing, at most so long, and not at all for ``but``; None where nothing came."""
+        """Wait for missing answers, at most so long, and not at all for ``but``; None for a site without an answer."""
         ...
 
 
 class Sites(Protocol):
-    """The way to the sites."""
+    """Carries messages to the sites."""
 
     def ask(self, names: tuple[str, ...], request: Request, vector: Vector | None) -> Replies:
         """Send one request to the named sites."""

@@ -1,7 +1,7 @@
-"""Rosters and countersignatures on their way over Flower: what the coordinator has goes out, what sites said comes in.
+"""Exchanges rosters and countersignatures over Flower: the coordinator's go to the sites, and the sites' come back.
 
-Nothing here is trusted by anybody: every site verifies every roster and countersignature itself. A coordinator that
-withholds them delays, and is noticed when the roster expires.
+Nobody trusts this exchange: every site verifies every roster and countersignature itself. A coordinator that withholds
+them can only cause a delay, and sites notice it when the roster expires.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 30.0
 LINK_BYTES = MAX_BODY_BYTES // 2
-"""Most that rosters may take of one message; a study goes beside them."""
+"""The largest part of a message that rosters may take; the same message also carries a study."""
 
 
 def exchange_rosters(home: CoordinatorHome, sites: Sites) -> tuple[Link, ...]:
-    """Tell all sites of the present roster the newest ones, keep what they have countersigned, and return all of it."""
+    """Send the newest rosters to all current sites, store their countersignatures, and return all rosters."""
     names = tuple(sorted(site.name for site in read_roster(home)[0].sites))
     replies = sites.ask(names, AskRoster(links=newest_links(home)), None).collect(PATIENCE_SECONDS)
     for name in names:
@@ -33,7 +33,7 @@ def exchange_rosters(home: CoordinatorHome, sites: Sites) -> tuple[Link, ...]:
         try:
             collect(home, reply.countersignatures)
         except DuraError as error:
-            log.warning("what %s has countersigned is of no use: %s", name, error.message)
+            log.warning("the countersignatures of %s cannot be used: %s", name, error.message)
     return newest_links(home)
 
 

@@ -1,7 +1,7 @@
 """Accuracy, confusion and area under the curve from noisy sums, with the standard error of the noise.
 
-The layout of the sums is in :mod:`dura_common.outputs.scores`. The number of patients is private like their scores,
-so every estimate divides one noisy sum by another; errors are to first order.
+The layout of the sums is in :mod:`dura_common.outputs.scores`. The number of patients is as private as their scores.
+Every estimate therefore divides one noisy sum by another. Standard errors are first-order approximations.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dura_common.outputs.scores import Section
 
 CERTAIN = 2.0
-"""Standard errors of noise above which a cell of a confusion matrix says something."""
+"""A cell of a confusion matrix is shown only if it exceeds this many standard errors of the noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Estimate:
 
     accuracy: float
     standard_error: float
-    """Of the privacy noise alone; the sampling of patients comes on top."""
+    """The standard error of the privacy noise alone, without the error from the sampling of patients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Area:
 
     area: float
     standard_error: float
-    """Of the privacy noise alone."""
+    """The standard error of the privacy noise alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +41,14 @@ class Confusion:
     """A released confusion matrix; rows are true classes, cells count patients (a patient's windows share one)."""
 
     cells: tuple[tuple[float | None, ...], ...]
-    """None where fewer patients than the study's smallest cell, or less than noise, would be shown."""
+    """None for a cell with fewer patients than the study's smallest cell, or with less than the noise."""
     standard_error: float
-    """Of every cell, of the privacy noise alone."""
+    """The standard error of every cell, from the privacy noise alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """All outputs of one evaluation; those that the study did not ask for are None."""
+    """All outputs of one evaluation. Outputs that the study did not ask for are None."""
 
     accuracy: Estimate
     confusion: Confusion | None = None
@@ -63,13 +63,13 @@ def outcome_from(
     sites: int,
     smallest_cell: int,
 ) -> Outcome:
-    """Return what the added-up sums (length,) of ``sites`` sites say, each site with noise of its own.
+    """Return the outputs from the sums (length,) over ``sites`` sites, each of which added its own noise.
 
     Args:
-        sums: in the outputs' own units.
+        sums: in the units of the outputs.
         parts: the layout of the sums.
         noise_multiplier: of each site's noise; None without noise (public data).
-        sites: how many independent noises are in the sums; 1 for a noise shared by all.
+        sites: how many independent noises are in the sums; 1 for shared noise.
         smallest_cell: fewest patients that a cell of the confusion matrix may show.
     """
     accuracy, confusion, auc = Estimate(0.5, 0.5), None, None
@@ -89,7 +89,7 @@ def _accuracy(sums: NDArray[np.float64], deviation: float, *, noisy: bool) -> Es
     centred, halves = float(sums[0]), float(sums[1])
     fewest = 1.0 if noisy else 0.25
     usable = math.isfinite(centred) and math.isfinite(halves)
-    if not usable or halves < fewest:  # below two patients' worth noised sums are nothing but noise
+    if not usable or halves < fewest:  # sums that are worth less than two patients are nothing but noise
         return Estimate(0.5, 0.5)
     patients = 2 * halves
     accuracy = 0.5 + centred / patients
@@ -107,12 +107,12 @@ def _confusion(sums: NDArray[np.float64], deviation: float, smallest: int) -> Co
 
 
 def _area(sums: NDArray[np.float64], deviation: float) -> Area:
-    """Return the area from (2, bins) sums of windows' shares by class and score; class 1 should score higher."""
+    """Return the area under the curve from (2, bins) shares of windows by class and score; class 1 scores higher."""
     negative, positive = sums.reshape(2, -1)
     patients = float(negative.sum()), float(positive.sum())
     spread = deviation * math.sqrt(negative.size)
     if not np.isfinite(sums).all() or min(patients) <= max(CERTAIN * spread, 0.0):
-        return Area(0.5, 0.5)  # a class that drowns in the noise has no curve
+        return Area(0.5, 0.5)  # a class that is smaller than the noise has no curve
     bins = np.arange(negative.size)
     wins = (bins[:, None] > bins[None, :]) + 0.5 * np.eye(negative.size)  # (positive's bin, negative's bin)
     of_positive = wins @ negative / patients[0]

@@ -1,15 +1,15 @@
-"""What a study would do and cost, before anybody signs it; pure: numbers in, numbers out.
+"""Computes what a study would do and cost, before anybody signs it, without any input or output.
 
-For every policy that is at hand: whether the study fits, rule by rule, and the nearest studies that would. Such an
-alternative differs in one thing (fewer steps, smaller participation, more noise), apart from what the policy demands
-anyway, and was judged by the same rules.
+For every available policy, the plan says rule by rule whether the study fits, and lists the nearest studies that would
+fit. Such an alternative makes all changes that the policy demands, and one further change: fewer steps, a smaller
+participation, or more noise. The same rules judge it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,20 +17,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dura_common.policy import Finding, Policy, judge
 from dura_common.privacy import SampledGaussian, epsilon_of, steps_that_fit
 from dura_common.privacy.plan import PrivacyPlan, plan_of
+from dura_common.privacy.risk import risk_of_study
 from dura_common.study import PatientNoise, SharedNoise, Study
 
 BYTES_PER_PARAMETER = 4
 SECONDS_PER_SUM = 0.007
-"""Of a secure sum between five sites on one machine: 300 sums of 40,000 parameters took 2 s."""
+"""Seconds of a secure sum between five sites on one machine: 300 sums of 40,000 parameters took 2 s."""
 SECONDS_PER_EXCHANGE = 3.0
-"""Of a Flower exchange, which a round and an evaluation are."""
+"""Seconds of a Flower exchange; a round or an evaluation is one exchange."""
 UPLINK = 1.25e6
-"""Bytes a second that a hospital sends with; 10 Mbit/s."""
+"""Bytes that a hospital sends in a second; 10 Mbit/s."""
 _HALVINGS = 12
 
 
 class RehearsalPoint(BaseModel):
-    """Accuracy of a rehearsal at one epsilon: mean over seeds, and its range."""
+    """Accuracy of a rehearsal at one epsilon: its mean and its range over the seeds."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
     epsilon: float = Field(gt=0)
@@ -40,7 +41,7 @@ class RehearsalPoint(BaseModel):
 
 
 class Rehearsal(BaseModel):
-    """What `dura study rehearse` writes; other keys are left alone."""
+    """The file that `dura study rehearse` writes; other keys are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
     points: tuple[RehearsalPoint, ...] = Field(min_length=1)
@@ -48,18 +49,18 @@ class Rehearsal(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Accuracy to expect."""
+    """The accuracy that a rehearsal lets one expect."""
 
     mean: float
     low: float
     high: float
     rehearsed: bool
-    """Whether the epsilon lies among those that were rehearsed; otherwise the nearest one is shown."""
+    """Whether the epsilon is inside the rehearsed range; otherwise the nearest rehearsed epsilon is shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What each site sends, and receives as much of."""
+    """What each site sends. Each site receives the same amount."""
 
     parameters: int
     sums: int
@@ -70,7 +71,7 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Duration:
-    """A rough estimate in seconds; sites compute side by side, and the largest one is waited for."""
+    """A rough estimate in seconds. Sites compute at the same time, so the largest site determines the time."""
 
     computing: float
     sending: float
@@ -84,7 +85,7 @@ class Duration:
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """A study near the wanted one that fits a policy."""
+    """A study that fits a policy and resembles the wanted study."""
 
     change: str
     rounds: int
@@ -106,7 +107,7 @@ class Verdict:
     site: str
     findings: tuple[Finding, ...]
     alternatives: tuple[Alternative, ...]
-    """Nearest first. Of a study that fits: what a larger epsilon, up to the cap, would bring."""
+    """Nearest first. If the study fits: the effect of a larger epsilon, up to the cap."""
 
     @property
     def fits(self) -> bool:
@@ -130,7 +131,7 @@ def expected(rehearsal: Rehearsal, epsilon: float) -> Expected:
 
 
 def traffic(study: Study, parameters: int) -> Traffic:
-    """Return what each site sends: 4 bytes a parameter and sum; evaluations and keys are small beside it."""
+    """Return what each site sends: 4 bytes for each parameter and sum. Evaluations and keys need little more."""
     sums = study.training.steps if isinstance(study.privacy, SharedNoise) else study.training.rounds
     evaluations = len(study.evaluation.rounds(study.training.rounds))
     return Traffic(parameters, sums, evaluations, sums * parameters * BYTES_PER_PARAMETER)
@@ -148,7 +149,7 @@ def duration(study: Study, sent: Traffic, seconds_per_patient: float) -> Duratio
 
 
 def verdict(study: Study, policy: Policy, *, site: str) -> Verdict:
-    """Judge a study by a site's policy, as if nothing had been spent there, and look for what would fit."""
+    """Judge a study by a site's policy, as if nothing had been spent there, and look for alternatives that fit."""
     findings = _judge(study, policy, site)
     fits = all(finding.passed for finding in findings)
     if not isinstance(study.privacy, PatientNoise):
@@ -175,8 +176,8 @@ def _judge(study: Study, policy: Policy, site: str) -> tuple[Finding, ...]:
         Finding(
             "epsilon-total",
             price <= policy.epsilon_total,
-            f"all studies together stay below epsilon {policy.epsilon_total:g}; where nothing was spent yet, "
-            f"this one brings a patient to {price:.3g}",
+            f"all studies together stay below epsilon {policy.epsilon_total:g}; if nothing was spent before, "
+            f"this study brings a patient to {price:.3g}",
         ),
     )
 
@@ -193,7 +194,7 @@ def _larger_epsilon(study: Study, policy: Policy) -> Changed | None:
 
 
 def _smaller(study: Study, policy: Policy) -> list[Changed | None]:
-    """Return the candidates that keep a policy's limits, each by another sacrifice."""
+    """Return the candidates that keep a policy's limits. Each candidate gives up something else."""
     base = _mended(study, policy)
     if base is None or not isinstance(base.privacy, PatientNoise) or not isinstance(study.privacy, PatientNoise):
         return []
@@ -213,7 +214,7 @@ def _smaller(study: Study, policy: Policy) -> list[Changed | None]:
 
 
 def _mended(study: Study, policy: Policy) -> Study | None:
-    """Return the study with everything that the policy demands apart from a smaller epsilon of training."""
+    """Return the study with all changes that the policy demands, except a smaller epsilon of training."""
     changes: dict[str, dict[str, Any]] = {
         "data": {"minimum_patients": max(study.data.minimum_patients, policy.minimum_patients)},
         "aggregation": {"minimum_sites": max(study.aggregation.minimum_sites, policy.minimum_sites)},
@@ -239,7 +240,7 @@ def _mended(study: Study, policy: Policy) -> Study | None:
 
 
 def _limit(study: Study, policy: Policy) -> float:
-    """Return the largest epsilon of training under all caps, that against a broken aggregation included."""
+    """Return the largest epsilon of training under all caps, including the cap for a broken aggregation."""
     cap = min(policy.epsilon_per_study, policy.epsilon_total, 100.0)
     if not isinstance(study.privacy, SharedNoise) or policy.epsilon_if_broken is None:
         return cap
@@ -273,7 +274,7 @@ def _bisect(fits: Callable[[float], bool], most: float) -> float:
 
 
 def _with(study: Study, **changes: Mapping[str, Any]) -> Study | None:
-    """Return the study with some keys of some sections changed; None if that is no valid study."""
+    """Return the study with some keys of some sections changed; None if the result is not a valid study."""
     data = study.model_dump(mode="json")
     for section, values in changes.items():
         data[section] = {**data[section], **values}
@@ -305,7 +306,7 @@ def _alternative(change: str, other: Study, study: Study) -> Alternative:
 
 
 def summary(plan: PrivacyPlan, study: Study) -> dict[str, Any]:
-    """Return noise and epsilons as scripts read them; without noise there are none."""
+    """Return noise and epsilons in the form for scripts; an empty result without noise."""
     if plan.training_event is None or not isinstance(study.privacy, PatientNoise):
         return {"noise": "none", "relation": "add/remove one patient", "epsilon": None}
     return {
@@ -318,5 +319,9 @@ def summary(plan: PrivacyPlan, study: Study) -> dict[str, Any]:
         "epsilon": {
             "training": {"world": plan.training_epsilon, "broken_aggregation": plan.training_epsilon_if_broken},
             "evaluation": {"world": plan.evaluation_epsilon, "broken_aggregation": plan.evaluation_epsilon_if_broken},
+        },
+        "risk": {
+            "world": asdict(risk_of_study(study)),
+            "broken_aggregation": asdict(risk_of_study(study, broken=True)),
         },
     }

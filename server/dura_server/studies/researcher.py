@@ -1,4 +1,4 @@
-"""The researcher's key and signature: who asks the question stands for it."""
+"""The researcher's key and signature. With the signature, the researcher takes responsibility for the study."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dura_common.consortium.cards import CARD_TYPE, ResearcherCard, encode_identity
 from dura_common.consortium.envelope import canonical_json, digest, payload_of, sign
-from dura_common.consortium.identity import load_private, private_pem
+from dura_common.consortium.keyfile import private_pem
 from dura_common.consortium.roster import read_claimed_roster
 from dura_common.errors import InputError, StateError, TrustError
-from dura_common.runtime.files import SHARED_FILE, private_folder, read_limited, write_atomic
+from dura_common.runtime.files import SHARED_FILE, private_folder, write_atomic
+from dura_common.runtime.private_keys import read_private
 from dura_common.study import STUDY_TYPE, Study, StudyDocument
 
 
@@ -30,13 +31,13 @@ class ResearcherHome:
 
 
 def create_identity(home: ResearcherHome, name: str, now: datetime) -> tuple[ResearcherCard, Path]:
-    """Make a researcher's key and card.
+    """Create a researcher's key and card.
 
     Raises:
-        StateError: there is a key already; it is left as it is.
+        StateError: there is already a key; it stays unchanged.
     """
     if home.key.exists():
-        raise StateError(f"there is a key already at {home.key}", hint="Take another --researcher folder.")
+        raise StateError(f"there is already a key at {home.key}", hint="Choose another folder with --researcher.")
     private_folder(home.path)
     key = Ed25519PrivateKey.generate()
     card = ResearcherCard(name=name, identity=encode_identity(key.public_key()), created=now)
@@ -54,8 +55,8 @@ def sign_study(home: ResearcherHome, study: Study, roster_envelope: str) -> tupl
         TrustError: the roster does not list the researcher or a site of the study.
     """
     if not home.key.exists():
-        raise StateError("this researcher has no key", hint="Make one with `dura study identity`.")
-    key = load_private(read_limited(home.key, what="the researcher's key"))
+        raise StateError("this researcher has no key", hint="Create a key with `dura study identity`.")
+    key = read_private(home.key, what="the researcher's key")
     if not isinstance(key, Ed25519PrivateKey):
         raise InputError("the researcher's key must be an Ed25519 key")
     payload = payload_of(roster_envelope)
@@ -67,6 +68,6 @@ def sign_study(home: ResearcherHome, study: Study, roster_envelope: str) -> tupl
         )
     unknown = sorted(set(study.sites) - {site.name for site in roster.sites})
     if unknown:
-        raise InputError(f"the roster does not know these sites of the study: {', '.join(unknown)}")
+        raise InputError(f"the roster does not list these sites of the study: {', '.join(unknown)}")
     document = canonical_json(StudyDocument(study=study, roster=digest(payload)))
     return sign(document, STUDY_TYPE, key), digest(document)

@@ -1,6 +1,7 @@
 """Studies at the coordinator: the signed document, the state of its run, checkpoints and outcome, on disk.
 
-One folder per study, named by its digest. Every file is replaced whole, so a crash leaves the last good state.
+Each study has one folder, named by the study's digest. Every file is replaced as a whole, so a crash leaves the last
+good state.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ MAX_MODEL_BYTES = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class StoredStudy:
-    """A submitted study with its folder; everything in it was verified when it was read."""
+    """A submitted study and its folder. Everything in this object was verified when it was read."""
 
     folder: Path
     digest: str
@@ -47,12 +48,12 @@ class StoredStudy:
 
     @property
     def run_folder(self) -> Path:
-        """Where the process that runs this study holds its lock."""
+        """The folder in which the process that runs this study holds its lock."""
         return self.folder / "run"
 
     @property
     def stop_file(self) -> Path:
-        """Is there once the operator has asked this study to stop, until it is run again."""
+        """Exists from the moment the operator asks this study to stop until the study runs again."""
         return self.run_folder / "stop"
 
     @property
@@ -61,7 +62,7 @@ class StoredStudy:
         return self.folder / "model.safetensors"
 
     def read_state(self) -> StudyState:
-        """Read the state; a study that was just submitted has the initial one."""
+        """Read the state; a newly submitted study has the initial state."""
         if not self.state_file.exists():
             return StudyState(rounds=self.study.training.rounds, updated=datetime.now(UTC))
         content = read_limited(self.state_file, what="the state of the study")
@@ -79,7 +80,7 @@ class StoredStudy:
         return state
 
     def write_model(self, parameters: NDArray[np.float32]) -> None:
-        """Write the outcome; the metadata name the study, so that the file explains itself."""
+        """Write the outcome. The metadata of the model file name the study."""
         metadata = {
             "format": "dura-model-1",
             "study": self.digest,
@@ -106,16 +107,16 @@ class StudyStore:
         self._home = home
 
     def submit(self, study_envelope: str, roster_envelope: str, roster: Roster) -> StoredStudy:
-        """Verify and keep a signed study; one that was submitted before stays as it is.
+        """Verify and store a signed study. A study that was submitted before stays unchanged.
 
         Raises:
-            TrustError: not signed by a researcher of the roster, or meant for another roster.
+            TrustError: no researcher on the roster has signed the study, or the study names another roster.
             InputError: the document is not valid.
         """
         digest, study = _verify(study_envelope, roster_envelope, roster)
         folder = private_folder(private_folder(self._home.studies) / digest)
         if (folder / "state.json").exists():
-            return self.load(digest)  # what is there stays: it may be running
+            return self.load(digest)  # the stored study stays, because it may be running
         write_atomic(folder / "roster.json", roster_envelope.encode())
         write_atomic(folder / "study.json", study_envelope.encode())
         stored = StoredStudy(folder, digest, study, roster, study_envelope, roster_envelope)
@@ -177,8 +178,10 @@ def _verify(study_envelope: str, roster_envelope: str, roster: Roster) -> tuple[
     except ValidationError as error:
         raise explain_validation(error, what="the signed study") from error
     if document.roster != digest_of(payload_of(roster_envelope)):
-        raise TrustError("the study was signed for another roster", hint="Sign it again for the present roster.")
+        raise TrustError(
+            "the study was signed for another roster", hint="Sign the study again with the current roster."
+        )
     unknown = sorted(set(document.study.sites) - {site.name for site in roster.sites})
     if unknown:
-        raise InputError(f"the study lists sites that the roster does not know: {', '.join(unknown)}")
+        raise InputError(f"the study lists sites that are not on the roster: {', '.join(unknown)}")
     return digest_of(payload), document.study

@@ -10,12 +10,12 @@ from dura_common.study import MINIMUM_HONEST_SITES
 
 VALID_DAYS = 90
 NOISE_MEANS = {
-    "shared": "each site adds a share; every step is one secure sum",
-    "local": "each site adds all of it; one secure sum a round",
+    "shared": "each site adds a share of the noise; every step is one secure sum",
+    "local": "each site adds all of the noise; every round is one secure sum",
 }
 
 TEMPLATE = """\
-# A dura study: everything that the training will do. Sites approve exactly this.
+# A dura study: everything that the training will do. Sites approve exactly this file.
 name = "{name}"
 question = "{question}"
 expires = {expires}
@@ -24,7 +24,7 @@ expires = {expires}
 [sites]
 {sites}
 
-# What each site brings its recordings to.
+# The form to which each site brings its recordings.
 [data]
 modality = "eeg"
 task = "motorimagery"
@@ -57,7 +57,7 @@ optimiser = "adam"
 learning_rate = 0.01
 seed = {seed}                  # of the first parameters; noise and sampling have no seed
 
-# Held-out patients never train; they alone pay for the evaluation.
+# Held-out patients never train. Only they pay for the evaluation.
 [evaluation]
 held_out = 0.25
 every = 1
@@ -66,8 +66,8 @@ epsilon = {epsilon}
 [aggregation]
 minimum_sites = {minimum_sites}
 tolerated_dropouts = 0
-tolerated_colluders = {colluders}   # shared noise is sized to do without theirs
-spare_steps = 2           # may be drawn afresh after a loss; paid for from the start
+tolerated_colluders = {colluders}   # shared noise is enough without the colluders' shares
+spare_steps = 2           # steps that may be drawn again after a loss; paid for from the start
 """
 
 

@@ -1,1 +1,1 @@
-"""The coordinator's end of secure sums: it opens sums and never sees a vector of one site."""
+"""The coordinator's part of secure sums: it opens sums and never sees a vector of one site."""

@@ -5,10 +5,10 @@
         for opened in session:                       # one OpenedSum for each step, in order
             values, sites = opened.values, opened.contributors
 
-Leaving the block ends a session that has not finished. :class:`SessionFailed` says why a session ended early and
-who was not there; the study goes on with a new session (new ``attempt`` in its parameters), and sites that sent
-something for the failed one draw and pay anew. A session does not survive the service: after a crash the
-supervisor starts it again within a second, the running sessions fail with the word ``SERVICE_LOST``.
+Leaving the block ends a session that has not finished. :class:`SessionFailed` says why a session ended early and which
+sites were missing. The study continues with a new session (with a new ``attempt`` in its parameters). Sites that sent
+something in the failed session draw and pay again. A session does not survive the service: after a crash, the
+supervisor starts the service again within a second, and running sessions fail with the word ``SERVICE_LOST``.
 """
 
 from __future__ import annotations
@@ -29,29 +29,28 @@ from dura_common.secagg import SessionParameters
 from dura_common.sums.attempts import Series, decode_values
 from dura_common.sums.plane import MESSAGE_BYTES
 from dura_server.home import CoordinatorHome
-from dura_server.sums.door import socket_path
 from dura_server.sums.events import Timing
 
 SERVICE_LOST = "SERVICE_LOST"
 WAIT_SECONDS = 20.0
-"""For the service to be there: its supervisor may be starting it again."""
+"""Time to wait for the service, because its supervisor may be starting it again."""
 
 
 class SessionFailed(HostError):
     """A session ended before all its sums were opened.
 
     Attributes:
-        word: why, a name of ``Reason`` in aggregation.proto, or SERVICE_LOST.
-        lost: members that were not there at the end.
+        word: the reason: a name of ``Reason`` in aggregation.proto, or SERVICE_LOST.
+        lost: members that were missing at the end.
     """
 
     code = "aggregation"
 
     def __init__(self, word: str, lost: tuple[str, ...] = ()) -> None:
-        missing = f"; not there at the end: {', '.join(lost)}" if lost else ""
+        missing = f"; missing at the end: {', '.join(lost)}" if lost else ""
         super().__init__(
             f"the secure sum ended early ({word.lower().replace('_', ' ')}{missing})",
-            hint="The coordinator's log/aggregator.log says more.",
+            hint="See log/aggregator.log in the coordinator's folder.",
         )
         self.word = word
         self.lost = lost
@@ -66,16 +65,16 @@ class OpenedSum:
     """int64 (length,)."""
     contributors: tuple[str, ...]
     draw: int
-    """0 if the first vectors are in it; sites that had sent one before drew anew."""
+    """0 if the sum contains the first vectors; otherwise sites that had sent a vector before made a new draw."""
 
 
 class RunningSession:
-    """A session on its way; iterate over it once. Made by :func:`open_session`."""
+    """A running session, made by :func:`open_session`. Iterate over it once."""
 
     def __init__(self, channel: Any, call: Any, params: SessionParameters) -> None:
         self.params = params
         self.attempts = 0
-        """Attempts that the session took; known when it has finished."""
+        """Number of attempts that the session needed; known when the session has finished."""
         self._channel = channel
         self._call = call
 
@@ -86,7 +85,7 @@ class RunningSession:
         self.close()
 
     def __iter__(self) -> Iterator[OpenedSum]:
-        """Return the opened sums as they come.
+        """Return the opened sums as they arrive.
 
         Raises:
             SessionFailed: the session ended early.
@@ -119,14 +118,14 @@ class RunningSession:
 def open_session(
     home: CoordinatorHome, params: SessionParameters, timing: Timing | None = None, *, sums: int | None = None
 ) -> RunningSession:
-    """Ask for a session with all its members in ``params``; it waits for them from now on.
+    """Ask for a session with the members in ``params``. From now on, the session waits for them.
 
-    ``sums`` is for round sums that follow one another over the same streams; step sums say it in ``params``.
+    ``sums`` is the number of round sums over the same streams. For step sums, ``params`` contains this number.
 
     Raises:
         HostError: the service does not answer.
         StateError: the path of the home is too long for a socket.
-        SessionFailed: it refuses.
+        SessionFailed: the service refuses.
     """
     timing = timing or Timing()
     channel = _channel(home)
@@ -143,7 +142,7 @@ def open_session(
 
 
 def standings(home: CoordinatorHome) -> list[wire.Standing]:
-    """Return the sessions that run now and who attends them.
+    """Return the running sessions and the sites that attend them.
 
     Raises:
         HostError: the service does not answer.
@@ -159,7 +158,7 @@ def standings(home: CoordinatorHome) -> list[wire.Standing]:
 
 def _channel(home: CoordinatorHome, patience: float = WAIT_SECONDS) -> Any:
     options = [("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.use_local_subchannel_pool", 1)]
-    channel = grpc.insecure_channel(f"unix:{socket_path(home)}", options=options)
+    channel = grpc.insecure_channel(f"unix:{home.sums_socket}", options=options)
     try:
         grpc.channel_ready_future(channel).result(timeout=patience)
     except grpc.FutureTimeoutError as error:

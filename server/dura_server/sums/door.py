@@ -1,13 +1,12 @@
-"""The ServerApp's door: sessions are asked for on a Unix socket in the coordinator's own folder.
+"""The entrance for the ServerApp: it asks for sessions on a Unix socket in the coordinator's own folder.
 
-The folder is closed to everybody else (0700), so no secret needs to be handed around. Opened sums, never masked
-vectors, pass here; a call that ends takes its session with it.
+Nobody else can open the folder (0700), so no secret has to be passed on. Opened sums pass here, and never masked
+vectors. When a call ends, its session ends too.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -18,38 +17,19 @@ from dura_common.messages.proto.aggregation_pb2_grpc import SessionsServicer
 from dura_common.secagg import SessionParameters
 from dura_common.sums.attempts import Series, encode_values
 from dura_common.sums.plane import PIECE_BYTES
-from dura_server.home import CoordinatorHome
 from dura_server.sums.events import Over, Sum, Timing
-from dura_server.sums.service import Sessions
+from dura_server.sums.service import RunningSessions
 from dura_server.sums.session import Session
-
-MAX_SOCKET_PATH = 107
-"""Bytes that Linux takes for the path of a Unix socket."""
-
-
-def socket_path(home: CoordinatorHome) -> Path:
-    """Return where the door is.
-
-    Raises:
-        StateError: the folder's path is too long for a socket.
-    """
-    path = home.run.resolve() / "sums.sock"
-    if len(str(path).encode()) > MAX_SOCKET_PATH:
-        raise StateError(
-            f"the path of the coordinator's folder is too long for a socket in it: {path}",
-            hint=f"Take a --home so that this path has at most {MAX_SOCKET_PATH} bytes.",
-        )
-    return path
 
 
 class SessionsDoor(SessionsServicer):
     """See the module."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: RunningSessions) -> None:
         self._sessions = sessions
 
     async def Run(self, request: wire.SessionRequest, context: Any) -> AsyncIterator[wire.SessionEvent]:  # noqa: N802  # the name in the protocol
-        """Run one session; its sums and its end come as they happen."""
+        """Run one session, and report its sums and its end as they happen."""
         session = await self._begin(request, context)
         over = False
         try:
@@ -63,7 +43,7 @@ class SessionsDoor(SessionsServicer):
                 self._sessions.cancel(session)
 
     async def Look(self, _request: wire.LookRequest, _context: Any) -> wire.LookReply:  # noqa: N802  # the name in the protocol
-        """Tell what runs."""
+        """Report the running sessions."""
         return wire.LookReply(
             sessions=[
                 wire.Standing(

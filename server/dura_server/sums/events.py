@@ -1,4 +1,4 @@
-"""What happens in a session of secure sums: what streams report to it, and what it reports to the run."""
+"""Events in a session of secure sums: the streams' reports to the session, and the session's reports to the run."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Timing:
     """How long a session waits, in seconds."""
 
     join: float = 120.0
-    """For all members, before it goes on with those who came."""
+    """For all members, before the session continues with the members that came."""
     step: float = 300.0
-    """For each stage: the slowest site computes its vector within this time."""
+    """For each stage. The slowest site must compute its vector within this time."""
     rejoin: float = 15.0
     """For a site that was lost."""
 
@@ -32,7 +32,7 @@ class Sum:
 
 @dataclass(frozen=True, slots=True)
 class Over:
-    """The end of a session: FINISHED, or why not, and which members were not there at the end."""
+    """The end of a session: FINISHED or the reason of the failure, and the members that were missing at the end."""
 
     reason: Reason
     attempts: int
@@ -41,7 +41,7 @@ class Over:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A site attends, or attends again."""
+    """A site joins the session, or joins it again."""
 
     stream: SiteStream
     position: Position
@@ -62,4 +62,4 @@ class Left:
 
     stream: SiteStream
     reason: Reason | None
-    """None: the connection was lost, the site may come back."""
+    """None if the connection was lost; the site may then come back."""

@@ -1,7 +1,8 @@
-"""Who is at the other end: the certificate's one URI, the present roster, and a signature that binds both.
+"""Finds out which site opened a connection: from the certificate's one URI, the current roster, and a signature.
 
-Checked when a stream is opened and again for as long as it lives, since a stream outlives a removal from the
-roster. The TLS library has verified chain, dates and purpose before anything here runs.
+The signature binds certificate and roster. The check runs when a stream is opened, and again during its whole life,
+because a site may be removed from the roster while its stream is open. The TLS library has verified the chain, the
+dates and the purpose of the certificate before.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dura_server.consortium.enrolment import read_roster
 from dura_server.home import CoordinatorHome
 
 RELOAD_SECONDS = 1.0
-"""A site that was taken off the roster loses its streams within this time."""
+"""If a site is removed from the roster, its streams end within this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +34,16 @@ class Peer:
     """DER."""
 
     def check_hello(self, binding: bytes) -> None:
-        """Check that the site's identity vouches for this connection's certificate.
+        """Check that the site's identity has signed this connection's certificate.
 
         Raises:
-            TrustError: it does not.
+            TrustError: the signature is not valid.
         """
         check_binding(self.site.identity_key(), self.certificate, binding)
 
 
 class RosterWatch:
-    """The coordinator's roster as it is now, read again when the file may have changed."""
+    """The coordinator's current roster, which is read again when the file may have changed."""
 
     def __init__(self, home: CoordinatorHome) -> None:
         self._home = home
@@ -53,8 +54,8 @@ class RosterWatch:
         """Return the roster, at most a second old.
 
         Raises:
-            TrustError: it was altered. An expired one still serves what was approved under it.
-            DuraError: it cannot be read.
+            TrustError: the roster was altered. An expired roster is still valid for studies approved under it.
+            DuraError: the roster cannot be read.
         """
         if self._roster is None or time.monotonic() - self._read > RELOAD_SECONDS:
             self._roster, _ = read_roster(self._home)
@@ -62,7 +63,7 @@ class RosterWatch:
         return self._roster
 
     def still(self, peer: Peer) -> bool:
-        """Tell whether a site is on the roster with the keys with which it came; False in doubt."""
+        """Tell whether a site is on the roster with the keys that it presented; False in doubt."""
         try:
             return self.now().site(peer.site.name) == peer.site
         except DuraError:
@@ -73,7 +74,7 @@ def identify(auth_context: Mapping[str, Sequence[bytes]], roster: Roster) -> Pee
     """Return the site that a connection's certificate names.
 
     Raises:
-        TrustError: no certificate, not exactly one name of the one kind, or not on the roster.
+        TrustError: there is no certificate, it has not exactly one name of a site, or the site is not on the roster.
     """
     versions = list(auth_context.get("ssl_tls_version", ()))
     if versions != [b"TLSv1.3"]:

@@ -1,4 +1,4 @@
-"""The coordinator's way into secure sums: sessions of the aggregation service, ended early if sites say no."""
+"""The coordinator's access to secure sums: sessions of the aggregation service, which end early if sites refuse."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from dura_server.sums.events import Timing
 from dura_server.sums.ports import Lost
 
 TIMING = Timing(join=120.0, step=1800.0, rejoin=15.0)
-"""A busy node fetches a message seconds late, and a site trains within a step. Who hangs or dies is noticed at once."""
+"""A busy node may fetch a message seconds late, and a site trains during a step. A site that hangs or dies is
+noticed at once."""
 POLL_SECONDS = 0.2
 NOT_KEPT = "NOT_KEPT"
 

@@ -1,4 +1,4 @@
-"""What a run asks of secure sums: the port behind which the aggregation service stands, or a simulation in tests."""
+"""The port through which a run uses secure sums: the aggregation service, or a simulation in tests."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ class Lost(HostError):
     """A session ended early."""
 
     def __init__(self, message: str, gone: tuple[str, ...]) -> None:
-        super().__init__(message, hint="`dura study status` shows every site; `dura study run` goes on from here.")
+        super().__init__(message, hint="`dura study status` shows every site; `dura study run` continues the study.")
         self.gone = gone
-        """Sites that were lost, as far as the service knows."""
+        """The lost sites, as far as the service knows them."""
 
 
 class Sessions(Protocol):
-    """The aggregation service: opens sums and never shows a masked vector."""
+    """The aggregation service. It opens sums and never shows a masked vector."""
 
     def run(self, params: SessionParameters, *, stop: Callable[[], bool]) -> AbstractContextManager[Iterator[Opened]]:
-        """Open a session that sites may attend; iterate over the sums as they are opened.
+        """Open a session for the sites, and iterate over the sums as they are opened.
 
         Args:
-            params: of the session.
-            stop: asked now and then; True ends the session.
+            params: parameters of the session.
+            stop: called regularly; True ends the session.
 
         Raises:
             Lost: while iterating, if the session ends early.

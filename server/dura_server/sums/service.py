@@ -1,12 +1,12 @@
-"""The public port of the aggregation plane: mutual TLS, one stream for a site in a session.
+"""The public port of the aggregation plane: mutual TLS, with one stream for each site in a session.
 
-What a stream goes through before a session sees it, each bounded in size and time:
+A stream must pass these checks before a session sees it. Each check is limited in size and time:
 
-1. TLS 1.3 with a certificate of the consortium's authority (gRPC; a connection that does not get through is closed);
-2. the certificate names one site of the present roster;
-3. that site has few streams open;
-4. its first message is a Hello, soon, small, with the certificate bound by the identity on the roster;
-5. there is such a session, and the site is a member with this identity.
+1. TLS 1.3 with a certificate of the consortium's authority (by gRPC; otherwise, the connection is closed);
+2. the certificate names one site on the current roster;
+3. this site has only a few open streams;
+4. the first message is a Hello. It comes soon and is small, and the identity on the roster has signed the certificate;
+5. the session exists, and the site is a member of it with this identity.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from dura_server.sums.stream import SiteStream
 log = logging.getLogger(__name__)
 
 STREAMS_PER_SITE = 4
-"""One in use, one that replaces it, one of a session before that still says goodbye, one to spare."""
+"""One stream in use, one that replaces it, one of an earlier session that is just ending, and one in reserve."""
 HELLO_SECONDS = 5.0
 SESSIONS = 16
-"""Sessions at a time; studies run one by one, and every one of them holds one vector in memory."""
+"""Number of sessions at a time. Studies run one after another, and every session holds one vector in memory."""
 
 
-class Sessions:
-    """The sessions that run, by id."""
+class RunningSessions:
+    """The running sessions, by id."""
 
     def __init__(self, home: CoordinatorHome, roster: RosterWatch) -> None:
         self.roster = roster
@@ -55,10 +55,10 @@ class Sessions:
         """Begin a session; one of the same study that still runs ends, since nobody waits for it any more.
 
         Raises:
-            StateError: this very session runs already, or too many do.
+            StateError: this session is already running, or too many sessions are.
         """
         if series.key in self._sessions:
-            raise StateError("this session runs already")
+            raise StateError("this session is already running")
         for other in self.all():
             if other.params.study == series.params.study:
                 self.cancel(other)
@@ -77,7 +77,7 @@ class Sessions:
         return session
 
     def cancel(self, session: Session) -> None:
-        """End a session that nobody waits for any more."""
+        """End a session for which nobody is waiting any more."""
         task = self._tasks.get(session.series.key)
         if task is not None:
             task.cancel()
@@ -99,7 +99,7 @@ class Sessions:
 class AggregationService(AggregationServicer):
     """See the module."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: RunningSessions) -> None:
         self._sessions = sessions
         self._open: Counter[str] = Counter()
         self._streams: set[SiteStream] = set()
@@ -122,7 +122,7 @@ class AggregationService(AggregationServicer):
             await self._serve(session, SiteStream(peer, context, limit=max_frame(session.params)), hello)
 
     async def watch_roster(self) -> None:
-        """End the streams of sites that left the roster; runs for as long as the service."""
+        """End the streams of sites that were removed from the roster. This task runs as long as the service."""
         while True:
             await asyncio.sleep(RELOAD_SECONDS)
             for stream in list(self._streams):
@@ -149,7 +149,7 @@ class AggregationService(AggregationServicer):
             log.warning("refused %s: no Hello within %.0f s", peer.site.name, HELLO_SECONDS)
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "no Hello")
         if message is grpc.aio.EOF or message.WhichOneof("kind") != "hello" or message.ByteSize() > HELLO_BYTES:
-            log.warning("refused %s: its first message is no Hello", peer.site.name)
+            log.warning("refused %s: its first message is not a Hello", peer.site.name)
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no Hello")
         hello: Hello = message.hello
         try:

@@ -1,14 +1,14 @@
 """One session of secure sums at the coordinator: attempts until all sums are opened, or a clean end.
 
-1. wait until the members attend, or for ``join_seconds`` and go on with those who came;
-2. an attempt: fresh keys for all, then sum after sum (a round sum is an attempt of its own); every opened sum is
-   kept on disk (:mod:`dura_server.sums.kept`) and then goes to the sites and to the ServerApp;
-3. a site lost on the way ends an attempt of step sums (a round sum goes on without it): wait ``rejoin_seconds`` for
-   it, then the next attempt, without it if need be; who was too late, broke the protocol or missed an opened sum stays
-   out.
+1. Wait until all members attend. After ``join_seconds``, continue with the members that came.
+2. Make an attempt: fresh keys for all members, then one sum after another. A round sum is a separate attempt. Every
+   opened sum is kept on disk (:mod:`dura_server.sums.kept`), and then goes to the sites and to the ServerApp.
+3. If a site is lost, an attempt of step sums ends (a round sum continues without the site). Wait ``rejoin_seconds``
+   for the site, then make the next attempt, without the site if necessary. A site that was too late, broke the
+   protocol or missed an opened sum stays out.
 
-Everything comes through one queue, so a session is one task and needs no lock. It holds the last opened sum and no
-other value; masked vectors live in the secure aggregation only.
+All events come through one queue, so a session is one task and needs no lock. It holds the last opened sum and no
+other value. Only the secure aggregation holds masked vectors.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from dura_server.sums.stream import SiteStream
 log = logging.getLogger(__name__)
 
 FRUITLESS_ATTEMPTS = 5
-"""Attempts in a row that may open nothing."""
+"""Number of attempts in a row that may open no sum."""
 QUEUED_FRAMES = 64
-"""Frames that wait for this session; beyond, the sites' streams are not read (HTTP/2 flow control)."""
+"""Number of frames that may wait. Beyond it, the sites' streams are not read (HTTP/2 flow control)."""
 LONG_VECTOR = 500_000
-"""Words from which arithmetic goes to a thread, so that other sessions and signs of life are not kept waiting."""
+"""From this number of words on, a thread does the arithmetic, so that other sessions do not have to wait."""
 QUEUED_SUMS = 4
-"""Opened sums that the ServerApp has not fetched; beyond, the session waits for it."""
+"""Number of opened sums that may wait for the ServerApp. Beyond it, the session waits."""
 
 
 class _Failed(Exception):
@@ -57,10 +57,10 @@ class Session:
     """One session; :meth:`run` is its task.
 
     Args:
-        series: its sums, with all members.
-        timing: how long it waits.
-        still: tells whether a peer is still on the roster.
-        keep: writes an opened sum to disk; called in a thread, before anybody hears of the sum.
+            series: the sums of the session, with all members.
+            timing: how long the session waits.
+            still: tells whether a peer is still on the roster.
+            keep: writes an opened sum to disk. It is called in a thread, before any site hears of the sum.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Session:
         self._streams: dict[str, SiteStream] = {}
         self._positions: dict[str, Position] = {}
         self._came: set[str] = set()
-        """Whoever attended once and was not sent away: worth waiting for."""
+        """Sites that attended once and were not sent away. The session waits for them."""
         self._out: set[str] = set()
         self._last: LastSum | None = None
 
@@ -89,20 +89,20 @@ class Session:
         return tuple(sorted(self._streams))
 
     def joined(self, stream: SiteStream, position: Position) -> None:
-        """Take a site in whose Hello was checked."""
+        """Admit a site after its Hello was checked."""
         self._events.put_nowait(Joined(stream, position))
 
     async def arrived(self, stream: SiteStream, attempt: int, frame: bytes) -> None:
-        """Take a frame; waits while the session is busy."""
+        """Accept a frame; wait while the session is busy."""
         await self._room.acquire()
         self._events.put_nowait(Arrived(stream, attempt, frame))
 
     def left(self, stream: SiteStream, reason: Reason | None) -> None:
-        """Note that a stream has ended; None if its connection was lost and the site may come back."""
+        """Note that a stream has ended; None means that its connection was lost and the site may come back."""
         self._events.put_nowait(Left(stream, reason))
 
     async def run(self) -> None:
-        """Run the session to its end, which is also the last of :attr:`results`."""
+        """Run the session to its end. The end is also the last entry of :attr:`results`."""
         reason = Reason.CANCELLED
         try:
             await self._gather(set(self.params.names), self._timing.join)  # step 1
@@ -129,14 +129,14 @@ class Session:
         await self.results.put(Over(reason, self.attempt, lost))
 
     async def _gather(self, wanted: set[str], seconds: float) -> None:
-        """Wait until everybody wanted attends, or until the time is over."""
+        """Wait until all wanted sites attend, or until the time is over."""
         deadline = time.monotonic() + seconds
         while not wanted - self._out <= self._streams.keys():
             if await self._next(deadline) is None:
                 return
 
     async def _attempt(self) -> None:
-        """Run one attempt until it has opened everything or is over."""
+        """Run one attempt until it has opened all sums or has ended."""
         attempt = self._plan()
         machine = open_coordinator(attempt_parameters(self.series, attempt, self._last))
         self._begin(attempt)
@@ -177,7 +177,7 @@ class Session:
         begin = Begin(attempt=attempt.number, members=attempt.members, opened=attempt.opened, draw=attempt.draw)
         for name in attempt.members:
             self._streams[name].begin(begin)
-            self._positions[name] = Position(attempt.opened, attempt.draw, sent=True)  # it may send any time
+            self._positions[name] = Position(attempt.opened, attempt.draw, sent=True)  # it may send at any time
 
     async def _judge(self, machine: Coordinator, attempt: Attempt, event: Joined | Arrived | Left | None) -> Progress:
         """Hand one event to the secure aggregation."""
@@ -189,15 +189,15 @@ class Session:
         name = event.stream.name
         if name not in attempt.members:
             if self.params.kind is Kind.STEP:
-                self._dismiss(name, Reason.NOT_A_MEMBER)  # too late for this session; the next one has room again
+                self._dismiss(name, Reason.NOT_A_MEMBER)  # too late for this session; the site can join the next one
             return Progress()
         if isinstance(event, Arrived):
             if event.attempt != attempt.number:
-                return Progress()  # it was on its way when this attempt began
+                return Progress()  # the frame was sent before this attempt began
             if event.stream is not self._streams.get(name):
                 return Progress()
             return await self._compute(machine.receive, name, event.frame)
-        return await self._compute(machine.lost, name)  # gone, or back with nothing of this attempt
+        return await self._compute(machine.lost, name)  # the site is gone, or is back without the state of this attempt
 
     async def _compute(self, act: Callable[..., Progress], *arguments: object) -> Progress:
         if self.params.length < LONG_VECTOR:
@@ -225,7 +225,7 @@ class Session:
         await self.results.put(Sum(opened, attempt.draw if self.opened == attempt.opened + 1 else 0))
 
     def _aborted(self, attempt: Attempt, abort: Abort) -> None:
-        """Go on after an attempt that was broken off, without its culprit if there is one."""
+        """Continue after an attempt that ended early, without the site that caused it, if any."""
         log.info("session %s: attempt %d is over: %s", self._label, attempt.number, abort.message)
         if abort.reason in {AbortReason.LOST, AbortReason.TOO_FEW}:
             return
@@ -234,7 +234,7 @@ class Session:
         self._dismiss(abort.site, Reason.PROTOCOL)
 
     async def _next(self, deadline: float) -> Joined | Arrived | Left | None:
-        """Return the next event that concerns a present stream, after the books are kept; None when time is over."""
+        """Return the next event of a current stream, after updating the records; None when the time is over."""
         while True:
             event = await self._event(deadline)
             if event is None:
@@ -247,7 +247,7 @@ class Session:
                 self._replace(name, event)
                 return event
             if event.stream is not self._streams.get(name):
-                continue  # of a stream that was replaced or sent away
+                continue  # the event of a stream that was replaced or sent away
             if isinstance(event, Left):
                 del self._streams[name]
                 if event.reason not in {None, Reason.FINISHED}:

@@ -1,4 +1,4 @@
-"""One site's stream: frames in within the study's limit, frames out by one writer from a bounded queue."""
+"""One site's stream: it reads frames within the study's limit, and one writer sends frames from a bounded queue."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from dura_common.sums.plane import Assembler, pieces
 from dura_server.sums.identity import Peer
 
 QUEUED_FRAMES = 8
-"""Sessions run in lockstep: a site that lets more frames than this wait does not read at all."""
+"""Sessions run in lockstep. If more frames than this wait for a site, the site is not reading at all."""
 
 
 class SiteStream:
-    """The coordinator's end of one stream; ``context`` is gRPC's."""
+    """The coordinator's end of one stream; ``context`` belongs to gRPC."""
 
     def __init__(self, peer: Peer, context: Any, *, limit: int) -> None:
         self.peer = peer
@@ -37,7 +37,7 @@ class SiteStream:
         self._put(_cut(frame, attempt))
 
     def end(self, reason: Reason) -> None:
-        """Say the last word; what still waits goes out before it only if all is well. The stream closes after it."""
+        """Send the last message and close the stream. Waiting frames are sent first only if there was no fault."""
         if self._last_word is not None:
             return
         self._last_word = reason
@@ -46,10 +46,10 @@ class SiteStream:
         self._queue.put_nowait([ToSite(end=End(reason=reason))])
 
     async def serve(self, deliver: Callable[[int, bytes], Awaitable[None]]) -> Reason | None:
-        """Carry frames both ways until the stream ends; return the word that ended it, None if it was lost.
+        """Carry frames both ways until the stream ends. Return the word that ended it; None if the stream was lost.
 
         Raises:
-            InputError: the site sent something that no frame of this session can be.
+            InputError: the site sent something that cannot be a frame of this session.
         """
         reader, writer = asyncio.create_task(self._read(deliver)), asyncio.create_task(self._write())
         try:
@@ -74,7 +74,7 @@ class SiteStream:
         return None
 
     async def _write(self) -> None:
-        """Write whatever is queued, in order, until the last word is said: the one writer of this stream."""
+        """Write everything from the queue, in order, up to the last message. Nothing else writes to this stream."""
         while True:
             for message in await self._queue.get():
                 await self._context.write(message)

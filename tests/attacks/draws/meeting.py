@@ -21,7 +21,7 @@ from tests.support.sums import Hub, SiteWay
 from dura_client.ledger.ledger import Ledger
 from dura_client.node.service import SiteService
 from dura_client.site.keys import SiteKeys
-from dura_client.sums.ports import Part
+from dura_client.sums.ports import Part, Peers
 from dura_common.consortium.roster import Roster
 from dura_common.errors import InputError
 from dura_common.messages import EvaluateRound, Refusal, Reply, RoundDone, SumRound, TrainRound, encode
@@ -176,6 +176,10 @@ class _Noting:
     site: str
     session: bytes
     world: World
+
+    @property
+    def peers(self) -> Peers:
+        return self.part.peers
 
     def draw(self, step: int) -> NDArray[np.signedinteger]:
         vector = self.part.draw(step)

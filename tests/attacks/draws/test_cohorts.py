@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.attacks.draws.hospital import DELTA, NOW, Hospital, Keeps, Loses
+from tests.attacks.draws.hospital import DELTA, NOW, Hospital, Keeps, Loses, label
+from tests.support.commands import dura, failed
 
 from dura_client.patients.frozen import Manifest, keep
 from dura_client.patients.withdrawal import withdraw
 from dura_client.review.approval import approve_study
+from dura_client.review.review import review
 from dura_client.studies.approvals import find_offer
 from dura_client.sums.ports import Part
 from dura_client.training.engine import PatientEngine
 from dura_client.training.patient import TrainingPatient
-from dura_common.errors import PolicyError
+from dura_common.errors import PolicyError, StateError
 from dura_common.messages import Refusal, RefusalReason, RoundDone
 from dura_common.privacy import Gaussian
 from dura_common.privacy.blocks import Block
@@ -168,17 +171,21 @@ def test_a_withdrawal_acts_from_the_next_draw_on(hospital: Hospital, drawn: list
     assert hospital.ledger.verify()
 
 
-def test_patients_without_room_are_left_out_before_the_yes_and_pay_nothing(hospital: Hospital) -> None:
-    """Who has spent everything elsewhere is counted, takes no part in the next study, and is charged nothing for it."""
+def test_patients_without_room_are_left_out_before_the_yes_and_pay_nothing(hospital: Hospital, tmp_path: Path) -> None:
+    """Who has spent everything elsewhere is counted, is named to the data manager alone, and is charged nothing."""
     hospital.approved(hospital.wanted())
     spent_elsewhere(hospital)
     before = hospital.ledger.spent_by(hospital.key(1), DELTA)
     asked = hospital.wanted(name="second")
     reference = hospital.offered(asked)
-    from dura_client.review.review import review
-
     result = review(hospital.home, find_offer(hospital.home, reference, NOW), "motor")
-    assert result.left_out["no budget is left for this study"] == 1
+    assert result.left_out["no budget is left for this study"] == {hospital.key(1)}
+    named = tmp_path / "left-out.tsv"
+    words = ("site", "review", reference, "--data", "motor", "--home", hospital.home, "--left-out", named)
+    assert f"sub-{label(1)}" not in json.dumps(dura(*words, here=True))
+    assert named.read_text() == f"participant_id\treason\nsub-{label(1)}\tno budget is left for this study\n"
+    assert named.stat().st_mode & 0o077 == 0
+    failed(*words, code=StateError.exit_code, here=True)
     approve_study(hospital.home, reference, "motor", NOW)
     assert hospital.ledger.spent_by(hospital.key(1), DELTA) == before
 

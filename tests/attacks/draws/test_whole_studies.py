@@ -15,55 +15,22 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
-from tests.attacks.draws.hospital import DELTA, NOW, PATIENTS, key_with, label
-from tests.attacks.draws.meeting import CAP, SITES, World, studies
+from tests.attacks.draws.hospital import DELTA, label
+from tests.attacks.draws.meeting import CAP, SITES, World
 from tests.support.consortium import Consortium
-from tests.support.policies import policy
 
-from dura_client.data.dataset import DataSet
-from dura_client.data.registry import register
-from dura_client.data.simulated.simulate import TASK, simulate
 from dura_client.patients.withdrawal import withdraw
-from dura_client.review.approval import approve_study, decline_study
-from dura_client.site.policy import write_policy
-from dura_client.studies.approvals import receive_offer
+from dura_client.review.approval import decline_study
 from dura_common.consortium.roster import Roster
-from dura_common.messages import EvaluateRound, TrainRound
+from dura_common.messages import EvaluateRound, RefusalReason, TrainRound
 from dura_common.privacy.blocks import blocks_of
 from dura_common.study import Study
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Study], Roster]:
-    """Return a folder with three hospitals that have approved both studies."""
-    root = tmp_path_factory.mktemp("template")
-    simulate(root / "bids", "north", patients=PATIENTS, trials=2, seed=3)
-    consortium = Consortium(root, SITES)
-    consortium.make_all(NOW)
-    digests: dict[str, Study] = {}
-    for name in SITES:
-        home = consortium.site(name)
-        key = key_with(lambda out: 4 <= len(out) <= 5 and not out & {1, 2})
-        (home.keys / "pseudonym.key").write_bytes(key)
-        register(home, DataSet(name="motor", root=str(root / "bids"), task=TASK, simulated=True))
-        rules: dict[str, Any] = {"epsilon_per_study": 10, "epsilon_total": CAP, "minimum_sites": 2}
-        write_policy(
-            home, policy(noise=("local", "shared"), epsilon_if_broken=60.0, minimum_patients=5, delta=DELTA, **rules)
-        )
-    for asked in studies():
-        offer, reference = consortium.offer(asked)
-        digests[reference] = asked
-        for name in SITES:
-            receive_offer(consortium.site(name), offer, NOW)
-            approve_study(consortium.site(name), reference, "motor", NOW)
-    return root, digests, consortium.roster()[0]
 
 
 class WholeStudies(RuleBasedStateMachine):
@@ -220,6 +187,13 @@ class WholeStudies(RuleBasedStateMachine):
         """Both worlds have answered the same."""
         first, second = self.worlds
         assert first.answers == second.answers
+
+    @invariant()
+    def nobody_is_suspected(self) -> None:
+        """Hospitals that never go back are never said to."""
+        for world in self.worlds:
+            words = [answer[1] for answers in world.answers for answer in answers.values()]
+            assert RefusalReason.MEMBER_WENT_BACK not in words
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from tests.support.plane.service import SITES, Plane, expected, vector_of
 from tests.support.plane.stream import Stream, identity_of, own
 
 from dura_client.sums.session import SumSession
-from dura_common.consortium.identity import load_certificate, load_private, private_pem, site_uri
+from dura_common.consortium.identity import load_certificate, site_uri
+from dura_common.consortium.keyfile import load_private, private_pem
 from dura_common.errors import DuraError
 from dura_common.messages.proto.aggregation_pb2 import Begin
 from dura_common.secagg import SessionParameters

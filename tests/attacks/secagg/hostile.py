@@ -19,6 +19,7 @@ from tests.support.secagg.sites import Sites, collect, vectors
 from dura_common.secagg import (
     Abort,
     Coordinator,
+    Heard,
     Kind,
     Reason,
     SessionParameters,
@@ -38,9 +39,11 @@ STAGES = {Kind.STEP: (Type.KEYS, Type.OPENED), Kind.ROUND: tuple(kind for kind i
 """Types of the frames to sites, in their order."""
 
 
-def until(params: SessionParameters, wanted: Type) -> tuple[Sites, Coordinator, dict[str, bytes]]:
+def until(
+    params: SessionParameters, wanted: Type, heard: Heard | None = None
+) -> tuple[Sites, Coordinator, dict[str, bytes]]:
     """Run honestly until the coordinator has frames of a type to send; they are not yet sent."""
-    sites, coordinator = Sites(params, vectors(params)), open_coordinator(params)
+    sites, coordinator = Sites(params, vectors(params), heard), open_coordinator(params)
     frames = dict(collect(coordinator, sites.advertise()).outgoing)
     while frames[VICTIM][0] != wanted:
         frames = dict(collect(coordinator, sites.tell(frames)).outgoing)
@@ -66,7 +69,7 @@ def gives_nothing(site: Site) -> None:
 
 def item_size(kind: Kind) -> int:
     """Return the size of one site's item in the list of keys."""
-    return (1 if kind is Kind.STEP else 2) * wire.KEY + wire.SIGNATURE
+    return (1 if kind is Kind.STEP else 2) * wire.KEY + wire.NOTE + wire.SIGNATURE
 
 
 def changed_keys(params: SessionParameters, frame: bytes, change: Callable[[dict[int, bytes]], None]) -> bytes:
@@ -76,18 +79,24 @@ def changed_keys(params: SessionParameters, frame: bytes, change: Callable[[dict
     return wire.encode(Type.KEYS, params.session_id, 0, wire.encode_items(items))
 
 
-def signed_keys(params: SessionParameters, index: int, identity: Ed25519PrivateKey, publics: bytes = b"") -> bytes:
+def signed_keys(
+    params: SessionParameters,
+    index: int,
+    identity: Ed25519PrivateKey,
+    publics: bytes = b"",
+    note: bytes = bytes(wire.NOTE),
+) -> bytes:
     """Return an item of the list of keys, fresh ones by default."""
     use = STEP_KEY_USE if params.kind is Kind.STEP else ROUND_KEY_USE
-    count = (item_size(params.kind) - wire.SIGNATURE) // wire.KEY
-    publics = publics or b"".join(keys.public_bytes(X25519PrivateKey.generate()) for _ in range(count))
-    return publics + keys.sign(identity, use, params, index, publics)
+    count = 1 if params.kind is Kind.STEP else 2
+    said = (publics or b"".join(keys.public_bytes(X25519PrivateKey.generate()) for _ in range(count))) + note
+    return said + keys.sign(identity, use, params, index, said)
 
 
 def holds_no_secret(site: Site) -> None:
     """No attribute of the site holds a key, a seed or a share."""
     for name, value in vars(site).items():
-        if name not in {"params", "_publics", "_key_list", "_chain"}:
+        if name not in {"params", "_publics", "_key_list", "_chain", "_note"}:
             assert not isinstance(value, X25519PrivateKey | Ed25519PrivateKey | bytes), name
             assert not (isinstance(value, dict) and value), name
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from tests.attacks.secagg.hostile import (
@@ -9,14 +12,17 @@ from tests.attacks.secagg.hostile import (
     STAGES,
     VICTIM,
     changed_keys,
+    gives_nothing,
     item_size,
     refuses,
     signed_keys,
     until,
 )
-from tests.support.secagg.sites import POOL, session
+from tests.support.secagg.sites import POOL, collect, session
 
+from dura_common.errors import TrustError
 from dura_common.secagg import (
+    Abort,
     Kind,
     Reason,
     SessionParameters,
@@ -48,7 +54,8 @@ def test_a_signature_of_another_index_or_use() -> None:
 
     publics = b"".join(keys.public_bytes(X25519PrivateKey.generate()) for _ in range(2))
     sites, _, frames = until(params, Type.KEYS)
-    other = publics + keys.sign(POOL["site-000"], CONFIRM_USE, params, 0, publics)
+    said = publics + bytes(wire.NOTE)
+    other = said + keys.sign(POOL["site-000"], CONFIRM_USE, params, 0, said)
     frame = changed_keys(params, frames[VICTIM], lambda items: items.update({0: other}))
     refuses(sites.sites[VICTIM], frame, Reason.NOT_AUTHENTIC)
 
@@ -73,9 +80,55 @@ def test_reflected_own_key() -> None:
         sites, _, frames = until(params, Type.KEYS)
 
         def reflect(items: dict[int, bytes], params: SessionParameters = params) -> None:
-            items[2] = signed_keys(params, 2, POOL[ACCOMPLICE], items[1][: -wire.SIGNATURE])
+            items[2] = signed_keys(params, 2, POOL[ACCOMPLICE], items[1][: -wire.NOTE - wire.SIGNATURE])
 
         refuses(sites.sites[VICTIM], changed_keys(params, frames[VICTIM], reflect), Reason.INCONSISTENT)
+
+
+def test_replaced_notes() -> None:
+    """The coordinator changes what a site says to the others: the site's signature covers it."""
+    for kind in Kind:
+        params = session(3, kind)
+        begin = wire.KEY * (1 if kind is Kind.STEP else 2)
+        for place in (begin, begin + wire.NOTE - 1):
+            sites, _, frames = until(params, Type.KEYS)
+
+            def replace(items: dict[int, bytes], place: int = place) -> None:
+                items[0] = items[0][:place] + bytes([items[0][place] ^ 1]) + items[0][place + 1 :]
+
+            refuses(sites.sites[VICTIM], changed_keys(params, frames[VICTIM], replace), Reason.NOT_AUTHENTIC)
+
+
+def test_a_note_that_is_not_believed() -> None:
+    """A site that does not believe what another one says ends the session before anything but its keys has left."""
+    for kind in Kind:
+        params = session(3, kind)
+        heard: list[dict[str, bytes]] = []
+
+        def judge(notes: Mapping[str, bytes], heard: list[dict[str, bytes]] = heard) -> None:
+            heard.append(dict(notes))
+            raise TrustError("not believed")
+
+        sites, _, frames = until(params, Type.KEYS, judge)
+        with pytest.raises(TrustError, match="not believed"):
+            sites.sites[VICTIM].receive(frames[VICTIM])
+        gives_nothing(sites.sites[VICTIM])
+        assert heard == [{name: bytes([int(name[-1]) + 1]) * wire.NOTE for name in params.names if name != VICTIM}]
+
+
+def test_two_lists_of_keys_in_a_step_session() -> None:
+    """An accomplice signs two notes, and two sites get different ones: their masks do not cancel, nothing opens."""
+    params = session(3, Kind.STEP)
+    sites, coordinator, frames = until(params, Type.KEYS)
+
+    def other_note(items: dict[int, bytes]) -> None:
+        publics = items[2][: wire.KEY]
+        items[2] = signed_keys(params, 2, POOL[ACCOMPLICE], publics, bytes([99]) * wire.NOTE)
+
+    frames[VICTIM] = changed_keys(params, frames[VICTIM], other_note)
+    answers = sites.tell(frames)
+    with pytest.raises(Abort, match="did not cancel"):
+        collect(coordinator, answers)
 
 
 def test_keys_of_small_order() -> None:

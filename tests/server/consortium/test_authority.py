@@ -42,7 +42,7 @@ def test_removal(consortium: Consortium) -> None:
     consortium.agree()
     assert read_roster(consortium.coordinator)[0].serial == 2
     before = contents(consortium.root)
-    with pytest.raises(InputError, match="nobody called east"):
+    with pytest.raises(InputError, match="no member named east"):
         remove(consortium.authority, "east", NOW)
     assert contents(consortium.root) == before
 
@@ -105,11 +105,11 @@ def test_another_roster_of_the_same_serial_is_not_taken(consortium: Consortium, 
     other.admit(other.card("north"), other.card("east"))
     chain = Chain(links=tuple(links(other.coordinator))).model_dump_json().encode()
     before = contents(consortium.coordinator.path)
-    with pytest.raises(TrustError, match="another roster of serial 1"):
+    with pytest.raises(TrustError, match="another roster with serial 1"):
         install(consortium.coordinator, chain)
     other.join("north")
     text = (other.site("north").consortium / "own" / "000001.json").read_text()
-    with pytest.raises(TrustError, match=r"signature does not hold|another roster"):
+    with pytest.raises(TrustError, match=r"signature is not valid|another roster"):
         collect(consortium.coordinator, [text])
     assert contents(consortium.coordinator.path) == before
 

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tests.support.plane.service import Plane
 
 from dura_client.site.keys import SiteKeys
-from dura_common.consortium.identity import load_certificate, private_pem
+from dura_common.consortium.identity import load_certificate
+from dura_common.consortium.keyfile import private_pem
 from dura_common.messages.proto.aggregation_pb2 import FromSite, Hello, ToSite
 from dura_common.messages.proto.aggregation_pb2_grpc import AggregationStub
 from dura_common.secagg import SessionParameters, open_site

@@ -18,7 +18,7 @@ from dura_common.secagg.round_site import RoundSite
 from dura_common.secagg.site import Opened, Site
 from dura_common.secagg.step_coordinator import StepCoordinator
 from dura_common.secagg.step_site import StepSite
-from dura_common.secagg.wire import Type
+from dura_common.secagg.wire import NOTE, Type
 
 Tamper = Callable[[str, bytes], bytes | None]
 """(site, frame on its way) to what arrives; None drops it."""
@@ -78,6 +78,8 @@ class Simulation:
     drops: Mapping[Type, Collection[str]] = field(default_factory=dict)
     upward: Tamper = honest
     downward: Tamper = honest
+    notes: Mapping[str, bytes] = field(default_factory=dict)
+    """What sites say to the others with their keys; zeros if nothing is given."""
     aborted: dict[str, Abort] = field(default_factory=dict)
     """Sites whose side ended the session, and why."""
     seen: dict[str, list[bytes]] = field(default_factory=dict)
@@ -91,7 +93,10 @@ class Simulation:
         """
         step = self.params.kind is Kind.STEP
         side = StepSite if step else RoundSite
-        self.sites: dict[str, Site] = {name: side(self.params, name, self.members[name]) for name in self.params.names}
+        self.sites: dict[str, Site] = {
+            name: side(self.params, name, self.members[name], self.notes.get(name, bytes(NOTE)))
+            for name in self.params.names
+        }
         self.coordinator = StepCoordinator(self.params) if step else RoundCoordinator(self.params)
         self.opened_at: dict[str, list[Opened]] = {name: [] for name in self.params.names}
         self._steps = dict.fromkeys(self.params.names, self.params.first_step)

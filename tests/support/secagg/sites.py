@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from tests.support.secagg import sim
 
-from dura_common.secagg import Coordinator, Kind, Opened, Progress, SessionParameters, open_site, wire
+from dura_common.secagg import Coordinator, Heard, Kind, Opened, Progress, SessionParameters, open_site, wire
 from dura_common.secagg.arithmetic.masks import Words, word_type
 from dura_common.secagg.ring import fill_words
 
@@ -75,9 +75,10 @@ class Sites:
         opened: what each was told.
     """
 
-    def __init__(self, params: SessionParameters, vector: Vectors) -> None:
+    def __init__(self, params: SessionParameters, vector: Vectors, heard: Heard | None = None) -> None:
         self.params, self.vector = params, vector
-        self.sites = {name: open_site(params, name, POOL[name]) for name in params.names}
+        notes = {name: bytes([number + 1]) * wire.NOTE for number, name in enumerate(params.names)}
+        self.sites = {name: open_site(params, name, POOL[name], notes[name], heard) for name in params.names}
         self.opened: dict[str, list[Opened]] = {name: [] for name in params.names}
 
     def advertise(self) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""Recordings of a BIDS-EEG folder, found by name and read through mne-bids one at a time.
+"""What other parts of the site ask of a data set's EEG: its recordings, and one recording as MNE's object.
 
 The place of a recording names a patient, so it stands in an error's hint, which only the command line shows to
 the data manager; the message, which logs keep too, does without.
@@ -6,31 +6,33 @@ the data manager; the message, which logs keep too, does without.
 
 from __future__ import annotations
 
-import re
-import warnings
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
 import mne
 import numpy as np
-from mne_bids import get_bids_path_from_fname, read_raw_bids
+from numpy.typing import NDArray
 
 from dura_client.data.dataset import DataSet
+from dura_client.data.eeg.amplitude import amplitude_of, is_plausible, suggest_scale
+from dura_client.data.eeg.recording import EegRecording, open_eeg
+from dura_client.data.findings.finding import found
 from dura_client.data.privacy_class import PrivacyClass, declares
+from dura_client.data.recordings.folder import BidsFolder, Recording
+from dura_client.data.recordings.source import Unreadable
 from dura_common.errors import InputError
 
-SUFFIXES = (".edf", ".vhdr", ".bdf", ".set")
-"""The four formats of BIDS-EEG."""
-PLAUSIBLE_MICROVOLTS = (0.5, 500.0)
-"""Range of the median absolute value of scalp EEG after its offset is removed."""
+__all__ = ["Recording", "amplitude", "check_amplitude", "find_recordings", "folder_of", "load", "open_recording"]
+
+AMPLITUDE_SECONDS = 60
+MOST_MISSING = 0.5
+"""Share of a channel's samples."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """One file of one patient."""
-
-    path: Path
-    subject: str
+def folder_of(dataset: DataSet) -> BidsFolder:
+    """Return the folder of a data set, ready to be looked at."""
+    return BidsFolder(Path(dataset.root), dataset.task)
 
 
 def find_recordings(dataset: DataSet) -> list[Recording]:
@@ -39,92 +41,107 @@ def find_recordings(dataset: DataSet) -> list[Recording]:
     Raises:
         InputError: there are none.
     """
-    root = Path(dataset.root)
-    found = [
-        Recording(path, path.name.split("_")[0].removeprefix("sub-"))
-        for path in root.glob("sub-*/**/eeg/sub-*_eeg.*")
-        if path.suffix in SUFFIXES and f"_task-{dataset.task}_" in path.name
-    ]
-    if not found:
+    recordings = folder_of(dataset).recordings
+    if not recordings:
         raise InputError(
             f"the data set {dataset.name} has no recordings of the task {dataset.task!r}",
-            hint=f"Expected files such as sub-01/eeg/sub-01_task-{dataset.task}_eeg.edf below the folder.",
+            hint=f"Expected files such as sub-01/eeg/sub-01_task-{dataset.task}_eeg.edf below the folder; "
+            f"`dura site data check {dataset.name}` names files that look like recordings.",
         )
-    return sorted(found, key=lambda item: (item.subject, _in_time(item.path.name), item.path.name))
-
-
-def _in_time(name: str) -> list[int]:
-    """Return the numbers in a file name, so that run-10 comes after run-2."""
-    return [int(digits) for digits in re.findall(r"(?:ses|run)-(\d+)", name)]
+    return list(recordings)
 
 
 @declares(PrivacyClass.PER_PATIENT)
-def read(dataset: DataSet, recording: Recording) -> mne.io.BaseRaw:
-    """Read one recording into memory, in volts, EEG channels only, with its events as annotations.
+def open_recording(folder: BidsFolder, dataset: DataSet, recording: Recording) -> EegRecording:
+    """Open one recording with its channels and events; samples are not read yet.
 
     Raises:
-        InputError: unreadable, without EEG channels, or with amplitudes that no scalp EEG has.
+        InputError: unreadable, without EEG channels, or otherwise of no use; the hint says where and why.
     """
-    place = recording.path.relative_to(dataset.root)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            raw = read_raw_bids(get_bids_path_from_fname(recording.path, verbose="error"), verbose="error")
-            raw.pick("eeg", exclude=[])
-            raw.load_data(verbose="error")
-    except Exception as error:  # readers raise many kinds for broken files; the place is what helps
+        return open_eeg(folder, dataset, recording)
+    except Unreadable as error:
+        what = found(error.note.code, folder.place(recording.path), error.note.cause, remedy=error.note.remedy)
         raise InputError(
-            f"a recording of the data set {dataset.name} cannot be read ({type(error).__name__})",
-            hint=f"It is {place}. Look at it with `dura site data check {dataset.name}`; repair or leave it out.",
+            f"a recording of the data set {dataset.name} cannot be read: {what.title}",
+            hint=f"It is {what.place}: {what.cause}. {what.remedy} Look at all: `dura site data check {dataset.name}`.",
         ) from error
-    if dataset.scale != 1.0:
-        raw.apply_function(lambda values: values * dataset.scale, channel_wise=False, verbose="error")
-    return raw
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A recording's samples."""
+
+    raw: mne.io.RawArray
+    """Scalp EEG in volts, bad channels marked; where the samples are no numbers, zero."""
+    stretches: tuple[tuple[int, int], ...]
+    """Begin and end, in samples, of what is whole: no gap inside, every value a number."""
+
+
+@declares(PrivacyClass.PER_PATIENT)
+def load(opened: EegRecording) -> Loaded:
+    """Read a recording's scalp EEG into memory.
+
+    A mark lies at each edge of a stretch, at which MNE's filters stop and start anew. A channel of which more than
+    :data:`MOST_MISSING` are no numbers is marked bad; elsewhere the moment is left out for all channels.
+    """
+    values = opened.read(0, opened.samples)
+    broken = ~np.isfinite(values)
+    values[broken] = 0.0
+    lost = broken.mean(axis=1) > MOST_MISSING
+    moments = broken[~lost].any(axis=0)
+    info = mne.create_info([channel.name for channel in opened.channels], opened.rate, "eeg", verbose="warning")
+    raw = mne.io.RawArray(values, info, verbose="warning")
+    raw.info["line_freq"] = opened.line
+    raw.info["bads"] = [
+        channel.name for channel, gone in zip(opened.channels, lost, strict=True) if channel.bad or gone
+    ]
+    stretches = _stretches(opened, moments)
+    edges = sorted({edge for stretch in stretches for edge in stretch} - {0, opened.samples})
+    if edges:
+        raw.set_annotations(mne.Annotations([edge / opened.rate for edge in edges], 0.0, "EDGE boundary"))
+    return Loaded(raw, stretches)
+
+
+def _stretches(opened: EegRecording, moments: NDArray[np.bool_]) -> tuple[tuple[int, int], ...]:
+    """Return the parts of all pieces in which no moment is left out."""
+    found = []
+    for piece in opened.pieces:
+        part = moments[piece.first : piece.first + piece.samples]
+        changes = np.flatnonzero(np.diff(part.astype(np.int8)))
+        edges = [0, *(int(at) + 1 for at in changes), piece.samples]
+        found += [
+            (piece.first + begin, piece.first + end)
+            for begin, end in itertools.pairwise(edges)
+            if end > begin and not part[begin]
+        ]
+    return tuple(found)
 
 
 def amplitude(raw: mne.io.BaseRaw) -> float:
     """Return the median absolute value in microvolts, offsets removed: what wrong units show in."""
     good = [index for index, name in enumerate(raw.ch_names) if name not in raw.info["bads"]] or None
-    values = raw.get_data(picks=good, stop=min(raw.n_times, round(60 * raw.info["sfreq"])))
-    centred = values - np.median(values, axis=1, keepdims=True)
-    return float(np.median(np.abs(centred)) * 1e6)
+    return amplitude_of(raw.get_data(picks=good, stop=min(raw.n_times, round(AMPLITUDE_SECONDS * raw.info["sfreq"]))))
 
 
 @declares(PrivacyClass.PER_PATIENT)
-def check_amplitude(raw: mne.io.BaseRaw, dataset: DataSet, recording: Recording) -> None:
+def check_amplitude(raw: mne.io.BaseRaw, dataset: DataSet, place: str) -> None:
     """Refuse a recording that holds no signal, or whose unit is wrong.
 
     Raises:
         InputError: flat, not finite, or implausible in amplitude; the hint says which scale would mend it.
     """
-    low, high = PLAUSIBLE_MICROVOLTS
-    place = recording.path.relative_to(dataset.root)
     seen = amplitude(raw)
     if not np.isfinite(seen) or seen == 0:
         raise InputError(
             f"a recording of the data set {dataset.name} holds no signal: it is flat, or its values are no numbers",
             hint=f"It is {place}. Leave it out.",
         )
-    if not low <= seen <= high:
-        suggestion = suggest_scale(seen) * dataset.scale
+    if not is_plausible(seen):
+        factor = suggest_scale(seen) * dataset.scale_of(place)
         raise InputError(
             f"the unit of a recording of the data set {dataset.name} is wrong: its values are not those of scalp EEG",
-            hint=f"It is {place}. Register with --scale {suggestion:g} if the files declare the wrong unit.",
+            hint=f"It is {place}. If the file declares the wrong unit, correct it: "
+            f"`dura site data update {dataset.name} --scale {factor:g}` for all recordings, "
+            f"`--scale {place}={factor:g}` for this one.",
         )
-
-
-def suggest_scale(microvolts: float) -> float:
-    """Return the power of a thousand that brings a median amplitude into the plausible range, or 1."""
-    low, high = PLAUSIBLE_MICROVOLTS
-    for factor in (1.0, 1e-3, 1e-6, 1e3, 1e6, 1e-9, 1e9):
-        if low <= microvolts * factor <= high:
-            return factor
-    return 1.0
-
-
-def codes(raw: mne.io.BaseRaw) -> list[tuple[float, str]]:
-    """Return the events of a recording: seconds from its first sample, and code."""
-    return [
-        (float(onset) - raw.first_time, str(description).removeprefix("Stimulus/").strip())
-        for onset, description in zip(raw.annotations.onset, raw.annotations.description, strict=True)
-    ]

@@ -68,16 +68,20 @@ def complete_channels(raw: mne.io.BaseRaw, contract: DataContract) -> None:
 
 def _suspicious(raw: mne.io.BaseRaw) -> list[str]:
     """Return channels that are flat, or whose amplitude is far from the others' in the same recording."""
-    amplitude = np.median(np.abs(np.diff(raw.get_data(), axis=1)), axis=1)
-    flat = amplitude < FLAT_VOLTS * 1e-3
-    logs = np.log(np.where(flat, 1.0, amplitude))
-    centre = np.median(logs[~flat]) if (~flat).any() else 0.0
-    spread = max(1.4826 * float(np.median(np.abs(logs[~flat] - centre))), 0.1) if (~flat).any() else 1.0
-    return [
-        name
-        for name, value, dead in zip(raw.ch_names, logs, flat, strict=True)
-        if dead or abs(value - centre) > BAD_DEVIATION * spread
-    ]
+    size = np.median(np.abs(np.diff(raw.get_data(), axis=1)), axis=1)
+    return [name for name, odd in zip(raw.ch_names, far_from_others(size), strict=True) if odd]
+
+
+def far_from_others(size: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell which channels (median absolute difference of neighbouring samples, volts) are flat or unlike the others."""
+    flat = size < FLAT_VOLTS * 1e-3
+    if flat.all():
+        return flat
+    logs = np.log(np.where(flat, 1.0, size))
+    centre = np.median(logs[~flat])
+    spread = max(1.4826 * float(np.median(np.abs(logs[~flat] - centre))), 0.1)
+    found: NDArray[np.bool_] = flat | (np.abs(logs - centre) > BAD_DEVIATION * spread)
+    return found
 
 
 @declares(PrivacyClass.PER_PATIENT)

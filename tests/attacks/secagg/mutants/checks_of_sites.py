@@ -102,9 +102,21 @@ STEP = of(
     ("no key twice", "if len(set(publics.values())) != len(publics):", "if False:", "reflected_own_key"),
     (
         "keys are signed",
-        "keys.check(self.params, KEY_USE, {index: (publics[index], ",
-        "dict({index: (publics[index], ",
+        "keys.check(self.params, KEY_USE, {",
+        "dict({",
         "replaced_keys",
+    ),
+    (
+        "notes are judged",
+        "        self._hear({",
+        "        dict({",
+        "a_note_that_is_not_believed",
+    ),
+    (
+        "masks bind the list of keys",
+        "        self._chain = hashlib.sha256(frame.body).digest()\n",
+        "",
+        "two_lists_of_keys_in_a_step_session",
     ),
     (
         "the session's key goes when it was used",
@@ -127,7 +139,7 @@ STEP = of(
     (
         "masks bind the sums before",
         'context = (self._step.to_bytes(4, "big"), self._chain)',
-        'context = (self._step.to_bytes(4, "big"), FIRST)',
+        'context = (self._step.to_bytes(4, "big"), bytes(32))',
         "different_sums_told_in_a_step_session",
     ),
     (
@@ -193,9 +205,15 @@ ROUND = of(
     ),
     (
         "keys are signed",
-        "        keys.check(self.params, KEY_USE, signed)\n",
-        "",
+        "keys.check(self.params, KEY_USE, {",
+        "dict({",
         "replaced_keys",
+    ),
+    (
+        "notes are judged",
+        "        self._hear({",
+        "        dict({",
+        "a_note_that_is_not_believed",
     ),
     (
         "shares come from others only",

@@ -30,6 +30,7 @@ UNTOUCHED = {
     ("round_site", "the session is over"): "narrows a type for the checker; an ended session is refused before",
     ("round_site", "the keys of this session are gone"): "narrows a type; the order of frames keeps the keys",
     ("round_site", "the secrets of this session are gone"): "narrows a type; the order of frames keeps the secrets",
+    ("site", "a note has"): "wrong use by a programmer; tests/common/secagg/test_secrets.py",
     ("ring", "the norm must be positive"): "wrong use by a programmer; tests/common/secagg/parts/test_numbers.py",
     ("ring", "does not fit a ring"): "wrong use by a programmer; tests/common/secagg/parts/test_numbers.py",
 }

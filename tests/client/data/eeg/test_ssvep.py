@@ -9,7 +9,8 @@ import pytest
 from tests.support.ssvep_bids import CHANNELS, CLASSES, TASK, find_data, from_fif, from_gdf, write_bids
 
 from dura_client.data.dataset import DataSet
-from dura_client.data.doctor import diagnose
+from dura_client.data.doctor.diagnose import diagnose
+from dura_client.data.findings.grade import Grade
 from dura_client.data.fingerprint import held_by_several
 from dura_client.data.prepare import prepare
 from dura_common.errors import InputError
@@ -74,7 +75,7 @@ def test_two_recordings_each_and_no_fault(folder: Path) -> None:
     found = diagnose(dataset(folder))
     assert (found.patients, found.recordings, found.readable) == (8, 16, 16)
     assert set(found.events) == set(CLASSES)
-    assert found.faults == ()
+    assert not [item for item in found.findings if item.grade is not Grade.KNOW]
 
 
 def test_preparation_of_real_recordings(folder: Path, tmp_path: Path) -> None:
@@ -107,15 +108,15 @@ def test_the_originals_units_would_be_refused(folder: Path, tmp_path: Path) -> N
     """Read as the FIF declares them, the same recordings are a thousand times too large, and the site says so."""
     with pytest.raises(InputError, match="unit of") as caught:
         prepare(dataset(folder, scale=1e3), CONTRACT, cache=tmp_path / "cache", pseudonym_key=b"k" * 32)
-    assert "--scale 1 " in caught.value.hint
+    assert "--scale 1`" in caught.value.hint
 
 
 def test_the_duplicate_would_be_found(tmp_path: Path) -> None:
     """Written for both as the source has it, the recording of subjects 3 and 7 shows in the check and in the cache."""
     write_bids(tmp_path / "bids", [3, 7], DATA, both_copies=True)
     found = dataset(tmp_path / "bids")
-    (fault,) = diagnose(found).faults
-    assert "same samples" in fault
-    assert "counts as two patients" in fault
+    (fault,) = [item for item in diagnose(found).findings if item.grade is Grade.STOPS]
+    assert fault.code == "COPY-SAME"
+    assert "counts as 2 patients" in fault.cause
     patients = prepare(found, CONTRACT, cache=tmp_path / "cache", pseudonym_key=b"k" * 32).patients
     assert held_by_several(patient.fingerprints for patient in patients) == 1

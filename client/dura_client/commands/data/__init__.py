@@ -1,0 +1,1 @@
+"""The commands of `dura site data`: one module for each thing that a data manager does."""

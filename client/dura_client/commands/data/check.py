@@ -1,0 +1,105 @@
+"""`dura site data check`: what is in a data set, what is wrong with it, and what mends it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from dura_client.commands.options import DEFAULT_HOME, HomeOption
+from dura_common.runtime.console import JsonOption, Output, command
+
+if TYPE_CHECKING:
+    from dura_client.data.doctor.diagnose import Diagnosis
+    from dura_client.data.findings.finding import Finding
+
+PLACES = 3
+"""So many places of one cause are printed; ``--json`` has all."""
+COLOURS = {"stops a study": "red", "loses data": "yellow", "worth knowing": "cyan"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `dura site data`."""
+    app.command("check")(check)
+
+
+def check(
+    name: Annotated[str, typer.Argument(help="Name of a registered data set.")],
+    study: Annotated[
+        Path | None, typer.Option(help="A study file: show how well the data meet it, and how many windows remain.")
+    ] = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a data set contains and what is wrong with it. Ends with exit code 10 if something stops a study."""
+    with command(as_json) as out:
+        from dura_client.data.doctor.diagnose import diagnose
+        from dura_client.data.registry import load_dataset
+        from dura_client.site.home import SiteHome
+        from dura_common.errors import InputError
+        from dura_common.runtime.files import read_limited
+        from dura_common.study import parse_study
+
+        dataset = load_dataset(SiteHome(home.expanduser()), name)
+        contract = None if study is None else parse_study(read_limited(study, what="the study file")).data
+        with out.progress() as bar:
+            task = bar.add_task("reading recordings", total=None)
+            found = diagnose(dataset, contract, lambda done, total: bar.update(task, completed=done, total=total))
+        out.say(_summary(name, found))
+        _say(out, found)
+        out.result({"check": _as_data(found)})
+        if found.stops:
+            raise typer.Exit(InputError.exit_code)
+
+
+def _summary(name: str, found: Diagnosis) -> Table:
+    table = Table("", "", show_header=False, title=name)
+    table.add_row("patients, recordings", f"{found.patients}, {found.recordings} ({found.readable} readable)")
+    table.add_row("events", ", ".join(f"{key}: {count}" for key, count in found.events.items()))
+    table.add_row("channels", ", ".join(found.channels))
+    table.add_row("sampling rates (Hz)", ", ".join(f"{rate:g}" for rate in found.rates))
+    table.add_row("line frequency (Hz)", ", ".join(found.line_frequencies))
+    if found.windows:
+        counts = [sum(classes.values()) for classes in found.windows.values()]
+        table.add_row("windows for the study", f"{sum(counts)}, {min(counts)} to {max(counts)} a patient")
+    return table
+
+
+def _say(out: Output, found: Diagnosis) -> None:
+    """Print findings, worst first; those of one cause together."""
+    groups: dict[tuple[str, str, str], list[Finding]] = defaultdict(list)
+    for item in found.findings:
+        groups[item.grade, item.code, item.cause].append(item)
+    for (grade, code, cause), items in groups.items():
+        colour = COLOURS[grade]
+        places = ", ".join(item.place for item in items[:PLACES])
+        more = f" and {len(items) - PLACES} more (--json lists all)" if len(items) > PLACES else ""
+        out.say(f"\n[{colour}]{grade}[/{colour}]: {items[0].title} [dim]({code})[/dim]")
+        for what, text in (("where", places + more), ("cause", cause), ("remedy", items[0].remedy)):
+            out.say(_line(what, text))
+    counts = [f"{sum(item.grade == grade for item in found.findings)} {_plural(grade)}" for grade in COLOURS]
+    out.say(f"\nfindings: {', '.join(counts)}")
+
+
+def _line(what: str, text: str) -> Any:
+    from rich.text import Text
+
+    return Text(f"  {what}: {text}")
+
+
+def _plural(grade: str) -> str:
+    return {"stops a study": "stop a study", "loses data": "lose data"}.get(grade, grade)
+
+
+def _as_data(found: Diagnosis) -> dict[str, Any]:
+    from dura_client.data.findings.kinds import KINDS
+
+    data = asdict(found)
+    data.pop("seen")
+    data["findings"] = [{**asdict(item), "title": KINDS[item.code].title} for item in found.findings]
+    data["stops"] = found.stops
+    return data

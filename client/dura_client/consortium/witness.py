@@ -1,0 +1,158 @@
+"""What this site has seen of the other members: the rosters that they follow, and the lengths of their ledgers.
+
+Every member of a secure sum reports both, with its signature (:mod:`dura_common.sums.heads`). Ledgers only grow, and
+rosters only go forward. If a member reports less than before, it has returned to an older state, and its patients might
+be charged too little. If a member reports something else about the same state, it is running twice. Two rosters with
+one serial mean that somebody shows different members to different hospitals. In each of these cases, this site's part
+in the sum ends before anything has left, until an officer here has talked to that hospital and accepts its state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AwareDatetime, Field, NonNegativeInt, ValidationError
+
+from dura_client.consortium.membership import Membership
+from dura_client.consortium.rosters import followed_digest
+from dura_client.site.home import SiteHome
+from dura_common.consortium.roster import MAX_MEMBERS
+from dura_common.errors import InputError, TrustError
+from dura_common.runtime.files import read_limited, write_atomic
+from dura_common.study import Digest, Frozen, SiteName, explain_validation
+from dura_common.sums.heads import Head
+
+WHAT = "the file of the other members' reports"
+
+
+class MemberWentBack(TrustError):
+    """Another member's ledger or roster has changed backwards, or contradicts this site's."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__(
+            f"this site takes no part in a sum with these members: {'; '.join(faults)}",
+            hint="Ask that hospital what happened. If it restored a backup and has said so: "
+            "`dura site roster accept NAME`.",
+        )
+
+
+class Seen(Frozen):
+    """The last report of one member."""
+
+    name: SiteName
+    serial: NonNegativeInt
+    roster: Digest
+    rows: NonNegativeInt
+    """The reported number, plus one for each later sum that contains a vector of the member."""
+    mark: Digest | None
+    """The hash of the ledger with that many rows; None if nobody here has seen it."""
+    when: AwareDatetime
+
+
+class Witnessed(Frozen):
+    """The file of this site."""
+
+    seen: Annotated[tuple[Seen, ...], Field(max_length=4 * MAX_MEMBERS)] = ()
+
+    def of(self, name: str) -> Seen | None:
+        """Return the last report of a member, or None."""
+        return next((one for one in self.seen if one.name == name), None)
+
+
+def load_witnessed(home: SiteHome) -> Witnessed:
+    """Read the reports so far.
+
+    Raises:
+        InputError: the file was altered.
+    """
+    if not home.witnessed.exists():
+        return Witnessed()
+    try:
+        return Witnessed.model_validate_json(read_limited(home.witnessed, what=WHAT))
+    except ValidationError as error:
+        raise explain_validation(error, what=WHAT) from error
+
+
+def witness(here: Membership, heads: Mapping[str, Head], now: datetime) -> None:
+    """Check the reports of the other members of a sum, and store them if all are consistent.
+
+    Args:
+        here: the roster that this site follows.
+        heads: the reports of all other members, by name, with checked signatures.
+        now: the time of the reports.
+
+    Raises:
+        MemberWentBack: a report is not consistent; no report was stored.
+        InputError: the file of earlier reports was altered.
+    """
+    before = load_witnessed(here.home)
+    judged = (_fault(here, before.of(name), name, head) for name, head in sorted(heads.items()))
+    faults = [fault for fault in judged if fault is not None]
+    if faults:
+        raise MemberWentBack(faults)
+    others = tuple(one for one in before.seen if one.name not in heads)
+    new = tuple(
+        Seen(name=name, serial=head.serial, roster=head.roster, rows=head.rows, mark=head.mark, when=now)
+        for name, head in sorted(heads.items())
+    )
+    _write(here.home, Witnessed(seen=(*others, *new)))
+
+
+def _fault(here: Membership, before: Seen | None, name: str, head: Head) -> str | None:
+    known = here.digest if head.serial == here.roster.serial else followed_digest(here.home, head.serial)
+    if known is not None and known != head.roster:
+        return f"{name} follows another roster with serial {head.serial} than this site"
+    return None if before is None else _against(before, head)
+
+
+def _against(before: Seen, head: Head) -> str | None:
+    """Compare a member's report with its report before."""
+    name = before.name
+    if head.serial < before.serial:
+        return f"{name} followed roster {before.serial} and now follows {head.serial}"
+    if head.serial == before.serial and head.roster != before.roster:
+        return f"{name} has followed two different rosters with serial {head.serial}"
+    if head.rows < before.rows:
+        return f"the ledger of {name} had {before.rows} requests and draws and now has {head.rows}"
+    if head.rows == before.rows and before.mark not in {None, head.mark}:
+        return f"{name} has two different ledgers with {head.rows} requests and draws"
+    return None
+
+
+def contributed(home: SiteHome, sums: Mapping[str, int]) -> None:
+    """Record that members added vectors to opened sums. Each of these members has begun a draw in its ledger.
+
+    Args:
+        home: the folder of this site.
+        sums: the number of sums, by name.
+
+    Raises:
+        InputError: the file of earlier reports was altered.
+    """
+    before = load_witnessed(home)
+    grown = tuple(
+        one.model_copy(update={"rows": one.rows + sums[one.name], "mark": None}) if sums.get(one.name) else one
+        for one in before.seen
+    )
+    if grown != before.seen:
+        _write(home, Witnessed(seen=grown))
+
+
+def accept(home: SiteHome, name: str) -> Seen:
+    """Forget a member's earlier reports. Its next report is accepted, and after that its ledger may only grow.
+
+    Raises:
+        InputError: the member has reported nothing yet.
+    """
+    before = load_witnessed(home)
+    seen = before.of(name)
+    if seen is None:
+        raise InputError(f"{name} has reported nothing to this site yet", hint="`dura site roster` lists all members.")
+    _write(home, Witnessed(seen=tuple(one for one in before.seen if one.name != name)))
+    return seen
+
+
+def _write(home: SiteHome, content: Witnessed) -> None:
+    write_atomic(home.witnessed, content.model_dump_json().encode())

@@ -1,0 +1,154 @@
+"""What a recording's samples say: findings from one look."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from dura_client.data.doctor.look import Look
+from dura_client.data.eeg.amplitude import is_plausible, suggest_scale
+from dura_client.data.eeg.channels import band_text
+from dura_client.data.eeg.recording import EegRecording
+from dura_client.data.findings.finding import Finding, found, listed
+from dura_client.data.findings.grade import Grade
+
+SHORT_SECONDS = 10.0
+CLIPPED_SHARE = 5e-4
+LOW_PASS_WORTH_KNOWING = 45.0
+"""Hz: many studies of rhythms go that far."""
+RATE_WORTH_KNOWING = 100.0
+LINES = (50.0, 60.0)
+LINE_PEAK = 4.0
+"""Times the neighbours' power at which the mains shows."""
+NO_PEAK = 2.0
+
+
+def findings_of(opened: EegRecording, seen: Look, dataset: str) -> list[Finding]:
+    """Return what one recording's samples give reason to say."""
+    place = opened.place
+    if seen.flat.all():
+        return [found("VAL-NONE", place, "every channel holds one value only", grade=Grade.STOPS)]
+    return [
+        *_broken(opened, seen),
+        *_amplitude(opened, seen, dataset),
+        *_channels(opened, seen),
+        *_held(opened, seen),
+        *_band(opened),
+        *_line(opened, seen),
+        *([found("FILE-SHORT", place, f"it lasts {opened.seconds:.3g} s")] if opened.seconds < SHORT_SECONDS else []),
+    ]
+
+
+def _names(opened: EegRecording, chosen: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> str:
+    return listed(channel.name for channel, wanted in zip(opened.channels, chosen, strict=True) if wanted)
+
+
+def _broken(opened: EegRecording, seen: Look) -> list[Finding]:
+    if not seen.broken.any():
+        return []
+    share = seen.broken / max(opened.samples, 1)
+    cause = f"{_names(opened, seen.broken > 0)}: values that are no numbers, up to {share.max():.2%} of a channel"
+    if share.min() > 0.5:  # noqa: PLR2004  # as in loading: a channel that is mostly broken is lost
+        return [found("VAL-NAN", opened.place, f"{cause}; nothing of the recording can be used", grade=Grade.STOPS)]
+    return [found("VAL-NAN", opened.place, cause)]
+
+
+def _amplitude(opened: EegRecording, seen: Look, dataset: str) -> list[Finding]:
+    if not math.isfinite(seen.amplitude) or is_plausible(seen.amplitude):
+        return []
+    factor = suggest_scale(seen.amplitude)
+    if factor == 1.0:
+        cause = "its values are far from those of scalp EEG, and no unit explains it"
+        return [
+            found(
+                "VAL-UNIT",
+                opened.place,
+                cause,
+                remedy="Look at the recording in the recorder's software, or leave it out.",
+            )
+        ]
+    direction = f"{1 / factor:g} times too large" if factor < 1 else f"{factor:g} times too small"
+    units = sorted({opened.source.signals[channel.index].unit or "none" for channel in opened.channels})
+    cause = f"its values are about {direction} for scalp EEG; the recording declares the unit {listed(units)}"
+    remedy = (
+        f"`dura site data update {dataset} --scale {opened.place}={factor * opened.scale:g}` corrects this recording; "
+        f"`--scale {factor * opened.scale:g}` all. The factor is a guess from amplitudes: ask who exported the file."
+    )
+    return [found("VAL-UNIT", opened.place, cause, remedy=remedy)]
+
+
+def _channels(opened: EegRecording, seen: Look) -> list[Finding]:
+    findings = []
+    clipped = (seen.clipped > CLIPPED_SHARE) & ~seen.flat
+    if clipped.any():
+        cause = (
+            f"{_names(opened, clipped)}: up to {seen.clipped.max():.2%} of "
+            "the samples lie at the highest or lowest value"
+        )
+        findings.append(found("VAL-CLIP", opened.place, cause))
+    odd = seen.odd & ~np.array([channel.bad for channel in opened.channels])
+    if odd.any():
+        findings.append(found("CH-FLAT", opened.place, f"{_names(opened, odd)}; not marked bad in channels.tsv"))
+    pairs = [pair for pair in seen.alike if not (seen.flat[pair[0]] or seen.flat[pair[1]])]
+    if pairs:
+        names = [channel.name for channel in opened.channels]
+        texts = listed(
+            (
+                f"{names[a]} and "
+                f"{names[b]}{' (inverted, as the two electrodes of a linked reference are)' if r < 0 else ''}"
+            )
+            for a, b, r in pairs
+        )
+        findings.append(found("CH-SAME", opened.place, texts))
+    return findings
+
+
+def _held(opened: EegRecording, seen: Look) -> list[Finding]:
+    if not seen.held:
+        return []
+    return [
+        found(
+            "VAL-HOLD",
+            opened.place,
+            f"for {seen.held:.3g} s no channel changes: the recorder paused or the copy was filled up",
+        )
+    ]
+
+
+def _band(opened: EegRecording) -> list[Finding]:
+    findings = []
+    for band in sorted({opened.source.signals[channel.index].band for channel in opened.channels}, key=str):
+        if band[1] is not None and band[1] <= LOW_PASS_WORTH_KNOWING:
+            cause = f"the recorder's filter let pass {band_text(band)}"
+            findings.append(found("FILT-CUT", opened.place, cause, grade=Grade.KNOW))
+    if opened.rate < RATE_WORTH_KNOWING:
+        cause = f"sampled at {opened.rate:g} Hz, it holds nothing above {opened.rate / 2:g} Hz"
+        findings.append(found("FILT-CUT", opened.place, cause, grade=Grade.KNOW))
+    return findings
+
+
+def _line(opened: EegRecording, seen: Look) -> list[Finding]:
+    """Compare the declared line frequency with the spectrum; that none is declared is said when opening."""
+    peaks = {line: peak for line in LINES if (peak := _peak(seen, line)) is not None}
+    if not peaks:
+        return []
+    strongest = max(peaks, key=lambda line: peaks[line])
+    if peaks[strongest] < LINE_PEAK:
+        return []
+    if opened.line is None:
+        cause = f"PowerLineFrequency is not declared, and the spectrum shows {strongest:g} Hz"
+        return [found("LINE-NONE", opened.place, cause)]
+    if abs(opened.line - strongest) > 1 and peaks.get(opened.line, 0.0) < NO_PEAK:
+        cause = f"PowerLineFrequency is declared as {opened.line:g} Hz, and the spectrum shows {strongest:g} Hz"
+        return [found("LINE-NONE", opened.place, cause)]
+    return []
+
+
+def _peak(seen: Look, line: float) -> float | None:
+    """Return the power at a frequency over the neighbours' median, or None where the spectrum does not reach."""
+    f, power = seen.frequencies, seen.spectrum
+    if not len(f) or f[-1] < line + 5 or not power.any():
+        return None
+    inside, beside = np.abs(f - line) <= 0.5, (np.abs(f - line) >= 2) & (np.abs(f - line) <= 5)  # noqa: PLR2004  # Hz
+    return float(power[inside].max() / max(np.median(power[beside]), 1e-30))

@@ -1,0 +1,200 @@
+"""What only all recordings together show: meanings of codes, one person twice, differing filters and rates."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+from dura_client.data.dataset import KNOWN_LABELS, DataSet
+from dura_client.data.eeg.channels import band_text
+from dura_client.data.eeg.events import shown
+from dura_client.data.eeg.recording import EegRecording
+from dura_client.data.findings.finding import WHOLE, Finding, found, listed
+from dura_client.data.findings.grade import Grade
+from dura_common.study import WORD
+
+CODED = re.compile(r"[A-Za-z]{0,3}[\s_.-]*\d+|[A-Za-z]")
+"""A code that says nothing by itself: ``1``, ``S  2``, ``T1``, ``E769``, ``A``."""
+HELD_OUT = 0.25
+"""Share of patients that a study usually holds out."""
+SIDE = 2
+"""Fewest patients of a side."""
+WORTH_SAYING = 0.01
+
+
+def together(dataset: DataSet, opened: Sequence[EegRecording]) -> list[Finding]:
+    """Return findings about the data set as a whole."""
+    return [
+        *_meanings(dataset, opened),
+        *_runs(dataset, opened),
+        *_alike_names(dataset, opened),
+        *_persons(opened),
+        *_equipment(opened),
+        *_size(len({item.recording.subject for item in opened})),
+    ]
+
+
+def has_meaning(dataset: DataSet, code: str, levels: Mapping[str, str]) -> bool:
+    """Tell whether a code can be a class: mapped, declared, known, or a word that is no mere code."""
+    if code in dataset.labels or code in levels or code.lower() in KNOWN_LABELS:
+        return True
+    return bool(re.match(WORD, code)) and not CODED.fullmatch(code)
+
+
+def _meanings(dataset: DataSet, opened: Sequence[EegRecording]) -> list[Finding]:
+    unknown: dict[str, list[str]] = {}
+    for item in opened:
+        mine = dict.fromkeys(event.code for event in item.events)
+        without = [code for code in mine if not has_meaning(dataset, code, item.levels)]
+        if without:
+            unknown[item.place] = without
+    empty = [
+        item.place
+        for item in opened
+        if item.events and len(unknown.get(item.place, ())) == len({event.code for event in item.events})
+    ]
+    example = f"`dura site data update {dataset.name} --label CODE=CLASS`, once for each code."
+    remedy = f"Say what they mean: {example}"
+    findings = []
+    if empty and len(empty) == sum(bool(item.events) for item in opened):
+        codes = sorted({code for place in empty for code in unknown[place]})
+        findings.append(found("EV-MAP", WHOLE, f"no event code has a meaning: {shown(codes)}", remedy=remedy))
+    else:
+        findings += [
+            found(
+                "EV-MAP",
+                place,
+                f"no event code of this recording has a meaning: {shown(unknown[place])}",
+                remedy=remedy,
+                grade=Grade.LOSES,
+            )
+            for place in empty
+        ]
+        some = sorted({code for place, codes in unknown.items() if place not in empty for code in codes})
+        if some:
+            findings.append(
+                found(
+                    "EV-MAP",
+                    WHOLE,
+                    f"these event codes stand for no class: {shown(some)}",
+                    remedy=f"If a study needs them, say what they mean: {example}",
+                    grade=Grade.KNOW,
+                )
+            )
+    return findings
+
+
+def _runs(dataset: DataSet, opened: Sequence[EegRecording]) -> list[Finding]:
+    meanings: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for item in opened:
+        for code in {event.code for event in item.events} & set(item.levels):
+            if code not in dataset.labels:
+                meanings[code][item.levels[code]].append(item.place)
+    return [
+        found(
+            "EV-RUN",
+            WHOLE,
+            f"{code} is "
+            + listed(f"{name} in {len(places)} recordings (such as {places[0]})" for name, places in names.items()),
+        )
+        for code, names in sorted(meanings.items())
+        if len(names) > 1
+    ]
+
+
+def _alike_names(dataset: DataSet, opened: Sequence[EegRecording]) -> list[Finding]:
+    names = {dataset.class_of(event.code, item.levels) for item in opened for event in item.events}
+    groups: dict[str, set[str]] = defaultdict(set)
+    for name in names:
+        groups[re.sub(r"[\s_.-]+", "", name.lower())].add(name)
+    return [
+        found("EV-CASE", WHOLE, f"{listed(sorted(group))} count as {len(group)} classes")
+        for group in groups.values()
+        if len(group) > 1
+    ]
+
+
+def _persons(opened: Sequence[EegRecording]) -> list[Finding]:
+    """Compare what headers say of patients; what they say is not shown."""
+    holders: dict[str, dict[str, str]] = defaultdict(dict)
+    for item in opened:
+        if item.source.person:
+            holders[item.source.person].setdefault(item.recording.subject, item.place)
+    return [
+        found(
+            "SAME-PERSON",
+            next(iter(places.values())),
+            f"its header names the same patient as that of {listed(list(places.values())[1:])}",
+        )
+        for places in holders.values()
+        if len(places) > 1
+    ]
+
+
+def _equipment(opened: Sequence[EegRecording]) -> list[Finding]:
+    findings = []
+    for code, what, values in (
+        ("FILT-MIX", "recorder's filters", [_band(item) for item in opened]),
+        ("RATE-MIX", "sampling rates (Hz)", [f"{item.rate:g}" for item in opened]),
+        ("LINE-NONE", "declared line frequencies (Hz)", [f"{item.line:g}" for item in opened if item.line]),
+        (
+            "CH-NAME",
+            "sets of channels",
+            [" ".join(sorted(channel.name for channel in item.channels)) for item in opened],
+        ),
+    ):
+        counts = Counter(values)
+        if len(counts) < 2:  # noqa: PLR2004  # all alike
+            continue
+        usual, _ = counts.most_common(1)[0]
+        odd = (
+            [item.place for item, value in zip(opened, values, strict=False) if value != usual]
+            if len(values) == len(opened)
+            else []
+        )
+        shown = (
+            listed(f"{value} in {count}" for value, count in counts.most_common())
+            if code != "CH-NAME"
+            else f"{len(counts)}"
+        )
+        places = f"; the rare ones are those of {listed(odd)}" if odd else ""
+        findings.append(
+            found(
+                code,
+                WHOLE,
+                f"recordings differ in their {what}: {shown}{places}",
+                grade=Grade.KNOW,
+                remedy="Nothing needs to be done if the recordings were made so.",
+            )
+        )
+    return findings
+
+
+def _band(item: EegRecording) -> str:
+    bands = {item.source.signals[channel.index].band for channel in item.channels}
+    return listed(sorted(band_text(band) for band in bands), 2)
+
+
+def _size(patients: int) -> list[Finding]:
+    """Say how likely a side of the split has fewer than two patients."""
+    p = odds_of_small_side(patients, HELD_OUT)
+    if p < WORTH_SAYING:
+        return []
+    cause = (
+        f"with {patients} patients, a study that holds out {HELD_OUT:.0%} is impossible here "
+        f"with a probability of {p:.0%}: a side would have fewer than {SIDE}"
+    )
+    return [found("SIZE-SMALL", WHOLE, cause)]
+
+
+def odds_of_small_side(patients: int, held_out: float) -> float:
+    """Return the probability that a side of the keyed split has fewer than two patients."""
+
+    def below(share: float) -> float:
+        return sum(
+            math.comb(patients, k) * share**k * (1 - share) ** (patients - k) for k in range(min(SIDE, patients + 1))
+        )
+
+    return min(1.0, below(held_out) + below(1 - held_out))

@@ -1,0 +1,201 @@
+"""What channels.tsv says of a recording's channels, matched by name, and where it disagrees with the recording."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dura_client.data.eeg.names import Site, interpret
+from dura_client.data.findings.finding import listed
+from dura_client.data.findings.grade import Grade
+from dura_client.data.recordings.source import Note, Signal, volts_of
+from dura_client.data.recordings.tables import MISSING, Table, number_of
+
+TYPES = frozenset(
+    [
+        "AUDIO",
+        "EEG",
+        "EOG",
+        "ECG",
+        "EMG",
+        "EYEGAZE",
+        "GSR",
+        "HEOG",
+        "MISC",
+        "PPG",
+        "PUPIL",
+        "REF",
+        "RESP",
+        "SYSCLOCK",
+        "TEMP",
+        "TRIG",
+        "VEOG",
+        "SEEG",
+        "ECOG",
+        "DBS",
+        "MEG",
+        "MEGMAG",
+        "MEGGRADAXIAL",
+        "MEGGRADPLANAR",
+        "MEGREFMAG",
+        "HLU",
+        "FITERR",
+        "OTHER",
+        "DAC",
+        "ADC",
+        "ACCEL",
+        "GYRO",
+        "MAGN",
+        "LATENCY",
+        "NIRS",
+    ]
+)
+STATES = {"good": False, "bad": True}
+RATE_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """Types and states by label, in lower case."""
+
+    kinds: dict[str, str]
+    bad: frozenset[str]
+    notes: tuple[Note, ...] = ()
+
+    def kind_of(self, label: str) -> str:
+        """Return the BIDS type of a channel, or an empty string."""
+        return self.kinds.get(label.strip().lower(), "")
+
+    def is_bad(self, label: str) -> bool:
+        """Tell whether a channel is marked bad."""
+        return label.strip().lower() in self.bad
+
+
+NOTHING = Declared({}, frozenset())
+
+
+def declared_by(table: Table, signals: Sequence[Signal]) -> Declared:
+    """Return what a table says of a recording's channels."""
+    notes: list[Note] = []
+    if "name" not in table:
+        return Declared({}, frozenset(), (Note("SIDE-TABLE", "channels.tsv has no column name; it was not used"),))
+    names = table.column("name")
+    lower = [name.lower() for name in names]
+    _order(names, [signal.label for signal in signals], notes)
+    kinds = _kinds(table, lower, signals, notes)
+    bad = _states(table, lower, notes)
+    _units(table, lower, signals, notes)
+    _rates(table, lower, signals, notes)
+    present = {signal.label.lower() for signal in signals}
+    return Declared(kinds, frozenset(bad & present), tuple(notes))
+
+
+def _order(names: list[str], labels: list[str], notes: list[Note]) -> None:
+    twice = [name for name, count in Counter(name.lower() for name in names).items() if count > 1]
+    if twice:
+        notes.append(
+            Note(
+                "CH-ORDER", f"channels.tsv lists {listed(twice)} more than once; the last row counts", grade=Grade.LOSES
+            )
+        )
+    known = {name.lower() for name in names}
+    missing = [label for label in labels if label.lower() not in known]
+    extra = [name for name in names if name.lower() not in {label.lower() for label in labels}]
+    if missing:
+        notes.append(Note("CH-ORDER", f"channels.tsv has no row for {listed(missing)}", grade=Grade.LOSES))
+    if extra:
+        notes.append(
+            Note(
+                "CH-ORDER",
+                f"channels.tsv has rows for channels that the recording lacks: {listed(extra)}",
+                grade=Grade.LOSES,
+            )
+        )
+    if not missing and not extra and not twice and names != labels:
+        case = [name.lower() for name in names] == [label.lower() for label in labels]
+        what = "writes names in other capitals than the recording" if case else "lists the channels in another order"
+        notes.append(Note("CH-ORDER", f"channels.tsv {what}"))
+
+
+def _kinds(table: Table, names: list[str], signals: Sequence[Signal], notes: list[Note]) -> dict[str, str]:
+    if "type" not in table:
+        notes.append(Note("CH-TYPE", "channels.tsv has no column type; types were guessed from names"))
+        return {}
+    cells = table.column("type")
+    unknown = sorted({cell for cell in cells if cell.upper() not in TYPES})
+    if unknown:
+        texts = listed(cell or "(empty)" for cell in unknown)
+        notes.append(Note("CH-TYPE", f"channels.tsv has types that BIDS does not know: {texts}; guessed from names"))
+    small = sorted({cell for cell in cells if cell.upper() in TYPES and cell != cell.upper()})
+    if small:
+        notes.append(Note("CH-TYPE", f"types are written {listed(small)}; BIDS wants capitals", grade=Grade.KNOW))
+    kinds = {name: cell.upper() for name, cell in zip(names, cells, strict=True) if cell.upper() in TYPES}
+    meanings = interpret([signal.label for signal in signals])
+    hidden = [
+        signal.label
+        for signal, meaning in zip(signals, meanings, strict=True)
+        if meaning.site is Site.SCALP and kinds.get(signal.label.lower(), "EEG") not in {"EEG", "REF"}
+    ]
+    if hidden and "EEG" in kinds.values():
+        notes.append(
+            Note("CH-TYPE", f"{listed(hidden)} have names of electrodes and are declared as something else; not used")
+        )
+    strange = [
+        signal.label
+        for signal, meaning in zip(signals, meanings, strict=True)
+        if meaning.site is Site.OTHER and kinds.get(signal.label.lower()) == "EEG"
+    ]
+    if strange:
+        notes.append(Note("CH-TYPE", f"{listed(strange)} are declared as EEG, and their names say something else"))
+    return kinds
+
+
+def _states(table: Table, names: list[str], notes: list[Note]) -> set[str]:
+    if "status" not in table:
+        return set()
+    cells = table.column("status")
+    unknown = sorted({cell for cell in cells if cell.lower() not in {*STATES, *MISSING}})
+    if unknown:
+        texts = listed(cell or "(empty)" for cell in unknown)
+        notes.append(Note("CH-TYPE", f"the column status holds {texts}, neither good nor bad; read as good"))
+    return {name for name, cell in zip(names, cells, strict=True) if STATES.get(cell.lower(), False)}
+
+
+def _units(table: Table, names: list[str], signals: Sequence[Signal], notes: list[Note]) -> None:
+    if "units" not in table:
+        return
+    said = dict(zip(names, table.column("units"), strict=True))
+    wrong: dict[tuple[str, str], list[str]] = {}
+    unknown: list[str] = []
+    for signal in signals:
+        text = said.get(signal.label.lower(), "n/a")
+        factor = volts_of(text)
+        if signal.volts is None or not signal.unit or text in MISSING:
+            continue
+        if factor is None:
+            unknown.append(text or "(empty)")
+        elif factor != signal.volts:
+            wrong.setdefault((text, signal.unit), []).append(signal.label)
+    for (text, unit), labels in wrong.items():
+        notes.append(Note("CH-UNIT2", f"channels.tsv says {text} and the recording {unit}: {listed(labels)}"))
+    if unknown:
+        notes.append(Note("CH-UNIT2", f"channels.tsv has units that are no voltage: {listed(sorted(set(unknown)))}"))
+
+
+def _rates(table: Table, names: list[str], signals: Sequence[Signal], notes: list[Note]) -> None:
+    if "sampling_frequency" not in table:
+        return
+    said = dict(zip(names, table.column("sampling_frequency"), strict=True))
+    for signal in signals:
+        cell = said.get(signal.label.lower(), "n/a")
+        rate = number_of(cell)
+        if cell in MISSING or (rate is not None and abs(rate - signal.rate) <= RATE_TOLERANCE * signal.rate):
+            continue
+        notes.append(
+            Note(
+                "SIDE-RATE",
+                f"channels.tsv says {cell or '(empty)'} Hz for {signal.label}, the recording {signal.rate:g} Hz",
+            )
+        )
+        return

@@ -1,0 +1,307 @@
+"""The events of a recording: from events.tsv, else from the recording itself, placed by the clock of its records.
+
+Names are read as BIDS means them, trial_type first and value where there is none; no reader renames them on the way.
+What cannot be used is left out and counted: no number, before the start, beyond the end, in a gap, without a name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dura_client.data.findings.finding import listed
+from dura_client.data.findings.grade import Grade
+from dura_client.data.recordings.edf import EdfSource
+from dura_client.data.recordings.source import Mark, Note, Piece, Source, length, sample_at
+from dura_client.data.recordings.tables import MISSING, Table, number_of
+
+TECHNICAL = (
+    "new segment",
+    "boundary",
+    "edge ",
+    "bad_",
+    "bad ",
+    "impedance",
+    "recording starts",
+    "recording ends",
+    "comment",
+    "syncstatus",
+)
+"""Beginnings, in small letters, of marks that recorders and readers set themselves."""
+MAX_WORDS = 3
+"""A mark of more words is free text."""
+STATUS_BITS = 0xFFFF
+BLOCK_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event at a sample of the recording."""
+
+    sample: int
+    code: str
+    duration: float = 0.0
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """The events of a recording in order of time, and what is to be said of them."""
+
+    events: tuple[Event, ...]
+    notes: tuple[Note, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Raw:
+    """One row, before it is placed."""
+
+    onset: float
+    duration: float
+    code: str
+    sample: int | None = None
+
+
+def from_table(table: Table, rate: float, pieces: Sequence[Piece]) -> Events:
+    """Return the events of an events.tsv."""
+    notes: list[Note] = [_problem(problem.kind, problem.text) for problem in table.problems]
+    if any(problem.kind in {"separator", "twice", "empty"} for problem in table.problems):
+        return Events((), tuple(notes))
+    absent = [name for name in ("onset", "duration") if name not in table]
+    if absent:
+        lost = "; none of its events is used" if "onset" in absent else ""
+        notes.append(Note("EV-SEP", f"events.tsv has no column {' and no column '.join(absent)}{lost}"))
+    if "onset" in absent:
+        return Events((), tuple(notes))
+    if not table.rows:
+        notes.append(Note("SIDE-NONE", "events.tsv has a header and no row"))
+    rows = _timed(table, _named(table, notes), rate, pieces, notes)
+    return _placed(rows, rate, pieces, notes)
+
+
+def from_marks(source: Source, rate: float, pieces: Sequence[Piece]) -> Events:
+    """Return the events that the recording itself holds: annotations, else codes of a status channel."""
+    notes: list[Note] = []
+    marks = source.marks
+    if not marks and isinstance(source, EdfSource):
+        marks = _status(source, notes)
+    rows = [_Raw(mark.onset, mark.duration, code_of(mark.text)) for mark in marks]
+    if rows:
+        notes.append(
+            Note("EV-FILE", f"there are no events in an events.tsv; {len(rows)} marks of the recording were read")
+        )
+    return _placed(rows, rate, pieces, notes)
+
+
+def code_of(text: str) -> str:
+    """Return the text of a mark as an event code: without the class that BrainVision puts before it."""
+    return " ".join(text.removeprefix("Stimulus/").split())
+
+
+def _problem(kind: str, text: str) -> Note:
+    if kind == "encoding":
+        return Note("EV-ENC", f"events.tsv: {text}")
+    if kind == "empty":
+        return Note("SIDE-NONE", "events.tsv is empty")
+    harmless = kind in {"blank", "trailing", "header"}
+    return Note("EV-SEP", f"events.tsv: {text}", grade=Grade.KNOW if harmless else None)
+
+
+def _named(table: Table, notes: list[Note]) -> list[tuple[int, str]]:
+    """Return row and code of the events that have a name."""
+    types = table.column("trial_type") if "trial_type" in table else None
+    values = table.column("value") if "value" in table else None
+    empty = {*MISSING, ""}
+    if types is not None and all(cell in empty for cell in types) and values is not None:
+        if table.rows:
+            notes.append(
+                Note("EV-NA", "the column trial_type is empty; the column value names the events", grade=Grade.KNOW)
+            )
+        types = None
+    cells = types or values
+    if cells is None:
+        if table.rows:
+            notes.append(
+                Note("EV-NA", "events.tsv has neither a column trial_type nor a column value; no event has a name")
+            )
+        return []
+    named = [(row, " ".join(cell.split())) for row, cell in enumerate(cells) if cell not in empty]
+    if len(named) < len(cells):
+        notes.append(Note("EV-NA", f"{len(cells) - len(named)} of {len(cells)} events have no name and are not used"))
+    if types is not None and values is not None:
+        several: dict[str, set[str]] = defaultdict(set)
+        for row, code in named:
+            several[code].add(values[row])
+        split = {code: found for code, found in several.items() if len(found - empty) > 1}
+        if split:
+            texts = listed(f"{code} ({listed(sorted(found), 4)})" for code, found in split.items())
+            notes.append(Note("EV-VALUE", f"one trial_type has several values: {texts}"))
+    return named
+
+
+def _timed(
+    table: Table, named: Sequence[tuple[int, str]], rate: float, pieces: Sequence[Piece], notes: list[Note]
+) -> list[_Raw]:
+    """Return the rows whose times are numbers, after a look at what unit they are in."""
+    onsets, samples = table.column("onset"), table.column("sample") if "sample" in table else None
+    durations = table.column("duration") if "duration" in table else ["n/a"] * len(table.rows)
+    wrong = [onsets[row] for row, _ in named if number_of(onsets[row]) is None]
+    if wrong:
+        comma = " (some have a decimal comma)" if any("," in cell for cell in wrong) else ""
+        notes.append(
+            Note("EV-ONSET", f"{len(wrong)} of {len(named)} onsets are no numbers{comma}; these events are not used")
+        )
+    odd = [durations[row] for row, _ in named if durations[row] not in MISSING and number_of(durations[row]) is None]
+    if odd:
+        notes.append(Note("EV-NEG", f"{len(odd)} durations are no numbers; read as 0"))
+    negative = sum((number_of(durations[row]) or 0.0) < 0 for row, _ in named)
+    if negative:
+        notes.append(Note("EV-NEG", f"{negative} durations are below zero; read as 0"))
+    rows = []
+    for row, code in named:
+        onset = number_of(onsets[row])
+        if onset is not None:
+            sample = number_of(samples[row]) if samples else None
+            rows.append(
+                _Raw(onset, max(number_of(durations[row]) or 0.0, 0.0), code, None if sample is None else round(sample))
+            )
+    return [] if _other_unit(rows, rate, pieces, notes) else rows
+
+
+def _other_unit(rows: Sequence[_Raw], rate: float, pieces: Sequence[Piece], notes: list[Note]) -> bool:
+    """Tell whether onsets are samples or milliseconds: most lie beyond the end, and divided they fill the recording."""
+    if not rows:
+        return False
+    end = pieces[-1].clock + pieces[-1].samples / rate
+    last = max(row.onset for row in rows)
+    if sum(row.onset > end for row in rows) * 2 <= len(rows):
+        return False
+    fills = {
+        name: last / factor / end for name, factor in (("samples", rate), ("milliseconds", 1e3), ("microseconds", 1e6))
+    }
+    fitting = {name: fill for name, fill in fills.items() if 0.2 < fill <= 1.0}  # noqa: PLR2004  # events of less than a fifth of a recording tell nothing
+    if not fitting:
+        return False
+    best = max(fitting, key=lambda name: fitting[name])
+    divisor = {"samples": f"{rate:g}", "milliseconds": "1000", "microseconds": "1000000"}[best]
+    notes.append(
+        Note(
+            "EV-UNIT",
+            f"the last onset is {last / end:.3g} times the recording's {end:g} s, as if onsets were {best}; "
+            "no event is used",
+            f"Divide the onsets by {divisor} and save the table again; BIDS wants seconds.",
+        )
+    )
+    return True
+
+
+def _placed(rows: Sequence[_Raw], rate: float, pieces: Sequence[Piece], notes: list[Note]) -> Events:
+    """Place events at samples; say what has no place."""
+    end = pieces[-1].clock + pieces[-1].samples / rate
+    technical = [row for row in rows if row.code.lower().startswith(TECHNICAL)]
+    if technical:
+        notes.append(Note("EV-MARK", f"{len(technical)} marks: {shown(sorted({row.code for row in technical}))}"))
+    rows = [row for row in rows if not row.code.lower().startswith(TECHNICAL)]
+    free = [row for row in rows if len(row.code.split()) > MAX_WORDS]
+    if free:
+        notes.append(Note("ID-TEXT", f"{len(free)} of {len(rows)} events have a text of more than {MAX_WORDS} words"))
+    early = sum(row.onset < -0.5 / rate for row in rows)
+    late = sum(row.onset >= end for row in rows)
+    if early:
+        notes.append(Note("EV-NEG", f"{early} of {len(rows)} events lie before the first sample and are not used"))
+    if late:
+        notes.append(Note("EV-END", f"{late} of {len(rows)} events lie beyond the end ({end:g} s) and are not used"))
+    over = sum(row.onset < end < row.onset + row.duration - 1 / rate for row in rows)
+    if over:
+        notes.append(Note("EV-END", f"{over} events last beyond the end ({end:g} s)", grade=Grade.KNOW))
+    events, in_gap = [], 0
+    for row in rows:
+        at = sample_at(row.onset, rate, pieces)
+        if at is not None:
+            events.append(Event(at, row.code, row.duration))
+        elif 0 <= row.onset < end:
+            in_gap += 1
+    if in_gap:
+        notes.append(Note("EV-GAP", f"{in_gap} of {len(rows)} events"))
+    _samples_agree(rows, rate, pieces, notes)
+    return Events(_in_order(events, notes), tuple(notes))
+
+
+def _samples_agree(rows: Sequence[_Raw], rate: float, pieces: Sequence[Piece], notes: list[Note]) -> None:
+    """Compare the columns onset and sample; samples may count from 0 or from 1, at the recorder's own rate."""
+    pairs = [(sample_at(row.onset, rate, pieces), row.sample) for row in rows if row.sample is not None]
+    differences = [abs(at - sample) for at, sample in pairs if at is not None and sample is not None]
+    apart = sum(difference > 2 for difference in differences)  # noqa: PLR2004  # rounding, and counting from 1
+    if apart and len(pieces) == 1:
+        notes.append(
+            Note(
+                "EV-SAMPLE",
+                f"{apart} of {len(differences)} events: they are up to {max(differences) / rate:.3g} s apart",
+            )
+        )
+
+
+def _in_order(events: list[Event], notes: list[Note]) -> tuple[Event, ...]:
+    ordered = sorted(events, key=lambda event: event.sample)
+    if ordered != events:
+        notes.append(Note("EV-SORT", "the events do not come in order of time"))
+    twice = {key: count for key, count in Counter((event.sample, event.code) for event in ordered).items() if count > 1}
+    if twice:
+        notes.append(Note("EV-TWICE", f"{sum(twice.values()) - len(twice)} events stand there twice and count once"))
+    unique = list({(event.sample, event.code): event for event in ordered}.values())
+    moments = Counter(event.sample for event in unique)
+    shared = sum(count > 1 for count in moments.values())
+    if shared:
+        notes.append(
+            Note(
+                "EV-TWICE",
+                f"at {shared} moments there are several events of different names; all are used",
+                grade=Grade.KNOW,
+            )
+        )
+    return tuple(unique)
+
+
+def shown(codes: Iterable[str]) -> str:
+    """Return event codes as a finding lists them: free text may name people and is not repeated."""
+    return listed(dict.fromkeys(code if len(code.split()) <= MAX_WORDS else "(text)" for code in codes))
+
+
+def _status(source: EdfSource, notes: list[Note]) -> tuple[Mark, ...]:
+    """Return the changes of a BDF status channel to a code above zero; bits above the lower 16 are the amplifier's."""
+    index = next((index for index, signal in enumerate(source.signals) if signal.kind == "TRIG"), None)
+    if index is None:
+        return ()
+    rate = source.signals[index].rate
+    pieces = source.pieces(rate)
+    block = max(round(BLOCK_SECONDS * rate), 1)
+    marks: list[Mark] = []
+    before, cleaned = None, False
+    for piece in pieces:
+        for start in range(piece.first, piece.first + piece.samples, block):
+            stop = min(start + block, piece.first + piece.samples)
+            digits = source.digits(index, start, stop)
+            cleaned |= bool((digits & ~STATUS_BITS).any())
+            codes = digits & STATUS_BITS
+            first = codes[0] if before is None else before
+            changes = np.flatnonzero(np.diff(codes, prepend=first))
+            marks += [
+                Mark(piece.clock + (start + at - piece.first) / rate, 0.0, str(codes[at]))
+                for at in changes
+                if codes[at]
+            ]
+            before = int(codes[-1])
+    if cleaned:
+        notes.append(Note("EV-BITS", "the status channel has bits above the lower 16, which are no code"))
+    wide = sum(int(mark.text) > 255 for mark in marks)  # noqa: PLR2004  # the largest code of 8 bits
+    if wide:
+        notes.append(Note("EV-BITS", f"{wide} codes need more than 8 bits; they were kept whole"))
+    return tuple(marks)
+
+
+def duration_of(pieces: Sequence[Piece], rate: float) -> float:
+    """Return the seconds that were recorded, gaps left out."""
+    return length(pieces) / rate

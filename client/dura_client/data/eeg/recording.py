@@ -1,0 +1,217 @@
+"""One EEG recording of a BIDS folder, opened: its channels, events and line frequency, with a finding for every oddity.
+
+The doctor and the preparation open recordings through this one door, so what a study uses is what was shown before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dura_client.data.dataset import DataSet
+from dura_client.data.eeg.channels import Channel, choose
+from dura_client.data.eeg.declared import NOTHING, declared_by
+from dura_client.data.eeg.events import Event, from_marks, from_table
+from dura_client.data.eeg.levels import meanings
+from dura_client.data.findings.finding import Finding, found
+from dura_client.data.findings.grade import Grade
+from dura_client.data.recordings.folder import BidsFolder, Recording
+from dura_client.data.recordings.opening import open_source
+from dura_client.data.recordings.sidecars import Merged, merged_json, nearest_table
+from dura_client.data.recordings.source import Note, Piece, Source, Unreadable, length
+
+USED_KEYS = ("PowerLineFrequency", "SamplingFrequency", "RecordingDuration", "RecordingType", "EEGReference")
+RATE_TOLERANCE = 1e-3
+HIGHEST_LINE = 100.0
+
+
+@dataclass(frozen=True)
+class EegRecording:
+    """An opened recording. Samples are read when they are asked for."""
+
+    recording: Recording
+    place: str
+    source: Source
+    channels: tuple[Channel, ...]
+    """EEG channels with a position on the scalp, distinct names."""
+    rate: float
+    """Hz."""
+    pieces: tuple[Piece, ...]
+    """Stretches without a gap."""
+    events: tuple[Event, ...]
+    levels: dict[str, str]
+    """What the recording's own sidecars say that codes mean."""
+    line: float | None
+    """Line frequency in Hz, as declared."""
+    scale: float
+    """Factor of the registration to volts."""
+    findings: tuple[Finding, ...]
+
+    @property
+    def samples(self) -> int:
+        """Number of samples of a channel."""
+        return length(self.pieces)
+
+    @property
+    def seconds(self) -> float:
+        """Recorded time, gaps left out."""
+        return self.samples / self.rate
+
+    @property
+    def bad(self) -> tuple[str, ...]:
+        """Names of channels that are marked bad."""
+        return tuple(channel.name for channel in self.channels if channel.bad)
+
+    def read(self, start: int, stop: int, channels: Sequence[Channel] | None = None) -> NDArray[np.float64]:
+        """Return samples (channels, samples) in volts; all channels by default."""
+        chosen = self.channels if channels is None else channels
+        values = self.source.read([channel.index for channel in chosen], start, stop)
+        return values * self.scale if self.scale != 1.0 else values
+
+
+def open_eeg(folder: BidsFolder, dataset: DataSet, recording: Recording) -> EegRecording:
+    """Open one recording with everything beside it.
+
+    Raises:
+        Unreadable: it cannot be used, and why.
+    """
+    place = folder.place(recording.path)
+    sidecar = merged_json(folder, recording, "_eeg.json")
+    findings = list(sidecar.findings)
+    if str(sidecar.content.get("RecordingType", "")).lower() == "epoched":
+        raise Unreadable("FILE-EPOCH", "its _eeg.json says RecordingType epoched")
+    source = open_source(recording.path)
+    notes = list(source.notes)
+    declared = NOTHING
+    table, file, beside = nearest_table(folder, recording, "_channels.tsv")
+    findings += beside
+    if table is not None and file is not None:
+        declared = declared_by(table, source.signals)
+        notes += [_table_note("channels.tsv", problem.kind, problem.text) for problem in table.problems]
+    elif file is None:
+        notes.append(Note("SIDE-NONE", "there is no channels.tsv; types of channels were guessed from their names"))
+    chosen = choose(source, declared)
+    notes += chosen.notes
+    pieces = source.pieces(chosen.rate)
+    notes += _header_notes(source)
+    notes += _disagreements(sidecar, chosen.rate, length(pieces) / chosen.rate)
+    findings += _inherited(folder, sidecar)
+    line, line_notes = _line(sidecar.content)
+    notes += line_notes
+    events, event_notes, event_findings = _events(folder, recording, source, chosen.rate, pieces)
+    findings += event_findings
+    notes += event_notes
+    levels = merged_json(folder, recording, "_events.json")
+    findings += levels.findings
+    findings += [found(note.code, place, note.cause, remedy=note.remedy, grade=note.grade) for note in notes]
+    return EegRecording(
+        recording=recording,
+        place=place,
+        source=source,
+        channels=tuple(channel for channel in chosen.channels if channel.on_scalp),
+        rate=chosen.rate,
+        pieces=pieces,
+        events=events,
+        levels=meanings(levels.content),
+        line=line,
+        scale=dataset.scale_of(place),
+        findings=tuple(findings),
+    )
+
+
+def _table_note(what: str, kind: str, text: str) -> Note:
+    if kind == "encoding":
+        return Note("EV-ENC", f"{what}: {text}")
+    if kind == "empty":
+        return Note("SIDE-NONE", f"{what} is empty")
+    harmless = kind in {"blank", "trailing", "header"}
+    return Note("SIDE-TABLE", f"{what}: {text}", grade=Grade.KNOW if harmless else None)
+
+
+def _header_notes(source: Source) -> list[Note]:
+    notes = []
+    if source.identity:
+        notes.append(Note("ID-HEAD", f"the header fills in: {', '.join(source.identity)}"))
+    return notes
+
+
+def _disagreements(sidecar: Merged, rate: float, seconds: float) -> list[Note]:
+    """Compare what the sidecar says of rate and length with the recording."""
+    if not sidecar.files:
+        return [Note("SIDE-NONE", "there is no _eeg.json: the line frequency and the reference are not known")]
+    notes = []
+    said = sidecar.content.get("SamplingFrequency")
+    if said is not None and not _close(said, rate, RATE_TOLERANCE * rate):
+        notes.append(
+            Note("SIDE-RATE", f"_eeg.json says SamplingFrequency {_shown(said)}, the recording has {rate:g} Hz")
+        )
+    said = sidecar.content.get("RecordingDuration")
+    if said is not None and not _close(said, seconds, max(1.0, 0.01 * seconds)):
+        notes.append(
+            Note("SIDE-RATE", f"_eeg.json says RecordingDuration {_shown(said)}, the recording has {seconds:g} s")
+        )
+    return notes
+
+
+def _close(said: Any, value: float, tolerance: float) -> bool:
+    return isinstance(said, int | float) and not isinstance(said, bool) and abs(said - value) <= tolerance
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else repr(value)[:40]
+
+
+def _inherited(folder: BidsFolder, sidecar: Merged) -> list[Finding]:
+    """Say which values come from a higher level although a nearer file exists."""
+    if len(sidecar.files) < 2:  # noqa: PLR2004  # one level loses nothing
+        return []
+    above: dict[Path, list[str]] = {}
+    for key in USED_KEYS:
+        origin = sidecar.origin.get(key)
+        if origin is not None and origin != sidecar.files[-1]:
+            above.setdefault(origin, []).append(key)
+    return [
+        found(
+            "SIDE-LOST", folder.place(path), f"it gives {', '.join(keys)}, which files nearer to recordings leave out"
+        )
+        for path, keys in above.items()
+    ]
+
+
+def _line(content: dict[str, Any]) -> tuple[float | None, list[Note]]:
+    said = content.get("PowerLineFrequency")
+    if said is None or said == "n/a":
+        return None, [Note("LINE-NONE", "PowerLineFrequency is not declared")]
+    if isinstance(said, bool) or not isinstance(said, int | float) or not math.isfinite(said):
+        return None, [Note("LINE-NONE", f"PowerLineFrequency is {_shown(said)}, no number")]
+    if not 0 < said <= HIGHEST_LINE:
+        return None, [Note("LINE-NONE", f"PowerLineFrequency is {said:g} Hz, which no mains has")]
+    return float(said), []
+
+
+def _events(
+    folder: BidsFolder, recording: Recording, source: Source, rate: float, pieces: Sequence[Piece]
+) -> tuple[tuple[Event, ...], list[Note], list[Finding]]:
+    table, file, beside = nearest_table(folder, recording, "_events.tsv")
+    findings = list(beside)
+    notes: list[Note] = []
+    if table is not None:
+        events = from_table(table, rate, pieces)
+        notes += events.notes
+        if events.events or table.rows or table.problems:
+            return events.events, _or_none(events.events, notes), findings
+    elif file is None:
+        notes.append(Note("SIDE-NONE", "there is no events.tsv"))
+    own = from_marks(source, rate, pieces)
+    notes += own.notes
+    return own.events, _or_none(own.events, notes), findings
+
+
+def _or_none(events: Sequence[Event], notes: list[Note]) -> list[Note]:
+    return notes if events else [*notes, Note("EV-NONE", "no event can be used")]

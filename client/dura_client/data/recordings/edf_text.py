@@ -1,0 +1,59 @@
+"""What the texts of an EDF header say of a person and of the date. Values are compared and never shown."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime
+
+from dura_client.data.recordings.edf_header import EdfHeader
+from dura_client.data.recordings.source import Note
+
+NOTHING = {"", "X", "0", "x", "mne_anonymize", "xxxxx", "anonymous", "Anonymous"}
+_PATIENT = ("patient code", "sex", "birth date", "name")
+_RECORDING = ("start date", "hospital code", "technician", "equipment")
+_PIVOT = 85
+"""Years of two digits from here on are of the 20th century (EDF)."""
+
+
+def identity_of(header: EdfHeader) -> tuple[str, ...]:
+    """Return the names of fields that may say who the patient is."""
+    if not header.plus:
+        free = [word for word in header.patient.split() if word not in NOTHING]
+        return ("patient field",) if free else ()
+    fields = []
+    words = header.patient.split()
+    for name, word in zip(_PATIENT, words, strict=False):
+        if word not in NOTHING and name != "sex":
+            fields.append(name)
+    if any(word not in NOTHING for word in words[len(_PATIENT) :]):
+        fields.append("other words of the patient field")
+    recording = header.recording.split()[1:]  # the first word is always "Startdate"
+    for name, word in zip(_RECORDING, recording, strict=False):
+        if word not in NOTHING and name in {"hospital code", "technician"}:
+            fields.append(name)
+    return tuple(fields)
+
+
+def person_of(header: EdfHeader) -> str:
+    """Return what identifies the patient in the header, for comparing; empty if nothing does."""
+    words = header.patient.split()
+    telling = [word for word in words if word not in NOTHING and len(word) > 1]
+    return " ".join(words).lower() if telling else ""
+
+
+def date_note(header: EdfHeader) -> list[Note]:
+    """Return a note if the start is no date or no time."""
+    day = re.fullmatch(r"(\d\d)\.(\d\d)\.(\d\d)", header.date)
+    clock = re.fullmatch(r"([01]\d|2[0-3])\.([0-5]\d)\.([0-5]\d)", header.time)
+    if day is not None:
+        century = 1900 if int(day[3]) >= _PIVOT else 2000
+        try:
+            when = date(century + int(day[3]), int(day[2]), int(day[1]))
+        except ValueError:
+            day = None
+        else:
+            if when > datetime.now(tz=UTC).date():
+                return [Note("DATE-BAD", "the recording's date lies in the future")]
+    if day is None:
+        return [Note("DATE-BAD", "the recording's date is missing or no date")]
+    return [] if clock else [Note("DATE-BAD", "the recording's start time is no time of day")]

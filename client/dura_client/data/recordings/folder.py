@@ -1,0 +1,238 @@
+"""A BIDS folder: which recordings of a task it holds, and which files look like recordings and are none.
+
+The folder is walked once, and names are compared with what BIDS wants letter by letter: what differs in capitals
+only, lies in the wrong place or has a form that BIDS does not know is named instead of overlooked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from dura_client.data.findings.finding import Finding, found, listed
+from dura_client.data.findings.grade import Grade
+
+ENDINGS = (".edf", ".vhdr", ".bdf", ".set")
+"""The four formats of BIDS-EEG."""
+OTHER_ENDINGS = (".fif", ".gdf", ".cnt", ".mff", ".nxe", ".21e", ".lay", ".rec")
+"""Recordings that BIDS-EEG does not allow; they can be imported."""
+PACKED = (".gz", ".zip", ".bz2", ".xz")
+PARTS = {".eeg": ".vhdr", ".vmrk": ".vhdr", ".fdt": ".set"}
+"""Ending of a part of a recording, and of the file that must lie beside it."""
+SIDECARS = ("_events.tsv", "_channels.tsv", "_eeg.json", "_events.json")
+ASIDE = {"derivatives", "sourcedata", "code", "stimuli", "rawdata-old"}
+"""Folders at the top that hold no recordings of the data set."""
+ORDER = ("sub", "ses", "task", "acq", "run", "split")
+"""Entities of a BIDS-EEG name, in this order."""
+_ENTITY = re.compile(r"[a-z]+-[A-Za-z0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One recording of one patient."""
+
+    path: Path
+    subject: str
+
+    @property
+    def entities(self) -> dict[str, str]:
+        """Parts of the name, such as ``{"sub": "01", "run": "2"}``."""
+        return entities_of(self.path.name)
+
+
+def entities_of(name: str) -> dict[str, str]:
+    """Return the entities of a BIDS name; what is none is left out."""
+    return {
+        key: value
+        for key, dash, value in (part.partition("-") for part in name.split(".", maxsplit=1)[0].split("_"))
+        if dash
+    }
+
+
+@dataclass(frozen=True)
+class BidsFolder:
+    """The folder of a data set. It is looked at once, when it is first asked."""
+
+    root: Path
+    task: str
+    _found: list[Finding] = field(default_factory=list)
+
+    @cached_property
+    def files(self) -> tuple[Path, ...]:
+        """Every file below the folder but those set aside and hidden ones, sorted."""
+        return tuple(sorted(_walk(self.root)))
+
+    @cached_property
+    def names(self) -> dict[Path, tuple[str, ...]]:
+        """Names of the files in each folder."""
+        inside: dict[Path, list[str]] = defaultdict(list)
+        for path in self.files:
+            inside[path.parent].append(path.name)
+        return {folder: tuple(names) for folder, names in inside.items()}
+
+    @cached_property
+    def recordings(self) -> tuple[Recording, ...]:
+        """Recordings of the task, by patient, session and run; of two formats of one recording neither."""
+        good = [path for path in self.files if self._judge(path)]
+        stems: dict[Path, list[Path]] = defaultdict(list)
+        for path in good:
+            stems[path.with_suffix("")].append(path)
+        for paths in stems.values():
+            if len(paths) > 1:
+                names = listed(path.name for path in paths)
+                self._found.append(found("FILE-TWO", self.place(paths[0]), f"the same recording lies there as {names}"))
+        kept = [paths[0] for paths in stems.values() if len(paths) == 1]
+        recordings = [Recording(path, entities_of(path.name)["sub"]) for path in kept]
+        return tuple(sorted(recordings, key=lambda item: (item.subject, _in_time(item.path.name), item.path.name)))
+
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is wrong with names and places."""
+        _ = self.recordings
+        self._lonely_parts()
+        self._lonely_sidecars()
+        return tuple(self._found)
+
+    def place(self, path: Path) -> str:
+        """Return a path as findings name it."""
+        return str(path.relative_to(self.root))
+
+    def _judge(self, path: Path) -> bool:
+        """Tell whether a file is a recording of the task; note it if it only looks like one."""
+        name = path.name.lower()
+        packed = next((ending for ending in PACKED if name.endswith(ending)), "")
+        name = name.removesuffix(packed)
+        ending = Path(name).suffix
+        if ending not in (*ENDINGS, *OTHER_ENDINGS):
+            return False
+        task = entities_of(path.name.lower()).get("task")
+        if task is not None and task != self.task.lower():
+            return False
+        code, cause = self._fault(path, ending, packed)
+        if not code:
+            return True
+        if code == "READ":
+            self._found.append(found("FILE-CASE", self.place(path), cause, grade=Grade.KNOW))
+            return True
+        self._note(code, path, cause, "Import it: `dura site data import`." if ending in OTHER_ENDINGS else None)
+        return False
+
+    def _fault(self, path: Path, ending: str, packed: str) -> tuple[str, str]:
+        """Return code and cause of what keeps a file from being a recording, ``READ`` if it can be one all the same."""
+        if packed:
+            return "FILE-GZ", f"its name ends in {ending}{packed}"
+        if ending not in ENDINGS:
+            return "FILE-KNOWN", f"BIDS-EEG does not allow {ending}"
+        below = path.relative_to(self.root)
+        fault = fault_of(below, self.task)
+        if not fault:
+            return "", ""
+        if not fault_of(below.with_suffix(ending), self.task):
+            return "READ", f"its ending is written {path.suffix}; it was read all the same"
+        if not fault_of(Path(str(below).lower()), self.task.lower()):
+            return "FILE-CASE", f"written in small letters it would be a recording: {fault}"
+        return "FILE-KNOWN", fault
+
+    def _note(self, code: str, path: Path, cause: str, remedy: str | None = None) -> None:
+        self._found.append(found(code, self.place(path), f"{cause}; it is not used", remedy=remedy))
+
+    def _lonely_parts(self) -> None:
+        present = {str(path).lower() for path in self.files}
+        for path in self.files:
+            wanted = PARTS.get(path.suffix.lower())
+            task = entities_of(path.name.lower()).get("task", self.task.lower())
+            if wanted and task == self.task.lower() and str(path.with_suffix(wanted)).lower() not in present:
+                named = any(path.name.encode() in _head(other) for other in path.parent.glob(f"*{wanted}"))
+                if not named:
+                    self._note(
+                        "FILE-PART", path, f"it is a part of a recording, and there is no {wanted} file of its name"
+                    )
+
+    def _lonely_sidecars(self) -> None:
+        known = [entities_of(path.name) for path in self.files if path.suffix.lower() in (*ENDINGS, *OTHER_ENDINGS)]
+        for path in self.files:
+            if not path.name.lower().endswith(SIDECARS) or "sub" not in entities_of(path.name.lower()):
+                continue
+            mine = entities_of(path.name)
+            if any(mine.items() <= one.items() for one in known) and path.name.endswith(SIDECARS):
+                continue
+            lower = entities_of(path.name.lower())
+            alike = any(
+                lower.items() <= entities_of("_".join(f"{k}-{v}" for k, v in one.items()).lower()).items()
+                for one in known
+            )
+            code = "FILE-CASE" if alike else "FILE-KNOWN"
+            self._found.append(
+                found(
+                    code,
+                    self.place(path),
+                    "it stands beside no recording of this name; it is not used",
+                    grade=Grade.LOSES,
+                )
+            )
+
+
+def fault_of(path: Path, task: str) -> str:
+    """Say why a path below the folder is no recording of a task by BIDS; empty if it is one."""
+    parts, stem = path.parts, path.name.partition(".")[0].split("_")
+    keys = [part.partition("-")[0] for part in stem[:-1]]
+    faults = (
+        (
+            len(parts) not in {3, 4} or parts[-2] != "eeg",
+            "it does not lie in a folder sub-LABEL/eeg or sub-LABEL/ses-LABEL/eeg",
+        ),
+        (stem[-1] != "eeg", "its name does not end in _eeg"),
+        (not all(_ENTITY.fullmatch(part) for part in stem[:-1]), "its name has parts that are no KEY-VALUE"),
+        (
+            any(key not in ORDER for key in keys),
+            f"its name has parts that BIDS-EEG does not know ({listed(key for key in keys if key not in ORDER)})",
+        ),
+        (
+            keys != [key for key in ORDER if key in keys],
+            f"the parts of its name do not come in the order {', '.join(ORDER[:5])}, once each",
+        ),
+        ("task" not in keys, "its name has no task"),
+    )
+    for wrong, fault in faults:
+        if wrong:
+            return fault
+    entities = entities_of(path.name)
+    folders = [f"sub-{entities.get('sub')}", *([f"ses-{entities['ses']}"] if "ses" in entities else [])]
+    if list(parts[:-2]) != folders:
+        return f"its name says {'/'.join(folders)}, and it lies in {'/'.join(parts[:-2])}"
+    if entities["task"] != task:
+        return f"its task is written {entities['task']!r}"
+    return "" if path.suffix in ENDINGS else f"its ending is written {path.suffix}"
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    seen = set()
+    for folder, inner, names in os.walk(root, followlinks=True):
+        here = Path(folder)
+        real = os.path.realpath(folder)
+        if real in seen:
+            inner.clear()  # a link that leads in a circle
+            continue
+        seen.add(real)
+        aside = ASIDE if here == root else set()
+        mff = [name for name in inner if name.lower().endswith(".mff")]
+        inner[:] = [name for name in inner if name not in aside and not name.startswith(".") and name not in mff]
+        yield from (here / name for name in (*names, *mff) if not name.startswith("."))
+
+
+def _in_time(name: str) -> list[int]:
+    """Return the numbers in a file name, so that run-10 comes after run-2."""
+    return [int(digits) for digits in re.findall(r"(?:ses|run)-(\d+)", name)]
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(4096)
+    except OSError:
+        return b""

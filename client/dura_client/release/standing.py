@@ -1,0 +1,96 @@
+"""Whether a request that runs may go on: what people here decide meanwhile, and what the other members say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+
+from dura_client.consortium.membership import Membership
+from dura_client.consortium.witness import contributed, witness
+from dura_client.ledger.ledger import Ledger
+from dura_client.site.home import SiteHome
+from dura_client.site.keys import SiteKeys
+from dura_common.secagg import Opened
+from dura_common.sums.heads import Head
+
+
+class Standing:
+    """Of one request; see :class:`dura_client.sums.ports.Peers` for what the other members are told and say.
+
+    Args:
+        home: of this site.
+        study: digest of the study.
+        here: the roster that this site follows.
+        ledger: of this site.
+        verify: checks the request from the beginning, and raises a DuraError if it may not go on.
+        clock: returns the present time (UTC).
+    """
+
+    def __init__(
+        self,
+        home: SiteHome,
+        study: str,
+        here: Membership,
+        ledger: Ledger,
+        *,
+        verify: Callable[[], object],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._home, self._here, self._ledger = home, here, ledger
+        self._verify, self._clock = verify, clock
+        self._key = SiteKeys(home).pseudonym_key()
+        self._files = (
+            home.people,
+            home.policy,
+            home.settings,
+            home.approvals / f"{study}.json",
+            home.consortium / "roster.json",
+        )
+        self._marks = self._present()
+        self._sums: Counter[str] = Counter()
+
+    def note(self) -> bytes:
+        """Return what this site says of itself."""
+        rows, mark = self._ledger.requested(self._key)
+        return Head(self._here.roster.serial, self._here.digest, rows, mark).encode()
+
+    def heard(self, notes: Mapping[str, bytes]) -> None:
+        """Judge what the others say.
+
+        Raises:
+            MemberWentBack: one of them is not what it was.
+        """
+        witness(self._here, {name: Head.decode(note) for name, note in notes.items()}, self._clock())
+        self._sums.clear()  # what they have said includes these
+
+    def opened(self, opened: Opened) -> None:
+        """Note who added to a sum."""
+        self._sums.update(opened.contributors)
+
+    def close(self) -> None:
+        """Keep who added to sums since they last spoke."""
+        contributed(self._home, self._sums)
+
+    def still(self) -> None:
+        """Verify the request again if a file changed that people here decide with, or a day ended.
+
+        Raises:
+            DuraError: it may not go on.
+        """
+        now = self._present()
+        if now != self._marks:
+            self._verify()
+            self._marks = now
+
+    def _present(self) -> tuple[object, ...]:
+        return (self._clock().date(), *map(_mark, self._files))
+
+
+def _mark(path: Path) -> object:
+    try:
+        known = path.stat()
+    except OSError:
+        return None
+    return known.st_mtime_ns, known.st_ino, known.st_size

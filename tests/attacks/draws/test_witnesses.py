@@ -1,0 +1,155 @@
+"""A hospital that went back, or follows another roster, is seen by the others before any vector leaves them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from tests.attacks.draws.hospital import NOW
+from tests.attacks.draws.meeting import SITES, Heard, World
+from tests.support.commands import Failed, dura
+from tests.support.consortium import Consortium
+
+from dura_client.consortium.people import distrust
+from dura_client.consortium.witness import load_witnessed
+from dura_client.node.service import SiteService
+from dura_client.review.approval import decline_study
+from dura_client.site.keys import SiteKeys
+from dura_client.site.policy import load_policy, write_policy
+from dura_client.sums.ports import Part
+from dura_common.consortium.roster import Roster
+from dura_common.messages import RefusalReason, TrainRound
+from dura_common.secagg import Opened, SessionParameters
+from dura_common.study import Study
+
+Template = tuple[Path, dict[str, Study], Roster]
+
+
+@pytest.fixture
+def world(template: Template, tmp_path: Path) -> World:
+    """Return three hospitals that have approved two studies."""
+    root, digests, roster = template
+    copy = Path(shutil.copytree(root, tmp_path / "world"))
+    for name in SITES:
+        path = copy / name / "data" / "motor.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "root": str(copy / "bids")}))
+    world = World(Consortium(copy, SITES), digests, roster)
+    for name in SITES:
+        world.start(name)
+    return world
+
+
+def asked(world: World, attempt: int, name: str = "alone") -> TrainRound:
+    """Return a request for the first round."""
+    (digest,) = [digest for digest, study in world.digests.items() if study.name == name]
+    return TrainRound(study=digest, round=1, attempt=attempt, members=SITES, first_step=1)
+
+
+def begun(world: World) -> dict[str, int]:
+    """Count the draws of every hospital."""
+    return {name: sum(row.kind == "begin" for row in world.ledger(name).entries()) for name in SITES}
+
+
+def words(world: World) -> dict[str, object]:
+    """Return the words of the last answers."""
+    return {name: answer[1] for name, answer in world.answers[-1].items()}
+
+
+@pytest.mark.parametrize("name", ["alone", "shared"])
+def test_a_ledger_that_was_restored_from_a_backup(world: World, tmp_path: Path, name: str) -> None:
+    """The other hospitals refuse before they draw, until an officer at each of them has accepted it."""
+    home = world.consortium.site("north").path
+    backup = shutil.copytree(home, tmp_path / "backup")
+    world.ask(asked(world, 1, name), "honest", "east")
+    assert {answer[0] for answer in world.answers[-1].values()} == {"done"}
+    shutil.rmtree(home)
+    shutil.copytree(backup, home)
+    world.start("north")
+    before, vectors = begun(world), len(world.sent)
+    world.ask(asked(world, 2, name), "honest", "east")
+    said = words(world)
+    assert said["east"] == said["south"] == RefusalReason.MEMBER_WENT_BACK
+    assert {**begun(world), "north": 0} == {**before, "north": 0}
+    assert {one.site for one in world.sent[vectors:]} <= {"north"}
+    for site in ("east", "south"):
+        dura("site", "roster", "accept", "north", "--yes", "--home", world.consortium.site(site).path, here=True)
+    world.ask(asked(world, 3, name), "honest", "east")
+    assert RefusalReason.MEMBER_WENT_BACK not in words(world).values()
+    assert all(count > before[site] for site, count in begun(world).items())
+
+
+def test_a_ledger_that_runs_twice(world: World, tmp_path: Path) -> None:
+    """A copy that went another way from the same backup has as many rows, and shows by its mark."""
+    home = world.consortium.site("north").path
+    backup = shutil.copytree(home, tmp_path / "backup")
+    world.ask(asked(world, 1), "lose", "north")  # no sum is opened, so the others know what was said and no more
+    shutil.rmtree(home)
+    shutil.copytree(backup, home)
+    world.start("north")
+    world.ask(asked(world, 2), "honest", "east")
+    assert words(world)["east"] == words(world)["south"] == RefusalReason.MEMBER_WENT_BACK
+
+
+def after_one_step(world: World, act: Callable[[], object]) -> None:
+    """Ask all hospitals for three steps; after the first one somebody in the north acts."""
+
+    @dataclass
+    class Acting(Heard):
+        def attend(self, params: SessionParameters, part: Part) -> None:
+            opened = part.opened
+
+            def then(one: Opened) -> None:
+                opened(one)
+                act()
+
+            with mock.patch.object(part, "opened", then):
+                super().attend(params, part)
+
+    home = world.consortium.site("north")
+    way = Acting(world.hub, "north", SiteKeys(home).identity(), world)
+    world.services["north"] = SiteService(home, way, clock=lambda: NOW)
+    world.ask(asked(world, 1, "shared"), "honest", "east")
+
+
+def test_distrust_ends_a_request_that_is_under_way(world: World) -> None:
+    """Between two steps an officer distrusts another hospital: no further vector leaves this one."""
+    home = world.consortium.site("north")
+    after_one_step(world, lambda: distrust(home, world.roster, "south", "", NOW))
+    assert words(world)["north"] == RefusalReason.OTHER_ROSTER
+    assert sum(one.site == "north" for one in world.sent) == 1
+    assert begun(world)["north"] == 1
+
+
+def test_a_policy_that_was_tightened_ends_a_request_that_is_under_way(world: World) -> None:
+    """The policy is looked at again before the next draw."""
+    home = world.consortium.site("north")
+    strict = load_policy(home).model_copy(update={"noise": ("local",)})
+    after_one_step(world, lambda: write_policy(home, strict, replace=True))
+    assert words(world)["north"] == RefusalReason.POLICY
+    assert begun(world)["north"] == 1
+
+
+def test_a_study_that_was_declined_ends_a_request_that_is_under_way(world: World) -> None:
+    """So does an approval that is taken back."""
+    digest = asked(world, 1, "shared").study
+    after_one_step(world, lambda: decline_study(world.consortium.site("north"), digest))
+    assert words(world)["north"] == RefusalReason.NOT_APPROVED
+    assert begun(world)["north"] == 1
+
+
+def test_what_was_heard_is_shown_and_kept(world: World) -> None:
+    """`dura site roster` shows the last word of every member; a member that has reported nothing cannot be accepted."""
+    home = world.consortium.site("east")
+    with pytest.raises(Failed, match="has reported nothing"):
+        dura("site", "roster", "accept", "north", "--yes", "--home", home.path, here=True)
+    world.ask(asked(world, 1), "honest", "east")
+    seen = load_witnessed(home)
+    assert [one.name for one in seen.seen] == ["north", "south"]
+    shown = {row["name"]: row["heard"] for row in dura("site", "roster", "--home", home.path, here=True)["members"]}
+    assert shown["north"]["serial"] == 1
+    assert shown["east"] is None

@@ -1,0 +1,118 @@
+"""What other members say of themselves only goes forward, or this site takes no part."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.support.consortium import Consortium
+
+from dura_client.consortium.membership import Membership, load_membership
+from dura_client.consortium.witness import MemberWentBack, accept, contributed, load_witnessed, witness
+from dura_common.errors import InputError, TrustError
+from dura_common.sums.heads import Head
+
+NOW = datetime(2030, 5, 1, 12, tzinfo=UTC)
+OTHER = "ab" * 32
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Membership:
+    """Return what the site in the east sees of a consortium of two."""
+    consortium = Consortium(tmp_path_factory.mktemp("consortium"), ("east", "north"))
+    consortium.make_all(datetime.now(UTC))
+    return load_membership(consortium.site("east"))
+
+
+def head(
+    here: Membership, rows: int, mark: str = OTHER, *, serial: int | None = None, roster: str | None = None
+) -> Head:
+    """Return what the north says."""
+    return Head(here.roster.serial if serial is None else serial, roster or here.digest, rows, mark)
+
+
+def forget(here: Membership) -> None:
+    """Begin anew."""
+    here.home.witnessed.unlink(missing_ok=True)
+
+
+@given(serial=st.integers(0, 2**64 - 1), roster=st.binary(min_size=32, max_size=32), rows=st.integers(0, 2**64 - 1))
+def test_a_note_says_what_was_put_in(serial: int, roster: bytes, rows: int) -> None:
+    """A note has a fixed size and is read as it was written; another size is refused."""
+    said = Head(serial, roster.hex(), rows, hashlib.sha256(roster).hexdigest())
+    note = said.encode()
+    assert Head.decode(note) == said
+    for wrong in (note[:-1], note + b"\0", b""):
+        with pytest.raises(TrustError, match="has 80 bytes"):
+            Head.decode(wrong)
+
+
+@settings(deadline=None)
+@given(steps=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.booleans()), min_size=1, max_size=8))
+def test_whoever_goes_forward_is_believed_and_whoever_goes_back_is_not(
+    here: Membership, steps: list[tuple[int, int, bool]]
+) -> None:
+    """An honest ledger grows by at least one row for each of its vectors; what it said is kept, and less is refused."""
+    forget(here)
+    rows = 0
+    for own, sums, lies in steps:
+        if lies and rows:
+            kept = load_witnessed(here.home)
+            with pytest.raises(MemberWentBack, match="the ledger of north had"):
+                witness(here, {"north": head(here, rows - 1)}, NOW)
+            assert load_witnessed(here.home) == kept
+        rows += own
+        witness(here, {"north": head(here, rows, hashlib.sha256(b"%d" % rows).hexdigest())}, NOW)
+        contributed(here.home, {"north": sums, "east": sums})
+        rows += sums
+    seen = load_witnessed(here.home).of("north")
+    assert seen is not None
+    assert seen.rows == rows
+
+
+def test_the_same_number_of_rows_with_another_mark(here: Membership) -> None:
+    """Two ledgers of one length are two ledgers."""
+    forget(here)
+    witness(here, {"north": head(here, 3)}, NOW)
+    witness(here, {"north": head(here, 3)}, NOW)
+    with pytest.raises(MemberWentBack, match="two different ledgers with 3"):
+        witness(here, {"north": head(here, 3, "cd" * 32)}, NOW)
+
+
+def test_another_roster_of_the_same_serial(here: Membership) -> None:
+    """A coordinator that shows different members to different hospitals is seen at once."""
+    forget(here)
+    with pytest.raises(MemberWentBack, match="another roster with serial"):
+        witness(here, {"north": head(here, 3, roster=OTHER)}, NOW)
+    assert load_witnessed(here.home).seen == ()
+    later = here.roster.serial + 5
+    witness(here, {"north": head(here, 3, serial=later, roster=OTHER)}, NOW)  # ahead: shown to people, no fault
+    with pytest.raises(MemberWentBack, match="two different rosters with serial"):
+        witness(here, {"north": head(here, 4, serial=later, roster="ef" * 32)}, NOW)
+    with pytest.raises(MemberWentBack, match="followed roster"):
+        witness(here, {"north": head(here, 4)}, NOW)
+
+
+def test_an_officer_accepts_a_restored_member(here: Membership) -> None:
+    """After that the next word is believed, and from there on it only grows again."""
+    forget(here)
+    witness(here, {"north": head(here, 9)}, NOW)
+    with pytest.raises(InputError, match="has reported nothing"):
+        accept(here.home, "south")
+    assert accept(here.home, "north").rows == 9
+    witness(here, {"north": head(here, 2)}, NOW)
+    with pytest.raises(MemberWentBack, match="had 2 requests and draws and now has 1"):
+        witness(here, {"north": head(here, 1)}, NOW)
+
+
+def test_an_altered_file_is_no_clean_slate(here: Membership, tmp_path: Path) -> None:
+    """A file that cannot be read ends the sum instead of believing anything."""
+    del tmp_path
+    here.home.witnessed.write_text('{"seen": [{"name": "north"}]}')
+    with pytest.raises(InputError, match="file of the other members' reports"):
+        witness(here, {"north": head(here, 0)}, NOW)
+    forget(here)

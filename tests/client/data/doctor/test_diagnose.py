@@ -1,0 +1,81 @@
+"""The check finds what is wrong with a folder and survives what it finds."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dura_client.data.dataset import DataSet
+from dura_client.data.doctor.diagnose import Diagnosis, diagnose
+from dura_client.data.findings.grade import Grade
+from dura_common.errors import InputError
+from dura_common.study import DataContract
+
+
+def codes(found: Diagnosis, grade: Grade) -> set[tuple[str, str]]:
+    """Return code and place of findings of one grade."""
+    return {(item.code, item.place) for item in found.findings if item.grade is grade}
+
+
+def test_a_sound_folder_has_nothing_that_stops_or_loses(
+    hospitals: Path, registered: Callable[..., DataSet], contract: DataContract
+) -> None:
+    """Everything is counted under the names of the classes, against a study too."""
+    found = diagnose(registered(hospitals / "west"), contract.model_copy(update={"channels": ("C3", "Cz", "C4", "Pz")}))
+    assert (found.patients, found.recordings, found.readable) == (3, 3, 3)
+    assert found.events == {"left_hand": 12, "right_hand": 12}
+    assert found.rates == {200.0: 3}
+    assert found.line_frequencies == {"60": 3}
+    assert set(found.channels.values()) == {3}
+    assert not found.stops
+    assert codes(found, Grade.STOPS) | codes(found, Grade.LOSES) == set()
+    assert found.windows == {f"00{number}": {"left_hand": 4, "right_hand": 4} for number in (1, 2, 3)}
+
+
+def test_wrong_units_and_unmapped_codes_show(hospitals: Path, registered: Callable[..., DataSet]) -> None:
+    """Each recording's own factor is named; codes nobody mapped keep their local names and stop a study."""
+    units = [item for item in diagnose(registered(hospitals / "south", scale=1.0)).findings if item.code == "VAL-UNIT"]
+    assert len(units) == 3
+    for item in units:
+        assert f"data update motor --scale {item.place}=0.001`" in item.remedy
+    found = diagnose(registered(hospitals / "west", labels={}))
+    assert set(found.events) == {"1", "2"}
+    assert codes(found, Grade.STOPS) == {("EV-MAP", "the data set")}
+
+
+def test_broken_duplicate_and_silent_recordings_are_named(
+    own_copy: Callable[[str], Path], registered: Callable[..., DataSet]
+) -> None:
+    """One broken file does not hide the others; a recording filed under two patients is found by its samples."""
+    root = own_copy("north")
+    stem = "{0}/eeg/{0}_task-motorimagery_"
+    first, second, third = (stem.format(f"sub-00{number}") for number in (1, 2, 3))
+    (root / f"{first}eeg.edf").write_bytes(b"not EDF")
+    shutil.copy(root / f"{second}eeg.edf", root / f"{third}eeg.edf")
+    (root / f"{third}events.tsv").write_text("onset\tduration\ttrial_type\n")
+    seen: list[tuple[int, int]] = []
+    found = diagnose(registered(root), progress=lambda done, total: seen.append((done, total)))
+    assert found.readable == 2
+    assert codes(found, Grade.STOPS) == {("FILE-HEAD", f"{first}eeg.edf"), ("COPY-SAME", f"{second}eeg.edf")}
+    assert ("SIDE-NONE", f"{third}eeg.edf") in codes(found, Grade.LOSES)
+    assert ("EV-FILE", f"{third}eeg.edf") in codes(found, Grade.KNOW)
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_no_recordings_is_an_error(hospitals: Path, registered: Callable[..., DataSet]) -> None:
+    """A task that nobody recorded is not an empty success, and neither is a folder that is gone."""
+    with pytest.raises(InputError, match="no recordings of the task"):
+        diagnose(registered(hospitals / "west", task="rest"))
+    with pytest.raises(InputError, match="is not there"):
+        diagnose(registered(hospitals / "nowhere"))
+
+
+def test_a_study_of_another_task_is_stopped(
+    hospitals: Path, registered: Callable[..., DataSet], contract: DataContract
+) -> None:
+    """What was registered for one task serves no study of another."""
+    found = diagnose(registered(hospitals / "west"), contract.model_copy(update={"task": "rest"}))
+    assert ("TASK-OTHER", "the data set") in codes(found, Grade.STOPS)
