@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from dura_client.node.flower_adapter import run_supernode
+from dura_client.node.supernode_adapter import run_supernode
 
 if __name__ == "__main__":
     run_supernode(Path(sys.argv.pop(1)))

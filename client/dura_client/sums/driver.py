@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 1_000
 """Of one session; the coordinator gives up long before. A bound on what a hostile one can ask for."""
+SERVED_SECONDS = 5.0
+"""A stream that lived so long was let in: what refuses a stream does so at once."""
 RETRY_SECONDS = (0.05, 0.2, 0.5, 1.0)
 """Between tries to reach the coordinator; the last one again and again."""
 
@@ -43,11 +45,12 @@ class Patience:
     """How long this site waits, in seconds."""
 
     join: float = 300.0
-    """For the session to exist, and for the other sites to come."""
+    """For the other sites to come."""
     step: float = 600.0
     """For the other sites' vectors, once its own was sent."""
-    rejoin: float = 60.0
-    """For a coordinator that was lost."""
+    rejoin: float = 20.0
+    """For a coordinator that is out of reach, or does not know the session: it opens sessions before it asks sites, and
+    none outlives its service. A site that waited longer would answer no other request meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,8 @@ class Driver(threading.Thread):
         self._machine: Site | None = None
         self._ready = False
         self._tries = 0
+        self._connected = self._away = time.monotonic()
+        """When the present stream was opened, and since when none has served."""
         self._deadline = time.monotonic() + patience.join
 
     def give(self, opened: int, values: NDArray[np.signedinteger]) -> None:
@@ -168,6 +173,7 @@ class Driver(threading.Thread):
 
     def _connect(self) -> None:
         endpoint, position = self._endpoint, self._position
+        self._connected = time.monotonic()
         hello = Hello(
             binding=bind(endpoint.identity, endpoint.certificate_der()),
             session=self._series.key,
@@ -254,26 +260,36 @@ class Driver(threading.Thread):
     def _ended(self, reason: Reason) -> None:
         word = Reason.Name(reason) if reason in Reason.values() else "PROTOCOL"
         if reason == Reason.UNKNOWN_SESSION and self._number == 0:
-            self._lost(Lost("the coordinator knows no such session (yet)", refused=False))
+            self._lost(Lost("the coordinator knows no such session", refused=False), word)
         elif reason == Reason.REVOKED:
             raise TrustError("the coordinator has removed this site from the roster")
         else:
             raise SumFailed(word, f"the coordinator ended the secure sum ({word.lower().replace('_', ' ')})")
 
-    def _lost(self, lost: Lost) -> None:  # step 4
+    def _lost(self, lost: Lost, word: str = "TOO_LATE") -> None:  # step 4
+        """Go back to step 1 for as long as patience lasts.
+
+        Raises:
+            TrustError: the coordinator does not admit this site.
+            SumFailed: the time for waiting is over.
+        """
         if lost.refused:
             raise TrustError(
                 f"the coordinator does not admit this site: {lost.why}",
                 hint="Is the site on the current roster with these keys? The coordinator's log gives the reason.",
             )
+        now = time.monotonic()
+        if self._attempt is not None or now - self._connected > SERVED_SECONDS:
+            self._away = now
+            self._wait(self._patience.join)
         if self._tries == 0:
             log.warning("the connection to the coordinator: %s", lost.why)
-        if self._attempt is not None:
-            self._wait(self._patience.rejoin)
         self._forget_attempt()
         if self._link is not None:
             self._link.drop()
             self._link = None
+        if now - self._away > self._patience.rejoin:
+            raise SumFailed(word, self._impatience())
 
     def _forget_attempt(self) -> None:
         if self._machine is not None and not self._machine.ended:
