@@ -36,7 +36,6 @@ READ_ALOUD = {
     "out of reach for too long": "could not be reached for too long",
     "for reading aloud": "so that people can read it out",
     "at work already": "already running",
-    "runs already": "is already running",
     "the roster before": "the previous roster",
     "the rosters that wait": "the waiting rosters",
     "the keys that wait": "the waiting keys",
