@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dura_client.data.privacy_class import Step, refuse_unpaid
-from dura_client.training.clipping import add_noise, clipped_to_grid
+from dura_client.training.clipping import PatientClipper, add_noise
 from dura_client.training.gradients import Batch, patient_gradients
 from dura_client.training.losses import loss_of
 from dura_client.training.patient import TrainingPatient
@@ -80,6 +80,7 @@ class PatientEngine:
         self._loss = loss_of(study.training)
         averages = isinstance(study.training, ResidualDescentTraining) and study.training.average
         self._iterates: list[NDArray[np.float32]] | None = [] if averages else None
+        self._clipper = PatientClipper(network, study.privacy.clipping_norm)
         self._rule = rule_of(study.training)
         self.state = first_state(network, self._rule) if state is None else state
         """After the last step."""
@@ -95,11 +96,11 @@ class PatientEngine:
         One patient moves it by at most 2^16 in L2 norm, whatever the recordings hold.
         """
         batches = (batch for patient in drawn if (batch := self._batch(patient)) is not None)
-        total = torch.zeros(self.state.parameters.size, dtype=torch.float64, device=self._device)
         for stacks in patient_gradients(self._network, self._loss, batches):
-            total += clipped_to_grid(stacks, self._privacy.clipping_norm)
-        flat: NDArray[np.int64] = total.cpu().numpy().astype(np.int64)
-        return flat
+            for parameter, stack in zip(self._network.parameters(), stacks, strict=True):
+                parameter.grad_sample = stack  # type: ignore[attr-defined]  # the attribute is Opacus's protocol
+            self._clipper.clip_and_accumulate()
+        return self._clipper.take_sum()
 
     def apply(self, total: NDArray[np.int64], divisor: float) -> None:
         """Make one step with a noised sum, then project the model's constraints (post-processing).

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tests.support.studies import Only, changed, connectome_study, study
 
 from dura_client.training import audit as audit_module
+from dura_client.training import clipping as clipping_module
 from dura_client.training import engine as engine_module
 from dura_client.training.audit import Audit, Check, audit
 from dura_client.training.clipping import add_noise, clipped_to_grid
@@ -133,7 +134,7 @@ def clip_doubled(monkeypatch: pytest.MonkeyPatch) -> None:
     def doubled(stacks: Sequence[torch.Tensor], clipping_norm: float) -> torch.Tensor:
         return 2 * clipped_to_grid(stacks, 2 * clipping_norm)
 
-    monkeypatch.setattr(engine_module, "clipped_to_grid", doubled)
+    monkeypatch.setattr(clipping_module, "clipped_to_grid", doubled)
 
 
 def clipped_per_window(monkeypatch: pytest.MonkeyPatch) -> None:
