@@ -4,17 +4,30 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.dura-setup
 
-.PHONY: help setup demo test test-long test-full bench lint model fuzz docs proto wheel clean
+.PHONY: help setup lock demo test test-long test-full bench lint model fuzz docs proto wheel clean
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
-setup: $(STAMP)  ## Install everything into .venv.
-$(STAMP): pyproject.toml
+LOCK := deploy/requirements.txt
+# torch comes first and by its version alone, since its builds differ from machine to machine; what a build with CUDA brings
+# along belongs to that build.
+UNLOCKED := torch triton setuptools cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti \
+  nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver \
+  nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
+
+setup: $(STAMP)  ## Install everything into .venv, in the very versions that were tested.
+$(STAMP): pyproject.toml $(LOCK)
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "dura needs Python 3.11 or 3.12; set PYTHON=...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(LOCK)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $(STAMP)
+
+lock: setup  ## Choose the newest versions that fit and write them to deploy/requirements.txt, to be tested.
+	$(BIN)/uv pip compile pyproject.toml --quiet --extra dev --universal --python-version 3.11 --upgrade \
+	  --generate-hashes --no-annotate --no-header --index-strategy unsafe-best-match \
+	  $(addprefix --no-emit-package ,$(UNLOCKED)) -o $(LOCK)
 
 demo: setup  ## Run the first federated study on simulated hospitals (about five minutes on two cores).
 	$(BIN)/dura demo

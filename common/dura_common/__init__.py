@@ -1,7 +1,7 @@
-"""What hospitals and coordinator must agree on: schemas, signatures, models, privacy accounting.
+"""Everything on which hospitals and coordinator must agree: schemas, signatures, models, privacy accounting.
 
-Nothing here knows either side. Everything outside :mod:`dura_common.runtime` and the command-line root is
-free of input and output: it takes values and returns values or raises.
+Nothing here depends on one side. Outside :mod:`dura_common.runtime` and the command-line root, nothing does input or
+output: functions take values, and return values or raise.
 """
 
 from importlib.metadata import version

@@ -1,6 +1,6 @@
 """The errors of dura: one root, one family per cause.
 
-A message says what was expected, what came, and never contains a value of a recording, a patient identifier
+A message says what was expected and what came. It never contains a value of a recording, a patient identifier
 or a secret. ``hint`` says what the operator can do next. Only the command line prints errors and turns them
 into exit codes; wrong use of a Python interface is a ``ValueError`` or ``RuntimeError`` as everywhere.
 """
@@ -30,21 +30,21 @@ class InputError(DuraError):
 
 
 class TrustError(DuraError):
-    """A signature, certificate, fingerprint or digest does not hold, or has expired."""
+    """A signature, certificate, fingerprint or digest is not valid or does not match, or something has expired."""
 
     exit_code = 11
     code = "trust"
 
 
 class PolicyError(DuraError):
-    """The site's policy or the missing approval of its privacy officer forbids it."""
+    """The site's policy forbids it, or the privacy officer's approval is missing."""
 
     exit_code = 12
     code = "policy"
 
 
 class BudgetError(DuraError):
-    """The privacy ledger cannot pay for it."""
+    """The patients' privacy budget in the ledger is not enough."""
 
     exit_code = 13
     code = "budget"
@@ -58,7 +58,7 @@ class StateError(DuraError):
 
 
 class HostError(DuraError):
-    """The machine stands in the way: a port in use, a full disk, a process that dies, a peer out of reach."""
+    """The machine prevents it: a port is in use, the disk is full, a process died, a peer cannot be reached."""
 
     exit_code = 15
     code = "host"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from dura_common.runtime.sockets import socket_path
+
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorHome:
@@ -51,6 +53,16 @@ class CoordinatorHome:
     def run(self) -> Path:
         """State of the running services."""
         return self.path / "run"
+
+    @property
+    def superlink_socket(self) -> Path:
+        """Where Flower's SuperLink listens; a StateError where the path is too long."""
+        return socket_path(self.run, "link.sock")
+
+    @property
+    def sums_socket(self) -> Path:
+        """Where the aggregation service listens to the ServerApp; a StateError where the path is too long."""
+        return socket_path(self.run, "sums.sock")
 
     @property
     def flower(self) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -27,8 +27,6 @@ class CoordinatorSettings(Frozen):
     bind: str = "0.0.0.0"  # noqa: S104  # sites connect from outside; only the gateway listens here
     port: Annotated[int, Field(ge=1, le=65535)]
     """Public port of the gateway."""
-    internal_port: Annotated[int, Field(ge=1, le=65535)]
-    """Loopback port of the SuperLink."""
     aggregation_port: Annotated[int, Field(ge=1, le=65535)] = 8444
     """Public port of the secure sums."""
 
@@ -52,10 +50,18 @@ class CoordinatorSettings(Frozen):
             raise ValueError("must be a host name or an IP address, without port or brackets")
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_old(cls, data: Any) -> Any:
+        """Drop what files of 0.1.0 say about a port on which nothing listens any more."""
+        if not isinstance(data, dict):
+            return data
+        return {name: value for name, value in data.items() if name != "internal_port"}
+
     @model_validator(mode="after")
     def _distinct_ports(self) -> Self:
-        if len({self.port, self.internal_port, self.aggregation_port}) != 3:  # noqa: PLR2004  # one for each service
-            raise ValueError("port, internal_port and aggregation_port must differ")
+        if self.port == self.aggregation_port:
+            raise ValueError("port and aggregation_port must differ")
         return self
 
 

@@ -212,7 +212,7 @@ def test_a_site_countersigns_one_roster_of_a_serial(made: Consortium) -> None:
     confirm_pending(north)
     (north.consortium / "pending.json").unlink()
     take(north, [Link(roster=texts[1], countersignatures=())])
-    with pytest.raises(TrustError, match="another roster of serial 2"):
+    with pytest.raises(TrustError, match="another roster with serial 2"):
         confirm_pending(north)
 
 

@@ -120,4 +120,4 @@ def test_commands_are_found_at_all() -> None:
         assert _documented(ROOT / name), name
     tutorial = _documented(DOCS / "tutorial" / "first-study.md")
     assert "site fingerprint --home north" in tutorial
-    assert any("--internal-port" in line for line in tutorial)
+    assert any("--aggregation-port" in line for line in tutorial)

@@ -24,7 +24,7 @@ class Commanded(RunningConsortium):
         """Create coordinator and authority by their commands, with ports of their own."""
         assert now is None or self.moment is None, "a command takes the present time"
         given = self.settings
-        ports = ("--port", given.port, "--internal-port", given.internal_port)
+        ports = ("--port", given.port)
         where = ("--aggregation-port", given.aggregation_port, "--home", self.coordinator)
         dura("coordinator", "init", "--consortium", "test", "--host", "127.0.0.1", *ports, *where)
         dura("authority", "init", "--coordinator", self.coordinator, "--authority", self.authority)

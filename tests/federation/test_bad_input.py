@@ -142,17 +142,6 @@ def coordinators_port_taken(_clinics: Clinics, folder: Path) -> Iterator[Row]:
         yield Row(_start_coordinator(planes), folder, 15, says)
 
 
-@row
-def sites_port_taken(_clinics: Clinics, folder: Path) -> Iterator[Row]:
-    """Somebody listens on the port that site.toml names."""
-    planes = bare_planes(folder)
-    settings = planes.site("north").settings
-    with socket.create_server(("127.0.0.1", 0)) as busy:
-        port = busy.getsockname()[1]
-        settings.write_text(settings.read_text() + f"runtime_port = {port}\n")
-        yield Row(_start_site(planes), folder, 15, (f"port {port} for the node's loopback", "Choose another port"))
-
-
 # Authorities and certificates
 
 
@@ -174,7 +163,7 @@ def admission_of_another_consortium(_clinics: Clinics, folder: Path) -> Iterator
     card = at_site.load_card(planes.site("north"))
     (admitted,) = admit(other.coordinator, [card], other.root / "post", datetime.now(UTC))
     words = ("site", "join", admitted.path, "--yes", "--home", planes.site("north").path)
-    yield Row(words, folder, 11, ("has joined another consortium already", "another --home"))
+    yield Row(words, folder, 11, ("has already joined another consortium", "another --home"))
 
 
 @row

@@ -105,7 +105,11 @@ def outcome(clinics: Commanded) -> dict[str, Any]:
         name: dura("site", "approve", digest, "--data", "flicker", "--yes", "--home", clinics.site(name))
         for name in SUBJECTS
     }
-    return {**dura("study", "run", digest, "--home", clinics.coordinator), "digest": digest, "reviews": reviews}
+    return {
+        **dura("study", "run", digest, "--home", clinics.coordinator, timeout=800),
+        "digest": digest,
+        "reviews": reviews,
+    }
 
 
 def digest_file(path: Path) -> Path:

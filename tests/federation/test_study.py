@@ -49,14 +49,14 @@ def finished(consortium: Commanded) -> str:
     """Return the digest of a study that was approved by all sites and run to its end."""
     signed = consortium.study("hands")
     digest = digest_of(signed)
-    offered = dura("study", "submit", signed, "--home", consortium.coordinator)
+    offered = dura("study", "submit", signed, "--home", consortium.coordinator, timeout=600)
     assert offered["phase"] == "offered"
     with pytest.raises(Failed, match="needed sites have approved"):
-        dura("study", "run", digest, "--home", consortium.coordinator)
+        dura("study", "run", digest, "--home", consortium.coordinator, timeout=600)
     for name in SITES:
         assert Ledger(consortium.site(name).ledger).spent(1e-3) == 0
         dura("site", "approve", digest, "--data", "mi", "--yes", "--home", consortium.site(name))
-    outcome = dura("study", "run", digest, "--home", consortium.coordinator)
+    outcome = dura("study", "run", digest, "--home", consortium.coordinator, timeout=600)
     assert outcome["phase"] == "finished"
     assert outcome["round"] == 2
     return digest
@@ -71,7 +71,7 @@ def test_an_approved_study_runs_to_its_end_and_costs_what_was_planned(consortium
         assert 7.8 < shown["spent"] <= 8.0
         assert dura("site", "ledger", "verify", "--home", consortium.site(name))["verified"]
     page = consortium.root / "report.html"
-    dura("study", "report", finished, "--out", page, "--home", consortium.coordinator)
+    dura("study", "report", finished, "--out", page, "--home", consortium.coordinator, timeout=600)
     assert "hands" in page.read_text()
 
 
@@ -121,7 +121,7 @@ def test_an_approval_altered_on_disk_is_noticed(consortium: Commanded, finished:
 def test_a_second_study_that_would_exceed_the_cap_is_refused_at_review(consortium: Commanded, finished: str) -> None:
     """Epsilon 8 was spent of 10: nobody has room for another study of 8, so too few patients are left to approve it."""
     signed = consortium.study("again")
-    dura("study", "submit", signed, "--home", consortium.coordinator)
+    dura("study", "submit", signed, "--home", consortium.coordinator, timeout=600)
     home = consortium.site("north")
     review = dura("site", "review", digest_of(signed), "--data", "mi", "--home", home)
     assert [f["rule"] for f in review["findings"] if not f["passed"]] == ["patients-here"]
@@ -217,7 +217,7 @@ def test_a_client_of_another_authority_cannot_even_connect(consortium: Commanded
 def test_a_second_start_is_refused_and_the_first_goes_on(consortium: Commanded) -> None:
     """Starting twice is one clear error, and the running services are not disturbed."""
     with pytest.raises(Failed, match="exit code 14") as caught:
-        dura("coordinator", "start", "--detach", "--home", consortium.coordinator)
+        dura("coordinator", "start", "--detach", "--home", consortium.coordinator, timeout=600)
     assert caught.value.code == 14
     assert dura("coordinator", "status", "--home", consortium.coordinator)["running"]
 

@@ -36,13 +36,13 @@ LATER = NOW + timedelta(hours=1)
 NAMES = ("north", "east")
 
 
-SETTINGS = CoordinatorSettings(consortium="brains", host="localhost", port=8443, internal_port=8000)
+SETTINGS = CoordinatorSettings(consortium="brains", host="localhost", port=8443)
 """Of a coordinator that is never started."""
 
 
 def local_settings(**changes: Any) -> CoordinatorSettings:
     """Return settings under which a coordinator can really be started on this machine, beside others."""
-    ports = {name: free_port() for name in ("port", "internal_port", "aggregation_port")}
+    ports = {name: free_port() for name in ("port", "aggregation_port")}
     return CoordinatorSettings(consortium="test", host="127.0.0.1", bind="127.0.0.1", **{**ports, **changes})
 
 

@@ -7,7 +7,8 @@ import socket
 import sys
 import time
 import venv
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from dura_common.runtime.running import status
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 0.02
+LISTENS = "0A"
+"""The state of a socket that accepts connections, in /proc/net/tcp."""
 
 
 def free_port() -> int:
@@ -57,6 +60,23 @@ def processes_of(root: Path) -> set[int]:
             continue
         if mark in text and alive(int(entry.name)):
             found.add(int(entry.name))
+    return found
+
+
+def listening(processes: Iterable[int]) -> set[tuple[str, int]]:
+    """Return where some processes accept TCP connections: the address as the kernel writes it, and the port."""
+    sockets = set()
+    for process in processes:
+        for link in Path(f"/proc/{process}/fd").glob("*"):
+            with suppress(OSError):
+                sockets.add(str(link.readlink()))
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == LISTENS and f"socket:[{fields[9]}]" in sockets:
+                address, _, port = fields[1].partition(":")
+                found.add((address, int(port, 16)))
     return found
 
 

@@ -1,4 +1,4 @@
-"""`dura site audit-privacy`: test whether the installed engine adds the noise that the accounting counts on."""
+"""`dura site audit-privacy`: test whether the installed engine adds the noise that the accounting assumes."""
 
 from __future__ import annotations
 

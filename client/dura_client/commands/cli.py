@@ -1,4 +1,4 @@
-"""`dura site`: what a hospital's data manager and privacy officer do."""
+"""`dura site`: the commands of a hospital's data manager and privacy officer."""
 
 from __future__ import annotations
 

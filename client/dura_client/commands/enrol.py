@@ -1,4 +1,4 @@
-"""`dura site init | join | card | rotate | fingerprint`: how a hospital becomes a site, and changes its keys."""
+"""`dura site init | join | card | rotate | fingerprint`: commands to make a site and to change its keys."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def init_command(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the site's keys, here and only here, and the card for the authority."""
+    """Create the site's keys, which never leave this machine, and the card for the authority."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 
@@ -57,17 +57,17 @@ def init_command(
 
 
 def join_command(
-    admission: Annotated[Path, typer.Argument(help="The file that the authority handed back.")],
+    admission: Annotated[Path, typer.Argument(help="The admission file that the authority sent back.")],
     fingerprint: Annotated[
-        str | None, typer.Option(help="The roster's fingerprint, compared by telephone with another hospital too.")
+        str | None, typer.Option(help="The roster's fingerprint, compared by telephone with another hospital as well.")
     ] = None,
     yes: YesOption = False,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Join the consortium that admitted this site; again, for a new certificate.
+    """Join the consortium that admitted this site. Join again to install a new certificate.
 
-    A first roster is countersigned by joining.
+    Joining also countersigns a first roster.
     """
     with command(as_json) as out:
         from datetime import UTC, datetime
@@ -88,7 +88,11 @@ def join_command(
             followed = has_joined(site) and load_pinned(site).digest == roster_digest(checked.roster)
         except DuraError:
             followed = False
-        text = f"{checked.name} has joined" if followed else "the certificate is kept; the roster waits for the sites"
+        text = (
+            f"{checked.name} has joined"
+            if followed
+            else "the certificate is stored; the roster waits for countersignatures"
+        )
         out.result(
             {"joined": checked.name, "fingerprint": mark, "followed": followed, "changes": asdict(differs)}, text
         )
@@ -103,13 +107,13 @@ def _show_changes(out: Output, differs: Changes) -> None:
 
 
 def rotate_command(
-    undo: Annotated[bool, typer.Option("--undo", help="Delete new keys that no roster lists yet.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Delete new keys that are not yet on a roster.")] = False,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Make new keys, signed by the old ones; they serve as soon as the sites follow a roster that lists them.
+    """Create new keys, signed with the old keys. They are used as soon as this site follows a roster that lists them.
 
-    Ledger, approvals and recordings stay. Stop the node before, and start it again when the roster is followed.
+    Ledger, approvals and recordings stay. Stop the node first. Start it again when this site follows the new roster.
     """
     with command(as_json) as out:
         from datetime import UTC, datetime
@@ -120,7 +124,7 @@ def rotate_command(
         site = SiteHome(home.expanduser())
         if undo:
             undo_rotation(site)
-            out.result({"rotated": False}, "the new keys are deleted; the present ones stay")
+            out.result({"rotated": False}, "the new keys are deleted; the current keys stay")
             return
         card = rotate(site, datetime.now(UTC))
         path = next_card_path(site, load_card(site).name)
@@ -132,7 +136,7 @@ def rotate_command(
 
 
 def card_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Date this site's card anew, with the same keys; authorities refuse cards that are older than 30 days."""
+    """Renew the date of this site's card, with the same keys. Authorities refuse cards older than 30 days."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 
@@ -146,7 +150,7 @@ def card_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -
 
 
 def fingerprint_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Show this site's fingerprint, for reading aloud."""
+    """Show this site's fingerprint, so that people can read it out by telephone."""
     with command(as_json) as out:
         from dura_client.consortium.enrolment import card_path, load_card
         from dura_client.site.home import SiteHome

@@ -26,7 +26,7 @@ def show(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what each study, and all studies together, cost the patient who pays most: spent or set aside."""
+    """Show the most that each study, and all studies together, cost any patient, whether spent or set aside."""
     with command(as_json) as out:
         from dura_client.ledger.place import site_ledger
         from dura_client.site.home import SiteHome
@@ -130,11 +130,13 @@ def forecast(  # options of a command
 
 @app.command()
 def move(
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; no copy is at work on another host.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask; no copy of this site is running on another host.")
+    ] = False,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Say that this site lives on this host now: a home that was copied must not spend one budget at two places."""
+    """Record that this site has moved to this host. A copied home must not spend the same budget at two places."""
     with command(as_json) as out:
         from dura_client.ledger.place import site_ledger
         from dura_client.site.home import SiteHome
@@ -147,12 +149,12 @@ def move(
         ledger = site_ledger(site)
         ledger.verify()
         confirm(
-            "Is the site stopped for good on every other host?",
+            "Has the site been stopped permanently on every other host?",
             yes=yes,
-            refusal=PolicyError("nothing was changed: the ledger stays with the host that used it last"),
+            refusal=PolicyError("nothing was changed: the ledger still belongs to the host that used it last"),
         )
         ledger.move(host_id())
-        out.result({"moved": True}, "the ledger lives on this host now")
+        out.result({"moved": True}, "the ledger now belongs to this host")
 
 
 @app.command()
@@ -166,7 +168,7 @@ def verify(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Check that no entry was altered or removed. Keep the printed hash: a later check can be given it."""
+    """Check that no entry was altered or removed. Keep the printed hash for a later check with --known."""
     with command(as_json) as out:
         from dura_client.ledger.place import site_ledger
         from dura_client.site.home import SiteHome
@@ -215,7 +217,7 @@ def _table(
         "draws",
         "repeated",
         "epsilon",
-        title=f"Epsilon spent or set aside for the patient who pays most, at delta {delta:g}",
+        title=f"Largest epsilon spent or set aside for any patient, at delta {delta:g}",
     )
     for study in studies:
         price = "no noise, public data" if study.epsilon is None else f"{study.epsilon:.2f}{per_study}"

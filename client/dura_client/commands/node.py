@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dura_client.commands.options import DEFAULT_HOME, HomeOption
 from dura_common.runtime.console import JsonOption, command
+
+if TYPE_CHECKING:
+    from dura_client.node.health import Health
 
 DetachOption = Annotated[
     bool, typer.Option("--detach", help="Return as soon as the node is ready. Stop the node with `dura site stop`.")
@@ -49,12 +52,37 @@ def stop_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -
         out.result({"stopped": stopped}, "stopped" if stopped else "the node was not running")
 
 
-def status_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Show whether the node is running."""
+def status_command(
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="For monitors: exit with 1 for a warning, and with 2 for something critical."),
+    ] = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what runs, which studies this site takes part in, and what needs a person."""
     with command(as_json) as out:
-        from dura_client.site.home import SiteHome
-        from dura_common.runtime import running
+        from dataclasses import asdict
+        from datetime import UTC, datetime
 
-        state = running.status(SiteHome(home.expanduser()).run)
-        children = [f"  {child['name']}: restarts {child['restarts']}" for child in state["children"]]
-        out.result(state, "\n".join(["running" if state["running"] else "not running", *children]))
+        from dura_client.node.health import health
+        from dura_client.site.home import SiteHome
+
+        found = health(SiteHome(home.expanduser()), lambda: datetime.now(UTC))
+        conditions = [{**asdict(one), "grade": one.grade.name.lower()} for one in found.conditions]
+        studies = [asdict(one) for one in found.studies]
+        answer = {**found.node, "grade": found.grade.name.lower(), "conditions": conditions, "studies": studies}
+        out.result(answer, "\n".join(_lines(found)))
+    if check and found.grade:
+        raise typer.Exit(int(found.grade))
+
+
+def _lines(found: Health) -> list[str]:
+    lines = ["running" if found.node["running"] else "not running"]
+    lines += [f"  {child['name']}: restarts {child['restarts']}" for child in found.node["children"]]
+    for study in found.studies:
+        state = "may go on" if study.open else "has ended here"
+        lines.append(
+            f"study {study.name} ({study.digest[:12]}): {state}, draws {study.draws}, repeated {study.redraws}"
+        )
+    return lines + [f"{one.grade.name.lower()}: {one.sentence}" for one in found.conditions]

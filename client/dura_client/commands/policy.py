@@ -41,7 +41,7 @@ def init(  # one option for every rule
     confirmed_sites: Annotated[
         int | None,
         typer.Option(
-            help="Fewest other sites of a study that were confirmed by telephone; without it all but the "
+            help="Smallest number of a study's other sites confirmed by telephone. Default: all but the "
             "colluders that the study tolerates."
         ),
     ] = None,

@@ -1,4 +1,4 @@
-"""`dura site roster | confirm | distrust`: who is a member, what would change, and whom this hospital trusts."""
+"""`dura site roster | confirm | distrust`: the members, changes of the roster, and this hospital's trust in members."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ app = typer.Typer(invoke_without_command=True)
 
 def register(parent: typer.Typer) -> None:
     """Add the commands to `dura site`."""
-    parent.add_typer(app, name="roster", help="Members, what would change, who has countersigned it.")
+    parent.add_typer(app, name="roster", help="Show the members and pending changes of the roster; countersign them.")
     parent.command("confirm")(confirm_member)
     parent.command("distrust")(distrust_member)
 
@@ -38,7 +38,7 @@ def show(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the members, what a roster that waits would change, and who has countersigned it."""
+    """Show the members, the changes in rosters that wait for countersignatures, and who has countersigned them."""
     if context.invoked_subcommand is not None:
         return
     with command(as_json) as out:
@@ -51,14 +51,14 @@ def show(
 @app.command("confirm")
 def confirm_roster(
     fingerprint: Annotated[
-        str | None, typer.Option(help="Fingerprint of the newest roster that waits, compared with another hospital.")
+        str | None, typer.Option(help="Fingerprint of the newest waiting roster, compared with another hospital.")
     ] = None,
     yes: YesOption = False,
     source: FromOption = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Countersign the rosters that wait: this hospital has looked at what they change."""
+    """Countersign the waiting rosters, after somebody at this hospital has examined their changes."""
     with command(as_json) as out:
         from dura_client.consortium.countersign import confirm_pending, waiting_changes
         from dura_common.consortium.roster import roster_fingerprint
@@ -68,15 +68,15 @@ def confirm_roster(
         _take(site, source)
         rows = waiting_changes(site)
         if not rows:
-            raise StateError("no roster waits for this site's word")
+            raise StateError("no roster waits for this site's countersignature")
         _describe(out, site)
         mark = roster_fingerprint(rows[-1][2].roster)
-        confirm_fingerprint(out, whose="the roster that waits", fingerprint=mark, expected=fingerprint, yes=yes)
+        confirm_fingerprint(out, whose="the waiting roster", fingerprint=mark, expected=fingerprint, yes=yes)
         here, serials = confirm_pending(site)
         files = [str(site.consortium / "own" / f"{serial:06d}.json") for serial in serials]
         text = f"countersigned: {', '.join(map(str, serials))}; this site follows roster {here.roster.serial}"
         if here.roster.serial < serials[-1]:
-            text += f"\nThe coordinator gets this with the next offer, or as a file: {', '.join(files)}"
+            text += f"\nThe coordinator gets the countersignature with the next offer, or as a file: {', '.join(files)}"
         out.result({"countersigned": serials, "follows": here.roster.serial, "files": files}, text)
 
 
@@ -88,22 +88,24 @@ def settle_roster(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Say which of two rosters of one serial is right, after comparing with the other hospitals."""
+    """State which of two rosters with the same serial is right, after comparing with the other hospitals."""
     with command(as_json) as out:
         from dura_client.consortium.membership import settle
 
         settle(_site(home), digest)
-        out.result({"settled": digest}, "settled; the evidence stays")
+        out.result({"settled": digest}, "settled; both rosters are kept as evidence")
 
 
 @app.command("accept")
 def accept_state(
-    name: Annotated[str, typer.Argument(help="A member whose ledger or roster went back.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; its people have said what happened.")] = False,
+    name: Annotated[str, typer.Argument(help="A member whose ledger or roster returned to an older state.")],
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask; the member's people have explained what happened.")
+    ] = False,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Accept that a member was set back to an older state, after its people have said why."""
+    """Accept that a member returned to an older state, after its people have explained the reason."""
     with command(as_json) as out:
         from dura_client.consortium.witness import accept
         from dura_common.errors import PolicyError
@@ -114,18 +116,20 @@ def accept_state(
         seen = accept(site, name)
         out.result(
             {"accepted": name, "rows_before": seen.rows},
-            f"whatever {name} says of itself next is believed; its ledger had {seen.rows} requests and draws",
+            f"whatever {name} says of itself next is accepted; its ledger had {seen.rows} requests and draws",
         )
 
 
 def confirm_member(
     name: Annotated[str, typer.Argument(help="A member of the roster.")],
-    fingerprint: Annotated[str | None, typer.Option(help="The fingerprint that its people told by telephone.")] = None,
+    fingerprint: Annotated[
+        str | None, typer.Option(help="The fingerprint that the member's people read out by telephone.")
+    ] = None,
     yes: YesOption = False,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Note that this hospital has compared a member's fingerprint with its people; distrust of it ends."""
+    """Record that this hospital has compared a member's fingerprint by telephone. This also ends distrust."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 
@@ -136,7 +140,7 @@ def confirm_member(
         site = _site(home)
         member = load_membership(site).roster.member(name)
         if member is None:
-            raise InputError(f"nobody called {name} is on the roster", hint="`dura site roster` lists all members.")
+            raise InputError(f"the roster has no member named {name}", hint="`dura site roster` lists all members.")
         mark = member.fingerprint()
         confirm_fingerprint(out, whose=f"the {member.kind} {name}", fingerprint=mark, expected=fingerprint, yes=yes)
         confirm(site, [member], datetime.now(UTC))
@@ -145,11 +149,11 @@ def confirm_member(
 
 def distrust_member(
     name: Annotated[str, typer.Argument(help="A member of the roster.")],
-    why: Annotated[str, typer.Option(help="For this hospital's own record; it is sent to nobody.")] = "",
+    why: Annotated[str, typer.Option(help="The reason, for this hospital's own record. It is never sent.")] = "",
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Trust a member no more, here and at once: this site's part in every study with it ends."""
+    """End all trust in a member at this site. This site's part in every study with this member ends at once."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 
@@ -158,7 +162,7 @@ def distrust_member(
 
         site = _site(home)
         distrust(site, load_membership(site).roster, name, why, datetime.now(UTC))
-        out.result({"distrusted": name}, f"{name} is trusted no more; `dura site confirm {name}` would end that")
+        out.result({"distrusted": name}, f"{name} is no longer trusted; `dura site confirm {name}` ends the distrust")
 
 
 def _site(home: Path) -> SiteHome:
@@ -177,7 +181,7 @@ def _take(site: SiteHome, source: Path | None) -> None:
 
 
 def _describe(out: Output, site: SiteHome) -> dict[str, Any]:
-    """Print members and what waits; return the same for scripts."""
+    """Print members and waiting rosters; return the same for scripts."""
     from dura_client.consortium.countersign import waiting_changes
     from dura_client.consortium.membership import contradictions, load_membership
     from dura_common.consortium.chain import countersigners
@@ -229,7 +233,7 @@ def _describe(out: Output, site: SiteHome) -> dict[str, Any]:
 
 
 def members_data(here: Membership, names: tuple[str, ...] | None = None) -> list[dict[str, Any]]:
-    """Return each member with its fingerprint, since when, and who confirmed it here; all of them without names."""
+    """Return each member with its fingerprint, its date, and who confirmed it here; without ``names``, all members."""
     from dura_client.consortium.witness import load_witnessed
 
     rows, witnessed = [], load_witnessed(here.home)
@@ -265,7 +269,7 @@ def members_table(here: Membership, names: tuple[str, ...] | None = None) -> Tab
 
 
 def _heard(said: dict[str, Any] | None, here: Membership) -> str:
-    """Return what a member said of itself in the last sum with this site."""
+    """Return what a member said about itself in the last sum with this site."""
     if said is None:
         return ""
     text = f"{said['when'][:10]}, ledger at {said['rows']}"

@@ -74,13 +74,11 @@ def review_command(
 def approve_command(
     study: StudyArgument,
     data: DataOption,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Approve without a question; somebody has read the review.")
-    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; somebody has read the review.")] = False,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Approve one study and its roster: freeze who takes part, set the cost aside, and sign."""
+    """Approve one study and its roster: fix the patients who take part, set the cost aside, and sign."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 
@@ -98,7 +96,7 @@ def approve_command(
 
 
 def decline_command(study: StudyArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Decline one study, also after an approval. Budget that was set aside and never used comes back."""
+    """Decline one study, even after an approval. Parts of its budget in which nothing began are returned."""
     with command(as_json) as out:
         from dura_client.review.approval import decline_study
         from dura_client.site.home import SiteHome
@@ -181,7 +179,9 @@ def _as_text(score: LocalScore) -> str:
 
 
 def _warn_unprotected(out: Output) -> None:
-    out.warn("these figures are exact: keep them inside the hospital, since to pass them on is an unprotected release")
+    out.warn(
+        "these figures are exact: keep them inside the hospital, because passing them on is an unprotected release"
+    )
 
 
 def _review(out: Output, home: Path, reference: str, data: str) -> tuple[str, str, Review]:
@@ -208,6 +208,8 @@ def _review(out: Output, home: Path, reference: str, data: str) -> tuple[str, st
 
 
 def _show(out: Output, name: str, digest: str, result: Review) -> None:
+    from dura_common.privacy.risk import sentences
+
     table = Table("", "rule", "what the policy says", title=f"{name} ({digest[:12]})")
     for finding in result.findings:
         mark = "[green]pass[/green]" if finding.passed else "[red]FAIL[/red]"
@@ -219,11 +221,14 @@ def _show(out: Output, name: str, digest: str, result: Review) -> None:
     for why, patients in result.left_out.items():
         out.say(f"Left out of this study: {len(patients)} ({why})")
     cost = "not accounted (a study without noise)" if result.cost is None else f"epsilon {result.cost:.2f} at most"
-    out.say(f"Cost to a patient: {cost}. Spent so far by the patient who spent most: epsilon {result.spent:.2f}")
+    out.say(f"Cost to a patient: {cost}. Largest epsilon that any patient has spent so far: {result.spent:.2f}")
     if result.cost_if_broken != result.cost:
         out.say(
             f"Cost to a patient if the coordinator broke the secure aggregation: epsilon {result.cost_if_broken:.2f}"
         )
+    if result.risk is not None:
+        for sentence in sentences(result.risk):
+            out.say(sentence)
 
 
 def _as_data(digest: str, name: str, result: Review) -> dict[str, object]:
@@ -236,6 +241,8 @@ def _as_data(digest: str, name: str, result: Review) -> dict[str, object]:
         "left_out": {why: len(patients) for why, patients in result.left_out.items()},
         "epsilon": result.cost,
         "epsilon_if_broken": result.cost_if_broken,
+        "risk": None if result.risk is None else asdict(result.risk),
+        "risk_if_broken": None if result.risk_if_broken is None else asdict(result.risk_if_broken),
         "spent": result.spent,
         "members": [asdict(member) for member in result.members],
         "researcher": asdict(result.researcher),

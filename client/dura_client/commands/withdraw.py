@@ -1,4 +1,4 @@
-"""`dura site withdraw`: take a patient out of all future work."""
+"""`dura site withdraw`: end the participation of a patient."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def withdraw_command(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a patient out of all future work, and show which past releases cannot be undone."""
+    """End a patient's participation in all future work, and show which past releases cannot be undone."""
     with command(as_json) as out:
         from dura_client.patients.withdrawal import withdraw
         from dura_client.site.home import SiteHome

@@ -1,1 +1,1 @@
-"""How the site becomes a member of a consortium, and the roster that it follows."""
+"""The site's membership in a consortium: enrolment, countersignatures, and the roster that the site follows."""

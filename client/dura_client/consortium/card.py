@@ -1,4 +1,4 @@
-"""This site's card, and how its keys rotate: the new ones wait until the site follows a roster that lists them."""
+"""This site's card, and the change of its keys: new keys wait until the site follows a roster that lists them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from dura_common.runtime.files import SHARED_FILE, read_limited, write_atomic
 
 
 def card_path(home: SiteHome, name: str) -> Path:
-    """Return where a site's card lies."""
+    """Return the path of the site's card."""
     return home.path / f"{name}.card.json"
 
 
 def next_card_path(home: SiteHome, name: str) -> Path:
-    """Return where the card of the keys that wait lies."""
+    """Return the path of the card of the waiting keys."""
     return home.path / f"{name}.next.card.json"
 
 
 def write_card(home: SiteHome, keys: SiteKeys, name: str, request: str, now: datetime) -> SiteCard:
-    """Write the card of a site's present keys."""
+    """Write the card of a site's current keys."""
     return _write(card_path(home, name), keys, name, request, now)
 
 
@@ -46,7 +46,7 @@ def _write(path: Path, keys: SiteKeys, name: str, request: str, now: datetime, h
 
 
 def renew_card(home: SiteHome, now: datetime) -> SiteCard:
-    """Date the card anew; keys and fingerprint stay. Authorities refuse old cards."""
+    """Renew the date of the card; keys and fingerprint stay. Authorities refuse old cards."""
     old = load_card(home)
     return _write(card_path(home, old.name), SiteKeys(home), old.name, old.request, now, old.handover)
 
@@ -57,16 +57,16 @@ def load_card(home: SiteHome) -> SiteCard:
 
 
 def next_card(home: SiteHome) -> SiteCard | None:
-    """Return the card of the keys that wait for their roster, or None."""
+    """Return the card of the waiting keys, or None."""
     path = next_card_path(home, load_settings(home).name)
     return _read(path) if path.exists() else None
 
 
 def rotate(home: SiteHome, now: datetime) -> SiteCard:
-    """Make new keys and their card, signed by the old identity too; the old keys serve until the roster changes.
+    """Create new keys and their card, which the old identity signs too. The old keys are used until the roster changes.
 
     Raises:
-        StateError: new keys wait already.
+        StateError: new keys are already waiting.
     """
     keys, name = SiteKeys(home), load_settings(home).name
     old = keys.identity()
@@ -78,20 +78,20 @@ def rotate(home: SiteHome, now: datetime) -> SiteCard:
 
 
 def undo_rotation(home: SiteHome) -> None:
-    """Take a rotation back that no roster knows yet.
+    """Undo a change of keys that is not yet on a roster.
 
     Raises:
-        StateError: no keys wait.
+        StateError: no keys are waiting.
     """
     path = next_card_path(home, load_settings(home).name)
     if not path.exists() and not (home.keys / NEXT).exists():
-        raise StateError("no new keys wait here")
+        raise StateError("no new keys are waiting here")
     path.unlink(missing_ok=True)
     SiteKeys(home, b"").drop_next()
 
 
 def finish_rotation(home: SiteHome, roster: Roster) -> None:
-    """Let the keys that wait take their place, once the roster that the site follows lists them."""
+    """Start using the waiting keys as soon as the roster that the site follows lists them."""
     name = load_settings(home).name
     path = next_card_path(home, name)
     if not path.exists():
@@ -103,7 +103,7 @@ def finish_rotation(home: SiteHome, roster: Roster) -> None:
     certificate = home.consortium / "next-certificate.pem"
     if certificate.exists():
         certificate.replace(home.consortium / "certificate.pem")
-    path.replace(card_path(home, name))  # last: without this card the rotation is over
+    path.replace(card_path(home, name))  # last, because without this card the change of keys is complete
 
 
 def _read(path: Path) -> SiteCard:

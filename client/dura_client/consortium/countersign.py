@@ -1,4 +1,4 @@
-"""This site's word under rosters: signed once for each serial, kept, and handed to the coordinator for the others."""
+"""This site's countersignatures: one for each serial, stored here, and sent to the coordinator for the other sites."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from dura_common.errors import StateError, TrustError
 from dura_common.runtime.files import SHARED_FILE, private_folder, read_limited, write_atomic
 
 MAX_SENT = 16
-"""Newest countersignatures that the coordinator gets: it needs those of rosters that wait."""
+"""Number of the newest countersignatures for the coordinator, which needs those of waiting rosters."""
 
 
 def countersign(key: Ed25519PrivateKey, name: str, link: Link, before: Roster | None) -> str:
     """Return a site's countersignature of one roster; ``before`` is None for a first roster.
 
     Raises:
-        TrustError: the roster whose sites countersign does not list this site with this key.
+        TrustError: the roster whose sites must countersign does not list this site with this key.
     """
     roster = read_claimed_roster(link.roster)
     electors = roster if before is None else before
@@ -42,16 +42,18 @@ def countersign(key: Ed25519PrivateKey, name: str, link: Link, before: Roster | 
 
 
 def confirm_pending(home: SiteHome) -> tuple[Membership, list[int]]:
-    """Countersign every roster that waits and follow as far as that goes; returns the serials countersigned.
+    """Countersign every waiting roster, and follow the chain as far as possible. Return the countersigned serials.
 
     Raises:
-        StateError: no roster waits.
-        TrustError: two rosters of one serial are known, another of this serial was countersigned here, or the key is
-            locked.
+        StateError: no roster is waiting.
+        TrustError: two rosters with one serial are known, this site has countersigned another roster with this serial,
+            or the key is locked.
     """
     here, waiting = load_membership(home), pending(home)
     if not waiting:
-        raise StateError("no roster waits for this site's word", hint="`dura site roster` shows the present one.")
+        raise StateError(
+            "no roster waits for this site's countersignature", hint="`dura site roster` shows the current roster."
+        )
     here.require_peace()
     key, before, done, links = SiteKeys(home).identity(), here.roster, [], []
     for link in waiting:
@@ -65,20 +67,20 @@ def confirm_pending(home: SiteHome) -> tuple[Membership, list[int]]:
         before = roster
         mine = roster.site(here.card.name)
         if mine is None or mine.identity != here.card.identity:
-            break  # from then on other keys speak for this site
+            break  # from then on, this site has other keys
     return take(home, links), done
 
 
 def keep_own(home: SiteHome, serial: int, text: str) -> Path:
-    """Keep a countersignature: a site speaks once for each serial.
+    """Store a countersignature. A site countersigns only one roster for each serial.
 
     Raises:
-        TrustError: another roster of this serial was countersigned here.
+        TrustError: this site has countersigned another roster with this serial.
     """
     folder = private_folder(private_folder(home.consortium) / "own")
     path = folder / f"{serial:06d}.json"
     if path.exists() and _said(path.read_text()).roster != _said(text).roster:
-        raise TrustError(f"this site has countersigned another roster of serial {serial} already")
+        raise TrustError(f"this site has already countersigned another roster with serial {serial}")
     write_atomic(path, text.encode(), mode=SHARED_FILE)
     return path
 
@@ -91,7 +93,7 @@ def own_countersignatures(home: SiteHome) -> tuple[str, ...]:
 
 
 def waiting_changes(home: SiteHome) -> list[tuple[Roster, Roster, Link, Changes]]:
-    """Return for each roster that waits: the one before, itself, the link, and what it would change."""
+    """Return for each waiting roster: the previous roster, the roster, its link, and its changes."""
     before, rows = load_membership(home).roster, []
     for link in pending(home):
         roster = read_claimed_roster(link.roster)

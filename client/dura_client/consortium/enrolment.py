@@ -1,4 +1,4 @@
-"""How a site becomes one: keys and a card at home, then the authority's admission, each compared by telephone."""
+"""Enrolment of a site: its keys and its card, then the authority's admission; people compare both by telephone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dura_client.consortium.card import card_path, load_card, next_card, renew_c
 from dura_client.consortium.countersign import countersign, keep_own
 from dura_client.consortium.membership import Membership, forget, has_joined, load_membership, pending, pin, take
 from dura_client.site.home import SiteHome
-from dura_client.site.keys import SiteKeys, closed_folder
+from dura_client.site.keys import SiteKeys
 from dura_common.consortium.cards import SiteCard
 from dura_common.consortium.chain import Changes, Link, changes, check_sound
 from dura_common.consortium.envelope import compact, payload_of
@@ -27,7 +27,7 @@ from dura_common.consortium.identity import (
 )
 from dura_common.consortium.roster import Admission, Roster, check_dates, read_admission, roster_digest
 from dura_common.errors import DuraError, InputError, TrustError
-from dura_common.runtime.files import private_folder, read_limited, write_atomic
+from dura_common.runtime.files import closed_folder, private_folder, read_limited, write_atomic
 from dura_common.study import check_site_name
 
 __all__ = [
@@ -46,12 +46,12 @@ __all__ = [
 
 
 def init(home: SiteHome, name: str, passphrase: bytes | None, now: datetime) -> SiteCard:
-    """Make a site: keys, settings, card.
+    """Create a site: keys, settings, card.
 
     Raises:
-        InputError: the name cannot stand on a roster.
-        StateError: there is a site already, or keys are; nothing is changed.
-        HostError: the disk is full; the keys made so far are removed again.
+        InputError: the name is not valid for a roster.
+        StateError: there is already a site, or there are keys; nothing is changed.
+        HostError: the disk is full; the new keys are removed again.
     """
     check_site_name(name)
     if home.settings.exists():
@@ -64,11 +64,11 @@ def init(home: SiteHome, name: str, passphrase: bytes | None, now: datetime) -> 
         card = write_card(home, keys, name, make_request(keys.tls(), name).decode(), now)
         text = (
             f'# The site\'s own settings.\nname = "{name}"\ndevice = "cpu"  # or "cuda"\n'
-            "threads = 1  # cores that training takes\n"
+            "threads = 1  # processor cores for training\n"
         )
-        write_atomic(home.settings, text.encode())  # last: it marks the site as made
+        write_atomic(home.settings, text.encode())  # last, because this file marks the site as complete
     except DuraError:
-        shutil.rmtree(home.keys, ignore_errors=True)  # made just now and never used
+        shutil.rmtree(home.keys, ignore_errors=True)  # new and never used
         card_path(home, name).unlink(missing_ok=True)
         raise
     return card
@@ -77,21 +77,21 @@ def init(home: SiteHome, name: str, passphrase: bytes | None, now: datetime) -> 
 def _exists(home: SiteHome) -> DuraError:
     from dura_common.errors import StateError  # noqa: PLC0415
 
-    return StateError(f"there is a site already at {home.path}", hint="Take another --home.")
+    return StateError(f"there is already a site at {home.path}", hint="Take another --home.")
 
 
 def check_admission(home: SiteHome, text: bytes, now: datetime) -> Admission:
-    """Check everything about an admission but the fingerprint, which a person compares.
+    """Check everything about an admission except the fingerprint, which a person compares.
 
     Raises:
         StateError: there is no site here.
-        InputError: not an admission.
-        TrustError: for another site or other keys, altered, expired, or of another consortium than joined.
+        InputError: the content is not an admission.
+        TrustError: the admission is for another site, other keys or another consortium, was altered, or has expired.
     """
     admission, roster = read_admission(text)
     card = load_card(home)
     if admission.name != card.name:
-        raise TrustError(f"the admission is for the site {admission.name}, this is {card.name}")
+        raise TrustError(f"the admission is for the site {admission.name}, but this site is {card.name}")
     certificate = load_certificate(admission.certificate.encode())
     check_issued(certificate, load_certificate(roster.clients.encode()), now)
     if _names(certificate) != [site_uri(card.name)]:
@@ -108,7 +108,7 @@ def check_admission(home: SiteHome, text: bytes, now: datetime) -> Admission:
 
 
 def _own_card(home: SiteHome, card: SiteCard, certificate: x509.Certificate) -> SiteCard:
-    """Return the card, present or next, for whose TLS key a certificate is."""
+    """Return the current or the next card, depending on the TLS key of a certificate."""
     for mine in (card, next_card(home)):
         if mine is not None and certificate.public_key() == load_request(mine.request.encode()).public_key():
             return mine
@@ -120,12 +120,12 @@ def _check_same_chain(here: Membership, admission: Admission, roster: Roster) ->
     if roster.consortium != here.roster.consortium or (
         roster.root != here.roster.root and roster.serial <= here.roster.serial
     ):
-        raise TrustError("this site has joined another consortium already", hint="Take another --home.")
+        raise TrustError("this site has already joined another consortium", hint="Take another --home.")
     if roster.serial < here.roster.serial:
-        raise TrustError(f"the roster is older (serial {roster.serial}) than the one known here ({here.roster.serial})")
+        raise TrustError(f"the roster (serial {roster.serial}) is older than the one known here ({here.roster.serial})")
     if roster.serial == here.roster.serial:
         if reference != here.digest:
-            raise TrustError("two different rosters carry the same serial: the authority is not consistent")
+            raise TrustError("two different rosters have the same serial: the authority contradicts itself")
         return
     if any(roster_digest(link.roster) == reference for link in pending(here.home)):
         return
@@ -134,7 +134,7 @@ def _check_same_chain(here: Membership, admission: Admission, roster: Roster) ->
         return
     raise TrustError(
         f"rosters are missing between serial {here.roster.serial}, which is followed here, and {roster.serial}",
-        hint="Take them first: `dura site roster --from rosters.json` with the file that the coordinator writes.",
+        hint="First read them with `dura site roster --from rosters.json`, from a file that the coordinator writes.",
     )
 
 
@@ -146,23 +146,23 @@ def _names(certificate: x509.Certificate) -> list[str]:
 
 
 def roster_changes(home: SiteHome, admission: Admission) -> Changes:
-    """Return which members the roster in a checked admission adds, drops and alters, compared with the followed one."""
+    """Return which members the roster of a checked admission adds, removes and changes."""
     new = Roster.model_validate_json(payload_of(admission.roster))
     here = _joined(home)
     return changes(None if here is None else here.roster, new)
 
 
 def join(home: SiteHome, admission: Admission, now: datetime | None = None, *, compared: bool = True) -> None:
-    """Keep a checked admission, and countersign a first roster.
+    """Store a checked admission, and countersign a first roster.
 
     Args:
         home: the site's folder.
-        admission: checked.
-        now: the present time; the admission's date without it.
+        admission: the checked admission.
+        now: the current time; by default, the admission's date.
         compared: whether a person has compared the fingerprint: then all members of the roster count as confirmed.
 
     Raises:
-        TrustError: the identity key is locked, so that nothing can be countersigned; nothing was changed.
+        TrustError: the identity key is locked, so nothing can be countersigned; nothing was changed.
     """
     when = now or admission.issued
     roster = Roster.model_validate_json(payload_of(admission.roster))
@@ -193,10 +193,10 @@ def _rejoin(home: SiteHome, admission: Admission, roster: Roster, link: Link, he
 
 
 def _joined(home: SiteHome) -> Membership | None:
-    """Return what the site follows; None if it has not joined, or only a roster that binds nobody.
+    """Return the membership of the site; None if it has not joined, or has only a roster that nobody countersigned.
 
-    A roster of an earlier dura, or one that lists a single site, was countersigned by nobody: joining again means
-    comparing the fingerprint again. Ledger, approvals and recordings stay as they are.
+    Nobody countersigns a roster of an earlier dura, or a roster with a single site. To join again, people must compare
+    the fingerprint again. Ledger, approvals and recordings stay unchanged.
     """
     if not has_joined(home):
         return None
@@ -212,11 +212,11 @@ def _joined(home: SiteHome) -> Membership | None:
 
 
 def load_consortium(home: SiteHome, now: datetime) -> Membership:
-    """Read what the site follows and verify it again; an expired roster still serves what was approved under it.
+    """Read the followed roster and verify it again. An expired roster is still valid for earlier approvals.
 
     Raises:
         StateError: the site has not joined.
-        TrustError: a file was altered, or the roster is from the future.
+        TrustError: a file was altered, or the roster is dated in the future.
     """
     here = load_membership(home)
     if now < here.roster.issued:
@@ -225,7 +225,7 @@ def load_consortium(home: SiteHome, now: datetime) -> Membership:
 
 
 def load_pinned(home: SiteHome) -> Membership:
-    """Read what the site follows, whatever the date.
+    """Read the roster that the site follows, without checking dates.
 
     Raises:
         StateError: the site has not joined.
@@ -235,5 +235,5 @@ def load_pinned(home: SiteHome) -> Membership:
 
 
 def certificate_path(home: SiteHome) -> Path:
-    """Return where the site's client certificate lies."""
+    """Return the path of the site's client certificate."""
     return home.consortium / "certificate.pem"

@@ -1,9 +1,9 @@
-"""Who is a member, as this site sees it: the roster that it follows, those before it, and those that wait.
+"""The members of the consortium, as this site sees them: the followed roster, earlier rosters, and waiting rosters.
 
-:class:`Membership` is read and verified once and passed on. A roster is followed link by link
-(:mod:`dura_common.consortium.chain`); one that is sound and lacks countersignatures waits, and an officer may
-countersign it. Two rosters of one serial are evidence against the authority: both are kept, and nothing is followed or
-approved until an officer has said which one the other hospitals have.
+:class:`Membership` is read and verified once and then passed on. A site follows rosters step by step
+(:mod:`dura_common.consortium.chain`). A valid roster without enough countersignatures waits, and an officer may
+countersign it. Two rosters with one serial are evidence against the authority: both are kept, and nothing is followed
+or approved until an officer has stated which roster the other hospitals have.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ from dura_common.runtime.files import private_folder, read_limited, write_atomic
 from dura_common.study import explain_validation
 
 MAX_EVIDENCE = 8
-"""Rosters kept as evidence against an authority; more would say nothing new."""
+"""Number of rosters kept as evidence against an authority; more would show nothing new."""
 MARK = "consortium.pub"
 
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """One verified view of card, roster and people, passed on to whoever needs it."""
+    """One verified view of card, roster and people, passed on to other functions."""
 
     home: SiteHome
     card: SiteCard
@@ -73,7 +73,7 @@ class Membership:
 
     @property
     def mine(self) -> RosterSite | None:
-        """This site's entry, if it is there with this site's own keys."""
+        """This site's entry, if the roster lists it with this site's own keys."""
         return own_entry(self.card, self.roster)
 
     def roster_of(self, digest: str) -> Roster | None:
@@ -90,13 +90,13 @@ class Membership:
         """Refuse to act on a first roster that too few of its sites have countersigned.
 
         Raises:
-            NoQuorum: they have not joined yet, or see another roster.
+            NoQuorum: these sites have not joined yet, or see another roster.
         """
         if self.roster.serial == 1:
             check_founding(self.link)
 
     def require_peace(self) -> None:
-        """Refuse to act while two rosters of one serial are known.
+        """Refuse to act while two rosters with one serial are known.
 
         Raises:
             TrustError: an officer has to decide first.
@@ -112,7 +112,7 @@ class Membership:
 
 
 def own_entry(card: SiteCard, roster: Roster) -> RosterSite | None:
-    """Return the entry of a card's site, if it is on the roster with exactly these keys."""
+    """Return the entry of a card's site, if the roster lists it with exactly these keys."""
     mine = roster.site(card.name)
     return mine if mine is not None and mine.fingerprint() == card.fingerprint() else None
 
@@ -123,11 +123,11 @@ def has_joined(home: SiteHome) -> bool:
 
 
 def load_membership(home: SiteHome) -> Membership:
-    """Read and verify what this site follows; a file altered on disk is noticed. Dates are not judged here.
+    """Read and verify the roster that this site follows. An altered file is noticed. Dates are not checked here.
 
     Raises:
         StateError: the site has not joined.
-        InputError: the roster is of an earlier dura.
+        InputError: the roster comes from an earlier dura.
         TrustError: a file was altered.
     """
     if not has_joined(home):
@@ -149,19 +149,19 @@ def load_membership(home: SiteHome) -> Membership:
 
 
 def pin(home: SiteHome, link: Link, roster: Roster) -> None:
-    """Follow a roster from now on; whoever calls has checked that this may be."""
+    """Follow a roster from now on. The caller has checked that this is allowed."""
     folder = private_folder(home.consortium)
     private_folder(folder / "followed")
     write_atomic(link_path(home, roster.serial), link.model_dump_json().encode())
     write_atomic(folder / "authority.pem", roster.authority.encode())
     write_atomic(folder / "clients.pem", roster.clients.encode())
     write_atomic(folder / "roster.json", link.roster.encode())
-    write_atomic(folder / MARK, roster.root.encode())  # last: it marks the site as joined
+    write_atomic(folder / MARK, roster.root.encode())  # last, because this file marks the site as joined
     finish_rotation(home, roster)
 
 
 def forget(home: SiteHome) -> None:
-    """Drop rosters that bind nobody: of a founding that lists one site alone, or of an earlier dura."""
+    """Remove rosters that nobody countersigns: a founding roster with a single site, or rosters of an earlier dura."""
     for path in (*followed(home), home.consortium / "pending.json", *(home.consortium / "own").glob("*.json")):
         path.unlink(missing_ok=True)
 
@@ -176,19 +176,19 @@ def pending(home: SiteHome) -> tuple[Link, ...]:
     if not path.exists():
         return ()
     try:
-        content = read_limited(path, what="the rosters that wait", limit=MAX_BYTES)
+        content = read_limited(path, what="the waiting rosters", limit=MAX_BYTES)
         return Chain.model_validate_json(content).links
     except ValidationError as error:
-        raise explain_validation(error, what="the rosters that wait") from error
+        raise explain_validation(error, what="the waiting rosters") from error
 
 
 def take(home: SiteHome, links: Sequence[Link]) -> Membership:
-    """Follow rosters as far as they are countersigned; keep sound ones that wait, and evidence of two truths.
+    """Follow rosters as far as they are countersigned. Keep valid rosters that wait, and evidence of contradictions.
 
     Raises:
         StateError: the site has not joined.
         InputError: one of them is not a roster.
-        TrustError: one of them breaks a rule; those before it were taken all the same.
+        TrustError: one of them breaks a rule; earlier rosters were accepted all the same.
     """
     here = load_membership(home)
     waiting = {serial_of(link): link for link in pending(home)}
@@ -202,7 +202,7 @@ def take(home: SiteHome, links: Sequence[Link]) -> Membership:
             here = _learn(here, link)
         elif serial > here.roster.serial:
             electors = _electors(here, known, serial)
-            if electors is not None:  # a gap: whoever sends the link sends those before it
+            if electors is not None:  # a gap: the sender of this link also sends the earlier links
                 known[serial] = cleaned(_merged(rival, link), electors)
     return _advance(here, [known[serial] for serial in sorted(known) if serial > here.roster.serial], waiting)
 
@@ -239,7 +239,7 @@ def _write_pending(home: SiteHome, wait: list[Link], waiting: dict[int, Link]) -
         return
     content = Chain(links=tuple(wait)).model_dump_json().encode()
     if len(content) > MAX_BYTES:
-        raise InputError(f"the rosters that wait are larger than {MAX_BYTES} bytes")
+        raise InputError(f"the waiting rosters are larger than {MAX_BYTES} bytes")
     if wait != list(waiting.values()):
         write_atomic(path, content)
 
@@ -249,7 +249,7 @@ def _needs_own_word(home: SiteHome) -> bool:
 
 
 def _learn(here: Membership, link: Link) -> Membership:
-    """Keep countersignatures of the roster that is followed: at a founding they come after joining."""
+    """Store countersignatures of the followed roster. At a founding, they arrive after joining."""
     if here.roster.serial != 1:
         return here
     merged = cleaned(_merged(here.link, link), here.roster)
@@ -266,7 +266,7 @@ def _merged(one: Link | None, other: Link) -> Link:
 
 
 def _electors(here: Membership, known: dict[int, Link], serial: int) -> Roster | None:
-    """Return the roster whose sites countersign the one of a serial."""
+    """Return the roster whose sites countersign the roster with a given serial."""
     if serial - 1 == here.roster.serial:
         return here.roster
     before = known.get(serial - 1)
@@ -274,14 +274,14 @@ def _electors(here: Membership, known: dict[int, Link], serial: int) -> Roster |
 
 
 def _keep_evidence(here: Membership, serial: int, known: Link, other: Link) -> None:
-    """Keep two rosters of one serial, if both are signed by a root key that this site has followed."""
+    """Keep two rosters with one serial as evidence, if a root key that this site has followed signed both."""
     electors = here.roster if serial > here.roster.serial else read_claimed_roster(known.roster)
     if not here.roster.founded:
         return
     try:
         verify(other.roster, ROSTER_TYPE, [electors.root_key()])
     except DuraError:
-        return  # anybody could have made it: no evidence against the authority
+        return  # anybody could have made this roster, so it is no evidence against the authority
     folder = private_folder(here.home.consortium / "evidence")
     if len(list(folder.glob("*.json"))) >= MAX_EVIDENCE:
         return
@@ -293,7 +293,7 @@ def _keep_evidence(here: Membership, serial: int, known: Link, other: Link) -> N
 
 
 def contradictions(home: SiteHome) -> tuple[int, ...]:
-    """Return the serials of which two rosters are known and no officer has said which one is right."""
+    """Return the serials with two known rosters for which no officer has stated which roster is right."""
     folder = home.consortium / "evidence"
     settled = {path.stem for path in folder.glob("*.settled")}
     serials = {path.name[:6] for path in folder.glob("*.json")}
@@ -301,11 +301,11 @@ def contradictions(home: SiteHome) -> tuple[int, ...]:
 
 
 def settle(home: SiteHome, reference: str) -> None:
-    """Say which of two rosters of one serial the other hospitals have; the evidence stays.
+    """State which of two rosters with one serial the other hospitals have. The evidence is kept.
 
     Raises:
         StateError: no such roster is in question.
-        TrustError: this site follows the other one already: it has to join again.
+        TrustError: this site already follows the other roster: it has to join again.
     """
     folder = home.consortium / "evidence"
     found = [path for path in folder.glob("*.json") if path.stem[7:].startswith(reference)]
@@ -315,8 +315,8 @@ def settle(home: SiteHome, reference: str) -> None:
     serial = serial_of(link)
     if serial <= here.roster.serial and here.roster_of(roster_digest(link.roster)) is None:
         raise TrustError(
-            "this site follows the other roster of this serial already",
-            hint="Do not run studies here. Found the consortium anew with the hospitals that you trust.",
+            "this site already follows the other roster with this serial",
+            hint="Do not run studies here. Found the consortium again with the hospitals that you trust.",
         )
     if serial > here.roster.serial:
         kept = [item for item in pending(home) if serial_of(item) < serial]

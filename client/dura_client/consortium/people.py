@@ -1,7 +1,7 @@
-"""What this hospital's people say of members: whose fingerprint they have compared, and whom they trust no more.
+"""This hospital's own decisions on members: compared fingerprints, and members that are no longer trusted.
 
-It stays here. A confirmation is for one fingerprint: other keys are to be compared anew. Distrust is for a name, with
-whatever keys, until somebody confirms that name again.
+These decisions stay here. A confirmation is for one fingerprint: new keys must be compared again. Distrust is for a
+name, under any keys, until somebody confirms that name again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_ENTRIES = 4 * MAX_MEMBERS
 
 
 class Said(Frozen):
-    """One line: what somebody here said of one member."""
+    """One line: a decision of a person here on one member."""
 
     name: SiteName
     fingerprint: Annotated[str, Field(max_length=64)]
@@ -44,7 +44,7 @@ class People(Frozen):
         return next((one for one in reversed(self.confirmed) if (one.name, one.fingerprint) == mine), None)
 
     def distrusts(self, name: str) -> bool:
-        """Tell whether this hospital trusts a name no more."""
+        """Tell whether this hospital no longer trusts a name."""
         return any(one.name == name for one in self.distrusted)
 
     def confirmed_names(self, roster: Roster) -> frozenset[str]:
@@ -57,10 +57,10 @@ class People(Frozen):
 
 
 def load_people(home: SiteHome) -> People:
-    """Read what was said so far.
+    """Read the decisions so far.
 
     Raises:
-        InputError: the file was altered: nobody is trusted by accident.
+        InputError: the file was altered. In this case, no member is trusted.
     """
     path = home.people
     if not path.exists():
@@ -73,7 +73,7 @@ def load_people(home: SiteHome) -> People:
 
 
 def confirm(home: SiteHome, members: Iterable[Member], now: datetime, *, by: str | None = None) -> People:
-    """Note that these fingerprints were compared; distrust of the same names ends."""
+    """Record that these fingerprints were compared. This ends distrust of the same names."""
     people, names = load_people(home), set()
     kept = list(people.confirmed)
     for member in members:
@@ -85,14 +85,14 @@ def confirm(home: SiteHome, members: Iterable[Member], now: datetime, *, by: str
 
 
 def distrust(home: SiteHome, roster: Roster, name: str, why: str, now: datetime) -> People:
-    """Trust a member no more, here and at once.
+    """End all trust in a member at this site, at once.
 
     Raises:
-        InputError: nobody of that name is on the roster that is followed here.
+        InputError: the roster that this site follows has no member with this name.
     """
     member = roster.member(name)
     if member is None:
-        raise InputError(f"nobody called {name} is on the roster", hint="`dura site roster` lists all members.")
+        raise InputError(f"the roster has no member named {name}", hint="`dura site roster` lists all members.")
     people = load_people(home)
     said = Said(name=name, fingerprint=member.fingerprint(), when=now, by=who(), why=why[:400])
     others = tuple(one for one in people.distrusted if one.name != name)

@@ -18,7 +18,7 @@ MAX_BYTES = 8 << 20
 
 
 def link_path(home: SiteHome, serial: int) -> Path:
-    """Return where the roster of a serial is kept once it is followed."""
+    """Return the path of the followed roster with a given serial."""
     return home.consortium / "followed" / f"{serial:06d}.json"
 
 
@@ -49,10 +49,10 @@ def followed_digest(home: SiteHome, serial: int) -> str | None:
 
 
 def read_link(path: Path) -> Link:
-    """Read one file, whose roster is NOT verified.
+    """Read one file. Its roster is NOT verified.
 
     Raises:
-        InputError: it was altered.
+        InputError: the file was altered.
     """
     try:
         return Link.model_validate_json(read_limited(path, what="a roster", limit=MAX_BYTES))
@@ -64,6 +64,6 @@ def serial_of(link: Link) -> int:
     """Return the serial that a roster claims.
 
     Raises:
-        InputError: not a roster.
+        InputError: the text is not a roster.
     """
     return parse_payload(Roster, payload_of(link.roster), what="the roster").serial

@@ -1,10 +1,10 @@
-"""What this site has seen of the other members: the rosters that they follow, and how far their ledgers are.
+"""What this site has seen of the other members: the rosters that they follow, and the lengths of their ledgers.
 
-Every member of a secure sum says both, under its signature (:mod:`dura_common.sums.heads`). A ledger only grows and
-rosters only go forward, so a member that says less than before was set back to an older state, and patients there
-might be charged too little; one that says something else of the same state runs twice. Two rosters of one serial mean
-that somebody shows different members to different hospitals. Each of these ends this site's part in the sum, before
-anything has left, until an officer here has talked to that hospital and accepts its state.
+Every member of a secure sum reports both, with its signature (:mod:`dura_common.sums.heads`). Ledgers only grow, and
+rosters only go forward. If a member reports less than before, it has returned to an older state, and its patients might
+be charged too little. If a member reports something else about the same state, it is running twice. Two rosters with
+one serial mean that somebody shows different members to different hospitals. In each of these cases, this site's part
+in the sum ends before anything has left, until an officer here has talked to that hospital and accepts its state.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from dura_common.runtime.files import read_limited, write_atomic
 from dura_common.study import Digest, Frozen, SiteName, explain_validation
 from dura_common.sums.heads import Head
 
-WHAT = "the file of what other members have said of themselves"
+WHAT = "the file of the other members' reports"
 
 
 class MemberWentBack(TrustError):
-    """Another member's ledger or roster is not what it was, or contradicts this site's."""
+    """Another member's ledger or roster has changed backwards, or contradicts this site's."""
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__(
@@ -39,15 +39,15 @@ class MemberWentBack(TrustError):
 
 
 class Seen(Frozen):
-    """The last word of one member."""
+    """The last report of one member."""
 
     name: SiteName
     serial: NonNegativeInt
     roster: Digest
     rows: NonNegativeInt
-    """As it said, and one more for each sum since then that holds a vector of it."""
+    """The reported number, plus one for each later sum that contains a vector of the member."""
     mark: Digest | None
-    """Of the ledger with so many rows; None if nobody here has seen it."""
+    """The hash of the ledger with that many rows; None if nobody here has seen it."""
     when: AwareDatetime
 
 
@@ -57,12 +57,12 @@ class Witnessed(Frozen):
     seen: Annotated[tuple[Seen, ...], Field(max_length=4 * MAX_MEMBERS)] = ()
 
     def of(self, name: str) -> Seen | None:
-        """Return the last word of a member, or None."""
+        """Return the last report of a member, or None."""
         return next((one for one in self.seen if one.name == name), None)
 
 
 def load_witnessed(home: SiteHome) -> Witnessed:
-    """Read what was seen so far.
+    """Read the reports so far.
 
     Raises:
         InputError: the file was altered.
@@ -76,16 +76,16 @@ def load_witnessed(home: SiteHome) -> Witnessed:
 
 
 def witness(here: Membership, heads: Mapping[str, Head], now: datetime) -> None:
-    """Judge what the other members of a sum say, and keep it if all of it holds.
+    """Check the reports of the other members of a sum, and store them if all are consistent.
 
     Args:
         here: the roster that this site follows.
-        heads: by name, of everybody else; signatures were checked.
-        now: when it was said.
+        heads: the reports of all other members, by name, with checked signatures.
+        now: the time of the reports.
 
     Raises:
-        MemberWentBack: nothing was kept, of nobody.
-        InputError: the file of what was seen before was altered.
+        MemberWentBack: a report is not consistent; no report was stored.
+        InputError: the file of earlier reports was altered.
     """
     before = load_witnessed(here.home)
     judged = (_fault(here, before.of(name), name, head) for name, head in sorted(heads.items()))
@@ -103,17 +103,17 @@ def witness(here: Membership, heads: Mapping[str, Head], now: datetime) -> None:
 def _fault(here: Membership, before: Seen | None, name: str, head: Head) -> str | None:
     known = here.digest if head.serial == here.roster.serial else followed_digest(here.home, head.serial)
     if known is not None and known != head.roster:
-        return f"{name} follows another roster of serial {head.serial} than this site"
+        return f"{name} follows another roster with serial {head.serial} than this site"
     return None if before is None else _against(before, head)
 
 
 def _against(before: Seen, head: Head) -> str | None:
-    """Compare what a member says with what it said before."""
+    """Compare a member's report with its report before."""
     name = before.name
     if head.serial < before.serial:
         return f"{name} followed roster {before.serial} and now follows {head.serial}"
     if head.serial == before.serial and head.roster != before.roster:
-        return f"{name} has followed two different rosters of serial {head.serial}"
+        return f"{name} has followed two different rosters with serial {head.serial}"
     if head.rows < before.rows:
         return f"the ledger of {name} had {before.rows} requests and draws and now has {head.rows}"
     if head.rows == before.rows and before.mark not in {None, head.mark}:
@@ -122,14 +122,14 @@ def _against(before: Seen, head: Head) -> str | None:
 
 
 def contributed(home: SiteHome, sums: Mapping[str, int]) -> None:
-    """Keep that members added vectors to sums that were opened: each had begun a draw in its ledger.
+    """Record that members added vectors to opened sums. Each of these members has begun a draw in its ledger.
 
     Args:
-        home: of this site.
-        sums: how many, by name.
+        home: the folder of this site.
+        sums: the number of sums, by name.
 
     Raises:
-        InputError: the file of what was seen before was altered.
+        InputError: the file of earlier reports was altered.
     """
     before = load_witnessed(home)
     grown = tuple(
@@ -141,15 +141,15 @@ def contributed(home: SiteHome, sums: Mapping[str, int]) -> None:
 
 
 def accept(home: SiteHome, name: str) -> Seen:
-    """Forget what a member said before: whatever it says next is believed, and from then on it may only grow.
+    """Forget a member's earlier reports. Its next report is accepted, and after that its ledger may only grow.
 
     Raises:
-        InputError: it has said nothing yet.
+        InputError: the member has reported nothing yet.
     """
     before = load_witnessed(home)
     seen = before.of(name)
     if seen is None:
-        raise InputError(f"{name} has said nothing of itself here yet", hint="`dura site roster` lists all members.")
+        raise InputError(f"{name} has reported nothing to this site yet", hint="`dura site roster` lists all members.")
     _write(home, Witnessed(seen=tuple(one for one in before.seen if one.name != name)))
     return seen
 

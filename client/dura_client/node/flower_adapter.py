@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,6 +31,8 @@ from flwr.supercore.retry import make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
+from dura_common.runtime.flower_sockets import client_at, serve_at
+
 POLL_SECONDS = 0.1
 SHORTEST_IDLE = 0.2
 REFUSED = "refused"
@@ -40,9 +43,9 @@ Handler = Callable[[Message, Context], Message]
 
 @dataclass(frozen=True, slots=True)
 class NodeAddress:
-    """Where the local SuperNode serves tasks, and the secret that it asks for."""
+    """The socket at which the local SuperNode serves tasks, and the secret that it asks for."""
 
-    address: str
+    socket: Path
     secret_file: Path
 
 
@@ -79,10 +82,9 @@ class TaskSource:
         return True
 
     def _client(self, interceptor: ProtobufClientInterceptor) -> RuntimeHttpClient:
-        return RuntimeHttpClient.from_server_address(
-            server_address=self._node.address,
-            insecure=True,  # loopback only; the secret authenticates the runner
-            root_certificates=None,
+        return client_at(
+            RuntimeHttpClient,
+            self._node.socket,
             interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"), interceptor],
             retry_invoker=make_simple_http_retry_invoker(),
         )
@@ -95,16 +97,16 @@ def _answer(handler: Handler, message: Message, context: Context) -> Message:
         return Message(Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=REFUSED), reply_to=message)
 
 
-def run_supernode() -> None:
-    """Run Flower's SuperNode with its hard-coded idle sleeps (3 s and 0.5 s) cut to 0.2 s.
+def run_supernode(socket: Path) -> None:
+    """Run Flower's SuperNode: it serves tasks at a socket, and its idle sleeps (3 s and 0.5 s) are cut to 0.2 s.
 
-    The module's reference to ``time`` is replaced, nothing else: a round costs seconds less, and Flower has no
-    setting for it.
+    The module's reference to ``time`` is replaced: a round costs seconds less, and Flower has no setting for it.
     """
     from flwr.supernode import start_client_internal  # noqa: PLC0415  # only the SuperNode process needs it
-    from flwr.supernode.cli import flower_supernode  # noqa: PLC0415  # idem
 
+    command = import_module("flwr.supernode.cli.flower_supernode")
+    serve_at(command, socket)
     shortened = SimpleNamespace(**{name: getattr(time, name) for name in dir(time) if not name.startswith("__")})
     shortened.sleep = lambda seconds: time.sleep(min(seconds, SHORTEST_IDLE))
     start_client_internal.time = shortened  # type: ignore[assignment,attr-defined]  # a namespace in place of the module
-    flower_supernode()
+    command.flower_supernode()

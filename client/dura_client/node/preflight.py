@@ -23,8 +23,10 @@ MOST_BEHIND = timedelta(seconds=300)
 """Flower 1.41 refuses signatures that are older."""
 
 
-def check_coordinator(address: str, authority_file: Path, clock: Callable[[], datetime]) -> None:
+def check_coordinator(address: str, authority_file: Path, clock: Callable[[], datetime]) -> bool:
     """Compare the coordinator's certificate and clock with what this site pinned and what its own clock says.
+
+    Returns whether anybody answered.
 
     Args:
         address: host:port of the gateway, from the roster.
@@ -37,7 +39,7 @@ def check_coordinator(address: str, authority_file: Path, clock: Callable[[], da
     """
     told = _ask(address, authority_file)
     if told is None:
-        return
+        return False
     ahead = clock() - told
     if not -MOST_BEHIND <= ahead <= MOST_AHEAD:
         seconds = abs(ahead.total_seconds())
@@ -46,6 +48,7 @@ def check_coordinator(address: str, authority_file: Path, clock: Callable[[], da
             f"coordinator's; at most {MOST_AHEAD.seconds} s ahead and {MOST_BEHIND.seconds} s behind can work together",
             hint="Set the clocks of both machines by a time server (NTP).",
         )
+    return True
 
 
 def _ask(address: str, authority_file: Path) -> datetime | None:

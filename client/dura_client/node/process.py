@@ -1,13 +1,12 @@
 """The site's node: Flower's SuperNode and dura's own runner, kept alive together.
 
-The SuperNode only connects outwards, to the consortium's gateway. It hands tasks to the runner over loopback,
-guarded by a secret that is made at every start.
+The SuperNode only connects outwards, to the consortium's gateway. It hands tasks to the runner at a Unix socket that
+this account alone may open, guarded by a secret that is made at every start.
 """
 
 from __future__ import annotations
 
 import secrets
-import socket
 from datetime import UTC, datetime
 
 from dura_client.consortium.enrolment import Membership, load_consortium
@@ -19,8 +18,8 @@ from dura_client.site.settings import load_settings
 from dura_common.consortium.identity import check_issued, load_certificate
 from dura_common.errors import TrustError
 from dura_common.runtime.environment import flower_environment, module
-from dura_common.runtime.files import private_folder, read_limited, write_atomic
-from dura_common.runtime.running import require_free_port
+from dura_common.runtime.files import closed_folder, private_folder, read_limited, write_atomic
+from dura_common.runtime.sockets import listens, socket_path
 from dura_common.runtime.supervisor import Child, Supervisor
 
 SECRET_BYTES = 48
@@ -31,20 +30,19 @@ def run_node(home: SiteHome, *, app: str = DEFAULT_APP) -> None:
     """Run the node of a home, an absolute path, until it is told to stop.
 
     Raises:
-        StateError: the site has not joined, or its node runs already.
+        StateError: the site has not joined, its node runs already, or its path is too long for a socket.
         PolicyError: the site has no policy.
         TrustError: the roster or a certificate has expired or was altered, or the coordinator is a false one.
-        HostError: a port is taken, the clocks differ, or a process does not start.
+        HostError: the clocks differ, or a process does not start.
     """
     settings, consortium = load_settings(home), load_consortium(home, datetime.now(UTC))
     load_policy(home)
     _check_certificates(home, consortium)
     check_coordinator(consortium.roster.fleet, consortium.authority_file, lambda: datetime.now(UTC))
-    run = private_folder(home.run)
+    run = closed_folder(home.run)
     secret = run / "superexec.secret"
     write_atomic(secret, secrets.token_hex(SECRET_BYTES).encode())
-    port = settings.runtime_port or _free_port()
-    require_free_port("127.0.0.1", port, what="the node's loopback interface")
+    where = socket_path(run, "node.sock")
     ready = secret.with_suffix(".ready")
     ready.unlink(missing_ok=True)
     environment = flower_environment(
@@ -53,26 +51,24 @@ def run_node(home: SiteHome, *, app: str = DEFAULT_APP) -> None:
         DURA_SITE_HOME=str(home.path),
         **_threads(settings.threads),
     )
-    address = f"127.0.0.1:{port}"
     with SiteKeys(home).node_file() as (key_path, descriptor):
         supernode = Child(
             name="supernode",
             argv=[
-                *module("dura_client.node.supernode"),
+                *module("dura_client.node.supernode", str(where)),
                 *("--superlink", consortium.roster.fleet),
                 *("--root-certificates", str(consortium.authority_file)),
                 *("--auth-supernode-private-key", key_path),
-                *("--host", "127.0.0.1", "--port", str(port)),
                 *("--isolation", "process", "--superexec-auth-secret-file", str(secret)),
             ],
             env=environment,
             log=home.logs / "supernode.log",
-            ready=lambda: _listens(port) and ready.exists(),
+            ready=lambda: listens(where) and ready.exists(),
             pass_fds=(descriptor,),
         )
         runner = Child(
             name="runner",
-            argv=module("dura_client.node.runner", address, str(secret), app),
+            argv=module("dura_client.node.runner", str(where), str(secret), app),
             env=environment,
             log=home.logs / "runner.log",
         )
@@ -96,15 +92,3 @@ def _check_certificates(home: SiteHome, consortium: Membership) -> None:
             "the file authority.pem is not the authority that the roster names",
             hint="It was changed on disk: join again with the admission, `dura site join`.",
         )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(0.5)
-        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -33,10 +33,10 @@ def load(reference: str) -> ClientApp:
 
 
 def main(arguments: list[str]) -> None:
-    """Serve until the process is stopped: ADDRESS SECRET_FILE MODULE:APP."""
+    """Serve until the process is stopped: SOCKET SECRET_FILE MODULE:APP."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # or it writes a line for every poll
-    node = NodeAddress(arguments[0], Path(arguments[1]))
+    node = NodeAddress(Path(arguments[0]), Path(arguments[1]))
     app = load(arguments[2])
     Path(arguments[1]).with_suffix(".ready").write_text(str(os.getpid()))
     source = TaskSource(node)

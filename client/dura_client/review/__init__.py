@@ -1,1 +1,1 @@
-"""What the hospital looks at before it decides: a study against policy and budget, forecasts, local scores."""
+"""Everything on which the hospital bases its decision: review against policy and budget, forecasts, local scores."""

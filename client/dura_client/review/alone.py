@@ -1,7 +1,7 @@
-"""Computations for the hospital's own eyes: a model trained here alone, a model scored here, an audit.
+"""Computations whose results stay in the hospital: a model trained here alone, a model scored here, an audit.
 
-Nothing of this is a release: results are printed at the site and sent nowhere, so the ledger is not charged.
-A person who passes such a figure on releases it without protection; the commands say so.
+These results are no release: they are printed at the site and sent nowhere, so the ledger is not charged. A person who
+passes on such a figure releases it without protection; the commands say so.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def read_parameters(path: Path) -> NDArray[np.float32]:
     """Read a model's parameters (1-D float32) from a safetensors file.
 
     Raises:
-        InputError: missing, too large, or not such a file.
+        InputError: the file is missing, is too large, or is not such a file.
     """
     content = read_limited(path, what="the model", limit=MAX_MODEL_BYTES)
     try:
@@ -64,7 +64,7 @@ def read_parameters(path: Path) -> NDArray[np.float32]:
 
 
 def score_here(homes: Sequence[SiteHome], study: Study, dataset: str, parameters: NDArray[np.float32]) -> LocalScore:
-    """Score a model (1-D float32 parameters) on this site's held-out side; more homes as in :func:`train_alone`."""
+    """Score a model (1-D float32 parameters) on this site's held-out side; several homes as in :func:`train_alone`."""
     cohorts = _load(homes, study, dataset)
     model = build_model(study)
     load_vector(model, parameters)
@@ -80,10 +80,10 @@ def train_alone(
 ) -> LocalScore:
     """Train the study's model on the data of ``homes[0]`` alone, with the study's noise, and score it there.
 
-    With more than one home their patients are pooled: the bound that only a simulation may know.
+    With several homes, their patients are pooled. Only a simulation may know this result.
 
     Raises:
-        PolicyError: pooling was asked for with data that are neither simulated nor public.
+        PolicyError: the data to be pooled are neither simulated nor public.
     """
     cohorts = _load(homes, study, dataset)
     declared = sum(_declared(home, study) for home in homes)
@@ -127,11 +127,11 @@ def audit_here(
 ) -> tuple[Audit, float]:
     """Audit the engine on this site's training patients; return the audit and the accounted epsilon.
 
-    With shared noise the site adds its share only, so the audit sees what a coordinator would see who broke the
-    aggregation, and the epsilon is the one against that coordinator.
+    With shared noise, the site adds only its share. The audit then sees what a coordinator would see after breaking the
+    aggregation, and the epsilon is the one against this coordinator.
 
     Raises:
-        InputError: a study without noise, or a data set that does not fulfil the contract.
+        InputError: the study has no noise, or the data set does not fulfil the contract.
     """
     if isinstance(study.privacy, NoNoise):
         raise InputError("a study without noise promises no privacy; there is nothing to audit")

@@ -1,6 +1,6 @@
-"""A site's yes and what it takes: the cohort is frozen, the study's cost set aside, and only then the yes is signed.
+"""The approval of a study: the cohort is fixed, the study's cost is set aside, and only then the approval is signed.
 
-A crash on the way leaves a cost that is set aside for nothing; approving again replaces it.
+After a crash in between, the cost is set aside without an approval. Approving the study again replaces it.
 """
 
 from __future__ import annotations
@@ -36,26 +36,26 @@ def approve_study(
 
 
 def approve_reviewed(home: SiteHome, offer: OfferedStudy, dataset: str, result: Review, now: datetime) -> Approval:
-    """Freeze the reviewed cohort, set the study's cost aside for it, and sign.
+    """Fix the reviewed cohort, set the study's cost aside for it, and sign.
 
     Raises:
         PolicyError: a rule does not hold.
-        StateError: the study has begun here already.
-        BudgetError: a patient has no room any more.
-        NotAuthentic: the offer does not verify.
+        StateError: the study has already begun here.
+        BudgetError: a patient no longer has enough budget.
+        NotAuthentic: the offer is not authentic.
     """
     failed = [finding.sentence for finding in result.findings if not finding.passed]
     if failed or result.cohort is None:
         raise PolicyError(
             f"the policy forbids this study: {'; '.join(failed)}",
-            hint="Say no with `dura site decline`, or change the policy first, in writing, if you mean it.",
+            hint="Decline the study with `dura site decline`, or first change the policy in writing.",
         )
     ledger = site_ledger(home)
     before = ledger.allocation(offer.digest)
     if before is not None and before.begun:
         raise StateError(
-            "this study has begun here: its cohort is frozen and its cost set aside",
-            hint="There is nothing to approve again; `dura site decline` ends it.",
+            "this study has already begun here: its patients are fixed and its cost is set aside",
+            hint="It cannot be approved again; `dura site decline` ends it.",
         )
     cohort = result.cohort
     digest = keep(home, freeze(offer.digest, dataset, cohort))
@@ -76,10 +76,10 @@ def approve_reviewed(home: SiteHome, offer: OfferedStudy, dataset: str, result: 
 
 
 def decline_study(home: SiteHome, digest: str) -> None:
-    """Say no to a study by its full digest; what was set aside for it and never begun comes back.
+    """Decline a study by its full digest. Parts of its budget in which nothing began are returned.
 
     Raises:
-        NotApproved: it was never offered.
+        NotApproved: the study was never offered.
     """
     decline(home, digest)
     site_ledger(home).close(digest)

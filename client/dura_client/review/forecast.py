@@ -1,4 +1,4 @@
-"""What could still be run on the patients of a data set: which epsilon and how many steps fit under the caps."""
+"""Forecasts: which epsilons and how many steps of further studies fit under the caps for a data set's patients."""
 
 from __future__ import annotations
 
@@ -24,40 +24,40 @@ EPSILONS = (0.5, 1.0, 2.0, 3.0, 5.0, 8.0)
 STEPS = (50, 100, 200, 500)
 PARTICIPATIONS = (0.1, 0.5)
 MOST_STUDIES = 1000
-"""More studies of a kind than this are said to be as many."""
+"""The largest number of studies of one kind that is counted."""
 TOLERANCE = 0.02
-"""How far below the truth, relatively, the largest epsilon may lie."""
+"""The relative error by which the largest epsilon may be too small."""
 
 
 @dataclass(frozen=True, slots=True)
 class StudyKind:
-    """One kind of study that a site might be asked for."""
+    """One kind of study that may be offered to a site."""
 
     participation: float
     epsilon: float
     steps: int
     noise_multiplier: float
-    """Of the sums of training."""
+    """The noise multiplier of the sums of training."""
     studies: int
-    """How many such studies fit one after the other; 0 if none does."""
+    """How many such studies fit one after another; 0 if none fits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What fits on the patients of a data set, at the policy's delta."""
+    """The studies that fit for the patients of a data set, at the policy's delta."""
 
     training_patients: int
     held_out_patients: int
     largest_training: float
-    """Largest epsilon of one more study for patients who train, at most the cap of a study."""
+    """Largest epsilon of one more study for training patients; at most the cap of one study."""
     largest_evaluation: float
-    """The same for patients who are held out."""
+    """Largest epsilon of one more study for held-out patients."""
     kinds: tuple[StudyKind, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What to look at."""
+    """The kinds of studies to examine."""
 
     participations: Sequence[float] = PARTICIPATIONS
     epsilons: Sequence[float] = EPSILONS
@@ -81,11 +81,11 @@ class Question:
 def forecast(
     home: SiteHome, dataset: str, question: Question, *, progress: Callable[[int, int], None] | None = None
 ) -> Forecast:
-    """Answer a question; nothing is recorded and nothing is read of the recordings but their names.
+    """Answer a question. Nothing is recorded, and only the names of the recordings are read.
 
     Raises:
         PolicyError: the site has no policy.
-        InputError: the data set is unknown or empty, or everybody has withdrawn.
+        InputError: the data set is unknown or empty, or all patients have withdrawn.
         TrustError: the ledger was tampered with.
     """
     policy, ledger = load_policy(home), site_ledger(home)
@@ -125,18 +125,18 @@ class _Budget:
     ledger: Ledger
 
     def fits(self, patients: tuple[str, ...], event: Event, times: int = 1) -> bool:
-        # As one block, and to nobody who broke the aggregation more than to the world: whose noise it is, is not known.
+        # As one block, and with the same cost if the aggregation is broken: it is not known who adds the noise.
         block = Block("train", 0, 1, event, event)
         return all(self.ledger.room(patients, [block], Caps.of(self.policy), times=times))
 
     def studies(self, patients: tuple[str, ...], event: SampledGaussian) -> int:
-        """Return how many studies with this event fit one after the other."""
+        """Return how many studies with this event fit one after another."""
         if not patients:
             return 0
         return largest(lambda count: self.fits(patients, event, count), MOST_STUDIES)
 
     def largest_epsilon(self, patients: tuple[str, ...], event_at: Callable[[float], Event]) -> float:
-        """Return the largest epsilon of a study that fits; never one that does not."""
+        """Return the largest epsilon of a study that fits, and never an epsilon that does not fit."""
         low, high = 0.0, self.policy.epsilon_per_study
         if not patients:
             return 0.0

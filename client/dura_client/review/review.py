@@ -1,8 +1,8 @@
-"""What a privacy officer sees before saying yes: every rule with pass or fail, the cost, and what would leave.
+"""The review for the privacy officer before a decision: each rule with pass or fail, the cost, and the releases.
 
-The policy is judged first; recordings are prepared only for a study that it allows. Then everything that depends on the
-data is settled here, in front of a person: who is left out, copies, labels that changed. After the approval the data
-decide nothing any more.
+The study is first judged by the policy. Recordings are prepared only if the policy allows the study. Then everything
+that depends on the data is decided here, in front of a person: patients who are left out, copies, changed labels. After
+the approval, no decision depends on the data any more.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ from dura_common.policy import Finding, Policy, judge, judge_members
 from dura_common.privacy.accounting import epsilon_of
 from dura_common.privacy.blocks import blocks_of
 from dura_common.privacy.plan import plan_of
+from dura_common.privacy.risk import Risk, risk_of_study
 from dura_common.study import PatientNoise, SharedNoise, Study
 
 
 @dataclass(frozen=True, slots=True)
 class ShownMember:
-    """A member of the study as the officer sees it."""
+    """The officer's view of a member of the study."""
 
     name: str
     fingerprint: str
     since: str
     """Day of the first roster with these keys."""
     confirmed: str | None
-    """Who has compared the fingerprint here, and when."""
+    """The person who compared the fingerprint here, and the date."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +49,25 @@ class Review:
 
     findings: tuple[Finding, ...]
     leaves: tuple[str, ...]
-    """What would leave the site, in sentences."""
+    """The releases of the site, in sentences."""
     cost: float | None
-    """Epsilon of the study for the patient who pays most; None without noise."""
+    """The largest epsilon of the study for any patient; None without noise."""
     cost_if_broken: float | None
-    """The same against a coordinator who broke the aggregation; equal to ``cost`` with local noise."""
+    """The same epsilon against a coordinator who broke the aggregation; equal to ``cost`` with local noise."""
+    risk: Risk | None
+    """The risk of an attack on one patient, against everybody outside; None without noise."""
+    risk_if_broken: Risk | None
+    """The risk of an attack by a coordinator who broke the aggregation."""
     spent: float
-    """Epsilon of all studies together for the patient who was charged most so far, at the policy's delta."""
+    """The largest epsilon that all studies together have cost any patient so far, at the policy's delta."""
     left_out: Mapping[str, frozenset[str]]
-    """Why patients would take no part, and their keys."""
+    """The reasons why patients would be left out, with the keys of these patients."""
     cohort: Cohort | None
-    """Who would take part; None if the policy forbids the study, so that nothing was prepared."""
+    """The patients who would take part; None if the policy forbids the study and nothing was prepared."""
     members: tuple[ShownMember, ...]
-    """The study's sites, this one among them."""
+    """The study's sites, including this one."""
     researcher: ShownMember
-    """Who signed the study."""
+    """The researcher who signed the study."""
 
     @property
     def passed(self) -> bool:
@@ -73,10 +78,10 @@ class Review:
 def review(
     home: SiteHome, offer: OfferedStudy, dataset: str, *, progress: Callable[[int, int], None] | None = None
 ) -> Review:
-    """Judge a study against the policy and its members, and if those allow it, against data and ledger.
+    """Judge a study by the policy and its members and, if these allow it, by the data and the ledger.
 
     Raises:
-        PolicyError: the site has no policy, or the recordings go through a step that nobody vouches for.
+        PolicyError: the site has no policy, or a preparation step does not declare what it depends on.
         InputError: the data set is unknown, or does not fulfil the contract.
         TrustError: the ledger or a frozen cohort cannot be trusted.
     """
@@ -110,6 +115,8 @@ def review(
         leaves=_leaves(study),
         cost=plan.epsilon if private else None,
         cost_if_broken=plan.epsilon_if_broken if private else None,
+        risk=risk_of_study(study) if private else None,
+        risk_if_broken=risk_of_study(study, broken=True) if private else None,
         spent=ledger.spent(policy.delta),
         left_out=left_out,
         cohort=cohort,
@@ -132,7 +139,7 @@ def _member(here: Membership, roster: Roster, name: str) -> ShownMember:
 
 
 def _inside(policy: Policy, study: Study) -> Finding:
-    """Compose what the study fixed: spare draws included, at its own delta and at the policy's."""
+    """Compose all draws of the study, including spare draws, at its own delta and at the policy's delta."""
     privacy = study.privacy
     blocks = blocks_of(study)
     fits, costs = True, []
@@ -155,7 +162,7 @@ def _inside(policy: Policy, study: Study) -> Finding:
 def _with_room(
     policy: Policy, ledger: Ledger, digest: str, study: Study, cohort: Cohort
 ) -> tuple[Cohort, dict[str, frozenset[str]]]:
-    """Leave out who has no room for the study next to all others."""
+    """Leave out patients without enough budget for the study in addition to all others."""
     blocks, full = blocks_of(study), set[str]()
     for purpose, keys in (("train", cohort.training_keys), ("evaluate", cohort.held_out_keys)):
         mine = [block for block in blocks if block.purpose == purpose]
@@ -178,7 +185,7 @@ def _of_data(home: SiteHome, study: Study, ledger: Ledger, whole: Cohort, cohort
         Finding(
             "patients-here",
             patients >= study.data.minimum_patients and sides >= MINIMUM_PER_SIDE,
-            f"{patients} patients would take part, the study demands {study.data.minimum_patients}, and "
+            f"{patients} patients would take part; the study demands {study.data.minimum_patients}, and "
             f"{MINIMUM_PER_SIDE} on each side",
         ),
         Finding(

@@ -1,1 +1,1 @@
-"""What this hospital's installation is: its folder, settings, keys and policy file."""
+"""This hospital's installation: its folder, settings, keys and policy file."""

@@ -19,22 +19,22 @@ class SiteHome:
 
     @property
     def keys(self) -> Path:
-        """Private keys; nothing in here ever leaves the machine."""
+        """Private keys. They never leave the machine."""
         return self.path / "keys"
 
     @property
     def consortium(self) -> Path:
-        """The roster that is followed, those before, those that wait; authorities and certificate."""
+        """The followed roster, earlier rosters and waiting rosters; authorities and certificate."""
         return self.path / "consortium"
 
     @property
     def people(self) -> Path:
-        """Whose fingerprint was compared here, and who is trusted no more."""
+        """Members whose fingerprints were compared here, and members that are no longer trusted."""
         return self.path / "members.json"
 
     @property
     def witnessed(self) -> Path:
-        """What the other members have said of themselves, so that one that went back is noticed."""
+        """The other members' reports, so that a member in an older state is noticed."""
         return self.path / "witnessed.json"
 
     @property
@@ -74,12 +74,12 @@ class SiteHome:
 
     @property
     def cohorts(self) -> Path:
-        """Who takes part in which study, frozen by its approval."""
+        """The patients of each study, as fixed by its approval."""
         return self.path / "cohorts"
 
     @property
     def ledger_location(self) -> Path:
-        """Where the ledger lies, if that is not the file above; written once."""
+        """The place of the ledger, if it is not the file above; written once."""
         return self.path / "ledger.location"
 
     @property

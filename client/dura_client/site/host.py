@@ -1,4 +1,4 @@
-"""Which machine this is: a home that was copied to another one must not spend the same budget there a second time."""
+"""Identifies this machine. A home that was copied to another machine must not spend the same budget again there."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ MACHINE_ID = Path("/etc/machine-id")
 
 
 def host_id() -> str:
-    """Return what tells this machine from others, hex; it names no machine.
+    """Return a hexadecimal value that distinguishes this machine from others, without its name.
 
-    The system's machine-id, which survives reboots and differs on every installation (systemd, machine-id(5)); where
-    there is none, the host's name.
+    It is computed from the system's machine-id, which survives reboots and differs on every installation (systemd,
+    machine-id(5)). Without a machine-id, it is computed from the host's name.
     """
     text = ""
     with suppress(OSError):

@@ -1,8 +1,8 @@
-"""The site's secrets: made here, stored 0600, encrypted with a passphrase if there is one, never sent.
+"""The site's secrets: created here, stored with mode 0600, encrypted if there is a passphrase, never sent.
 
 identity.pem (Ed25519) signs cards and approvals, node.pem (EC P-384) authenticates Flower's node, tls.pem
 (EC P-256) the aggregation stream, pseudonym.key makes patients' pseudonyms unlinkable outside. The passphrase
-covers the three private keys; the pseudonym key hides nothing from someone who can read the recordings beside it.
+protects the three private keys. The pseudonym key needs no protection from people who can read the recordings anyway.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from dura_client.site.home import SiteHome
 from dura_common.consortium.identity import PrivateKey, node_private_text
 from dura_common.consortium.keyfile import private_pem
-from dura_common.errors import HostError, InputError, StateError
-from dura_common.runtime.files import PRIVATE_FOLDER, private_folder, read_limited, write_atomic
+from dura_common.errors import InputError, StateError
+from dura_common.runtime.files import closed_folder, read_limited, write_atomic
 from dura_common.runtime.private_keys import MAX_KEY_BYTES, change_passphrase, read_passphrase, read_private
 
 PASSPHRASE_FILE = "DURA_PASSPHRASE_FILE"  # noqa: S105  # the name of a variable, no secret
 NEXT = "next"
-"""Folder of the keys that wait for the roster that lists them."""
+"""Folder of new keys that wait for a roster that lists them."""
 PSEUDONYM_BYTES = 32
 
 
 class SiteKeys:
-    """The keys of one site; the passphrase is the environment's unless one is given."""
+    """The keys of one site; by default, the passphrase comes from the environment."""
 
     def __init__(self, home: SiteHome, passphrase: bytes | None = None) -> None:
         self._folder = home.keys
         self._passphrase = passphrase or passphrase_from_environment()
 
     def create(self) -> None:
-        """Make all keys.
+        """Create all keys.
 
         Raises:
-            StateError: there are keys already; they are left as they are.
+            StateError: there are already keys; they stay unchanged.
         """
         self.require_none()
         self._make_private(self._folder)
@@ -57,47 +57,47 @@ class SiteKeys:
             write_atomic(folder / name, private_pem(key, self._passphrase), replace=False)
 
     def create_next(self) -> SiteKeys:
-        """Make the three keys that will take the place of the present ones, beside them, and return them.
+        """Create the three keys that will replace the current keys, next to them, and return the new keys.
 
         Raises:
-            StateError: next keys are there already; they are left as they are.
+            StateError: there are already new keys; they stay unchanged.
         """
         folder = self._folder / NEXT
         if folder.exists():
             raise StateError(
-                "new keys wait already for the roster that lists them",
-                hint="Send the new card to the authority, or take the rotation back with `dura site rotate --undo`.",
+                "new keys are already waiting for a roster that lists them",
+                hint="Send the new card to the authority, or undo the change with `dura site rotate --undo`.",
             )
         self._make_private(folder)
         return self.next_keys()
 
     def next_keys(self) -> SiteKeys:
-        """Return the keys that wait for the roster that lists them."""
+        """Return the waiting keys."""
         found = object.__new__(SiteKeys)
         found._folder, found._passphrase = self._folder / NEXT, self._passphrase
         return found
 
     def drop_next(self) -> None:
-        """Delete the keys that wait."""
+        """Delete the waiting keys."""
         shutil.rmtree(self._folder / NEXT, ignore_errors=True)
 
     def promote_next(self) -> None:
-        """Put the keys that wait into their place; after a crash in the middle, once more finishes it."""
+        """Replace the current keys by the waiting keys. After a crash, a second call completes the change."""
         folder = self._folder / NEXT
         for path in sorted(folder.glob("*.pem")):
             path.replace(self._folder / path.name)
         self.drop_next()
 
     def require_none(self) -> None:
-        """Refuse to go on where keys are already.
+        """Refuse to continue if there are keys already.
 
         Raises:
-            StateError: there are some.
+            StateError: there are keys.
         """
         if self._folder.exists() and any(self._folder.iterdir()):
             raise StateError(
-                f"there are keys already in {self._folder}",
-                hint="A site keeps its keys. For a new site take another --home.",
+                f"there are already keys in {self._folder}",
+                hint="A site keeps its keys. For a new site, choose another --home.",
             )
 
     def identity(self) -> Ed25519PrivateKey:
@@ -116,7 +116,7 @@ class SiteKeys:
         return self._curve("tls.pem")
 
     def pseudonym_key(self) -> bytes:
-        """Return the key under which patients get their pseudonyms (32 bytes)."""
+        """Return the key that turns labels into pseudonyms (32 bytes)."""
         key = read_limited(self._folder / "pseudonym.key", what="the pseudonym key", limit=MAX_KEY_BYTES)
         if len(key) != PSEUDONYM_BYTES:
             raise InputError(f"pseudonym.key must hold {PSEUDONYM_BYTES} bytes, got {len(key)}")
@@ -159,20 +159,7 @@ class SiteKeys:
         return change_passphrase(paths, self._passphrase, new)
 
 
-def closed_folder(path: Path) -> Path:
-    """Create a folder, or close an existing one to everybody else (0700).
-
-    Raises:
-        HostError: it cannot be made, or belongs to somebody else.
-    """
-    try:
-        private_folder(path).chmod(PRIVATE_FOLDER)
-    except OSError as error:
-        raise HostError(f"cannot close the folder {path} to others: {error.strerror}") from error
-    return path
-
-
 def passphrase_from_environment() -> bytes | None:
-    """Return the passphrase that DURA_PASSPHRASE_FILE points at, or None without one."""
+    """Return the passphrase in the file that DURA_PASSPHRASE_FILE names; None if it names no file."""
     path = os.environ.get(PASSPHRASE_FILE)
     return read_passphrase(Path(path)) if path else None

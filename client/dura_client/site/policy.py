@@ -1,4 +1,4 @@
-"""The site's policy file: where it lives, its template, and what it says in sentences."""
+"""The site's policy file: its path, its template, and its explanation in sentences."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import json
 from dura_client.site.home import SiteHome
 from dura_common.errors import PolicyError
 from dura_common.policy import Policy, parse_policy
+from dura_common.privacy.gdp import mu_of_epsilon
+from dura_common.privacy.risk import of_hundred, risk_of_mu
 from dura_common.runtime.files import read_limited, write_atomic
 
 TEMPLATE = """\
-# What this hospital allows. Absent means refused; every rule must be here.
+# What this hospital allows. What is absent is refused; every rule must be here.
 
-# Most that one study may cost a patient (epsilon, add/remove one patient).
+# The most that one study may cost a patient (epsilon, add/remove one patient).
 epsilon_per_study = {epsilon_per_study}
-# Most that all studies together may cost a patient.
+# The most that all studies together may cost a patient.
 epsilon_total = {epsilon_total}
 # The delta at which both caps hold; keep it well below 1 / number of patients.
 delta = {delta}
@@ -25,13 +27,13 @@ minimum_sites = {minimum_sites}
 public_data_without_noise = {public_data_without_noise}
 # Who may add the noise: "local" (this hospital alone), "shared" (all honest hospitals together).
 noise = {noise}
-# With shared noise: most that a study may cost a patient if the coordinator breaks the aggregation and sees this
-# hospital's vectors alone. Without this line shared noise is refused.
+# With shared noise: the most that a study may cost a patient if the coordinator breaks the aggregation and sees this
+# hospital's vectors separately. Without this line, shared noise is refused.
 {epsilon_if_broken}
-# Fewest other sites of a study whose fingerprints were compared by telephone (`dura site confirm`). Without this line:
-# all of them but the colluders that the study tolerates.
+# Smallest number of a study's other sites whose fingerprints were compared by telephone (`dura site confirm`). Without
+# this line: all other sites, except as many as the study tolerates as colluders.
 {confirmed_sites}
-# Whether this site follows only rosters that it has countersigned itself, whatever the other sites say.
+# Whether this site follows only rosters that it has countersigned itself, even if a quorum of the others has.
 own_countersignature = {own_countersignature}
 """
 
@@ -40,7 +42,7 @@ def write_policy(home: SiteHome, policy: Policy, *, replace: bool = False) -> No
     """Write a policy with its explanations.
 
     Raises:
-        StateError: there is one already and ``replace`` is false.
+        StateError: there is already a policy, and ``replace`` is false.
     """
     values = {key: json.dumps(value) for key, value in policy.model_dump(mode="json").items()}
     limit = policy.epsilon_if_broken
@@ -51,11 +53,11 @@ def write_policy(home: SiteHome, policy: Policy, *, replace: bool = False) -> No
 
 
 def load_policy(home: SiteHome) -> Policy:
-    """Read the policy; a site without one releases nothing.
+    """Read the policy. A site without a policy releases nothing.
 
     Raises:
-        PolicyError: there is none.
-        InputError: it is not valid.
+        PolicyError: there is no policy.
+        InputError: the policy is not valid.
     """
     if not home.policy.exists():
         raise PolicyError(
@@ -80,12 +82,27 @@ def explain(policy: Policy) -> tuple[str, ...]:
     return (
         f"One study may cost a patient at most epsilon {policy.epsilon_per_study:g} at delta {policy.delta:g}.",
         f"All studies together may cost a patient at most epsilon {policy.epsilon_total:g} at delta {policy.delta:g}.",
+        _at_the_cap(policy),
         f"A study must demand at least {policy.minimum_patients} patients of every site.",
         f"A study must have at least {policy.minimum_sites} sites.",
         f"Data registered as public {permission(policy.public_data_without_noise)} be used without noise.",
         f"Noise that this site adds by itself {permission('local' in policy.noise)} protect a study.",
         shared,
         "Of the other sites of a study, "
-        + ("all but tolerated colluders" if policy.confirmed_sites is None else f"at least {policy.confirmed_sites}")
+        + (
+            "all but the tolerated colluders"
+            if policy.confirmed_sites is None
+            else f"at least {policy.confirmed_sites}"
+        )
         + " must be confirmed by telephone.",
+    )
+
+
+def _at_the_cap(policy: Policy) -> str:
+    """Return what the cap over all studies means to a patient (:mod:`dura_common.privacy.risk`)."""
+    risk = risk_of_mu(mu_of_epsilon(policy.epsilon_total, policy.delta), policy.delta)
+    return (
+        "At this limit, somebody who knows everything about all other patients and sees everything that all studies "
+        f"release recognises at most {of_hundred(risk.hits)} in 100 of the patients who took part, with 1 false alarm "
+        "in 100 of the others."
     )

@@ -1,11 +1,11 @@
-"""The site's own settings (site.toml): its name and the machine's resources, chosen by the site alone."""
+"""The site's own settings (site.toml): its name and the resources of its machine. Only the site chooses them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from dura_client.site.home import SiteHome
 from dura_common.errors import StateError
@@ -14,17 +14,23 @@ from dura_common.study import Frozen, SiteName, explain_validation, parse_toml
 
 
 class SiteSettings(Frozen):
-    """What site.toml may say."""
+    """The content of site.toml."""
 
     name: SiteName
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where models train."""
+    """The device on which models train."""
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Cores of the CPU that training takes; a hospital's machine may have other work."""
-    runtime_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """Loopback port between SuperNode and runner; 0 takes a free one at every start."""
+    """Number of processor cores for training; a hospital's machine may have other work."""
     ledger_url: str | None = None
-    """PostgreSQL database of the ledger; without it the ledger is a file in the site's folder."""
+    """PostgreSQL database of the ledger. By default, the ledger is a file in the site's folder."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_old(cls, data: Any) -> Any:
+        """Drop what files of 0.1.0 may say about a port on which nothing listens any more."""
+        if not isinstance(data, dict):
+            return data
+        return {name: value for name, value in data.items() if name != "runtime_port"}
 
     @field_validator("ledger_url")
     @classmethod
@@ -33,17 +39,17 @@ class SiteSettings(Frozen):
 
 
 def check_ledger_url(url: str) -> str:
-    """Return the URL of a ledger if it names a PostgreSQL database, holds no password and protects the way there.
+    """Return the URL of a ledger if it names a PostgreSQL database, contains no password and protects the connection.
 
     Raises:
-        ValueError: one of these does not hold; the message does not repeat the URL.
+        ValueError: one of these conditions does not hold; the message does not repeat the URL.
     """
     parts = urlsplit(url)
     query = parse_qs(parts.query)
     if parts.scheme != "postgresql" or not parts.path.strip("/"):
         raise ValueError("expected postgresql://user@host/database")
     if parts.password is not None or "password" in query:
-        raise ValueError("a password does not belong here: put it into ~/.pgpass, PGPASSFILE or PGPASSWORD")
+        raise ValueError("the password must not be in this address: put it into ~/.pgpass, PGPASSFILE or PGPASSWORD")
     host = query.get("host", [parts.hostname or ""])[0]
     local = host in {"", "localhost", "127.0.0.1", "::1"} or host.startswith("/")
     if not local and query.get("sslmode") != ["verify-full"]:

@@ -1,1 +1,1 @@
-"""Studies that the site was offered, and what it decided on each."""
+"""Studies that were offered to the site, and its decision on each study."""

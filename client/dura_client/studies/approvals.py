@@ -1,9 +1,9 @@
-"""The site's decisions on offered studies. Everything is verified when it comes and again whenever it is used.
+"""The site's decisions on offered studies. Everything is verified when it arrives and again whenever it is used.
 
-A study may run here only if its offer is authentic (see :mod:`dura_client.studies.offers`), this site's own key signed
-the approval of exactly this digest and the choice of the data set, and nobody who takes part in the study has left,
-changed keys or lost this site's trust since. A new approval needs the roster that is followed now, countersigned and
-unexpired; what was approved goes on to its own expiry. Files altered on disk fail one of these.
+A study may run here only under three conditions. Its offer is authentic (see :mod:`dura_client.studies.offers`). This
+site's own key has signed the approval of exactly this digest and the choice of the data set. Since then, no member of
+the study has left, changed keys or lost this site's trust. A new approval also needs the roster that the site follows
+now, countersigned and unexpired. An approved study continues until its own expiry. Altered files fail these checks.
 """
 
 from __future__ import annotations
@@ -63,16 +63,16 @@ CHOICE_TYPE = "application/vnd.dura.choice+json"
 
 
 class Choice(Frozen):
-    """Which patients of which data set take part in which study; signed, and never sent."""
+    """The choice of data set and patients for a study; signed, and never sent."""
 
     study: Digest
     dataset: Word
     cohort: Digest | None = None
-    """Digest of the frozen cohort; None in approvals of an older dura, which draw nothing any more."""
+    """Digest of the cohort; None in approvals of an older dura, which allow no more draws."""
 
 
 class Decision(Frozen):
-    """What the site keeps of its decision; the data set's name stays at the site."""
+    """The site's record of its decision. The data set's name stays at the site."""
 
     state: Literal["approved", "declined"]
     approval: str = ""
@@ -83,7 +83,7 @@ class Decision(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class OfferedStudy:
-    """A study as it was offered, verified."""
+    """A verified offer of a study."""
 
     digest: str
     study: Study
@@ -96,27 +96,27 @@ class OfferedStudy:
 
 @dataclass(frozen=True, slots=True)
 class ApprovedStudy:
-    """A study that this site has approved, verified from disk just now."""
+    """A study that this site has approved, just verified from disk."""
 
     digest: str
     study: Study
     dataset: str
     roster: Roster
-    """The one that the study names."""
+    """The roster that the study names."""
     cohort: str | None
-    """Digest of the frozen cohort; None if an older dura approved."""
+    """Digest of the cohort; None if an older dura approved the study."""
     here: Membership
     """What it was verified against."""
     confirmed: frozenset[str] = frozenset()
-    """Members whose fingerprints people here have compared."""
+    """Members whose fingerprints were compared here."""
 
 
 def receive_offer(home: SiteHome, offer: Offer, now: datetime) -> Standing:
-    """Verify and keep an offer; a known one is answered with its standing.
+    """Verify and store an offer. A known offer is answered with the state of its study.
 
     Raises:
-        NotAuthentic: it does not verify, or has expired.
-        StateError: too many offers lie here already.
+        NotAuthentic: the offer is not authentic, or has expired.
+        StateError: too many offers are stored already.
     """
     if not names_roster(offer):
         raise NotAuthentic("the study was signed for another roster", RefusalReason.OTHER_ROSTER)
@@ -131,10 +131,10 @@ def receive_offer(home: SiteHome, offer: Offer, now: datetime) -> Standing:
 
 
 def receive_rosters(home: SiteHome, request: AskRoster) -> Countersigned:
-    """Follow rosters as far as they are countersigned, keep those that wait, and tell what this site has said.
+    """Follow rosters as far as they are countersigned, keep waiting rosters, and return this site's countersignatures.
 
     Raises:
-        NotAuthentic: one of them breaks a rule.
+        NotAuthentic: one of the rosters breaks a rule.
     """
     here = _take(home, request.links)
     return Countersigned(serial=here.roster.serial, countersignatures=own_countersignatures(home))
@@ -150,7 +150,7 @@ def _take(home: SiteHome, links: tuple[Link, ...]) -> Membership:
 
 
 def _check_present(checked: CheckedOffer, now: datetime) -> None:
-    """Refuse what only an approval that was given before may still use: an older or an expired roster."""
+    """Refuse an older or expired roster, which only an earlier approval may still use."""
     here = checked.here
     if checked.roster_digest != here.digest:
         raise NotAuthentic(
@@ -167,11 +167,11 @@ def _check_present(checked: CheckedOffer, now: datetime) -> None:
 
 
 def standing(home: SiteHome, reference: str, now: datetime) -> Standing:
-    """Say where a study stands here.
+    """Return the state of a study at this site.
 
     Raises:
-        NotApproved: it was never offered.
-        NotAuthentic: it was approved, and does not verify any more.
+        NotApproved: the study was never offered.
+        NotAuthentic: the study was approved, but is no longer authentic.
     """
     load_offer(home, reference)
     decision = _decision(home, reference)
@@ -189,7 +189,7 @@ def _standing(checked: CheckedOffer, decision: Decision | None, now: datetime) -
 
 
 def list_offers(home: SiteHome, now: datetime | None = None) -> list[OfferedStudy]:
-    """Return all offers that still verify, oldest first."""
+    """Return all offers that are still authentic, oldest first."""
     paths = list(home.offers.glob("*.json")) if home.offers.exists() else []
     if not paths:
         return []
@@ -198,7 +198,7 @@ def list_offers(home: SiteHome, now: datetime | None = None) -> list[OfferedStud
         try:
             found.append(_offered(load_checked(here, path.stem, now or datetime.now(UTC)), now or datetime.now(UTC)))
         except DuraError:
-            continue  # expired or altered: `review` of its digest says which
+            continue  # expired or altered: `review` with its digest gives the reason
     return found
 
 
@@ -206,8 +206,8 @@ def find_offer(home: SiteHome, reference: str, now: datetime | None = None) -> O
     """Find the offer that a person means; see :mod:`dura_common.study.reference`.
 
     Raises:
-        StateError: none or several fit.
-        NotAuthentic: it does not verify (any more).
+        StateError: no offer fits, or several offers do.
+        NotAuthentic: the offer is not authentic, or no longer so.
     """
     known = {path.stem: name_of(home, path.stem) for path in home.offers.glob("*.json")}
     digest = find_study(reference, known, where="offered studies", lister="dura site offers")
@@ -225,13 +225,13 @@ def _offered(checked: CheckedOffer, now: datetime) -> OfferedStudy:
 
 
 def approve(home: SiteHome, reference: str, dataset: str, now: datetime, *, cohort: str | None = None) -> Approval:
-    """Sign the site's yes to a study whose roster this site follows, and to what was frozen (digest of the ``cohort``).
+    """Sign the approval of a study whose roster this site follows, and of its patients (digest of the ``cohort``).
 
-    What has to come before it, up to the allocation, is :mod:`dura_client.review.approval`'s.
+    :mod:`dura_client.review.approval` does everything that must come first, up to the allocation.
 
     Raises:
         StateError: no offer fits the reference.
-        NotAuthentic: the offer does not verify, its roster is older than the one known here, or too few founders have
+        NotAuthentic: the offer is not authentic, its roster is older than the one known here, or too few founders have
             countersigned it.
     """
     found = find_offer(home, reference, now)
@@ -241,7 +241,9 @@ def approve(home: SiteHome, reference: str, dataset: str, now: datetime, *, coho
         here.require_founded()
     except NoQuorum as error:
         raise NotAuthentic(
-            error.message, RefusalReason.OTHER_ROSTER, hint="More founders must join; then the study is offered again."
+            error.message,
+            RefusalReason.OTHER_ROSTER,
+            hint="More founders must join. Then the coordinator can offer the study again.",
         ) from error
     except TrustError as error:
         raise NotAuthentic(error.message, RefusalReason.OTHER_ROSTER, hint=error.hint) from error
@@ -269,10 +271,10 @@ def approve(home: SiteHome, reference: str, dataset: str, now: datetime, *, coho
 
 
 def decline(home: SiteHome, reference: str) -> None:
-    """Say no to a study by its full digest; an approval that was given before is withdrawn by it.
+    """Decline a study by its full digest. This withdraws an earlier approval.
 
     Raises:
-        NotApproved: it was never offered.
+        NotApproved: the study was never offered.
     """
     load_offer(home, reference)
     private_folder(home.approvals)
@@ -283,7 +285,7 @@ def require_approved(home: SiteHome, reference: str, now: datetime) -> ApprovedS
     """Return the study if this site has approved it, verified from disk.
 
     Raises:
-        NotApproved: never offered, not decided, or declined.
+        NotApproved: the study was never offered, is not decided, or was declined.
         NotAuthentic: study, roster or approval was altered or has expired.
     """
     load_offer(home, reference)
@@ -294,7 +296,7 @@ def require_approved(home: SiteHome, reference: str, now: datetime) -> ApprovedS
 
 
 def _approved(checked: CheckedOffer, decision: Decision, now: datetime) -> ApprovedStudy:
-    """Return an approved study; every rule of the module is checked against one view of members and keys."""
+    """Return an approved study. Every rule of this module is checked with one view of members and keys."""
     here, reference = checked.here, checked.digest
     approval, choice = _read_decision(here, decision)
     if (approval.study, approval.site, choice.study) != (reference, here.card.name, reference):
@@ -304,14 +306,14 @@ def _approved(checked: CheckedOffer, decision: Decision, now: datetime) -> Appro
     if now > approval.expires:
         raise NotAuthentic("the approval has expired", RefusalReason.EXPIRED)
     if now + CLOCK_SKEW < approval.approved:
-        raise NotAuthentic("the approval was given in the future: this machine's clock went back")
+        raise NotAuthentic("the approval is dated in the future: this machine's clock was set back")
     check_parties(checked)
     confirmed = here.people.confirmed_names(checked.roster)
     return ApprovedStudy(reference, checked.study, choice.dataset, checked.roster, choice.cohort, here, confirmed)
 
 
 def _read_decision(here: Membership, decision: Decision) -> tuple[Approval, Choice]:
-    key = decode_identity(here.card.identity)  # the roster vouches for it, see check_offer
+    key = decode_identity(here.card.identity)  # the key is on the roster, see check_offer
     try:
         approval = parse_approval(verify(decision.approval, APPROVAL_TYPE, [key]))
         choice = Choice.model_validate_json(verify(decision.choice, CHOICE_TYPE, [key]))

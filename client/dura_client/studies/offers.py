@@ -1,10 +1,11 @@
-"""Offered studies: what a coordinator sends, kept only after it verified, and verified again at every reading.
+"""Offered studies from the coordinator. They are stored only after verification, and verified again at every reading.
 
-An offer is authentic if the study names a roster that this site follows or has followed, a researcher on that roster
-signed it, the roster lists this site with its own keys, the study lists this site, and it has not expired.
+An offer is authentic if all of this is true: the study names a roster that this site follows or has followed; a
+researcher on that roster has signed the study; the roster lists this site with its own keys; the study lists this site;
+and the study has not expired.
 
-What is kept is bounded, whoever sends it: nothing that nobody signed is stored, an undecided offer goes when its study
-has expired or nobody has decided for :data:`OFFER_DAYS` days, and no more than :data:`MAX_OFFERS` wait for a decision.
+The storage is limited, whoever sends offers. Unsigned content is not stored. An undecided offer is removed when its
+study has expired, or after :data:`OFFER_DAYS` days. At most :data:`MAX_OFFERS` offers wait for a decision.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ from dura_common.runtime.files import private_folder, read_limited, write_atomic
 from dura_common.study import STUDY_TYPE, Study, StudyDocument, explain_validation
 
 MAX_OFFERS = 100
-"""Most offers that wait for a decision; with :data:`MAX_STUDY_BYTES` at most 25 MiB."""
+"""Largest number of offers that wait for a decision; with :data:`MAX_STUDY_BYTES`, at most 25 MiB."""
 MAX_STUDY_BYTES = 262_144
-"""Largest signed study: one of 500 sites is below 50 kB."""
+"""Largest signed study; a study with 500 sites is below 50 kB."""
 MAX_OFFER_BYTES = 8 << 20
-"""Largest file in which an earlier dura has kept an offer."""
+"""Largest file in which an earlier dura stored an offer."""
 OFFER_DAYS = 90
 
 
 class NotApproved(PolicyError):
-    """The site has not said yes to this study."""
+    """The site has not approved this study."""
 
     def __init__(self, message: str, reason: RefusalReason) -> None:
         super().__init__(message, hint="`dura site review` shows it; `dura site approve` approves it.")
@@ -43,7 +44,7 @@ class NotApproved(PolicyError):
 
 
 class NotAuthentic(TrustError):
-    """A study, roster or approval does not verify."""
+    """A study, roster or approval is not authentic."""
 
     def __init__(self, message: str, reason: RefusalReason = RefusalReason.NOT_AUTHENTIC, *, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -52,17 +53,17 @@ class NotAuthentic(TrustError):
 
 @dataclass(frozen=True, slots=True)
 class CheckedOffer:
-    """An offer that is authentic, and what it was checked against: read once, and passed on."""
+    """An authentic offer and the facts with which it was checked. It is read once and then passed on."""
 
     here: Membership
     digest: str
     study: Study
     study_envelope: str
     roster: Roster
-    """The one that the study names."""
+    """The roster that the study names."""
     roster_digest: str
     researcher: RosterResearcher
-    """Who signed the study."""
+    """The researcher who signed the study."""
 
 
 def check_offer(here: Membership, study_envelope: str, now: datetime) -> CheckedOffer:
@@ -83,7 +84,7 @@ def check_offer(here: Membership, study_envelope: str, now: datetime) -> Checked
     study = StudyDocument.model_validate_json(payload).study
     if own_entry(here.card, roster) is None:
         raise NotAuthentic(
-            "the study's roster does not list this site with the keys that it has now", RefusalReason.OTHER_ROSTER
+            "the study's roster does not list this site with its current keys", RefusalReason.OTHER_ROSTER
         )
     if here.card.name not in study.sites:
         raise NotAuthentic("the study does not list this site")
@@ -97,7 +98,7 @@ def _claimed(study_envelope: str) -> StudyDocument:
         return StudyDocument.model_validate_json(payload_of(study_envelope))
     except ValidationError as error:
         fault = explain_validation(error, what="the offered study").message
-        raise NotAuthentic(f"{fault} (it was altered, or is of another form)") from error
+        raise NotAuthentic(f"{fault} (the study was altered, or has another form)") from error
     except DuraError as error:
         raise NotAuthentic(error.message) from error
 
@@ -112,17 +113,17 @@ def _signed(study_envelope: str, roster: Roster) -> tuple[bytes, RosterResearche
 
 
 def check_parties(checked: CheckedOffer) -> None:
-    """Refuse a study one of whose members left, has other keys now, or is distrusted here.
+    """Refuse a study if one of its members has left, has other keys now, or is distrusted here.
 
     Raises:
-        NotAuthentic: with the one word that says that the members are not those of the study any more.
+        NotAuthentic: a member of the study has changed; the reason is always the same word.
     """
     here = checked.here
     names = (*checked.study.sites, checked.researcher.name)
     gone = checked.roster.same_members(here.roster, names)
     if gone:
         raise NotAuthentic(
-            f"these members of the study left or changed keys since: {', '.join(gone)}", RefusalReason.OTHER_ROSTER
+            f"these members of the study have left or changed keys: {', '.join(gone)}", RefusalReason.OTHER_ROSTER
         )
     distrusted = sorted(name for name in names if here.people.distrusts(name))
     if distrusted:
@@ -130,11 +131,11 @@ def check_parties(checked: CheckedOffer) -> None:
 
 
 def store_offer(home: SiteHome, checked: CheckedOffer, now: datetime) -> None:
-    """Keep an offer; one that lies here already stays as it is.
+    """Store an offer. A stored offer stays unchanged.
 
     Raises:
         NotAuthentic: the study is too large.
-        StateError: too many offers wait for a decision already.
+        StateError: too many offers are waiting for a decision.
     """
     folder = private_folder(home.offers)
     path = folder / f"{checked.digest}.json"
@@ -146,15 +147,15 @@ def store_offer(home: SiteHome, checked: CheckedOffer, now: datetime) -> None:
     clear_offers(home, now)
     if sum(1 for one in folder.glob("*.json") if not _decided(home, one)) >= MAX_OFFERS:
         raise StateError(
-            f"{MAX_OFFERS} offers lie here already and wait for a decision",
+            f"{MAX_OFFERS} offers are already waiting for a decision here",
             hint="Decide on some: `dura site offers`, `dura site approve`, `dura site decline`.",
         )
     write_atomic(path, kept)
-    os.utime(path, (now.timestamp(), now.timestamp()))  # when it came, by the clock that everything is judged by
+    os.utime(path, (now.timestamp(), now.timestamp()))  # the time of arrival, by the clock of all other checks
 
 
 def clear_offers(home: SiteHome, now: datetime) -> None:
-    """Delete offers that nobody approved and that can run no more."""
+    """Delete offers that nobody approved and that can no longer run."""
     for path in home.offers.glob("*.json") if home.offers.exists() else ():
         decision = home.approvals / path.name
         if decision.exists() and b'"approved"' in decision.read_bytes()[:64]:
@@ -171,7 +172,7 @@ def _over(path: Path, now: datetime) -> bool:
         offer = Offer.model_validate_json(read_limited(path, what="the offered study", limit=MAX_OFFER_BYTES))
         return now > end_of(StudyDocument.model_validate_json(payload_of(offer.study)).study)
     except (DuraError, ValidationError, OSError):
-        return False  # altered: `review` of its digest says so
+        return False  # altered: `review` with its digest says so
 
 
 def _decided(home: SiteHome, path: Path) -> bool:
@@ -179,11 +180,11 @@ def _decided(home: SiteHome, path: Path) -> bool:
 
 
 def load_offer(home: SiteHome, reference: str) -> Offer:
-    """Read a stored offer, NOT verified.
+    """Read a stored offer. It is NOT verified.
 
     Raises:
-        NotApproved: it was never offered.
-        NotAuthentic: the file is not an offer any more.
+        NotApproved: the study was never offered.
+        NotAuthentic: the file is no longer an offer.
     """
     path = home.offers / f"{reference}.json"
     if not path.exists():
@@ -195,11 +196,11 @@ def load_offer(home: SiteHome, reference: str) -> Offer:
 
 
 def load_checked(here: Membership, reference: str, now: datetime) -> CheckedOffer:
-    """Read a stored offer and check it as if it had just come.
+    """Read a stored offer and check it like a new one.
 
     Raises:
-        NotApproved: it was never offered.
-        NotAuthentic: it was altered on disk, or does not verify any more.
+        NotApproved: the study was never offered.
+        NotAuthentic: the offer was altered on disk, or is no longer authentic.
     """
     checked = check_offer(here, load_offer(here.home, reference).study, now)
     if checked.digest != reference:
@@ -208,9 +209,9 @@ def load_checked(here: Membership, reference: str, now: datetime) -> CheckedOffe
 
 
 def name_of(home: SiteHome, reference: str) -> str | None:
-    """Return the name of a study by its digest, also of one that has expired; None if its offer is gone.
+    """Return the name of a study with this digest, even if it has expired; None if its offer is gone.
 
-    Only the digest is compared: the ledger, which names the study, vouches for it.
+    Only the digest is compared, because the digest comes from the ledger.
     """
     try:
         payload = payload_of(load_offer(home, reference).study)

@@ -1,1 +1,1 @@
-"""Who is a member: identities and their keys, signed envelopes, cards and rosters."""
+"""The members of a consortium: identities and their keys, signed envelopes, cards and rosters."""

@@ -1,7 +1,7 @@
-"""Cards: what somebody who wants to be a member hands over, and the one fingerprint over all public keys.
+"""Cards: the files that future members hand over, with one fingerprint over all their public keys.
 
-The fingerprint covers kind, name, identity key, TLS key and node key. It is the same on the card, on the roster, at
-join, at review and on the telephone: whoever swaps any of the keys changes it.
+The fingerprint covers kind, name, identity key, TLS key and node key. It is the same on the card, on the roster, in
+join, in review and on the telephone. If anybody replaces one of the keys, the fingerprint changes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Kind = Literal["site", "researcher"]
 
 
 def encode_identity(key: Ed25519PublicKey) -> str:
-    """Return a public key as rosters and cards carry it."""
+    """Return a public key in the form for rosters and cards."""
     return base64.b64encode(key.public_bytes_raw()).decode()
 
 
@@ -41,7 +41,7 @@ def decode_identity(text: str) -> Ed25519PublicKey:
     """Read a public key from a roster or card.
 
     Raises:
-        InputError: not base64 of a key.
+        InputError: the text is not the base64 form of a key.
     """
     try:
         return identity_from_raw(base64.b64decode(text, validate=True))
@@ -50,13 +50,13 @@ def decode_identity(text: str) -> Ed25519PublicKey:
 
 
 def member_fingerprint(kind: Kind, name: str, *, identity: str, tls_key: str = "", node_key: str = "") -> str:
-    """Return what a member reads out by telephone; the comment of an OpenSSH key does not count."""
+    """Return the fingerprint that a member reads out by telephone. It ignores the comment of an OpenSSH key."""
     parts = (kind, name, identity, tls_key, " ".join(node_key.split()[:2]))
     return fingerprint(*(part.encode() for part in parts))
 
 
 def hand_over(old: Ed25519PrivateKey, mark: str) -> str:
-    """Return the old identity's signature under the fingerprint of the keys that take its place."""
+    """Return the old identity's signature on the fingerprint of the new keys."""
     return base64.b64encode(old.sign(_handover(mark))).decode()
 
 
@@ -74,7 +74,7 @@ def _handover(mark: str) -> bytes:
 
 
 class SiteCard(Frozen):
-    """What a site hands over: public keys and a signing request, signed by the site itself."""
+    """A site's card: public keys and a certificate signing request, signed by the site itself."""
 
     kind: Literal["site"] = "site"
     name: SiteName
@@ -83,22 +83,22 @@ class SiteCard(Frozen):
     request: Pem
     created: AwareDatetime
     handover: Signature = ""
-    """When keys rotate: the old identity's signature under the fingerprint of the new keys."""
+    """After a change of keys: the old identity's signature on the fingerprint of the new keys."""
 
     @property
     def tls_key(self) -> str:
-        """The TLS key for which the card asks a certificate."""
+        """The TLS key for which the card requests a certificate."""
         return tls_public_text(load_request(self.request.encode()).public_key())
 
     def fingerprint(self) -> str:
-        """Return what the site's people read out by telephone."""
+        """Return the fingerprint that the site's people read out by telephone."""
         return member_fingerprint(
             "site", self.name, identity=self.identity, tls_key=self.tls_key, node_key=self.node_key
         )
 
 
 class ResearcherCard(Frozen):
-    """What a researcher hands over."""
+    """A researcher's card."""
 
     kind: Literal["researcher"] = "researcher"
     name: SiteName
@@ -107,7 +107,7 @@ class ResearcherCard(Frozen):
     handover: Signature = ""
 
     def fingerprint(self) -> str:
-        """Return what the researcher reads out by telephone."""
+        """Return the fingerprint that the researcher reads out by telephone."""
         return member_fingerprint("researcher", self.name, identity=self.identity)
 
 
@@ -116,11 +116,11 @@ _CARD: TypeAdapter[Card] = TypeAdapter(Annotated[Card, Field(discriminator="kind
 
 
 def read_card(text: str | bytes) -> Card:
-    """Read a card and check that it is signed by the very identity it carries.
+    """Read a card and check that the identity on the card has signed it.
 
     Raises:
-        InputError: not a card.
-        TrustError: the signature does not hold.
+        InputError: the content is not a card.
+        TrustError: the signature is not valid.
     """
     try:
         card = _CARD.validate_json(payload_of(text))
@@ -128,5 +128,5 @@ def read_card(text: str | bytes) -> Card:
         raise explain_validation(error, what="the card") from error
     verify(text, CARD_TYPE, [decode_identity(card.identity)])
     if isinstance(card, SiteCard) and not card.request.strip():
-        raise TrustError("the card asks for no certificate")
+        raise TrustError("the card requests no certificate")
     return card

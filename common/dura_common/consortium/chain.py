@@ -1,19 +1,19 @@
-"""How one roster follows another: link by link, and only as the sites of the roster before have countersigned.
+"""How one roster follows another: step by step, and only with countersignatures from the sites of the earlier roster.
 
-A site that follows roster n takes n + 1 if
+A site that follows roster n accepts roster n + 1 if all of these rules hold:
 
-1. it is of the same consortium, has the next serial and names the digest of n;
-2. the root key of n has signed it, and its own root key too if that is another one; with the old root key lost, the
-   new one has signed and *all* sites of n have countersigned;
-3. a quorum of the sites of n has countersigned: more than half, never under two, never fewer than n demands. Demanding
-   less than n takes all sites of n;
-4. a name that n lists, or that ever was on a roster, comes with the keys that it had, or its former identity has
-   signed the new ones, or they are marked as lost, and the quorum has countersigned the word "lost" for this name;
-5. whoever is gone, or has other keys, has a tombstone, and no other tombstone comes or goes;
-6. it was not issued before n.
+1. Roster n + 1 belongs to the same consortium, has the next serial and names the digest of n.
+2. The root key of n has signed it. If it names another root key, that key has signed it too. If the old root key is
+   lost, the new root key has signed it and *all* sites of n have countersigned it.
+3. A quorum of the sites of n has countersigned it: more than half, at least two, and at least as many as n demands. If
+   n + 1 demands fewer countersignatures than n, all sites of n must have countersigned it.
+4. A name that is or ever was on a roster has the same keys as before. Otherwise, its former identity has signed the new
+   keys, or the old keys are marked as lost and the quorum has countersigned the word "lost" for this name.
+5. A member who is gone or has other keys gets a tombstone. No other tombstone is added or removed.
+6. Roster n + 1 was not issued before n.
 
-Dates are judged where something is done (:func:`dura_common.consortium.roster.check_dates`): a chain may be followed
-through rosters that have expired meanwhile.
+Dates are checked only when a roster is used (:func:`dura_common.consortium.roster.check_dates`). A site may therefore
+follow a chain through rosters that have expired in the meantime.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from dura_common.study import Digest, Frozen, SiteName, Word, explain_validation
 
 COUNTERSIGNATURE_TYPE = "application/vnd.dura.countersignature+json"
 MAX_LINKS = 16
-"""Most rosters that one message or file carries: a site that missed more follows them in turns."""
+"""The largest number of rosters in one message or file. A site that missed more follows them in several turns."""
 Envelope = Annotated[str, Field(max_length=1_048_576)]
 
 
 class NoQuorum(TrustError):
-    """A roster is sound, and too few sites have countersigned it."""
+    """A roster is valid, but too few sites have countersigned it."""
 
 
 class Countersignature(Frozen):
-    """A site's word that the members on a roster are right; signed by the identity that the roster before lists."""
+    """A site's statement that the members on a roster are right, signed by its identity on the previous roster."""
 
     format: Literal[1] = 1
     consortium: Word
@@ -57,11 +57,11 @@ class Countersignature(Frozen):
     roster: Digest
     site: SiteName
     lost: Annotated[tuple[SiteName, ...], Field(max_length=MAX_MEMBERS)] = ()
-    """Members whose new keys nobody's old key vouches for, and whom this site's people have asked."""
+    """Members whose new keys no old key has signed, and whom this site's people have asked by telephone."""
 
 
 class Link(Frozen):
-    """A roster and what sites said of it, on its way to other sites."""
+    """A roster with its countersignatures, in the form that is sent to other sites."""
 
     roster: Envelope
     countersignatures: Annotated[tuple[Annotated[str, Field(max_length=65_536)], ...], Field(max_length=MAX_MEMBERS)]
@@ -69,23 +69,23 @@ class Link(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Members that differ between two rosters, by name."""
+    """The members that differ between two rosters, by name."""
 
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     rotated: tuple[str, ...] = ()
-    """Other keys, signed by the old ones."""
+    """Members with new keys that the old keys have signed."""
     lost: tuple[str, ...] = ()
-    """Other keys, and the old ones are lost."""
+    """Members with new keys whose old keys are lost."""
 
     @property
     def new(self) -> tuple[str, ...]:
-        """Everybody whose keys somebody should compare."""
+        """All members whose keys a person should compare."""
         return tuple(sorted({*self.added, *self.rotated, *self.lost}))
 
 
 def changes(old: Roster | None, new: Roster) -> Changes:
-    """Return what a person should look at before a roster is countersigned."""
+    """Return the changes that a person should examine before countersigning a roster."""
     before = {member.name: member for member in old.members} if old is not None else {}
     after = {member.name: member for member in new.members}
     changed = [name for name in before.keys() & after.keys() if before[name].fingerprint() != after[name].fingerprint()]
@@ -102,8 +102,8 @@ def read_countersignature(text: str | bytes, sites: Roster) -> Countersignature:
     """Read a countersignature of a site that a roster lists.
 
     Raises:
-        InputError: not a countersignature.
-        TrustError: of nobody on that roster, or its signature does not hold.
+            InputError: the text is not a countersignature.
+            TrustError: the roster does not list the signer, or the signature is not valid.
     """
     try:
         claimed = Countersignature.model_validate_json(payload_of(text))
@@ -111,13 +111,13 @@ def read_countersignature(text: str | bytes, sites: Roster) -> Countersignature:
         raise explain_validation(error, what="the countersignature") from error
     site = sites.site(claimed.site)
     if site is None:
-        raise TrustError(f"{claimed.site} may not countersign: the roster before does not list this site")
+        raise TrustError(f"{claimed.site} may not countersign: the previous roster does not list this site")
     verify(text, COUNTERSIGNATURE_TYPE, [site.identity_key()])
     return claimed
 
 
 def countersigners(link: Link, electors: Roster) -> dict[str, Countersignature]:
-    """Return who of a roster's sites has countersigned a link, by name; what does not hold does not count."""
+    """Return which of a roster's sites have countersigned a link, by name. Invalid countersignatures do not count."""
     reference, found = digest(payload_of(link.roster)), {}
     for text in link.countersignatures:
         try:
@@ -130,7 +130,7 @@ def countersigners(link: Link, electors: Roster) -> dict[str, Countersignature]:
 
 
 def cleaned(link: Link, electors: Roster) -> Link:
-    """Return a link with one countersignature of each site that may give one, and nothing else."""
+    """Return a link with exactly one countersignature of each site that may countersign."""
     reference, found = digest(payload_of(link.roster)), {}
     for text in link.countersignatures:
         try:
@@ -148,7 +148,7 @@ def check_founding(link: Link) -> Roster:
 
     Raises:
         TrustError: it is not a first roster, or is not signed by the root key that it names.
-        NoQuorum: too few of its sites have countersigned.
+        NoQuorum: too few of its sites have countersigned it.
     """
     roster = read_claimed_roster(link.roster)
     if roster.serial != 1 or roster.gone:
@@ -161,9 +161,9 @@ def check_link(old: Roster, old_digest: str, link: Link) -> Roster:
     """Return the roster of a link if a site that follows ``old`` may follow it; see the module's rules.
 
     Raises:
-        InputError: not a roster.
+        InputError: the content is not a roster.
         TrustError: a rule does not hold.
-        NoQuorum: every rule holds but the third.
+        NoQuorum: only the third rule does not hold.
     """
     new = check_sound(old, old_digest, link.roster)
     said = countersigners(link, old)
@@ -181,10 +181,10 @@ def check_link(old: Roster, old_digest: str, link: Link) -> Roster:
 
 
 def check_sound(old: Roster, old_digest: str, envelope: str) -> Roster:
-    """Return a roster that keeps every rule but the quorum's: one that a person may be asked about.
+    """Return a roster that meets every rule except the quorum, so that a person may be asked about it.
 
     Raises:
-        InputError: not a roster.
+        InputError: the content is not a roster.
         TrustError: a rule does not hold.
     """
     new = read_claimed_roster(envelope)  # rule 2: its own root key
@@ -193,15 +193,15 @@ def check_sound(old: Roster, old_digest: str, envelope: str) -> Roster:
     if (new.serial, new.previous) != (old.serial + 1, old_digest):
         raise TrustError(f"the roster (serial {new.serial}) does not follow the one known here (serial {old.serial})")
     if new.issued < old.issued:
-        raise TrustError("the roster was issued before the one that it follows")
+        raise TrustError("the roster was issued before the roster that it follows")
     _check_members(old, new)
     if new.gone != (*old.gone, *tombstones(old, new)):
-        raise TrustError("the roster does not say truthfully who has left")
+        raise TrustError("the roster's list of members who have left is wrong")
     return new
 
 
 def tombstones(old: Roster, new: Roster, why: str | None = None) -> tuple[Tombstone, ...]:
-    """Return the tombstones that a roster must add, sorted by name; ``why`` None takes the ones that it has."""
+    """Return the tombstones that a roster must add, sorted by name; ``why`` None means the reasons on the roster."""
     said = {(stone.name, stone.serial): stone.why for stone in new.gone}
     found = []
     for member in sorted(old.members, key=lambda member: member.name):
@@ -222,7 +222,7 @@ def tombstones(old: Roster, new: Roster, why: str | None = None) -> tuple[Tombst
 
 
 def former(roster: Roster, name: str) -> Member | Tombstone | None:
-    """Return the last keys that a name had, on the roster or on its latest tombstone."""
+    """Return the last keys of a name, from the roster or from its latest tombstone."""
     present = roster.member(name)
     if present is not None:
         return present
@@ -230,7 +230,7 @@ def former(roster: Roster, name: str) -> Member | Tombstone | None:
 
 
 def vouched_by_old_keys(member: Member, before: Member | Tombstone) -> bool:
-    """Tell whether the former identity of a name has signed the keys that it comes with."""
+    """Tell whether the former identity of a name has signed its new keys."""
     return check_handover(decode_identity(before.identity), member.fingerprint(), member.handover)
 
 
@@ -238,7 +238,7 @@ def parse_links(content: bytes) -> tuple[Link, ...]:
     """Read a file of links, oldest first.
 
     Raises:
-        InputError: not one, or too many links.
+        InputError: the content is not such a file, or has too many links.
     """
     try:
         chain = Chain.model_validate_json(content)
@@ -248,7 +248,7 @@ def parse_links(content: bytes) -> tuple[Link, ...]:
 
 
 class Chain(Frozen):
-    """Rosters on their way as a file, oldest first."""
+    """A file of rosters, oldest first."""
 
     format: Literal[1] = 1
     links: Annotated[tuple[Link, ...], Field(min_length=1, max_length=MAX_LINKS)]
@@ -261,12 +261,12 @@ def _check_members(old: Roster, new: Roster) -> None:
         present = old.member(member.name)
         if present is not None and present.fingerprint() == mark:
             if (member.since, member.lost, member.handover) != (present.since, present.lost, present.handover):
-                raise TrustError(f"the roster tells another history of {member.name}")
+                raise TrustError(f"the roster gives another history of the keys of {member.name}")
             continue
         if member.since != new.issued:
             raise TrustError(f"the roster says that {member.name} had these keys before it was issued")
         if before is None or _mark(before) == mark:
-            continue  # nobody before, or somebody who comes back with the very same keys
+            continue  # a new member, or a member who comes back with exactly the same keys
         if not member.lost and not vouched_by_old_keys(member, before):
             raise TrustError(
                 f"the roster changes the keys of {member.name}, and neither the old key has signed that nor is it "
@@ -296,9 +296,9 @@ def _check_quorum(said: dict[str, Countersignature], needed: int, roster: Roster
 
 
 def follow(old: Roster, old_digest: str, links: Iterable[Link]) -> tuple[list[Link], TrustError | None]:
-    """Return how far a chain may be followed from ``old``, and why not further.
+    """Return how far a chain may be followed from ``old``, and the reason why not further.
 
-    Links that come before ``old``, or are ``old`` itself, are passed over.
+    Links before ``old``, and ``old`` itself, are skipped.
     """
     followed: list[Link] = []
     for link in links:

@@ -1,6 +1,6 @@
 """Signed documents: DSSE envelopes (github.com/secure-systems-lab/dsse) with Ed25519.
 
-The payload type is part of what is signed, so a card can never pass as a roster. A key's id is the SHA-256 of
+The signature covers the payload type, so a card can never pass as a roster. A key's id is the SHA-256 of
 its 32 raw bytes. Nothing in an envelope is used before :func:`verify` has returned its payload.
 """
 
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from pydantic import BaseModel
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
-from securesystemslib.signer import CryptoSigner, Key, SSlibKey  # type: ignore[attr-defined]  # exported, but not declared so
+from securesystemslib.signer import CryptoSigner, Key, SSlibKey  # type: ignore[attr-defined]  # exported, but not declared
 
 from dura_common.errors import InputError, TrustError
 
@@ -22,7 +22,7 @@ MAX_ENVELOPE_BYTES = 4_194_304
 """Largest signed document: a roster of 500 sites is below 1 MB."""
 
 MAX_SIGNATURES = 2
-"""A roster of a rotated root carries two; everything else one."""
+"""A roster with a new root key has two signatures; everything else has one."""
 
 
 def digest(content: bytes) -> str:
@@ -53,27 +53,27 @@ def verify(text: str | bytes, payload_type: str, keys: Sequence[Ed25519PublicKey
     """Return the payload of an envelope that one of ``keys`` has signed.
 
     Raises:
-        InputError: not an envelope, or too large.
-        TrustError: another payload type, or no signature of any of the keys.
+        InputError: the text is not an envelope, or is too large.
+        TrustError: the payload has another type, or none of the keys has signed it.
     """
     envelope = _parse(text)
     if envelope.payload_type != payload_type:
         raise TrustError(f"expected a signed document of type {payload_type}, got another type")
     known: list[Key] = [SSlibKey.from_crypto(key, keyid=key_id(key)) for key in keys]
     if not known:
-        raise TrustError("there is no key that could have signed this document")
+        raise TrustError("there is no key for checking the signature of this document")
     try:
         envelope.verify(known, threshold=1)
     except (VerificationError, ValueError) as error:
         raise TrustError(
-            "the signature does not hold",
-            hint="The file was altered, or was signed by somebody else. Ask its sender for it again.",
+            "the signature is not valid",
+            hint="The file was altered, or somebody else signed it. Ask its sender to send it again.",
         ) from error
     return bytes(envelope.payload)
 
 
 def payload_of(text: str | bytes) -> bytes:
-    """Return the payload WITHOUT verifying it, for documents that carry the key to verify them with.
+    """Return the payload WITHOUT verifying it, for documents that contain the key for their own verification.
 
     Raises:
         InputError: not an envelope, or too large.
@@ -82,7 +82,7 @@ def payload_of(text: str | bytes) -> bytes:
 
 
 def compact(text: str | bytes) -> str:
-    """Return an envelope without anything that nobody signed: spaces, and all but the first few signatures.
+    """Return an envelope without unsigned parts: without spaces, and with only the first few signatures.
 
     Raises:
         InputError: not an envelope, or too large.
@@ -106,5 +106,5 @@ def _parse(text: str | bytes) -> Envelope:
         raise InputError(wrong)
     try:
         return Envelope.from_dict(data)
-    except Exception as error:  # the library raises many kinds for malformed input; all mean the same here
+    except Exception as error:  # the library raises many kinds of errors for malformed input; all mean the same here
         raise InputError(wrong) from error

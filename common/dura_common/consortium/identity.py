@@ -1,7 +1,7 @@
-"""Keys and certificates as values: made, written and read here, stored elsewhere.
+"""Keys and certificates as values: this module makes, writes and reads them, and other modules store them.
 
-Ed25519 identifies a site, a researcher and the consortium. TLS uses ECDSA P-256, since gRPC's TLS accepts no
-Ed25519 certificates; Flower's node authentication wants an EC P-384 key in OpenSSH form. A site's certificate
+Ed25519 identifies a site, a researcher and the consortium. TLS uses ECDSA P-256, because gRPC's TLS accepts no
+Ed25519 certificates. Flower's node authentication needs an EC P-384 key in OpenSSH form. A site's certificate
 carries exactly one URI SAN, ``urn:dura:site:NAME``.
 """
 
@@ -34,7 +34,7 @@ CA_DAYS = 3650
 LEAF_DAYS = 825
 """Longest life of a leaf certificate that TLS stacks accept without complaint."""
 CLOCK_SKEW = timedelta(minutes=10)
-"""How far two honest clocks may be apart."""
+"""The largest difference between two honest clocks."""
 FINGERPRINT_GROUPS = 10
 """Groups of four hex digits that people compare by telephone: 160 bits."""
 
@@ -45,13 +45,13 @@ UNREADABLE = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )
-"""What ``cryptography`` raises on requests and certificates that a stranger wrote; half of these are no ValueError."""
+"""The errors that ``cryptography`` raises for malformed requests and certificates; half of them are no ValueError."""
 
 PrivateKey = Ed25519PrivateKey | ec.EllipticCurvePrivateKey
 
 
 def fingerprint(*parts: bytes) -> str:
-    """Return a fingerprint of the parts, in groups of four hex digits, for reading aloud."""
+    """Return a fingerprint of the parts, in groups of four hex digits that people can read aloud."""
     hasher = hashlib.sha256()
     for part in parts:
         hasher.update(len(part).to_bytes(8, "big") + part)
@@ -65,15 +65,15 @@ def node_public_text(key: ec.EllipticCurvePrivateKey) -> str:
 
 
 def node_private_text(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """Return a node key in the OpenSSH form that Flower reads (not encrypted: Flower knows no passphrase)."""
+    """Return a node key in the OpenSSH form that Flower reads (not encrypted: Flower supports no passphrase)."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
 
 
 def check_node_public(text: str) -> None:
-    """Refuse anything but an EC P-384 public key in OpenSSH form.
+    """Refuse everything except an EC P-384 public key in OpenSSH form.
 
     Raises:
-        InputError: another kind of key, or none.
+        InputError: the text is another kind of key, or no key.
     """
     try:
         key = load_ssh_public_key(text.encode())
@@ -84,10 +84,10 @@ def check_node_public(text: str) -> None:
 
 
 def tls_public_text(key: object) -> str:
-    """Return a TLS key as rosters carry it: SubjectPublicKeyInfo (DER), base64.
+    """Return a TLS key in the form for rosters: SubjectPublicKeyInfo (DER), base64.
 
     Raises:
-        InputError: not on the curve P-256.
+        InputError: the key is not on the curve P-256.
     """
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
         raise InputError("the TLS key must be on the curve P-256")
@@ -95,24 +95,24 @@ def tls_public_text(key: object) -> str:
 
 
 def check_tls_public(text: str) -> None:
-    """Refuse anything but a P-256 public key in the one form in which rosters carry it.
+    """Refuse everything except a P-256 public key in the form for rosters.
 
     Raises:
-        InputError: another kind of key, another form, or none.
+        InputError: the text is another kind of key, has another form, or is no key.
     """
     try:
         key = load_der_public_key(base64.b64decode(text, validate=True))
     except (ValueError, binascii.Error, UnsupportedAlgorithm) as error:
         raise InputError("the TLS key is not a public key") from error
     if tls_public_text(key) != text:
-        raise InputError("the TLS key has not the form that rosters carry")
+        raise InputError("the TLS key does not have the form for rosters")
 
 
 def identity_from_raw(raw: bytes) -> Ed25519PublicKey:
     """Return an Ed25519 public key from its 32 raw bytes.
 
     Raises:
-        InputError: not 32 bytes of a key.
+        InputError: the content is not a key of 32 bytes.
     """
     try:
         return Ed25519PublicKey.from_public_bytes(raw)
@@ -121,7 +121,7 @@ def identity_from_raw(raw: bytes) -> Ed25519PublicKey:
 
 
 def site_uri(name: str) -> str:
-    """Return the one URI by which a site's certificate names it."""
+    """Return the URI that names a site in its certificate."""
     return f"urn:dura:site:{name}"
 
 
@@ -135,8 +135,8 @@ def load_request(pem: bytes) -> x509.CertificateSigningRequest:
     """Read a signing request and check that its sender holds the key.
 
     Raises:
-        InputError: not a request, or not for a P-256 key.
-        TrustError: its signature does not hold.
+        InputError: the content is not a request, or its key is not a P-256 key.
+        TrustError: its signature is not valid.
     """
     try:
         request = x509.load_pem_x509_csr(pem)
@@ -144,7 +144,7 @@ def load_request(pem: bytes) -> x509.CertificateSigningRequest:
         raise InputError("the card holds no certificate signing request") from error
     try:
         signed, key = request.is_signature_valid, request.public_key()
-    except UNREADABLE as error:  # a point that is on no curve, an algorithm nobody knows
+    except UNREADABLE as error:  # a point that is on no curve, or an unknown algorithm
         raise InputError("the card's certificate signing request holds no usable key") from error
     if not signed:
         raise TrustError("the certificate signing request was not signed by its own key")
@@ -156,7 +156,7 @@ def load_request(pem: bytes) -> x509.CertificateSigningRequest:
 def make_authority(
     key: ec.EllipticCurvePrivateKey, consortium: str, now: datetime, *, hosts: tuple[str, ...] = ()
 ) -> x509.Certificate:
-    """Return a self-signed certificate authority; with ``hosts`` it can vouch for these DNS names only.
+    """Return a self-signed certificate authority. With ``hosts``, it can only certify these DNS names.
 
     Addresses cannot be limited in this way: gRPC's TLS refuses a chain with such a limit.
     """
@@ -190,7 +190,7 @@ def make_server_certificate(
     hosts: tuple[str, ...],
     now: datetime,
 ) -> x509.Certificate:
-    """Return the coordinator's TLS certificate for all names and addresses under which sites reach it."""
+    """Return the coordinator's TLS certificate for all names and addresses that sites use for it."""
     names = [_general_name(host) for host in dict.fromkeys(hosts)]
     builder = _builder(_subject(hosts[0][:64]), authority.subject, key, now, days=LEAF_DAYS)
     builder = _leaf(builder, authority, ExtendedKeyUsageOID.SERVER_AUTH)
@@ -227,7 +227,8 @@ def check_issued(
     ``renewal`` tells the operator how to get a new certificate.
 
     Raises:
-        TrustError: another issuer, expired, or not valid yet (a wrong clock, perhaps).
+        TrustError: the issuer is another one, or the certificate has expired or is not valid yet (a wrong clock,
+        perhaps).
     """
     try:
         certificate.verify_directly_issued_by(authority)
@@ -253,14 +254,14 @@ def certificate_pem(certificate: x509.Certificate) -> bytes:
 
 
 def load_certificate(pem: bytes) -> x509.Certificate:
-    """Read a certificate from PEM, with all of its parts: no later look at it can fail.
+    """Read a certificate from PEM with all of its parts, so that no later use of it can fail.
 
     Raises:
-        InputError: not a certificate, or a part of it cannot be read.
+        InputError: the content is not a certificate, or a part of it cannot be read.
     """
     try:
         certificate = x509.load_pem_x509_certificate(pem)
-        # cryptography reads these on first use; a stranger's certificate is to fail here.
+        # cryptography reads these parts on first use; a malformed certificate must fail here.
         _ = certificate.public_key(), certificate.extensions, certificate.subject, certificate.issuer
         _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc, certificate.signature_hash_algorithm
     except UNREADABLE as error:
@@ -269,7 +270,7 @@ def load_certificate(pem: bytes) -> x509.Certificate:
 
 
 def alternative_names(certificate: x509.Certificate) -> list[x509.GeneralName]:
-    """Return the alternative names of a certificate that :func:`load_certificate` read; none if it has none."""
+    """Return the alternative names of a certificate that :func:`load_certificate` read; empty if it has none."""
     try:
         return list(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
     except x509.ExtensionNotFound:

@@ -1,7 +1,8 @@
-"""The roster: the signed list of a consortium's sites, researchers, addresses, and of who has left.
+"""The roster: the signed list of a consortium's sites, researchers, addresses, and former members.
 
-The authority signs rosters with the consortium's root key, and an authority may lie. A roster is worth what the
-members say of it: see :mod:`dura_common.consortium.chain` for the rules by which a site follows one.
+The authority signs rosters with the consortium's root key, but an authority may lie. Only the members'
+countersignatures make a roster trustworthy: :mod:`dura_common.consortium.chain` has the rules by which a site follows a
+roster.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from dura_common.study import Digest, Frozen, SiteName, Word, explain_validation
 ADMISSION_TYPE = "application/vnd.dura.admission+json"
 ROSTER_TYPE = "application/vnd.dura.roster+json"
 ROSTER_DAYS = 90
-"""Longest life of a roster: an authority that withholds newer ones is noticed when the old one expires."""
+"""The longest life of a roster. If an authority withholds newer rosters, sites notice it when the old one expires."""
 SMALLEST_QUORUM = 2
 """No site alone decides who is a member."""
 MAX_MEMBERS = 500
@@ -45,23 +46,23 @@ MAX_GONE = 2000
 
 
 class Expired(TrustError):
-    """A signed document was good and its time is over."""
+    """A signed document was valid, but has expired."""
 
 
 Address = Annotated[str, Field(pattern=r"^[A-Za-z0-9.:\[\]-]{1,255}:[0-9]{1,5}$")]
 
 
 class _Member(Frozen):
-    """What the roster says of every member."""
+    """The roster's entry of a member."""
 
     name: SiteName
     identity: Identity
     since: AwareDatetime
-    """When the roster that first listed these keys was issued."""
+    """The date of the roster that first listed these keys."""
     handover: Signature = ""
-    """Signature of the member's former identity under the fingerprint of these keys."""
+    """The signature of the member's former identity on the fingerprint of these keys."""
     lost: bool = False
-    """The former keys are lost: only the quorum vouches for these."""
+    """The former keys are lost: only the quorum has confirmed these keys."""
 
     def identity_key(self) -> Ed25519PublicKey:
         """Return the member's identity key."""
@@ -69,7 +70,7 @@ class _Member(Frozen):
 
 
 class RosterSite(_Member):
-    """One site as everybody knows it."""
+    """The roster's entry of a site."""
 
     tls_key: TlsKey
     node_key: NodeKey
@@ -80,7 +81,7 @@ class RosterSite(_Member):
         return "site"
 
     def fingerprint(self) -> str:
-        """Return what the site's people read out by telephone."""
+        """Return the fingerprint that the site's people read out by telephone."""
         return member_fingerprint(
             "site", self.name, identity=self.identity, tls_key=self.tls_key, node_key=self.node_key
         )
@@ -97,7 +98,7 @@ class RosterSite(_Member):
 
 
 class RosterResearcher(_Member):
-    """Somebody who may sign studies."""
+    """A person who may sign studies."""
 
     @property
     def kind(self) -> Kind:
@@ -105,7 +106,7 @@ class RosterResearcher(_Member):
         return "researcher"
 
     def fingerprint(self) -> str:
-        """Return what the researcher reads out by telephone."""
+        """Return the fingerprint that the researcher reads out by telephone."""
         return member_fingerprint("researcher", self.name, identity=self.identity)
 
     def public_key(self) -> Ed25519PublicKey:
@@ -125,39 +126,39 @@ Member = RosterSite | RosterResearcher
 
 
 class Tombstone(Frozen):
-    """Keys that no longer belong to anybody: their owner left, or has other keys now."""
+    """Keys that are no longer valid: their owner has left, or has other keys now."""
 
     kind: Kind
     name: SiteName
     identity: Identity
     fingerprint: Annotated[str, Field(max_length=64)]
     serial: Annotated[int, Field(ge=1)]
-    """Of the first roster without them."""
+    """The serial of the first roster without these keys."""
     why: Annotated[str, Field(max_length=200)]
 
 
 class Roster(Frozen):
-    """Who takes part in a consortium."""
+    """The members of a consortium."""
 
     format: Literal[2] = 2
     consortium: Word
     serial: Annotated[int, Field(ge=1)]
     previous: Digest | None
-    """SHA-256 of the roster before; None on the first one."""
+    """SHA-256 of the previous roster; None on the first roster."""
     issued: AwareDatetime
     expires: AwareDatetime
     root: Identity
     """The authority's key, which signs this roster and the next one."""
     fleet: Address
-    """Where the sites' nodes connect to, host:port."""
+    """The address to which the sites' nodes connect, as host:port."""
     aggregation: Address
-    """Where the sites' secure sums go, host:port."""
+    """The address to which sites send secure sums, as host:port."""
     authority: Pem
     """Certificate authority of the service, limited to its own names."""
     clients: Pem
     """Certificate authority of the sites' client certificates."""
     quorum: Annotated[int, Field(ge=SMALLEST_QUORUM, le=MAX_MEMBERS)] = SMALLEST_QUORUM
-    """Fewest countersignatures under a change, where more than half of the sites would be fewer."""
+    """The smallest number of countersignatures for a change, if more than half of the sites would be fewer."""
     sites: Annotated[tuple[RosterSite, ...], Field(max_length=MAX_MEMBERS)] = ()
     researchers: Annotated[tuple[RosterResearcher, ...], Field(max_length=MAX_MEMBERS)] = ()
     gone: Annotated[tuple[Tombstone, ...], Field(max_length=MAX_GONE)] = ()
@@ -165,11 +166,11 @@ class Roster(Frozen):
     @model_validator(mode="after")
     def _sound(self) -> Self:
         if (self.previous is None) != (self.serial == 1):
-            raise ValueError("the first roster, and only the first, has no roster before it")
+            raise ValueError("the first roster, and only the first, has no previous roster")
         if self.expires - self.issued > timedelta(days=ROSTER_DAYS):
             raise ValueError(f"a roster is valid for at most {ROSTER_DAYS} days")
         if self.root in {member.identity for member in self.members}:
-            raise ValueError("the root key must not be a member's: it signs no studies and adds to no sums")
+            raise ValueError("the root key must not be a member's key: it signs no studies and takes part in no sums")
         try:
             decode_identity(self.root)
             load_certificate(self.authority.encode())
@@ -197,12 +198,12 @@ class Roster(Frozen):
 
     @property
     def needed(self) -> int:
-        """Countersignatures of this roster's sites that a successor needs: more than half, never under two."""
+        """Countersignatures that the next roster needs from this roster's sites: more than half, at least two."""
         return max(len(self.sites) // 2 + 1, self.quorum)
 
     @property
     def founded(self) -> bool:
-        """Whether enough sites are listed to countersign anything."""
+        """Whether the roster lists enough sites to countersign a change."""
         return len(self.sites) >= SMALLEST_QUORUM
 
     def site(self, name: str) -> RosterSite | None:
@@ -218,7 +219,7 @@ class Roster(Frozen):
         return decode_identity(self.root)
 
     def same_members(self, other: Roster, names: Iterable[str]) -> tuple[str, ...]:
-        """Return those of the names whose keys differ on the other roster, or that it does not list."""
+        """Return the names whose keys differ on the other roster, or that it does not list."""
         return tuple(sorted(name for name in names if _mark(self.member(name)) != _mark(other.member(name))))
 
 
@@ -227,7 +228,7 @@ def _mark(member: Member | None) -> str | None:
 
 
 class Admission(Frozen):
-    """What the authority hands back to a site, signed by the root key of the roster in it."""
+    """The file that the authority sends to an admitted site, signed by the root key of the roster in it."""
 
     name: SiteName
     certificate: Pem
@@ -236,7 +237,7 @@ class Admission(Frozen):
     issued: AwareDatetime
 
     def fingerprint(self) -> str:
-        """Return what people read out by telephone; :func:`roster_fingerprint` of the roster."""
+        """Return the fingerprint that people read out by telephone: :func:`roster_fingerprint` of the roster."""
         return roster_fingerprint(self.roster)
 
 
@@ -257,15 +258,15 @@ def parse_payload(model: type[M], payload: bytes, *, what: str) -> M:
     """Validate the payload of an envelope.
 
     Raises:
-        InputError: not the expected form.
+        InputError: the payload does not have the expected form.
     """
     try:
         return model.model_validate_json(payload)
     except ValidationError as error:
         if b'"format":1,' in payload[:1200] and b'"fleet"' in payload:
             raise InputError(
-                f"{what} is of an earlier dura, in which the coordinator alone decided who is a member",
-                hint="Found the consortium anew: see docs/how-to/two-hosts.md. Every hospital keeps its folder, with "
+                f"{what} comes from an earlier dura, in which the coordinator alone decided who is a member",
+                hint="Found the consortium again: see docs/how-to/two-hosts.md. Every hospital keeps its folder, with "
                 "ledger, approvals and recordings, and joins the new roster with `dura site join`.",
             ) from error
         raise explain_validation(error, what=what) from error
@@ -274,11 +275,11 @@ def parse_payload(model: type[M], payload: bytes, *, what: str) -> M:
 def read_admission(text: str | bytes) -> tuple[Admission, Roster]:
     """Read an admission and its roster; both must be signed by the root key that the roster names.
 
-    The caller must have a person compare the fingerprint: until then the key is only a claim.
+    The caller must let a person compare the fingerprint. Until then, the key is only a claim.
 
     Raises:
-        InputError: not an admission.
-        TrustError: a signature does not hold.
+        InputError: the content is not an admission.
+        TrustError: a signature is not valid.
     """
     admission = parse_payload(Admission, payload_of(text), what="the admission")
     roster = read_claimed_roster(admission.roster)
@@ -287,11 +288,11 @@ def read_admission(text: str | bytes) -> tuple[Admission, Roster]:
 
 
 def read_claimed_roster(text: str | bytes) -> Roster:
-    """Read a roster that is signed by the root key that it names itself: whole, and no more than a claim.
+    """Read a roster that is signed by the root key that it names. Until others confirm it, it is only a claim.
 
     Raises:
-        InputError: not a roster.
-        TrustError: the signature does not hold.
+        InputError: the text is not a roster.
+        TrustError: the signature is not valid.
     """
     roster = parse_payload(Roster, payload_of(text), what="the roster")
     verify(text, ROSTER_TYPE, [roster.root_key()])
@@ -302,13 +303,13 @@ def check_dates(roster: Roster, now: datetime) -> None:
     """Refuse a roster that is not valid now.
 
     Raises:
-        TrustError: from the future.
-        Expired: its time is over.
+        TrustError: the roster is dated in the future.
+        Expired: the roster has expired.
     """
     if now > roster.expires:
         raise Expired(
             f"the roster has expired on {roster.expires:%Y-%m-%d}",
-            hint="The authority issues the next one (`dura authority issue`); a quorum of the sites countersigns it.",
+            hint="The authority issues a new one (`dura authority issue`), and a quorum of the sites countersigns it.",
         )
     if now + CLOCK_SKEW < roster.issued:
         raise TrustError("the roster was issued in the future", hint="Check this machine's clock.")

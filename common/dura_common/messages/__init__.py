@@ -1,4 +1,4 @@
-"""What travels between coordinator and site: requests and replies, their form for Flower, the plane's wire types."""
+"""Messages between coordinator and site: requests and replies, their form for Flower, the plane's wire types."""
 
 from dura_common.messages.requests import (
     MAX_ATTEMPTS,

@@ -29,7 +29,7 @@ def from_records(content: object, *, max_parameters: int) -> tuple[bytes, NDArra
     """Unpack a message.
 
     Raises:
-        InputError: other records than one body and at most one 1-D float32 vector of ``max_parameters``.
+        InputError: the records are not one body and at most one 1-D float32 vector of ``max_parameters``.
     """
     if not isinstance(content, RecordDict) or not set(content) <= {BODY, VECTOR}:
         raise InputError("a message must hold one body and at most one vector")
@@ -50,7 +50,7 @@ def _vector(array: Array, max_parameters: int) -> NDArray[np.float32]:
     length = array.shape[0]
     if not 0 < length <= max_parameters:
         raise InputError(f"a vector must have at most {max_parameters} values")
-    # numpy's own loader would allocate whatever the header asks for; here the header only has to agree.
+    # numpy's own loader would allocate as much memory as the header asks for; here the header only has to agree.
     stream = BytesIO(array.data)
     try:
         if npy.read_magic(stream) != (1, 0):

@@ -1,9 +1,8 @@
-"""What a rehearsal asks of its simulated sites: jobs over Flower's simulation engine, never over a network.
+"""The jobs of a rehearsal for its simulated sites, sent over Flower's simulation engine and never over a network.
 
-The coordinator's side must not import the site's, and yet a rehearsal needs the site's simulator, preparation and
-training engine. So the site's package offers a ClientApp under the entry-point group :data:`GROUP`, and the two
-agree on these messages. A job names no data set: the only patients it can reach are those that a
-:class:`Simulate` job made.
+The coordinator's package must not import the site's package, but a rehearsal needs the site's simulator, preparation
+and training engine. The site's package therefore offers a ClientApp under the entry-point group :data:`GROUP`, and both
+packages agree on these messages. A job names no data set. It can only reach patients that a :class:`Simulate` job made.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ POINT = "site"
 
 
 class Simulate(Frozen):
-    """Simulate some patients of one site and prepare them for the contract; those that are there already stay."""
+    """Simulate some patients of one site and prepare them for the contract; existing patients stay."""
 
     kind: Literal["simulate"] = "simulate"
     folder: str
-    """Where simulated patients are kept, on this machine."""
+    """The folder for simulated patients on this machine."""
     contract: DataContract
     site: SiteName
     index: Annotated[int, Field(ge=0)]
-    """Position of the site in the study; sites differ by it as hospitals do."""
+    """Position of the site in the study. It makes the sites different, as hospitals are."""
     first: Annotated[int, Field(ge=1)]
     patients: Annotated[int, Field(ge=1)]
     trials: Annotated[int, Field(ge=2, le=1000)]
@@ -37,21 +36,21 @@ class Simulate(Frozen):
 
 
 class Train(Frozen):
-    """Make one round's steps from the parameters in the vector, with the study's noise; parameters come back."""
+    """Make one round's steps from the parameters in the vector, with the study's noise; return the new parameters."""
 
     kind: Literal["train"] = "train"
     folder: str
     study: Study
     sites: tuple[SiteName, ...]
-    """Whose patients enter: one site with local noise, all of them where every step is a sum over sites."""
+    """The sites whose patients enter: one site with local noise, or all sites if every step is a sum over sites."""
     noise_factor: Annotated[float, Field(gt=0)] = 1.0
-    """Times the plan's noise multiplier: what the sum holds if all sites add their share."""
+    """The noise in a sum if all sites add their shares, as a multiple of the plan's noise multiplier."""
     split: Annotated[int, Field(ge=0)]
-    """Seed of who is held out."""
+    """Seed for the choice of held-out patients."""
 
 
 class Score(Frozen):
-    """Score the parameters in the vector on the sites' held-out patients; exact scores come back, one a patient."""
+    """Score the parameters in the vector on the sites' held-out patients; return one exact score for each patient."""
 
     kind: Literal["score"] = "score"
     folder: str
@@ -61,13 +60,13 @@ class Score(Frozen):
 
 
 class Done(Frozen):
-    """It is done; the vector holds the answer, if there is one."""
+    """The job is done. The vector holds the answer, if there is one."""
 
     kind: Literal["done"] = "done"
 
 
 class Fault(Frozen):
-    """It could not be done. Simulated patients have no secret, so the error travels whole."""
+    """The job failed. Simulated patients have no secrets, so the answer contains the whole error."""
 
     kind: Literal["fault"] = "fault"
     code: str
@@ -85,16 +84,16 @@ def decode_job(body: bytes) -> Simulate | Train | Score:
     """Parse a job.
 
     Raises:
-        InputError: not a job.
+        InputError: the body is not a job.
     """
     try:
         return _JOB.validate_json(body)
     except ValidationError as error:
-        raise InputError("a rehearsal's job has not the expected form") from error
+        raise InputError("a rehearsal's job does not have the expected form") from error
 
 
 def check_answer(body: bytes) -> None:
-    """Raise the error that a simulated site met, in its own family; an answer without one is fine."""
+    """Raise the error of a simulated site, in the error's own family; return if the answer has no error."""
     try:
         answer = _ANSWER.validate_json(body)
     except ValidationError as error:

@@ -1,9 +1,9 @@
-"""What coordinator and site say to each other: the only shapes that cross the boundary.
+"""The messages between coordinator and site: nothing else crosses the boundary.
 
-A message is a small JSON body (one of the models below) and at most one flat float32 vector, which only the
-coordinator sends: what a site computed leaves it masked, over the aggregation plane, and by no other way.
-Anything else, too large or with unknown keys, is refused before it is looked at. Replies carry no text that a
-site did not mean to release: a refusal is one word of :class:`RefusalReason`.
+A message is a small JSON body (one of the models below) and at most one flat float32 vector. Only the coordinator sends
+vectors this way: the results of a site leave it masked, over the aggregation plane, and in no other way. A message that
+is too large or has unknown keys is refused before it is used. Replies contain no free text that a site did not mean to
+release: a refusal is one word of :class:`RefusalReason`.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ MAX_BODY_BYTES = 4_194_304
 """Largest JSON body: a roster of 500 sites is about 0.5 MB."""
 
 MAX_ATTEMPTS = 1000
-"""Repetitions of one round, over all runs of a study; losses in a row mean that something is wrong."""
+"""The largest number of repetitions of one round, over all runs of a study. Many losses in a row mean a fault."""
 
 T = TypeVar("T")
 
 
 class RefusalReason(StrEnum):
-    """Why a site said no. A closed list: free text could carry data out of the hospital.
+    """The reason for a site's refusal. The list is fixed, because free text could carry data out of the hospital.
 
-    No word depends on recordings, on who has withdrawn, or on what a patient has spent: each follows from the study,
+    No word depends on recordings, on withdrawals, or on what a patient has spent. Each word follows from the study,
     the policy, the roster, the clock, counters and the messages themselves.
     """
 
@@ -40,14 +40,14 @@ class RefusalReason(StrEnum):
     EXPIRED = "expired"
     OTHER_ROSTER = "other-roster"
     REPEATED_ROUND = "repeated-round"
-    """The request's number is not above all before it."""
+    """The number of the request is not higher than the number of every earlier request."""
     POLICY = "policy"
     NO_DRAW_LEFT = "no-draw-left"
-    """This was drawn before, and no spare draw is left; or the study has ended at this site."""
+    """This draw was made before, and no spare draw is left; or the study has ended at this site."""
     MEMBER_WENT_BACK = "member-went-back"
     """Another member's ledger or roster is not what this site has seen of it before."""
     AGGREGATION = "aggregation"
-    """A sum was not opened: somebody left, was late, or broke the protocol."""
+    """A sum was not opened: a site left, was late, or broke the protocol."""
     SITE_FAULT = "site-fault"
 
 
@@ -55,7 +55,7 @@ Links = Annotated[tuple[Link, ...], Field(max_length=MAX_LINKS)]
 
 
 class Offer(Frozen):
-    """Coordinator to site: here is a signed study, the roster it names, and how that roster came about."""
+    """Coordinator to site: here is a signed study, the roster that it names, and the chain of rosters."""
 
     kind: Literal["offer"] = "offer"
     study: Envelope
@@ -81,14 +81,14 @@ class AskApproval(Frozen):
 
 
 class SumRound(Frozen):
-    """What every request for a sum says: which one, and who adds to it."""
+    """The content of every request for a sum: which sum, and which sites add to it."""
 
     study: Digest
     round: Annotated[int, Field(ge=1, le=10_000)]
     attempt: Annotated[int, Field(ge=1, le=MAX_ATTEMPTS)]
-    """Counts up with every repetition after a loss; a site durably refuses what is not above all before it."""
+    """Grows with every repetition after a loss. A site accepts only numbers above all earlier ones."""
     members: Annotated[tuple[SiteName, ...], Field(min_length=2, max_length=500)]
-    """The sites that add, sorted; each checks them against the study and its policy."""
+    """The sites that add to the sum, sorted. Each site checks them against the study and its policy."""
 
 
 class TrainRound(SumRound):
@@ -96,7 +96,7 @@ class TrainRound(SumRound):
 
     kind: Literal["train-round"] = "train-round"
     first_step: Annotated[int, Field(ge=1, le=100_000)] = 1
-    """Step of the round to begin with: above 1 after a loss, when the sums before it were opened."""
+    """First step of the round to compute. After a loss it is above 1, if earlier sums of the round were opened."""
 
 
 class EvaluateRound(SumRound):
@@ -106,7 +106,7 @@ class EvaluateRound(SumRound):
 
 
 class Standing(Frozen):
-    """Site to coordinator: where a study stands at this site."""
+    """Site to coordinator: the state of a study at this site."""
 
     kind: Literal["standing"] = "standing"
     state: Literal["offered", "approved", "declined"]
@@ -115,30 +115,30 @@ class Standing(Frozen):
 
 
 class Countersigned(Frozen):
-    """Site to coordinator: this site's word under rosters, for the others."""
+    """Site to coordinator: this site's countersignatures of rosters, for the other sites."""
 
     kind: Literal["countersigned"] = "countersigned"
     serial: Annotated[int, Field(ge=1)]
-    """Of the roster that this site follows now."""
+    """The digest of the roster that this site follows now."""
     countersignatures: Annotated[tuple[Annotated[str, Field(max_length=65_536)], ...], Field(max_length=MAX_LINKS)]
     """DSSE envelopes, JSON text."""
 
 
 class RoundDone(Frozen):
-    """Site to coordinator: everything that this request asked for was added to sums."""
+    """Site to coordinator: everything that this request asked for has been added to sums."""
 
     kind: Literal["round-done"] = "round-done"
     study: Digest
     round: Annotated[int, Field(ge=1, le=10_000)]
     attempt: Annotated[int, Field(ge=1, le=MAX_ATTEMPTS)]
     state: Digest | None = None
-    """Digest of the training state after the last opened sum, where sites make the steps themselves."""
+    """Digest of the training state after the last opened sum, if sites make the steps themselves."""
     redraws: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    """Draws of the whole study that this site has repeated after a loss: many of them are an alarm."""
+    """Number of draws that this site has repeated in the whole study. Many repetitions are a reason for suspicion."""
 
 
 class Refusal(Frozen):
-    """Site to coordinator: no, and why in one word."""
+    """Site to coordinator: a refusal, with the reason in one word."""
 
     kind: Literal["refusal"] = "refusal"
     reason: RefusalReason
@@ -159,19 +159,19 @@ def encode(message: Request | Reply) -> bytes:
 
 
 def decode_request(body: bytes) -> Request:
-    """Parse what came from a coordinator.
+    """Parse a message from a coordinator.
 
     Raises:
-        InputError: too large, not JSON, unknown kind, unknown or missing keys.
+        InputError: the message is too large, is not JSON, has an unknown kind, or has unknown or missing keys.
     """
     return _decode(_REQUEST, body, what="a request")
 
 
 def decode_reply(body: bytes) -> Reply:
-    """Parse what came from a site.
+    """Parse a message from a site.
 
     Raises:
-        InputError: too large, not JSON, unknown kind, unknown or missing keys.
+        InputError: the message is too large, is not JSON, has an unknown kind, or has unknown or missing keys.
     """
     return _decode(_REPLY, body, what="a reply")
 
@@ -182,4 +182,4 @@ def _decode(adapter: TypeAdapter[T], body: bytes, *, what: str) -> T:
     try:
         return adapter.validate_json(body)
     except ValidationError as error:
-        raise InputError(f"{what} has not the expected form ({error.error_count()} faults)") from error
+        raise InputError(f"{what} does not have the expected form ({error.error_count()} faults)") from error

@@ -1,8 +1,8 @@
 """EEGNet (Lawhern et al. 2018, J. Neural Eng. 15:056013) in a form that patient-level privacy can train.
 
-Three things differ from the paper, each for a reason: GroupNorm with one group instead of BatchNorm (a running
-batch statistic is a release that nobody paid for, and it mixes patients), ELU not in place, and the max-norm
-constraints as a projection after the optimiser's step (post-processing, hence free). GroupNorm has a weight and
+Three things differ from the paper. GroupNorm with one group replaces BatchNorm, because running batch statistics mix
+patients and would be an unpaid release. ELU does not work in place. The max-norm constraints are a projection after the
+optimiser's step, which is post-processing and costs no privacy. GroupNorm has a weight and
 a bias per channel like BatchNorm, so the number of trained parameters is exactly the paper's.
 """
 

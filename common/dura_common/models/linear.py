@@ -11,8 +11,8 @@ SMALLEST_NORM = 1e-12
 class LinearNet(nn.Module):
     """Input (windows, channels, samples) float32, read as one vector each; output (windows, classes) logits.
 
-    The weights begin at zero, where the sum of a first step is the classes' difference of means. There is no bias:
-    a common direction of all vectors serves as one.
+    The weights begin at zero. The sum of the first step is then the difference of the class means. There is no bias; a
+    common direction of all vectors has the same effect.
     """
 
     def __init__(self, *, features: int, classes: int, unit_norm: bool) -> None:

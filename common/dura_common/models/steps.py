@@ -1,9 +1,9 @@
 """The optimiser's steps that every site and the coordinator make alike from the same opened sums.
 
-With shared noise a sum is opened at every step and each party makes the step by itself. They must agree in every
-bit, on any processor, or the model hashes would part. So a step is computed here, element by element in float64
-with additions, multiplications, divisions and square roots only, which IEEE 754 rounds exactly; nothing is added
-up in an order that a processor could choose. An auditor can repeat a training from its opened sums alone.
+With shared noise, a sum is opened at every step, and each party makes the step separately. The results must agree in
+every bit, on any processor; otherwise, the model hashes would differ. A step is therefore computed element by element
+in float64, only with additions, multiplications, divisions and square roots, which IEEE 754 rounds exactly. No sum
+depends on an order that a processor could choose. An auditor can repeat a training from its opened sums alone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ AnyTraining = DpSgdTraining | OneSumTraining | ResidualDescentTraining
 
 @dataclass(frozen=True, slots=True)
 class TrainingState:
-    """Everything that the next step depends on: public, and the same at every site."""
+    """Everything on which the next step depends. It is public, and the same at every site."""
 
     parameters: Vector
     """float32 (parameters,)."""
@@ -52,7 +52,7 @@ class TrainingState:
 
 @dataclass(frozen=True, slots=True)
 class StepRule:
-    """How a gradient becomes a step."""
+    """The rule by which a gradient becomes a step."""
 
     adam: bool
     learning_rate: float
@@ -60,7 +60,7 @@ class StepRule:
 
     @property
     def moments(self) -> int:
-        """How many vectors are remembered beside the parameters."""
+        """Number of vectors that the state holds in addition to the parameters."""
         return 2 if self.adam else 1 if self.momentum else 0
 
 
@@ -80,7 +80,7 @@ def first_state(network: nn.Module, rule: StepRule) -> TrainingState:
 
 
 def state_from_vector(vector: Vector, rule: StepRule, *, length: int, steps: int) -> TrainingState:
-    """Read a state that travelled.
+    """Read a state from a message.
 
     Args:
         vector: float32 ((1 + moments) * length,).
@@ -89,7 +89,7 @@ def state_from_vector(vector: Vector, rule: StepRule, *, length: int, steps: int
         steps: steps made before this state.
 
     Raises:
-        InputError: another length or type, a value that is not finite, or a negative second moment.
+        InputError: the length or type is wrong, a value is not finite, or a second moment is negative.
     """
     parts = 1 + rule.moments
     if vector.shape != (parts * length,) or vector.dtype != np.float32:
@@ -111,10 +111,10 @@ def advance(
 
     Args:
         network: the study's model; its constraints are projected after the step (post-processing, hence free).
-        state: what was before.
+        state: the state before the step.
         total: int64 (parameters,), the noised sum of clipped gradients in steps of the grid.
         rule: of the approved study.
-        scale: from the integers of ``total`` to the mean gradient: the grid over the public divisor.
+        scale: turns the integers of ``total`` into the mean gradient: the grid divided by the public divisor.
 
     Raises:
         ValueError: ``total`` has another length or type.

@@ -1,4 +1,4 @@
-"""Parameters as one flat float32 vector: what travels, what is averaged, what is stored."""
+"""Parameters as one flat float32 vector, the form in which they are sent, averaged and stored."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ def load_vector(network: nn.Module, vector: NDArray[np.float32]) -> None:
     """Write a vector into the model's parameters.
 
     Raises:
-        InputError: another length than the model has parameters, another type, or a value that is not finite;
-            the model is left unchanged.
+        InputError: the length or type is wrong, or a value is not finite; the model is left unchanged.
     """
     expected = parameter_total(network)
     if vector.shape != (expected,) or vector.dtype != np.float32:

@@ -1,4 +1,4 @@
-"""From the study's description of a model to the model."""
+"""Builds a model from its description in the study."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DENSE_MAX_NORM = 0.25
 """Max-norm bounds of the paper (section 2.2.2)."""
 SPATIAL_LAYER = 3
 MARGIN = 1e-6
-"""Shortens a little more than needed, so that rounding to float32 leaves nothing to shorten again."""
+"""Shortens a little more than needed, so that rounding to float32 cannot exceed the bound again."""
 
 
 def build(model: Model, *, channels: int, samples: int, classes: int, sampling_rate: float, seed: int) -> nn.Module:
@@ -102,7 +102,7 @@ def _network(model: Model, *, channels: int, samples: int, classes: int, samplin
 
 def _demand(name: str, shortest: int, samples: int) -> None:
     if samples < shortest:
-        raise InputError(f"{name} needs windows of at least {shortest} samples, the study's have {samples}")
+        raise InputError(f"{name} needs windows of at least {shortest} samples, but the study's windows have {samples}")
 
 
 def project_constraints(network: nn.Module) -> None:

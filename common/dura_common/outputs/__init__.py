@@ -1,1 +1,1 @@
-"""What an evaluation releases: each output's place in the summed vector, and the table of recordings held twice."""
+"""The outputs of an evaluation: their places in the summed vector, and the table of duplicate recordings."""

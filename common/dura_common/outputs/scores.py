@@ -1,14 +1,14 @@
-"""What an evaluation releases: sums over held-out patients, laid out in one vector of declared length.
+"""The release of an evaluation: sums over held-out patients, in one vector of declared length.
 
-Each output is a part of the vector. What one patient adds to a part has a bounded L2 norm, and the patient's parts
-together are scaled to at most one, so that a whole evaluation is one Gaussian sum with one price:
+Each output is a part of the vector. The contribution of one patient to a part has a bounded L2 norm. All parts of a
+patient together are scaled to at most one, so a whole evaluation is one Gaussian sum with one price:
 
-- ``accuracy``: (s - 1/2, 1/2) for the share s of a patient's windows that the model gets right;
+- ``accuracy``: (s - 1/2, 1/2) for the share s of a patient's windows that the model classifies correctly;
 - ``confusion``: the patient's windows by true and predicted class, as shares that add up to one;
 - ``auc``: the patient's windows by class and score, in bins, as shares that add up to one.
 
-Sums are integers on a grid before noise: truncation can only shorten a patient's part, and integer noise carries
-the exact Gaussian guarantee. The points of the learning curve have the accuracy alone, the last one all outputs.
+Before noise is added, sums are integers on a grid. Truncation can only shorten a patient's part, and integer noise has
+the exact Gaussian guarantee. The points of the learning curve contain only the accuracy; the last one has all outputs.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from dura_common.study import Evaluation, Study
 
 GRID_BITS = 20
 WHOLE = 1 << GRID_BITS
-"""One patient's largest L2 norm in steps of the grid, all parts together."""
+"""The largest L2 norm of one patient's parts together, in steps of the grid."""
 ROUNDING = 2.0**-40
-"""Share given up so that no rounding of float64 can push a patient's parts above the bound."""
+"""A safety margin, so that no rounding of float64 can push a patient's parts above the bound."""
 PATIENT_NORM = math.sqrt(0.5)
-"""Largest L2 norm of what one patient adds to the accuracy: |s - 1/2| <= 1/2 and 1/2."""
+"""The largest L2 norm of one patient's contribution to the accuracy: |s - 1/2| <= 1/2 and 1/2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Section:
     norm: float
     """Largest L2 norm of one patient's contribution, in the output's own unit."""
     share: float
-    """Of the squared norm of all parts; the shares add up to one."""
+    """The share of this part in the squared norm of all parts; the shares add up to one."""
 
     @property
     def unit(self) -> float:
@@ -49,12 +49,12 @@ class Section:
 
     @property
     def place(self) -> slice:
-        """Where the part stands in the vector."""
+        """The place of the part in the vector."""
         return slice(self.begin, self.begin + self.length)
 
 
 def parts_of(study: Study, round_number: int) -> tuple[Section, ...]:
-    """Return what is released after one round (1-based), in order."""
+    """Return the parts that are released after one round (1-based), in order."""
     final = round_number == study.training.rounds
     names = study.evaluation.outputs if final else ("accuracy",)
     return layout(study.evaluation, len(study.data.classes), names)
@@ -85,14 +85,14 @@ def to_integers(contributions: NDArray[np.float64], parts: tuple[Section, ...]) 
     """Return the sum over patients as integers, int64 (length,): one patient moves it by at most :data:`WHOLE`.
 
     Args:
-        contributions: (patients, length) in the outputs' own units; a part that is longer than its norm is clipped,
-            one that is not finite counts zero.
+        contributions: (patients, length) in the units of the outputs. A part that is longer than its norm is clipped.
+        A part that is not finite counts as zero.
         parts: the layout.
     """
     total = np.zeros(length_of(parts), dtype=np.int64)
     for part in parts:
         rows = contributions[:, part.place]
-        with np.errstate(over="ignore"):  # a value too large to square makes an infinite norm and counts zero
+        with np.errstate(over="ignore"):  # a value too large to square gives an infinite norm and counts as zero
             norms = np.sqrt(np.square(rows).sum(axis=1))
         usable = np.isfinite(norms)
         factors = np.minimum(1.0, part.norm * (1 - ROUNDING) / np.maximum(np.where(usable, norms, 1.0), 1e-300))

@@ -1,4 +1,4 @@
-"""What a hospital allows: the rules of its privacy officer, and the check of a study against these rules."""
+"""The policy of a hospital: the rules of its privacy officer, and the check of a study against these rules."""
 
 from dura_common.policy.judge import Finding, judge, judge_members
 from dura_common.policy.rules import Policy, parse_policy

@@ -25,15 +25,15 @@ class Finding:
 def judge(
     policy: Policy, study: Study, *, site: str, public_data: bool, epsilon_if_broken: float = math.inf
 ) -> tuple[Finding, ...]:
-    """Return one finding per rule. The budget in the ledger is checked elsewhere, by the part that has the ledger.
+    """Return one finding per rule. Another part of dura checks the budget in the ledger.
 
     Args:
         policy: the site's rules.
         study: the study to check.
         site: the site's name on the roster.
         public_data: whether the data set is registered as public.
-        epsilon_if_broken: the epsilon if the aggregation is broken, from the study's plan. It matters with shared noise
-            only; an unknown value counts as infinite.
+        epsilon_if_broken: the epsilon if the aggregation is broken, from the study's plan. It matters only with shared
+        noise. An unknown value counts as infinite.
     """
     private = isinstance(study.privacy, PatientNoise)
     findings = [
@@ -66,13 +66,13 @@ def judge(
 
 
 def judge_members(policy: Policy, study: Study, *, site: str, confirmed: Collection[str]) -> Finding:
-    """Return the finding on how many of a study's other sites were confirmed here.
+    """Return the finding on how many of a study's other sites were confirmed at this site.
 
     Args:
         policy: the site's rules.
-        study: what is asked.
+        study: the study to check.
         site: the site's own name.
-        confirmed: members whose fingerprints people here have compared, and whom they trust.
+        confirmed: members whose fingerprints people at this site have compared, and whom they trust.
     """
     others = sorted(study.sites.keys() - {site})
     known = [name for name in others if name in confirmed]
@@ -118,7 +118,7 @@ def _judge_privacy(policy: Policy, study: Study, epsilon_if_broken: float) -> li
 
 def _judge_broken_aggregation(policy: Policy, epsilon: float) -> Finding:
     limit = policy.epsilon_if_broken
-    allowed = "shared noise is not allowed, since the policy has no epsilon_if_broken"
+    allowed = "shared noise is not allowed, because the policy has no epsilon_if_broken"
     if limit is not None:
         allowed = f"at most epsilon {limit:g} if the aggregation is broken"
     return Finding(

@@ -11,12 +11,12 @@ from dura_common.study import Frozen, explain_validation, parse_toml
 
 
 class Policy(Frozen):
-    """What a site allows. Every limit is required, since a forgotten rule must not become a permission."""
+    """The rules of a site. Every limit is required, because a forgotten rule must not become a permission."""
 
     epsilon_per_study: Annotated[float, Field(gt=0)]
     """Largest epsilon that one study may cost a patient (add/remove one patient)."""
     epsilon_total: Annotated[float, Field(gt=0)]
-    """Largest epsilon that all studies together may cost a patient, composed tightly."""
+    """Largest epsilon that all studies together may cost a patient."""
     delta: Annotated[float, Field(gt=0, lt=0.1)]
     """Delta at which both limits hold. A study must not have a larger delta."""
     minimum_patients: Annotated[int, Field(ge=1)]
@@ -32,10 +32,10 @@ class Policy(Frozen):
     """The same for all studies together. If it is absent, the larger of ``epsilon_total`` and ``epsilon_if_broken``
     counts."""
     confirmed_sites: Annotated[int, Field(ge=0, le=500)] | None = None
-    """Fewest other sites of a study whose fingerprints people here have compared. Absent means all of them but the
-    colluders that the study tolerates."""
+    """Smallest number of a study's other sites whose fingerprints people at this site must have compared. If absent:
+    all other sites, except as many as the study tolerates as colluders."""
     own_countersignature: bool = False
-    """Whether this site follows only rosters that it has countersigned itself, whatever the others say."""
+    """Whether this site follows only rosters that it has countersigned itself, even if a quorum of the others has."""
 
     @property
     def total_if_broken(self) -> float:

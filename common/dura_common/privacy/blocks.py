@@ -1,8 +1,9 @@
-"""A study's blocks: what an approval sets aside of each patient's budget, in parts that are spent or come back whole.
+"""A study's blocks: the parts of the budget that an approval sets aside. A block is spent or returned as a whole.
 
-Training is one block, its spare draws are another, each evaluation is one, and its spare draws one more. A draw is
-one vector of a site: with shared noise one step, otherwise all steps of one round. A block is charged as a whole once
-one of its draws has begun, since when to stop is the coordinator's choice and the price of steps does not add up.
+Training is one block, and its spare draws are another. Each evaluation is one block, and its spare draws are another.
+A draw gives one vector of a site: one step with shared noise, otherwise all steps of one round. As soon as one draw of
+a block has begun, the whole block is charged. The coordinator decides when to stop, and the prices of steps do not add
+up.
 """
 
 from __future__ import annotations
@@ -25,27 +26,27 @@ class Block:
 
     name: BlockName
     round: int
-    """Which evaluation; 0 for training and its spare draws."""
+    """The round of the evaluation; 0 for training and its spare draws."""
     draws: int
-    """Vectors that a site may send of it."""
+    """Number of vectors of this block that a site may send."""
     event: AnyEvent | None
-    """What all draws together do to a patient in the world's eyes; None without noise."""
+    """What all draws together reveal about a patient to everybody outside; None without noise."""
     alone: AnyEvent | None
-    """The same to somebody who broke the aggregation and sees this site's vectors by themselves."""
+    """What all draws together reveal to somebody who broke the aggregation and sees this site's vectors separately."""
 
     @property
     def purpose(self) -> Purpose:
-        """Whom it is about: patients who train, or patients who are held out."""
+        """The patients that the block concerns: training patients or held-out patients."""
         return "train" if self.name in {"train", "spare"} else "evaluate"
 
 
 def steps_of_draw(study: Study) -> int:
-    """Return how many steps of training one vector of a site holds."""
+    """Return how many steps of training one vector of a site contains."""
     return 1 if isinstance(study.privacy, SharedNoise) else study.training.steps_per_round
 
 
 def blocks_of(study: Study) -> tuple[Block, ...]:
-    """Return the blocks of a study; site and coordinator derive the same."""
+    """Return the blocks of a study; site and coordinator compute the same blocks."""
     plan = plan_of(study)
     each = steps_of_draw(study)
     blocks = [_steps("train", study.training.steps // each, each, plan)]

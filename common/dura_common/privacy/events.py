@@ -1,7 +1,7 @@
-"""Privacy events: what was done to a patient's data, never what somebody thought it cost.
+"""Privacy events: they record what was done to a patient's data, never an estimate of its cost.
 
-Rules: events are immutable and validated when they are made; a kind of event never changes its meaning and is
-never removed, since ledgers keep events for years; an unknown kind is refused, not ignored.
+Rules: events are immutable, and they are validated when they are made. A kind of event never changes its meaning and is
+never removed, because ledgers keep events for years. An unknown kind is refused, not ignored.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _EVENT: TypeAdapter[SampledGaussian | Gaussian] = TypeAdapter(Event)
 
 
 def event_to_json(event: SampledGaussian | Gaussian) -> str:
-    """Return an event as a ledger keeps it."""
+    """Return an event in the form for the ledger."""
     return event.model_dump_json()
 
 
@@ -45,9 +45,9 @@ def event_from_json(text: str) -> SampledGaussian | Gaussian:
     """Read an event from a ledger.
 
     Raises:
-        InputError: an unknown kind or impossible values; a ledger with such a line must not be trusted.
+        InputError: the kind is unknown or the values are impossible. A ledger with such a line must not be trusted.
     """
     try:
         return _EVENT.validate_json(text)
     except ValidationError as error:
-        raise InputError("the ledger holds a privacy event of unknown form") from error
+        raise InputError("the ledger holds a privacy event of an unknown form") from error

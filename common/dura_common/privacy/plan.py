@@ -27,30 +27,30 @@ own rounding."""
 
 @dataclass(frozen=True, slots=True)
 class PrivacyPlan:
-    """Noise and cost of a study; without noise the events are absent and epsilon is infinite.
+    """Noise and cost of a study. Without noise, there are no events and epsilon is infinite.
 
-    Events and epsilons are those against the world, which sees opened sums only, and knows the noise of the declared
-    colluders. ``*_if_broken`` are against a coordinator who broke the aggregation and sees the vectors of this site
-    alone; with local noise that is the same.
+    Events and epsilons hold against everybody outside. An outsider sees only opened sums, and knows the noise of the
+    declared colluders. ``*_if_broken`` hold against a coordinator who broke the aggregation and sees the vectors of one
+    site separately. With local noise, both are the same.
     """
 
     noise_multiplier: float
-    """Of the sum that is opened in a step of training; 0 without noise."""
+    """Noise multiplier of the opened sum in a step of training; 0 without noise."""
     honest_sites: int
-    """h: sites that make up the noise of a sum together; 1 with local noise."""
+    """h: number of sites whose shares together make up the noise of a sum; 1 with local noise."""
     round_event: SampledGaussian | None
-    """What one round costs each training patient."""
+    """The cost of one round for each training patient."""
     training_event: SampledGaussian | None
-    """What all rounds together cost, spare steps included."""
+    """The cost of all rounds together, including spare steps."""
     evaluation_events: Mapping[int, Gaussian]
-    """Round to what one draw of its evaluation costs each held-out patient."""
+    """Maps each round to the cost of one draw of its evaluation for each held-out patient."""
     training_epsilon: float
     evaluation_epsilon: float
     training_epsilon_if_broken: float
     evaluation_epsilon_if_broken: float
 
     def share_of(self, noise_multiplier: float) -> float:
-        """Return the noise multiplier that one site adds, so that the honest ones reach the given one together.
+        """Return the noise multiplier of one site's share, so that the honest sites together reach the given one.
 
         Variances of independent Gaussians add up (Dwork et al. 2006, EUROCRYPT, "Our data, ourselves").
         """
@@ -58,17 +58,17 @@ class PrivacyPlan:
 
     @property
     def share_multiplier(self) -> float:
-        """What one site adds in a step of training."""
+        """The noise multiplier of one site's share in a step of training."""
         return self.share_of(self.noise_multiplier)
 
     @property
     def epsilon(self) -> float:
-        """Of the patient who pays most, against the world; training and held-out patients are never the same."""
+        """The largest epsilon of any patient, against everybody outside. No patient both trains and is held out."""
         return max(self.training_epsilon, self.evaluation_epsilon)
 
     @property
     def epsilon_if_broken(self) -> float:
-        """Of the patient who pays most, against a coordinator who broke the aggregation."""
+        """The largest epsilon of any patient, against a coordinator who broke the aggregation."""
         return max(self.training_epsilon_if_broken, self.evaluation_epsilon_if_broken)
 
 
@@ -109,12 +109,12 @@ def _plan(text: str) -> PrivacyPlan:
 
 
 def alone(event: AnyEvent, honest_sites: int) -> AnyEvent:
-    """Return what an event is to somebody who sees one site's vector by itself: its noise is one share."""
+    """Return the event for somebody who sees one site's vector separately: its noise is one share."""
     return event.model_copy(update={"noise_multiplier": event.noise_multiplier / math.sqrt(honest_sites)})
 
 
 def _check_grid(noise_multiplier: float, honest: int, *, epsilon: float, delta: float) -> None:
-    """Refuse noise so small on the integer grid that the sum of rounded shares is no Gaussian any more.
+    """Refuse noise that is so small on the integer grid that the sum of rounded shares is no longer Gaussian.
 
     Evaluations have a finer grid (:mod:`dura_common.outputs.scores`), so the one of training is asked of both.
     """
@@ -122,7 +122,7 @@ def _check_grid(noise_multiplier: float, honest: int, *, epsilon: float, delta: 
     needed = smallest_share(honest, MOST_VALUES, epsilon, NEGLIGIBLE * delta)
     if share < needed:
         raise InputError(
-            f"each site's noise would be {share:.3g} steps of the grid, at least {needed:.3g} are needed",
+            f"each site's noise would be {share:.3g} steps of the grid, but at least {needed:.3g} are needed",
             hint="Ask for a smaller epsilon, or for fewer honest sites to make up the noise.",
         )
 
@@ -133,7 +133,7 @@ def _check_tails(share: float, releases: int, delta: float) -> None:
     if share < needed:
         raise InputError(
             f"each site's noise would be {share:.3g} of what one patient adds, at least {needed:.3g} are needed: "
-            "if the aggregation were broken, less would protect nobody",
+            "with less noise, nobody would be protected if the aggregation were broken",
             hint="Ask for a smaller epsilon, or for fewer honest sites to make up the noise.",
         )
 

@@ -67,11 +67,6 @@ def module(name: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", name, *arguments]
 
 
-def program(name: str) -> str:
-    """Return the path of a program installed beside this interpreter."""
-    return str(Path(sys.executable).parent / name)
-
-
 def _passes(name: str, *, proxies: bool) -> bool:
     return name in PASSED or name.startswith(PASSED_PREFIXES) or (proxies and name.lower() in PROXIES)
 

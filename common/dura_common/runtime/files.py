@@ -27,6 +27,19 @@ def private_folder(path: Path) -> Path:
     return path
 
 
+def closed_folder(path: Path) -> Path:
+    """Create a folder that nobody else can enter, or close one that exists.
+
+    Raises:
+        HostError: it cannot be made, or belongs to somebody else.
+    """
+    try:
+        private_folder(path).chmod(PRIVATE_FOLDER)
+    except OSError as error:
+        raise HostError(f"cannot make the folder {path} unreadable for others: {error.strerror}") from error
+    return path
+
+
 def write_atomic(path: Path, content: bytes, *, mode: int = PRIVATE_FILE, replace: bool = True) -> None:
     """Write ``content`` durably: after a crash ``path`` holds the old or the new content, never a part.
 

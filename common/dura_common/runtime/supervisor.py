@@ -33,6 +33,8 @@ READY_SECONDS = 60.0
 LOG_BYTES = 16 * 1_048_576
 """Flower writes a line for every poll of every node; this bounds what a year of them takes on the disk."""
 TICK_SECONDS = 0.1
+OTHERS = 0o077
+"""What a child makes is its own account's alone: files, folders and sockets."""
 _DIE_WITH_PARENT = """\
 import ctypes, os, sys
 parent, *argv = sys.argv[1:]
@@ -183,6 +185,7 @@ def _spawn(item: _Running, folder: Path) -> None:
         item.process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *child.argv],
             cwd=folder,
+            umask=OTHERS,
             env=dict(child.env),
             stdin=subprocess.DEVNULL,
             stdout=log,

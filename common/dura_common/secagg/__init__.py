@@ -1,9 +1,9 @@
-"""Secure aggregation: the coordinator learns sums over sites and nothing about one of them, also when it lies.
+"""Secure aggregation: the coordinator learns sums over sites and nothing about a single site, even if it lies.
 
 Bonawitz et al. 2017 (CCS), the variant against an active adversary, on the complete graph. Everything here is bytes
 in, bytes out: no network, no file, no clock. Two kinds of session on the same kind of keys:
 
-- ``Kind.STEP``: keys once, then one message up for every step, all or nothing;
+- ``Kind.STEP``: keys once, then one message from each site for every step; it needs all sites;
 - ``Kind.ROUND``: one sum that tolerates dropouts at every stage.
 
 A site::
@@ -66,7 +66,7 @@ FROM_SITE = wire.HEADER + 2 * wire.INDEX + wire.COMMITMENT + 2 * wire.KEY + wire
 
 
 def max_frame(params: SessionParameters) -> int:
-    """Return the size of the largest frame that a session can hold, either way: more is refused unread."""
+    """Return the size of the largest frame of a session in either direction; a larger frame is refused unread."""
     vector = (params.length + wire.CHECK_WORDS) * params.ring_bits // 8
     item = wire.INDEX + max(wire.SEALED, 2 * wire.KEY + wire.NOTE + wire.SIGNATURE)
     return FROM_SITE + max(vector, len(params.members) * item)

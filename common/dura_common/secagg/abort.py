@@ -13,11 +13,11 @@ class Reason(IntEnum):
     MALFORMED = 1
     """A frame is not what its type demands, or belongs to another session."""
     OUT_OF_TURN = 2
-    """A frame, step or call that has its place earlier or later, or a second one of its kind."""
+    """A frame, step or call at the wrong time, or a second one of its kind."""
     NOT_AUTHENTIC = 3
-    """A signature, a tag or a commitment does not hold."""
+    """A signature, a tag or a commitment is not valid."""
     TOO_FEW = 4
-    """Fewer sites than the approved study demands."""
+    """There are fewer sites than the approved study demands."""
     INCONSISTENT = 5
     """Lists that contradict each other or the session."""
     OUT_OF_RANGE = 6
@@ -27,7 +27,7 @@ class Reason(IntEnum):
 
 
 def reason_of(code: int) -> Reason:
-    """Return the reason that the other side gave; an unknown number is malformed."""
+    """Return the reason that the other side gave; an unknown number counts as malformed."""
     try:
         return Reason(code)
     except ValueError:
@@ -38,8 +38,8 @@ class Abort(TrustError):
     """The session is over, its secrets are erased; another attempt needs a new session with fresh keys.
 
     Attributes:
-        reason: for programs and for the other side; the message is for the local log.
-        site: whose fault it is, if the coordinator can tell.
+        reason: the reason for programs and for the other side; the message is for the local log.
+        site: the site at fault, if the coordinator can tell.
     """
 
     code = "aggregation"

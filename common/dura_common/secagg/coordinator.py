@@ -1,4 +1,4 @@
-"""What both kinds of coordinator side share: frames in, frames out, nobody trusted, nothing secret but sums to come."""
+"""The common part of the coordinator for both kinds of sums. It trusts nobody, and keeps no secret but future sums."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dura_common.secagg.wire import Frame, Type
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What follows from one frame, one loss or one deadline."""
+    """The result of one frame, one loss or one deadline."""
 
     outgoing: Mapping[str, bytes | memoryview] = field(default_factory=dict, repr=False)
     """Frames to send, by site."""
@@ -28,7 +28,7 @@ class Progress:
 class Coordinator(ABC):
     """The coordinator's side of one session. Bytes in, bytes out; no clock, no network.
 
-    ``receive`` for every frame, ``lost`` for a site that is gone, ``close`` when the time of a stage is over.
+    Call ``receive`` for every frame, ``lost`` for a site that is gone, and ``close`` when the time of a stage is over.
     :attr:`waiting` says who has not answered yet. An :class:`Abort` ends the session for good.
     """
 
@@ -40,7 +40,7 @@ class Coordinator(ABC):
 
     @property
     def waiting(self) -> frozenset[str]:
-        """Sites that have not answered in the present stage."""
+        """Sites that have not answered in the current stage."""
         return frozenset(self.params.names[index] for index in self._waiting)
 
     def receive(self, sender: str, content: bytes | memoryview) -> Progress:
@@ -59,7 +59,7 @@ class Coordinator(ABC):
         return self._advance()
 
     def lost(self, sender: str) -> Progress:
-        """Go on without a site for the rest of the session, or end.
+        """Continue without a site for the rest of the session, or end the session.
 
         Raises:
             Abort: the session is over.
@@ -67,7 +67,7 @@ class Coordinator(ABC):
         return self._drop(self._index(sender), Abort(Reason.LOST, f"{sender} is out of reach", site=sender))
 
     def close(self) -> Progress:
-        """Go on without those who have not answered, or end: the time of this stage is over.
+        """The time of this stage is over: continue without the sites that have not answered, or end the session.
 
         Raises:
             Abort: the session is over.
@@ -84,15 +84,15 @@ class Coordinator(ABC):
 
     @abstractmethod
     def _take(self, index: int, frame: Frame) -> None:
-        """Judge and keep one frame of a site that is waited for."""
+        """Check and store one expected frame of a site."""
 
     @abstractmethod
     def _drop(self, index: int, cause: Abort) -> Progress:
-        """Go on without a site if the kind of sum allows it, else raise ``cause``."""
+        """Continue without a site if the kind of sum allows it; otherwise raise ``cause``."""
 
     @abstractmethod
     def _advance(self) -> Progress:
-        """Enter the next stage if nobody is waited for."""
+        """Enter the next stage if all sites have answered."""
 
     def _part(self, index: int, content: bytes | memoryview) -> Frame:
         frame = wire.decode(content)
@@ -119,13 +119,13 @@ class Coordinator(ABC):
             )
 
     def _add(self, frame: Frame) -> None:
-        """Add a masked vector to the sum; one vector's memory for any number of sites."""
+        """Add a masked vector to the sum. This needs the memory of one vector for any number of sites."""
         if len(frame.body) != self._sum.nbytes:
             raise Abort(Reason.MALFORMED, f"a vector of {self._sum.nbytes} bytes is expected, got {len(frame.body)}")
         self._sum += np.frombuffer(frame.body, dtype=self._sum.dtype)
 
     def _begin_sum(self, step: int) -> None:
-        """Begin a sum at zero, in the frame that will tell it to the sites."""
+        """Begin a sum at zero, inside the frame that will carry it to the sites."""
         kind = word_type(self.params.ring_bits)
         size = (self.params.length + wire.CHECK_WORDS) * kind.itemsize
         self._opened_frame, body = wire.open_frame(Type.OPENED, self.params.session_id, step, size)

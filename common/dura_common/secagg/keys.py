@@ -1,4 +1,4 @@
-"""Keys of one session: fresh X25519 pairs, signed by the site's pinned identity, and what is derived from them.
+"""Keys of one session: fresh X25519 pairs, signed by the site's pinned identity, and the keys derived from them.
 
 Every derivation names the session, its use and both sites in order, so that no two uses share a key
 (HKDF-SHA256, RFC 5869). A public key of small order gives an all-zero secret, which the library refuses (RFC 7748,
@@ -29,7 +29,7 @@ _NONCE = bytes(12)
 
 
 def signed_bytes(use: bytes, params: SessionParameters, index: int, content: bytes) -> bytes:
-    """Return what a site signs: use, session, its index, content."""
+    """Return the bytes that a site signs: use, session, its index, content."""
     return b"dura secure sum 2 " + use + b"\0" + params.session_id + index.to_bytes(2, "big") + content
 
 
@@ -42,7 +42,7 @@ def check(params: SessionParameters, use: bytes, signed: Mapping[int, tuple[byte
     """Check (content, signature) of members with the identities pinned for them.
 
     Raises:
-        Abort: one does not hold: a key was replaced on the way, or belongs to another session.
+        Abort: a signature is not valid: a key was replaced on the way, or belongs to another session.
     """
     items = sorted(signed.items())
 
@@ -63,10 +63,10 @@ def public_bytes(key: X25519PrivateKey) -> bytes:
 
 
 def agree(key: X25519PrivateKey, peer: bytes) -> bytes:
-    """Return the secret (32 bytes) that two members share, to be derived from only.
+    """Return the secret (32 bytes) that two members share. It is only used to derive keys.
 
     Raises:
-        Abort: the peer's key is none, or of small order.
+        Abort: the peer's key is not a key, or is of small order.
     """
     try:
         return key.exchange(X25519PublicKey.from_public_bytes(peer))
@@ -91,7 +91,7 @@ def mask_key(key: bytes, use: bytes, *context: bytes) -> bytes:
 
 
 def commitment(params: SessionParameters, index: int, seed: bytes) -> bytes:
-    """Return what binds a site to the seed of its self-mask before anybody learns a share of it, 32 bytes."""
+    """Return a site's commitment (32 bytes) to the seed of its self-mask, made before anybody gets a share of it."""
     return hashlib.sha256(b"dura self-mask\0" + params.session_id + index.to_bytes(2, "big") + seed).digest()
 
 
@@ -104,7 +104,7 @@ def unseal(key: bytes, content: bytes, associated: bytes, sender: str) -> bytes:
     """Open a sealed message.
 
     Raises:
-        Abort: altered, or sealed for somebody else.
+        Abort: the message was altered, or was sealed for another site.
     """
     try:
         return AESGCM(key).decrypt(_NONCE, content, associated)

@@ -1,8 +1,8 @@
-"""What both sides must agree on before a session: every value comes from the approved study or is checked against it.
+"""The parameters on which both sides must agree. Every value comes from the approved study or is checked against it.
 
-The session id is the SHA-256 of all of it. It enters every signature, key derivation and associated data, so a
-session of another study, round, attempt, model or list of sites shares nothing with this one (Bonawitz et al. 2017
-with the bindings against Pasquini et al., CCS 2022: different models to different sites).
+The session id is the SHA-256 of all parameters. It enters every signature, key derivation and associated data. A
+session of another study, round, attempt, model or list of sites therefore shares nothing with this session. (Bonawitz
+et al. 2017, with bindings against the attack of Pasquini et al., CCS 2022: different models for different sites.)
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Kind(StrEnum):
     """The two kinds of sum."""
 
     STEP = "step"
-    """One message up a step, all or nothing: who drops out ends the session."""
+    """Each site sends one message for a step. If a site drops out, the session ends."""
     ROUND = "round"
     """Tolerates dropouts at every stage, with self-masks and a confirmed survivor set."""
 
@@ -41,15 +41,15 @@ class Member:
 
     name: str
     identity: bytes
-    """Raw Ed25519 public key as the roster pins it, 32 bytes."""
+    """Raw Ed25519 public key from the roster, 32 bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SessionParameters:
-    """One session: its sum or, of kind ``step``, its sums one after another.
+    """One session: one sum or, with kind ``step``, several sums one after another.
 
     Raises:
-        ValueError: values that contradict each other; callers build them from a validated study.
+        ValueError: the values contradict each other; callers build them from a validated study.
     """
 
     study: str
@@ -57,7 +57,7 @@ class SessionParameters:
     roster: str
     """Digest of the roster that the study names."""
     purpose: str
-    """What the vector is: ``train``, ``evaluate``, ..."""
+    """The purpose of the vector: ``train``, ``evaluate``, ..."""
     round: int
     attempt: int
     first_step: int
@@ -67,7 +67,7 @@ class SessionParameters:
     state: str
     """Digest of the public state that the first vectors were computed from (model, optimiser)."""
     context: str = "0" * 64
-    """Digest of whatever else the sites of an attempt must agree on, such as the sums that were opened before it."""
+    """Digest of everything else on which the sites of an attempt must agree, such as earlier opened sums."""
     length: int
     """Words of a vector."""
     ring_bits: int
@@ -76,11 +76,11 @@ class SessionParameters:
     members: tuple[Member, ...]
     """Sorted by name; a site's index is its place here."""
     threshold: int
-    """t: sites that must stay to the end; all of them with kind ``step``."""
+    """t: number of sites that must stay to the end; all sites with kind ``step``."""
     minimum: int
-    """Fewest sites of which a sum may be opened, from the study and the policy."""
+    """Smallest number of sites in an opened sum, from the study and the policy."""
     colluders: int
-    """c: sites that may work together with the coordinator."""
+    """c: number of sites that may work together with the coordinator."""
 
     def __post_init__(self) -> None:
         self._check_names()
@@ -99,7 +99,7 @@ class SessionParameters:
 
     @property
     def needed(self) -> int:
-        """Sites without which nothing is opened: threshold, the study's minimum, and two that do not collude."""
+        """Number of sites that a sum needs: the threshold, the study's minimum, and two sites that do not collude."""
         return max(self.threshold, self.minimum, self.colluders + MIN_MEMBERS)
 
     def index(self, name: str) -> int:
@@ -127,7 +127,7 @@ class SessionParameters:
         """Read the canonical encoding, with all checks of the constructor.
 
         Raises:
-            ValueError: another encoding than :meth:`encode` gives.
+            ValueError: the encoding differs from that of :meth:`encode`.
         """
         parts = _parts(content)
         try:

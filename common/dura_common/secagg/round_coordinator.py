@@ -1,7 +1,7 @@
-"""The coordinator's side of a round sum: collects, relays, and takes off the masks of whoever is left.
+"""The coordinator's side of a round sum: it collects and relays frames, and removes the masks of the survivors.
 
-It goes on without a site at every stage as long as enough are left for the stages to come. A vector that came stays
-in the sum even if its sender is lost afterwards, which is what the survivor set says.
+At every stage, it continues without a lost site as long as enough sites are left for the following stages. A vector
+that has arrived stays in the sum even if its sender is lost afterwards; the survivor set lists its sender.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class RoundCoordinator(Coordinator):
         self._masking: dict[int, dict[int, bytes]] = {}
         """By holder: shares of masking keys of those who dropped out."""
         self._gone: set[int] = set()
-        """Lost or at fault: nothing more is sent to them or expected from them."""
+        """Sites that are lost or at fault. Nothing more is sent to them or expected from them."""
 
     @property
     def stage(self) -> Type:
-        """The kind of frame that is waited for."""
+        """The kind of frame that is expected now."""
         return self._stage
 
     def _take(self, index: int, frame: Frame) -> None:
@@ -83,16 +83,16 @@ class RoundCoordinator(Coordinator):
                 )
             )
         if index not in self._waiting:
-            return Progress()  # what it gave before counts
+            return Progress()  # its earlier frames still count
         self._waiting.discard(index)
         return self._advance()
 
     def _serving(self) -> set[int]:
-        """Who has answered in this stage and can answer in the next; the last has none."""
+        """The sites that have answered in this stage and can answer in the next one; the last stage has no next one."""
         return self._present() if self._stage is Type.UNMASK else self._present() - self._gone
 
     def _present(self) -> set[int]:
-        """Who has answered in this stage."""
+        """The sites that have answered in this stage."""
         return set(
             {
                 Type.ADVERTISE: self._publics.keys(),
@@ -139,7 +139,7 @@ class RoundCoordinator(Coordinator):
         return Progress(outgoing, Opened(self.params.first_step, total, names))
 
     def _unmask(self, holders: list[int]) -> None:
-        """Take off self-masks of survivors, and the pair masks that those who dropped out left behind."""
+        """Remove the self-masks of survivors, and the remaining pair masks of sites that dropped out."""
         lagrange = shamir.weights(holders)
         minus = [keys.mask_key(self._seed_of(site, lagrange), SELF_USE) for site in sorted(self._survivors)]
         plus: list[bytes] = []

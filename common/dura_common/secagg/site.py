@@ -1,4 +1,4 @@
-"""What both kinds of site side share: the guard around secrets, and the reactions that a caller sees."""
+"""The common part of the site for both kinds of sums: the protection of secrets, and the reactions for the caller."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ Heard = Callable[[Mapping[str, bytes]], None]
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A sum that everybody sees."""
+    """An opened sum, which everybody sees."""
 
     step: int
     total: NDArray[np.int64]
     """int64 (length,)."""
     contributors: tuple[str, ...]
-    """Whose vectors are in it."""
+    """The sites whose vectors are in the sum."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reaction:
-    """What follows from one frame."""
+    """The result of one frame."""
 
     reply: bytes | None = field(default=None, repr=False)
-    """To be sent back."""
+    """The frame to send back."""
     ready: bool = False
     """Whether :meth:`Site.mask` may be called now."""
     opened: Opened | None = None
@@ -49,9 +49,9 @@ class Reaction:
 class Site(ABC):
     """One site's side of one session. Bytes in, bytes out; no clock, no network, no file.
 
-    ``advertise`` once, then ``receive`` for every frame from the coordinator; when a reaction says ``ready``,
-    ``mask`` once. Everything wrong raises :class:`Abort`, erases the secrets and ends the object for good. Secrets
-    appear in no representation, and the object cannot be copied or pickled.
+    Call ``advertise`` once, then ``receive`` for every frame from the coordinator. When a reaction says ``ready``, call
+    ``mask`` once. Every fault raises :class:`Abort`, erases the secrets and ends the object permanently. Secrets appear
+    in no representation, and the object cannot be copied or pickled.
 
     Args:
         params: built from the approved study, never from a message.
@@ -96,23 +96,23 @@ class Site(ABC):
         """React to a frame from the coordinator.
 
         Raises:
-            Abort: it is not the frame that has its place now, or anything in it does not hold.
+            Abort: the frame is not the expected one, or something in it is not valid.
         """
         return self._guarded(lambda: self._react(self._part(content)))
 
     def mask(self, values: NDArray[np.signedinteger]) -> memoryview:
-        """Return the frame with this site's masked vector (int32 or int64, (length,)) for the present step.
+        """Return the frame with this site's masked vector (int32 or int64, (length,)) for the current step.
 
         Raises:
-            Abort: out of turn (above all: a second vector for the same masks), or a value that does not fit.
-            ValueError: another length or type.
+            Abort: the call is out of turn (above all: a second vector for the same masks), or a value does not fit.
+            ValueError: the vector has another length or type.
         """
         if values.shape != (self.params.length,) or values.dtype not in (np.int32, np.int64):
             raise ValueError(f"the session's vectors are int32 or int64 of length {self.params.length}")
         return self._guarded(lambda: self._mask(values))
 
     def leave(self) -> bytes:
-        """End the session from here and return the frame that says so; erases the secrets."""
+        """End the session, erase the secrets, and return the frame that tells the coordinator."""
         self._finish()
         return self._frame(Type.ABORT, 0, bytes([Reason.LOST]))
 
@@ -121,7 +121,7 @@ class Site(ABC):
         raise TypeError("a session holds secrets and cannot be copied or pickled")
 
     def __repr__(self) -> str:
-        """Return what may be shown."""
+        """Return a text without secrets."""
         return f"<{type(self).__name__} of {self.params.names[self.index]}, {'ended' if self._ended else 'open'}>"
 
     @abstractmethod
@@ -164,7 +164,7 @@ class Site(ABC):
         return wire.encode(kind, self.params.session_id, step, body)
 
     def _vector(self, step: int, values: NDArray[np.signedinteger]) -> tuple[memoryview, Words]:
-        """Return the frame of a vector and its words, which are to be masked before the frame leaves."""
+        """Return the frame of a vector, and the words in it that must be masked before the frame is sent."""
         kind = word_type(self.params.ring_bits)
         size = (self.params.length + wire.CHECK_WORDS) * kind.itemsize
         frame, body = wire.open_frame(Type.MASKED, self.params.session_id, step, size)
@@ -190,7 +190,7 @@ class Site(ABC):
 
 
 def _forget_frames(error: BaseException | None) -> None:
-    """Clear what the frames of an error hold: errors are kept and printed, and those frames saw keys."""
+    """Clear the stack frames of an error: errors are kept and printed, and these frames held keys."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__

@@ -1,4 +1,4 @@
-"""The coordinator's side of step sums: all or nothing. It sees masked vectors and their sum."""
+"""The coordinator's side of step sums, which need all sites. It sees masked vectors and their sum."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class StepCoordinator(Coordinator):
 
     @property
     def step(self) -> int:
-        """The step that is waited for."""
+        """The step that is expected now."""
         return self._step
 
     def _take(self, index: int, frame: Frame) -> None:
@@ -34,7 +34,7 @@ class StepCoordinator(Coordinator):
             self._keys[index] = b"".join(wire.parts(frame.body, wire.KEY, wire.NOTE, wire.SIGNATURE))
 
     def _drop(self, index: int, cause: Abort) -> Progress:
-        del index  # whoever it is, the sum cannot be opened without
+        del index  # no sum can be opened without this site, whichever it is
         raise self._end(cause)
 
     def _advance(self) -> Progress:

@@ -47,7 +47,7 @@ class StepSite(Site):
         self._last = params.first_step + params.steps - 1
         self._chain = b""
         self._awaits: Type | None = None
-        """The frame that has its place now; None while this side is to act."""
+        """The frame that is expected now; None while this side must act."""
 
     def _advertise(self) -> bytes:
         if self._key is None or self._awaits is not None or self._pairs:

@@ -30,7 +30,7 @@ _RESERVED = bytes(3)
 
 
 class Type(IntEnum):
-    """What a frame is; a number never changes its meaning."""
+    """The kind of a frame; a number never changes its meaning."""
 
     ADVERTISE = 1
     KEYS = 2
@@ -50,7 +50,7 @@ _TYPES = frozenset(int(kind) for kind in Type)
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame, parted but not judged."""
+    """One frame, split into its parts but not checked."""
 
     type: Type
     session: bytes
@@ -64,7 +64,7 @@ def encode(kind: Type, session: bytes, step: int, body: bytes | memoryview) -> b
 
 
 def open_frame(kind: Type, session: bytes, step: int, size: int) -> tuple[memoryview, memoryview]:
-    """Return a frame to be read and its body of ``size`` zeros to be written: a long body is made in its place."""
+    """Return a frame and its body of ``size`` zeros, so that a long body is written directly into its frame."""
     content = bytearray(HEADER + size)
     content[:HEADER] = _header(kind, session, step)
     return memoryview(content).toreadonly(), memoryview(content)[HEADER:]
@@ -75,10 +75,10 @@ def _header(kind: Type, session: bytes, step: int) -> bytes:
 
 
 def decode(content: bytes | memoryview) -> Frame:
-    """Part a frame.
+    """Split a frame into its parts.
 
     Raises:
-        Abort: too short, or of no known type.
+        Abort: the frame is too short, or its type is unknown.
     """
     view = memoryview(content)
     if len(view) < HEADER or view[0] not in _TYPES or view[1:4] != _RESERVED:
@@ -97,7 +97,7 @@ def decode_items(body: memoryview, size: int, members: int) -> dict[int, bytes]:
     """Read items of ``size`` bytes by index.
 
     Raises:
-        Abort: another length than announced, an index twice, out of order or of nobody.
+        Abort: the length differs from the announced one, or an index is repeated, out of order or no member's.
     """
     count = int.from_bytes(body[:INDEX], "big")
     width = INDEX + size
@@ -133,7 +133,7 @@ def parts(body: memoryview, *sizes: int) -> tuple[bytes, ...]:
     """Cut a body of fixed fields.
 
     Raises:
-        Abort: another length.
+        Abort: the length is another one.
     """
     if len(body) != sum(sizes):
         raise Abort(Reason.MALFORMED, f"a body of {sum(sizes)} bytes is expected, got {len(body)}")

@@ -42,7 +42,7 @@ class ShallowConvNetModel(Frozen):
 
 
 class RecurrentModel(Frozen):
-    """A strided convolution over all channels, then a gated recurrent unit (Cho et al. 2014) read out over time."""
+    """A strided convolution over all channels, then a gated recurrent unit (Cho et al. 2014), averaged over time."""
 
     name: Literal["gru"]
     filters: Annotated[int, Field(ge=1, le=512)] = 16
@@ -58,7 +58,7 @@ class LinearModel(Frozen):
 
     name: Literal["linear"]
     unit_norm: bool = True
-    """Scale each patient's vector to length one, so that all patients weigh the same."""
+    """Scale each patient's vector to length one, so that all patients have the same weight."""
 
 
 Model = Annotated[

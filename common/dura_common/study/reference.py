@@ -4,7 +4,7 @@
 2. The exact name, if one study has it.
 3. The first digits of the digest, at least :data:`FEWEST_DIGITS`, if one digest begins so.
 
-Whatever fits several studies is refused: the wrong study would spend patients' budget.
+A reference that fits several studies is refused, because the wrong study would spend patients' budget.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from dura_common.errors import StateError
 from dura_common.study.validation import DIGEST
 
 FEWEST_DIGITS = 6
-"""Of a digest: with 1000 studies, six digits fit another one by chance once in 16,000 times."""
+"""Smallest number of digits: with 1000 studies, six digits fit another study by chance once in 16,000 times."""
 SHORT_DIGITS = 12
-"""Of a digest, in tables and messages."""
+"""Digits of a digest in tables and messages."""
 
 
 def find_study(reference: str, known: Mapping[str, str | None], *, where: str, lister: str) -> str:
-    """Return the digest of the one study that is meant.
+    """Return the digest of the study that a person means.
 
     Args:
-        reference: what a person typed.
-        known: digest to name of every study; None where the name cannot be read.
+        reference: the text that the person typed.
+        known: maps the digest of every study to its name; None if the name cannot be read.
         where: what these studies are, in the plural ("submitted studies").
         lister: the command that lists them.
 
@@ -44,14 +44,14 @@ def find_study(reference: str, known: Mapping[str, str | None], *, where: str, l
     begun = sorted(digest for digest in known if digest.startswith(said)) if digits else []
     if not named and begun and len(said) < FEWEST_DIGITS:
         raise StateError(
-            f"{said!r} is no name of the {where}, and too short for a digest: give at least {FEWEST_DIGITS} digits",
+            f"{said!r} is not a name of the {where}, and too short for a digest: give at least {FEWEST_DIGITS} digits",
             hint=hint,
         )
     found = named or begun
     if len(found) == 1:
         return found[0]
     if not found:
-        raise StateError(f"none of the {where} is called {said[:64]!r}, by its name or its digest", hint=hint)
+        raise StateError(f"none of the {where} has the name or digest {said[:64]!r}", hint=hint)
     which = ", ".join(digest[:SHORT_DIGITS] for digest in found[:5])
     what = f"are called {said!r}" if named else f"have a digest that begins with {said}"
     raise StateError(f"{len(found)} of the {where} {what}: {which}", hint=f"Give more digits. {hint}")

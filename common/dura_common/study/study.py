@@ -141,14 +141,14 @@ class Study(Frozen):
             )
         if isinstance(self.training, ResidualDescentTraining) and self.training.average:
             raise ValueError(
-                'training.average = true needs noise = "local": with shared noise there is nothing to average in a step'
+                'training.average = true needs noise = "local": with shared noise, a step has nothing to average'
             )
         if self.privacy.delta * sum(self.sites.values()) >= 1:
             raise ValueError("privacy.delta must be below 1 divided by the declared patients of all sites together")
 
 
 class StudyDocument(Frozen):
-    """The signed document: a study and the roster it is meant for. Its SHA-256 is the study's digest."""
+    """The signed document: a study and its roster. Its SHA-256 is the study's digest."""
 
     format: Literal[1] = 1
     study: Study
@@ -160,7 +160,7 @@ def require_unexpired(study: Study, now: datetime) -> None:
     """Refuse a study whose last day is over.
 
     Raises:
-        InputError: it has expired.
+        InputError: the study has expired.
     """
     today = now.astimezone(UTC).date()
     if study.expires < today:
@@ -174,7 +174,8 @@ def parse_study(content: bytes) -> Study:
     """Validate the content of a study.toml.
 
     Raises:
-        InputError: not TOML, unknown or missing keys, values out of range, or values that contradict each other.
+        InputError: the content is not TOML, has unknown or missing keys, has values out of range, or contradicts
+        itself.
     """
     data = parse_toml(content, what="the study file")
     try:

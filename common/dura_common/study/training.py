@@ -61,7 +61,7 @@ class ResidualDescentTraining(Frozen):
     """Factor of the mean over declared patients. Training diverges above 2 divided by the largest eigenvalue of the
     second-moment matrix of the patients' vectors."""
     average: bool = False
-    """Return the mean of a round's iterates instead of the last iterate: less noise, weaker fit."""
+    """Return the mean of a round's iterates instead of the last iterate: it has less noise and a weaker fit."""
     seed: Seed = 1
 
     @property

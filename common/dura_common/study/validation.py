@@ -64,7 +64,7 @@ def parse_toml(content: bytes, *, what: str) -> dict[str, Any]:
     """Parse TOML.
 
     Raises:
-        InputError: not UTF-8 or not TOML; the message carries the position.
+        InputError: the content is not UTF-8 or not TOML; the message gives the position.
     """
     try:
         return tomllib.loads(content.decode("utf-8"))

@@ -16,7 +16,7 @@ def warnings_of(study: Study) -> tuple[str, ...]:
     if isinstance(study.privacy, SharedNoise) and study.aggregation.tolerated_colluders == 0:
         found.append(
             "tolerated_colluders = 0: a site of this study knows its own share of the noise and can subtract it "
-            "from a sum, so against this site the other sites' patients have less protection than epsilon says"
+            "from a sum, so the other sites' patients have less protection against this site than epsilon says"
         )
     if isinstance(study.privacy, NoNoise) and (study.aggregation.spare_steps or study.evaluation.spare_draws):
         found.append(

@@ -1,1 +1,1 @@
-"""What coordinator and sites agree on about one secure sum: its parameters, its attempts, its pieces on the wire."""
+"""The agreement of coordinator and sites on one secure sum: its parameters, its attempts, its messages."""

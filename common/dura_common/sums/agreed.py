@@ -1,7 +1,7 @@
-"""From an approved study and one request to the parameters of a secure session: site and coordinator derive the same.
+"""Derives the parameters of a secure session from an approved study and one request, the same at site and coordinator.
 
-Only the round, the attempt, the members and the first step come from the request, and each is checked against the
-study here. Whoever derives other parameters shares no mask with the rest.
+Only the round, the attempt, the members and the first step come from the request, and each of them is checked against
+the study here. A party that derives other parameters shares no mask with the others.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from dura_common.secagg.params import MIN_MEMBERS
 from dura_common.study import SharedNoise, Study
 
 NOISE_TAIL = 12.0
-"""Standard deviations of noise that the ring leaves room for: beyond lies less than 2^-100."""
+"""The ring has room for this many standard deviations of noise. Larger noise has a probability below 2^-100."""
 
 
 @dataclass(frozen=True, slots=True)
 class Agreed:
-    """What site and coordinator know alike before a session."""
+    """What both site and coordinator know before a session."""
 
     digest: str
-    """Of the approved study."""
+    """Digest of the approved study."""
     study: Study
     roster: Roster
-    """The one that the study names."""
+    """The roster that the study names."""
 
     def check(self, request: SumRound) -> None:
         """Check members and first step of a request.
 
         Raises:
-            InputError: the study does not have them.
+            InputError: the study does not have these members or this step.
         """
         self._members(request)
         last = self.study.training.steps_per_round if isinstance(self.study.privacy, SharedNoise) else 1
@@ -53,9 +53,9 @@ class Agreed:
         """Return the session of a training request.
 
         Args:
-            request: what the coordinator asks for.
+            request: the request of the coordinator.
             state: digest of the training state that the request carries.
-            length: parameters of the study's model.
+            length: number of parameters of the study's model.
 
         Raises:
             InputError: members or steps that the study does not have.
@@ -76,7 +76,7 @@ class Agreed:
         )
 
     def evaluation(self, request: EvaluateRound, *, parameters: NDArray[np.float32], length: int) -> SessionParameters:
-        """Return the session of an evaluation request; ``length`` is that of the sums which the study releases.
+        """Return the session of an evaluation request; ``length`` is the length of the sums that the study releases.
 
         Raises:
             InputError: members that the study does not have.
@@ -145,10 +145,10 @@ class Agreed:
 
 
 def ring_of(study: Study, members: int) -> int:
-    """Return the ring (32 or 64 bits) in which the patient sums of the largest site fit, noise included.
+    """Return the ring (32 or 64 bits) in which the patient sums of the largest site fit, including noise.
 
     Raises:
-        ValueError: not even 64 bits hold them; no study that the schema admits is so large.
+        ValueError: the sums do not even fit in 64 bits; the schema admits no study that is so large.
     """
     most = max(study.training_patients(site) for site in study.sites) + NOISE_TAIL * plan_of(study).share_multiplier
     for bits in (32, 64):
@@ -163,7 +163,7 @@ def divisor_of(study: Study, members: tuple[str, ...]) -> float:
 
 
 def step_scale(study: Study, members: tuple[str, ...]) -> float:
-    """Return what turns the integers of a step's sum into the mean gradient."""
+    """Return the factor that turns the integers of a step's sum into the mean gradient."""
     return study.privacy.clipping_norm / WHOLE / divisor_of(study, members)
 
 
@@ -175,7 +175,7 @@ class WeightedChange:
 
     @property
     def _fixed(self) -> FixedPoint:
-        # For all sites of the study, whoever is left: a site encodes before it knows who adds to the sum.
+        # For all sites of the study, even if some are lost: a site encodes before it knows which sites add to the sum.
         return FixedPoint(self.study.aggregation.update_norm, 32, len(self.study.sites))
 
     def encode(self, site: str, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.signedinteger]:
@@ -191,15 +191,15 @@ class WeightedChange:
         return (before.astype(np.float64) + self._fixed.decode(total) / weights).astype(np.float32)
 
     def _weight(self, site: str) -> float:
-        """Return declared patients over those of the largest site: public, at most one."""
+        """Return a site's declared patients divided by those of the largest site: public, at most one."""
         return self.study.sites[site] / max(self.study.sites.values())
 
 
 def carried_rule(study: Study) -> StepRule:
-    """Return the rule whose state travels with a training request; with averaging, parameters travel alone."""
+    """Return the rule whose state is sent with a training request; with averaging, only parameters are sent."""
     return StepRule(adam=False, learning_rate=1.0) if averaged(study) else rule_of(study.training)
 
 
 def averaged(study: Study) -> bool:
-    """Tell whether sites train by themselves and their changes are averaged, or make every step together."""
+    """Tell whether sites train separately and their changes are averaged. Otherwise, sites make every step together."""
     return not isinstance(study.privacy, SharedNoise)

@@ -1,15 +1,17 @@
-"""Series of secure sums and their attempts: what a loss leads to, decided from what every site has sent. Pure.
+"""Series of secure sums and their attempts, and what follows from a loss. No input or output.
 
-A series is known by its parameters, which every site builds from the approved study. It runs as attempts: each is a
-session of the secure aggregation with fresh keys for all its members, begins after the sums that are opened already,
-and has a **draw** number. An attempt of step sums lasts until all are opened or somebody is lost; one of round sums
-opens one.
+A series is identified by its parameters, which every site builds from the approved study. A series consists of
+attempts. Each attempt is a session of the secure aggregation with fresh keys for all its members. It begins after the
+sums that are already open, and has a **draw** number. An attempt of step sums lasts until all sums are open or a site
+is lost. An attempt of round sums opens one sum.
 
-A vector leaves its site once. After a loss every site that had sent one draws afresh, with other patients and other
-noise, and pays again; the very same vector in two sums, even of the same sites, would let whoever opened the first in
-silence subtract them. A site that missed an opened sum is left out of the rest of the series.
-All of this enters the context of the attempt and with it every key: a coordinator that tells two sites different
-attempts, draws, members or opened sums gets masks that do not cancel and signatures that do not hold.
+A vector leaves its site only once. After a loss, every site that had sent a vector makes a new draw, with other
+patients and other noise, and pays again. If the same vector were in two sums, even of the same sites, a coordinator
+that had opened the first sum in silence could subtract the two sums. A site that missed an opened sum is left out of
+the rest of the series.
+
+All of this enters the context of the attempt, and therefore every key. If a coordinator tells two sites different
+attempts, draws, members or opened sums, their masks do not cancel and their signatures are not valid.
 """
 
 from __future__ import annotations
@@ -32,11 +34,11 @@ class Series:
     """The sums that sites and coordinator want to open together, one after another.
 
     Raises:
-        ValueError: step sums of another number than their parameters say.
+        ValueError: the number of step sums differs from the parameters.
     """
 
     params: SessionParameters
-    """With all members; of kind ``round``, those of the first sum."""
+    """The parameters with all members; for kind ``round``, the parameters of the first sum."""
     sums: int
 
     def __post_init__(self) -> None:
@@ -50,18 +52,18 @@ class Series:
 
     @cached_property
     def key(self) -> bytes:
-        """What names the series between sites and coordinator, 32 bytes."""
+        """The name of the series between sites and coordinator, 32 bytes."""
         return hashlib.sha256(b"dura series 1\0" + self.params.session_id + self.sums.to_bytes(4, "big")).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far one site has come in a series."""
+    """The progress of one site in a series."""
 
     opened: int
-    """Sums that it has seen."""
+    """Number of sums that the site has seen."""
     draw: int = 0
-    """Of its pending vector."""
+    """Draw number of its pending vector."""
     sent: bool = False
     """Whether the pending vector left the site under masks."""
 
@@ -81,7 +83,7 @@ class LastSum:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt as everybody in it must see it."""
+    """One attempt, as every member must see it."""
 
     number: int
     members: tuple[str, ...]
@@ -95,9 +97,9 @@ class TooFew(Exception):
 
 
 def next_attempt(series: Series, number: int, opened: int, positions: Mapping[str, Position]) -> Attempt:
-    """Return the attempt that follows for the sites that attend and have seen every opened sum.
+    """Return the next attempt of the sites that attend and have seen every opened sum.
 
-    Two sites that do not collude must be in every sum.
+    Every sum must contain two sites that do not collude.
 
     Raises:
         TooFew: not enough sites are left.
@@ -114,7 +116,7 @@ def attempt_parameters(series: Series, attempt: Attempt, last: LastSum | None) -
     """Return the parameters under which the secure aggregation of one attempt runs.
 
     Raises:
-        ValueError: members that the series has not, fewer than the study demands, or no sum left to open.
+        ValueError: a member is not in the series, the members are too few, or no sum is left to open.
     """
     params = series.params
     if not set(attempt.members) <= set(params.names) or len(attempt.members) < params.minimum:
@@ -141,7 +143,7 @@ def _threshold(params: SessionParameters, count: int) -> int:
 
 
 def encode_values(values: NDArray[np.int64]) -> bytes:
-    """Return a sum as it travels when it is no secret any more: little-endian int64."""
+    """Return an opened sum in the form in which it is sent: little-endian int64."""
     return np.ascontiguousarray(values, dtype="<i8").tobytes()
 
 
@@ -149,7 +151,7 @@ def decode_values(content: bytes, length: int) -> NDArray[np.int64]:
     """Read a sum of ``length`` values.
 
     Raises:
-        ValueError: another length.
+        ValueError: the length is another one.
     """
     values = np.frombuffer(content, dtype="<i8").astype(np.int64)
     if values.shape != (length,):

@@ -1,9 +1,9 @@
-"""What both ends of the aggregation plane agree on: limits, channel settings, frames in pieces, who speaks.
+"""The agreement of both ends of the aggregation plane: limits, channel settings, frames in pieces, identity.
 
-A frame of the secure aggregation travels as pieces, so that gRPC never accepts more than one piece at a time and
-the limit of a whole frame can follow from the study: :class:`Assembler` refuses the first byte too many.
-Keep-alive notices a peer whose machine hangs while TCP still answers; of gRPC's settings ``ping_timeout_ms`` is the
-one that counts (its default is a minute).
+A frame of the secure aggregation is sent in pieces. gRPC therefore never accepts more than one piece at a time, and the
+study gives the limit of a whole frame: :class:`Assembler` refuses the first byte beyond it. Keep-alive notices a peer
+whose machine hangs while TCP still answers. Among gRPC's settings, only ``ping_timeout_ms`` matters (its default is a
+minute).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dura_common.errors import InputError, TrustError
 from dura_common.messages.proto.aggregation_pb2 import Piece
 
 PIECE_BYTES = 262_144
-"""Every piece but the last of a frame has exactly this size: nobody can keep a frame open byte by byte.
+"""Every piece of a frame except the last has exactly this size, so nobody can keep a frame open byte by byte.
 
 gRPC lets a whole message be on the way at once, so :data:`WINDOW_BYTES` cannot be smaller.
 """
@@ -30,12 +30,12 @@ HELLO_BYTES = 32_768
 NOTICE_MS = 1_200
 """Quiet time after which a peer is asked for a sign of life."""
 ANSWER_MS = 3_000
-"""Time that it has to answer; with :data:`NOTICE_MS` a frozen peer is noticed within five seconds (4.2 measured)."""
+"""Time for the answer. With :data:`NOTICE_MS`, a frozen peer is noticed within five seconds (4.2 measured)."""
 
 WINDOW_BYTES = PIECE_BYTES
-"""Most that either side has on the way. An answer to "are you there" waits behind it, and gRPC's own window grows
-with the line: a site that uploaded 4 MB over 3 Mbit/s was taken for frozen. With this window a line of 1 Mbit/s
-serves (measured; 0.8 does not), and 5 MB/s still pass at a round-trip time of 50 ms."""
+"""The largest amount of data that either side has on the way. A reply to a keep-alive ping waits behind this data, and
+gRPC's own window grows with the line: a site that uploaded 4 MB over 3 Mbit/s was taken for frozen. With this window, a
+line of 1 Mbit/s is enough (measured; 0.8 is not), and 5 MB/s still pass at a round-trip time of 50 ms."""
 
 Options = list[tuple[str, int]]
 
@@ -56,17 +56,17 @@ SITE_OPTIONS: Options = [
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    ("grpc.use_local_subchannel_pool", 1),  # a session that failed leaves no back-off to the next one
+    ("grpc.use_local_subchannel_pool", 1),  # the failure of a session must not delay the next one
 ]
 
 SERVER_OPTIONS: Options = [
     *_BOTH,
-    ("grpc.so_reuseport", 0),  # or a second service would share the port, and half of the sites with it
+    ("grpc.so_reuseport", 0),  # otherwise, a second service could share the port and get half of the sites
     ("grpc.http2.min_ping_interval_without_data_ms", 500),
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.max_concurrent_streams", 4),  # of one connection; a site needs one, and a second while it reconnects
-    ("grpc.server_handshake_timeout_ms", 5_000),  # slow-loris: a connection that does not get through TLS
-    ("grpc.max_connection_idle_ms", 30_000),  # and one that got through and says nothing
+    ("grpc.server_handshake_timeout_ms", 5_000),  # slow-loris: a connection that does not complete TLS
+    ("grpc.max_connection_idle_ms", 30_000),  # and a connection that completed TLS and then sends nothing
 ]
 
 
@@ -79,7 +79,7 @@ def pieces(frame: bytes | memoryview, attempt: int) -> Iterator[Piece]:
 
 
 class Assembler:
-    """Puts the pieces of one direction of one stream together; ``limit`` is the largest frame in bytes."""
+    """Puts together the pieces of one direction of one stream; ``limit`` is the largest frame in bytes."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -88,7 +88,7 @@ class Assembler:
         self._size = 0
 
     def add(self, piece: Piece) -> bytes | None:
-        """Take the next piece; return the frame if it is complete.
+        """Add the next piece, and return the frame if it is complete.
 
         A frame that was cut off because a new attempt began is dropped.
 
@@ -113,8 +113,8 @@ class Assembler:
 def bind(identity: Ed25519PrivateKey, certificate: bytes) -> bytes:
     """Sign the TLS certificate (DER) of a connection with the site's identity.
 
-    The authority alone could issue a second certificate for a site's name, and an old one outlives a key that was
-    replaced. Only the holder of the identity on the roster can bind a certificate to it.
+    The authority alone could issue a second certificate for a site's name, and an old certificate remains after a key
+    was replaced. Only the holder of the identity on the roster can bind a certificate to this identity.
     """
     return identity.sign(_statement(certificate))
 
@@ -123,7 +123,7 @@ def check_binding(identity: Ed25519PublicKey, certificate: bytes, signature: byt
     """Check that a site's identity has signed a certificate (DER).
 
     Raises:
-        TrustError: it has not.
+        TrustError: the identity has not signed it.
     """
     try:
         identity.verify(signature, _statement(certificate))

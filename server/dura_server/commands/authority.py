@@ -195,7 +195,7 @@ def recover_command(
 
 
 def fingerprint_command(authority: AuthorityOption = DEFAULT_AUTHORITY, as_json: JsonOption = False) -> None:
-    """Show the fingerprint of the newest roster, for reading aloud."""
+    """Show the fingerprint of the newest roster, so that people can read it out by telephone."""
     with command(as_json) as out:
         from dura_server.consortium.authority import fingerprint
 

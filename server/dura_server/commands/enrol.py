@@ -30,7 +30,6 @@ def init_command(
     consortium: Annotated[str, typer.Option(help="One word that names the consortium.")],
     host: Annotated[str, typer.Option(help="Name or address under which sites reach this machine.")],
     port: Annotated[int, typer.Option(help="Public port of the gateway.")] = 8443,
-    internal_port: Annotated[int, typer.Option(help="Loopback port of the SuperLink.")] = 8000,
     aggregation_port: Annotated[int, typer.Option(help="Public port of the secure sums.")] = 8444,
     bind: Annotated[str, typer.Option(help="Address on which both public ports listen.")] = "0.0.0.0",  # noqa: S104
     home: HomeOption = DEFAULT_HOME,
@@ -52,7 +51,6 @@ def init_command(
                 host=host,
                 bind=bind,
                 port=port,
-                internal_port=internal_port,
                 aggregation_port=aggregation_port,
             )
         except ValidationError as error:

@@ -40,10 +40,10 @@ from dura_common.consortium.roster import (
     roster_fingerprint,
 )
 from dura_common.errors import InputError, StateError, TrustError
-from dura_common.runtime.files import SHARED_FILE, private_folder, read_limited, write_atomic
+from dura_common.runtime.files import SHARED_FILE, closed_folder, private_folder, read_limited, write_atomic
 from dura_common.runtime.private_keys import read_private
 from dura_common.study import explain_validation
-from dura_server.consortium.enrolment import Service, closed_folder, install
+from dura_server.consortium.enrolment import Service, install
 from dura_server.consortium.members import successor, with_members, without
 from dura_server.home import AuthorityHome, CoordinatorHome
 

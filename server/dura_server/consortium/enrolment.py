@@ -37,8 +37,14 @@ from dura_common.consortium.roster import (
     roster_digest,
     roster_fingerprint,
 )
-from dura_common.errors import HostError, InputError, StateError, TrustError
-from dura_common.runtime.files import PRIVATE_FOLDER, SHARED_FILE, private_folder, read_limited, write_atomic
+from dura_common.errors import InputError, StateError, TrustError
+from dura_common.runtime.files import (
+    SHARED_FILE,
+    closed_folder,
+    private_folder,
+    read_limited,
+    write_atomic,
+)
 from dura_common.runtime.private_keys import read_private
 from dura_common.study import Frozen, Word, explain_validation
 from dura_server.home import CoordinatorHome
@@ -48,7 +54,6 @@ __all__ = [
     "CoordinatorSettings",
     "Service",
     "chain_from",
-    "closed_folder",
     "collect",
     "fingerprint",
     "init",
@@ -259,15 +264,6 @@ def standing(home: CoordinatorHome) -> list[tuple[Roster, tuple[str, ...], int, 
         said = tuple(sorted(countersigners(link, electors)))
         rows.append((roster, said, electors.needed, roster.serial <= effective))
     return rows
-
-
-def closed_folder(path: Path) -> Path:
-    """Create a folder that nobody else can read, or make an existing folder unreadable for others."""
-    try:
-        private_folder(path).chmod(PRIVATE_FOLDER)
-    except OSError as error:
-        raise HostError(f"cannot make the folder {path} unreadable for others: {error.strerror}") from error
-    return path
 
 
 def _effective(known: list[Link]) -> Link:

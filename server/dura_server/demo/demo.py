@@ -104,10 +104,9 @@ def _patients(folder: Path) -> int:
 
 def _enrol(stage: Stage) -> None:
     """Enrol as by telephone: each side compares the fingerprint that the other side has read out."""
-    fleet, internal = _free_port(), _free_port()
     stage.dura(
-        *("coordinator", "init", "--consortium", "demo", "--host", "127.0.0.1", "--port", str(fleet)),
-        *("--internal-port", str(internal), "--home", stage.coordinator),
+        *("coordinator", "init", "--consortium", "demo", "--host", "127.0.0.1", "--port", str(_free_port())),
+        *("--home", stage.coordinator),
     )
     authority = ("--authority", stage.work / "authority")
     stage.dura("authority", "init", "--coordinator", stage.coordinator, *authority)

@@ -1,4 +1,4 @@
-"""How the process of a study ends in order: one signal becomes one exception, and its log tells what happened."""
+"""Ends the process of a study in an orderly way: one signal becomes one exception, and the log says what happened."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Ended(BaseException):
-    """The process was told to end. No error of the study: nothing may catch it on the way but who ends the study."""
+    """The process was told to end. This is no error of the study: only the code that ends the study may catch it."""
 
 
 class _End:
-    """Turns the first signal into :class:`Ended`; the later ones find the end on its way."""
+    """Turns the first signal into :class:`Ended`, and ignores later signals."""
 
     def __init__(self) -> None:
         self._told = False
@@ -30,15 +30,15 @@ class _End:
             raise Ended
 
     def accept(self) -> None:
-        """Let nothing interrupt the end any more."""
+        """From now on, let nothing interrupt the end."""
         self._told = True
 
 
 @contextmanager
 def ended_in_order() -> Iterator[_End]:
-    """Turn a request to end the process into :class:`Ended` for the length of a block.
+    """During a block, turn a request to end the process into :class:`Ended`.
 
-    Flower's own handler would end the process at once, and no site would hear that its session is over.
+    Flower's own handler would end the process at once, and no site would learn that its session is over.
     """
     end = _End()
     before = {number: signal.signal(number, end) for number in SIGNALS}
@@ -51,7 +51,7 @@ def ended_in_order() -> Iterator[_End]:
 
 @contextmanager
 def told_to(path: Path) -> Iterator[None]:
-    """Write what is logged in a block to a file as well: Flower keeps a ServerApp's output out of every log file."""
+    """During a block, also write the log to a file, because Flower writes a ServerApp's output to no log file."""
     private_folder(path.parent)
     handler = logging.FileHandler(path, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

@@ -26,7 +26,7 @@ from dura_common.runtime.files import private_folder, read_limited
 from dura_common.sums.plane import MESSAGE_BYTES, SERVER_OPTIONS
 from dura_server.consortium.enrolment import load_settings
 from dura_server.home import CoordinatorHome
-from dura_server.sums.door import SessionsDoor, socket_path
+from dura_server.sums.door import SessionsDoor
 from dura_server.sums.identity import RosterWatch
 from dura_server.sums.service import AggregationService, RunningSessions
 
@@ -57,12 +57,12 @@ async def serve(home: CoordinatorHome) -> None:
     await stop.wait()
     watch.cancel()
     await asyncio.gather(public.stop(GRACE_SECONDS), door.stop(GRACE_SECONDS))
-    socket_path(home).unlink(missing_ok=True)
+    home.sums_socket.unlink(missing_ok=True)
 
 
 def healthy(home: CoordinatorHome) -> bool:
     """Tell whether the service of a home answers."""
-    channel = grpc.insecure_channel(f"unix:{socket_path(home)}", options=[("grpc.use_local_subchannel_pool", 1)])
+    channel = grpc.insecure_channel(f"unix:{home.sums_socket}", options=[("grpc.use_local_subchannel_pool", 1)])
     try:
         answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=HEALTH_SECONDS)
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
@@ -89,7 +89,7 @@ def _public(home: CoordinatorHome, service: AggregationService) -> Any:
 
 def _door(home: CoordinatorHome, sessions: RunningSessions) -> Any:
     private_folder(home.run)
-    path = socket_path(home)
+    path = home.sums_socket
     path.unlink(missing_ok=True)  # of a service that was killed; the supervisor starts one at a time
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", MESSAGE_BYTES)])
     add_SessionsServicer_to_server(SessionsDoor(sessions), server)

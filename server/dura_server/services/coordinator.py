@@ -1,8 +1,8 @@
 """The coordinator's services, kept alive together: SuperLink, SuperExec for the ServerApp, gateway, aggregator.
 
-The SuperLink and its Control and Runtime APIs listen on loopback only, guarded by TLS, node authentication and a
-secret; the gateway and the aggregator are the two public ports. Telemetry, update checks and run-time installation
-are off.
+The SuperLink, with its Control and Runtime APIs, listens on a Unix socket that the coordinator's own account alone may
+open; the gateway and the aggregator are the two public ports. Telemetry, update checks and run-time installation are
+off.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 
 from dura_common.consortium.identity import check_issued, load_certificate
 from dura_common.errors import DuraError
-from dura_common.runtime.environment import flower_environment, module, program
-from dura_common.runtime.files import private_folder, read_limited
+from dura_common.runtime.environment import flower_environment, module
+from dura_common.runtime.files import closed_folder, private_folder, read_limited
 from dura_common.runtime.running import require_free_port
+from dura_common.runtime.sockets import ADDRESS, listens
 from dura_common.runtime.supervisor import Child, Supervisor
 from dura_server.consortium.enrolment import CoordinatorSettings, load_settings, read_roster
 from dura_server.home import CoordinatorHome
 from dura_server.services.aggregator import healthy
-from dura_server.sums.door import socket_path
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +43,9 @@ def run_services(home: CoordinatorHome) -> None:
     authority = load_certificate(read_limited(home.keys / "authority.pem", what="the authority's certificate"))
     server = load_certificate(read_limited(home.keys / "server.pem", what="the server's certificate"))
     check_issued(server, authority, now, renewal="`dura coordinator renew` issues a new one.")
-    require_free_port("127.0.0.1", settings.internal_port, what="the SuperLink")
     require_free_port(settings.bind, settings.port, what="the gateway")
     require_free_port(settings.bind, settings.aggregation_port, what="the secure sums")
-    socket_path(home)
-    Supervisor(_children(home, settings), private_folder(home.run), tick=_Registrar(home)).run()
+    Supervisor(_children(home, settings), closed_folder(home.run), tick=_Registrar(home)).run()
 
 
 class _Registrar:
@@ -70,7 +68,7 @@ class _Registrar:
 
 
 def _children(home: CoordinatorHome, settings: CoordinatorSettings) -> list[Child]:
-    keys, internal = home.keys, settings.internal_port
+    keys, link = home.keys, home.superlink_socket
     environment = flower_environment(
         private_folder(home.flower),
         DURA_COORDINATOR_HOME=str(home.path),
@@ -82,25 +80,21 @@ def _children(home: CoordinatorHome, settings: CoordinatorSettings) -> list[Chil
     superlink = Child(
         name="superlink",
         argv=[
-            program("flower-superlink"),
+            *module("dura_server.services.flower", "superlink", str(home.path)),
             *("--ssl-certfile", str(keys / "server.pem"), "--ssl-keyfile", str(keys / "server.key")),
-            *("--ssl-ca-certfile", authority),
-            *("--host", "127.0.0.1", "--port", str(internal)),
+            *("--ssl-ca-certfile", authority),  # without TLS Flower would not authenticate nodes; the socket has none
             *("--enable-supernode-auth", "--isolation", "process", *secret),
             *("--disable-runtime-dependency-installation", "--database", str(home.flower / "state.db")),
         ],
         env=environment,
         log=home.logs / "superlink.log",
-        ready=lambda: (
-            all(_serves_tls(address, authority) for address in (("127.0.0.1", internal), public)) and healthy(home)
-        ),
+        ready=lambda: listens(link) and _serves_tls(public, authority) and healthy(home),
     )
     superexec = Child(
         name="superexec",
         argv=[
-            program("flower-superexec"),
-            *("--runtime-api-address", f"127.0.0.1:{internal}"),
-            *("--root-certificates", authority, *secret),
+            *module("dura_server.services.flower", "superexec", str(home.path)),
+            *("--runtime-api-address", ADDRESS, "--insecure", *secret),
         ],
         env=environment,
         log=home.logs / "serverapp.log",

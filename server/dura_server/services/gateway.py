@@ -1,15 +1,14 @@
 """The coordinator's only public door for Flower: it lets POST /v1/fleet/NAME through and nothing else.
 
 The SuperLink serves hospitals, operators and its own helpers on one port, and its Control and Runtime APIs know
-no user. So the SuperLink listens on loopback only, and this gateway forwards exactly the requests that a node
-makes. The path is compared as it came over the wire, before anybody decodes it.
+no user. So the SuperLink listens on a socket that only its own account may open, and this gateway forwards exactly the
+requests that a node makes. The path is compared as it came over the wire, before anybody decodes it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from dura_common.runtime.sockets import ADDRESS
 from dura_server.consortium.enrolment import load_settings
 from dura_server.home import CoordinatorHome
 
@@ -65,13 +65,9 @@ class Gateway:
 
 
 def build(home: CoordinatorHome) -> Starlette:
-    """Return the application for one coordinator; the upstream's certificate is verified like any other."""
-    settings = load_settings(home)
-    trust = ssl.create_default_context(cafile=str(home.keys / "authority.pem"))
-
-    upstream = httpx.AsyncClient(
-        base_url=f"https://127.0.0.1:{settings.internal_port}", verify=trust, timeout=TIMEOUT, trust_env=False
-    )
+    """Return the application for one coordinator."""
+    transport = httpx.AsyncHTTPTransport(uds=str(home.superlink_socket))
+    upstream = httpx.AsyncClient(base_url=f"http://{ADDRESS}", transport=transport, timeout=TIMEOUT)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

@@ -1,13 +1,12 @@
 """The only module at the coordinator that touches Flower's internals (flwr 1.41.0, pinned exactly).
 
-It speaks to the SuperLink's Control API on loopback: register and unregister the nodes of the roster, start a
+It speaks to the SuperLink's Control API at its socket: register and unregister the nodes of the roster, start a
 run, ask how it ended. The app bundle holds two lines of configuration and no code: the ServerApp comes from the
 installed package, and sites never unpack a bundle at all.
 """
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import sha256
@@ -38,7 +37,7 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from dura_common.consortium.roster import Roster
 from dura_common.errors import HostError
 from dura_common.runtime.files import private_folder, write_atomic
-from dura_server.consortium.enrolment import load_settings
+from dura_common.runtime.flower_sockets import client_at
 from dura_server.home import CoordinatorHome
 
 APP = """\
@@ -57,7 +56,6 @@ study = ""
 job = ""
 """
 GONE, ONLINE = "unregistered", "online"
-SECONDS = 30.0
 
 
 @contextmanager
@@ -67,12 +65,10 @@ def control(home: CoordinatorHome) -> Iterator[ControlHttpClient]:
     Raises:
         HostError: it is out of reach, or refuses.
     """
-    client = ControlHttpClient(
-        f"https://127.0.0.1:{load_settings(home).internal_port}",
+    client = client_at(
+        ControlHttpClient,
+        home.superlink_socket,
         interceptors=[CliClientHttpInterceptor(), RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
-    )
-    client._client = httpx.Client(  # noqa: SLF001  # Flower's own would go through a proxy that a variable names
-        verify=ssl.create_default_context(cafile=str(home.keys / "authority.pem")), timeout=SECONDS, trust_env=False
     )
     try:
         yield client

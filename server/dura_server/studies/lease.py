@@ -1,4 +1,4 @@
-"""Who works on a study at the moment: locks that a process holds while it lives, so that none outlasts a crash."""
+"""Locks that show which process works on a study. A process loses its locks when it ends, even by a crash."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dura_common.runtime.files import private_folder
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Hold a lock file for the length of a block; wait until whoever has it is done.
+    """Hold a lock file for the length of a block. If another process has the lock, wait for it.
 
     Raises:
         HostError: the file cannot be opened.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dura_common.policy import Finding, Policy, judge
 from dura_common.privacy import SampledGaussian, epsilon_of, steps_that_fit
 from dura_common.privacy.plan import PrivacyPlan, plan_of
+from dura_common.privacy.risk import risk_of_study
 from dura_common.study import PatientNoise, SharedNoise, Study
 
 BYTES_PER_PARAMETER = 4
@@ -318,5 +319,9 @@ def summary(plan: PrivacyPlan, study: Study) -> dict[str, Any]:
         "epsilon": {
             "training": {"world": plan.training_epsilon, "broken_aggregation": plan.training_epsilon_if_broken},
             "evaluation": {"world": plan.evaluation_epsilon, "broken_aggregation": plan.evaluation_epsilon_if_broken},
+        },
+        "risk": {
+            "world": asdict(risk_of_study(study)),
+            "broken_aggregation": asdict(risk_of_study(study, broken=True)),
         },
     }

@@ -1,4 +1,4 @@
-"""Where a study stands at the coordinator: one small file, replaced whole, so a crash leaves the last good one."""
+"""The state of a study at the coordinator: one small file. It is replaced as a whole, so it survives a crash."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ Phase = Literal[
     "stopped",
     "interrupted",
 ]
-"""offered: every site was asked to review. starting: a process for it is on its way. queued: another study runs.
-unapproved: too few approvals to begin, nothing was computed. stopped: by `dura study stop`. interrupted: its process
-ended otherwise, with the coordinator or by a crash."""
+"""offered: every site was asked to review the study. starting: its process is being started. queued: another study is
+running. unapproved: too few sites approved, and nothing was computed. stopped: by `dura study stop`. interrupted: its
+process ended in another way, with the coordinator or by a crash."""
 ACTIVE: frozenset[Phase] = frozenset({"starting", "offering", "queued", "asking", "running"})
-"""Phases in which a process of the study must be alive, or the study was interrupted."""
+"""Phases in which a process of the study must be alive. Otherwise, the study was interrupted."""
 
 
 class CurvePoint(Frozen):
-    """Released accuracy after one round; what else the study asked for after the last one."""
+    """Released accuracy after one round. The last round also has the other outputs that the study asked for."""
 
     round: int
     accuracy: float
@@ -41,12 +41,12 @@ class CurvePoint(Frozen):
     auc: float | None = None
     auc_standard_error: float | None = None
     confusion: tuple[tuple[float | None, ...], ...] | None = None
-    """Patients by true class (rows) and predicted class; None where too few would be shown."""
+    """Patients by true class (rows) and predicted class; None for a cell with too few patients."""
     confusion_standard_error: float | None = None
 
 
 def point_of(round_number: int, outcome: Outcome) -> CurvePoint:
-    """Return an evaluation's outcome as it is kept."""
+    """Return an evaluation's outcome in the form in which it is stored."""
     return CurvePoint(
         round=round_number,
         accuracy=outcome.accuracy.accuracy,
@@ -59,24 +59,24 @@ def point_of(round_number: int, outcome: Outcome) -> CurvePoint:
 
 
 class StudyState(Frozen):
-    """Where a study stands."""
+    """The state of a study."""
 
     phase: Phase = "submitted"
     sites: dict[str, str] = Field(default_factory=dict)
-    """Site name to offered, approved, declined, unreachable or the word of its refusal."""
+    """Maps each site's name to offered, approved, declined, unreachable or the word of its refusal."""
     heard: dict[str, datetime] = Field(default_factory=dict)
-    """Site name to the time of its last answer about this study."""
+    """Maps each site's name to the time of its last answer about this study."""
     run: int | None = None
     """Flower's number of the last run."""
     round: int = 0
     rounds: int
     curve: tuple[CurvePoint, ...] = ()
     duplicates: Duplicates | None = None
-    """Recordings that several sites hold, where the study asks for it and the sum came about."""
+    """Recordings that several sites hold, if the study asks for this count and the sum was opened."""
     redraws: int = 0
-    """Draws that the site which repeated most has repeated after a loss: many of them are an alarm."""
+    """The most draws that any site repeated after losses. Many repetitions are a reason for suspicion."""
     attempts: dict[str, int] = Field(default_factory=dict)
-    """Purpose and round to the highest number of a request, over all runs."""
+    """Maps purpose and round to the highest number of a request, over all runs."""
     message: str = ""
-    """What to do next or what went wrong, for the operator."""
+    """Tells the operator what to do next, or what went wrong."""
     updated: datetime

@@ -48,12 +48,12 @@ class StoredStudy:
 
     @property
     def run_folder(self) -> Path:
-        """Where the process that runs this study holds its lock."""
+        """The folder in which the process that runs this study holds its lock."""
         return self.folder / "run"
 
     @property
     def stop_file(self) -> Path:
-        """Is there once the operator has asked this study to stop, until it is run again."""
+        """Exists from the moment the operator asks this study to stop until the study runs again."""
         return self.run_folder / "stop"
 
     @property
@@ -112,7 +112,7 @@ class StudyStore:
         self._home = home
 
     def submit(self, study_envelope: str, roster_envelope: str, roster: Roster) -> StoredStudy:
-        """Verify and keep a signed study; one that was submitted before stays as it is.
+        """Verify and store a signed study. A study that was submitted before stays unchanged.
 
         Raises:
             TrustError: no researcher on the roster has signed the study, or the study names another roster.
@@ -121,7 +121,7 @@ class StudyStore:
         digest, study = _verify(study_envelope, roster_envelope, roster)
         folder = private_folder(private_folder(self._home.studies) / digest)
         if (folder / "state.json").exists():
-            return self.load(digest)  # what is there stays: it may be running
+            return self.load(digest)  # the stored study stays, because it may be running
         write_atomic(folder / "roster.json", roster_envelope.encode())
         write_atomic(folder / "study.json", study_envelope.encode())
         stored = StoredStudy(folder, digest, study, roster, study_envelope, roster_envelope)

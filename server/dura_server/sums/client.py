@@ -29,7 +29,6 @@ from dura_common.secagg import SessionParameters
 from dura_common.sums.attempts import Series, decode_values
 from dura_common.sums.plane import MESSAGE_BYTES
 from dura_server.home import CoordinatorHome
-from dura_server.sums.door import socket_path
 from dura_server.sums.events import Timing
 
 SERVICE_LOST = "SERVICE_LOST"
@@ -159,7 +158,7 @@ def standings(home: CoordinatorHome) -> list[wire.Standing]:
 
 def _channel(home: CoordinatorHome, patience: float = WAIT_SECONDS) -> Any:
     options = [("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.use_local_subchannel_pool", 1)]
-    channel = grpc.insecure_channel(f"unix:{socket_path(home)}", options=options)
+    channel = grpc.insecure_channel(f"unix:{home.sums_socket}", options=options)
     try:
         grpc.channel_ready_future(channel).result(timeout=patience)
     except grpc.FutureTimeoutError as error:

@@ -7,7 +7,6 @@ vectors. When a call ends, its session ends too.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -18,28 +17,9 @@ from dura_common.messages.proto.aggregation_pb2_grpc import SessionsServicer
 from dura_common.secagg import SessionParameters
 from dura_common.sums.attempts import Series, encode_values
 from dura_common.sums.plane import PIECE_BYTES
-from dura_server.home import CoordinatorHome
 from dura_server.sums.events import Over, Sum, Timing
 from dura_server.sums.service import RunningSessions
 from dura_server.sums.session import Session
-
-MAX_SOCKET_PATH = 107
-"""The longest path of a Unix socket on Linux, in bytes."""
-
-
-def socket_path(home: CoordinatorHome) -> Path:
-    """Return the path of the socket.
-
-    Raises:
-        StateError: the folder's path is too long for a socket.
-    """
-    path = home.run.resolve() / "sums.sock"
-    if len(str(path).encode()) > MAX_SOCKET_PATH:
-        raise StateError(
-            f"the path of the coordinator's folder is too long for a socket in it: {path}",
-            hint=f"Choose a --home with which this path has at most {MAX_SOCKET_PATH} bytes.",
-        )
-    return path
 
 
 class SessionsDoor(SessionsServicer):

@@ -143,9 +143,9 @@ def test_a_study_that_was_declined_ends_a_request_that_is_under_way(world: World
 
 
 def test_what_was_heard_is_shown_and_kept(world: World) -> None:
-    """`dura site roster` shows the last word of every member; a member that has said nothing cannot be accepted."""
+    """`dura site roster` shows the last word of every member; a member that has reported nothing cannot be accepted."""
     home = world.consortium.site("east")
-    with pytest.raises(Failed, match="has said nothing"):
+    with pytest.raises(Failed, match="has reported nothing"):
         dura("site", "roster", "accept", "north", "--yes", "--home", home.path, here=True)
     world.ask(asked(world, 1), "honest", "east")
     seen = load_witnessed(home)

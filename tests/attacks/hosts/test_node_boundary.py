@@ -17,6 +17,7 @@ from tests.support.processes import alive, children, processes_of, wait_until
 from dura_client.consortium import enrolment
 from dura_client.site.home import SiteHome
 from dura_client.site.keys import SiteKeys
+from dura_common.runtime.sockets import listens
 
 pytestmark = [pytest.mark.federation, pytest.mark.timeout(600)]
 
@@ -50,12 +51,6 @@ def probe(grid):
     time.sleep(3)
     return len(set(grid.get_node_ids()))
 """
-
-
-def listens(port: int) -> bool:
-    """Tell whether somebody accepts connections on a port of this machine."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +109,7 @@ def test_a_killed_process_comes_back_and_work_goes_on(planes: ProbedConsortium) 
             f"{name} is back",
             90,
         )
-    wait_until(lambda: listens(planes.settings.internal_port), "the SuperLink listens again", 90)
+    wait_until(lambda: listens(planes.coordinator.superlink_socket), "the SuperLink listens again", 90)
     assert len(planes.run(ECHO)) == 3
 
 

@@ -128,7 +128,7 @@ def test_what_never_began_comes_back_and_a_begun_block_does_not(ledger: Ledger) 
     assert not ledger.close("a" * 64)
     with pytest.raises(Ended, match="set aside"):
         begin(ledger, 2)
-    with pytest.raises(StateError, match="has begun here"):
+    with pytest.raises(StateError, match="begun here"):
         allocate(ledger)
 
 

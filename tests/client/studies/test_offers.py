@@ -73,7 +73,7 @@ def test_disk_is_not_filled_with_offers(consortium: Consortium, north: SiteHome)
         path.touch()
         os.utime(path, (NOW.timestamp(), NOW.timestamp()))
     before = contents(north.offers)
-    with pytest.raises(StateError, match="offers lie here already"):
+    with pytest.raises(StateError, match="offers are already waiting"):
         receive_offer(north, consortium.offer()[0], NOW)
     assert contents(north.offers) == before
 

@@ -43,7 +43,7 @@ REPLIES = [
 def test_requests_survive_the_wire(message: Offer) -> None:
     """A request decodes to itself and is no reply."""
     assert decode_request(encode(message)) == message
-    with pytest.raises(InputError, match="a reply has not the expected form"):
+    with pytest.raises(InputError, match="a reply does not have the expected form"):
         decode_reply(encode(message))
 
 
@@ -51,7 +51,7 @@ def test_requests_survive_the_wire(message: Offer) -> None:
 def test_replies_survive_the_wire(message: Standing) -> None:
     """A reply decodes to itself and is no request."""
     assert decode_reply(encode(message)) == message
-    with pytest.raises(InputError, match="a request has not the expected form"):
+    with pytest.raises(InputError, match="a request does not have the expected form"):
         decode_request(encode(message))
 
 
@@ -73,7 +73,7 @@ def test_replies_survive_the_wire(message: Standing) -> None:
 )
 def test_anything_else_is_refused_without_being_quoted(body: object) -> None:
     """A malformed request is refused, and the error does not repeat what came."""
-    with pytest.raises(InputError, match="a request has not the expected form") as caught:
+    with pytest.raises(InputError, match="a request does not have the expected form") as caught:
         decode_request(json.dumps(body).encode())
     assert "drop" not in str(caught.value)
 
@@ -87,5 +87,5 @@ def test_oversized_bodies_are_refused_before_parsing() -> None:
 @given(body=st.binary(max_size=200))
 def test_random_bytes_raise_only_input_errors(body: bytes) -> None:
     """Whatever comes in, decoding ends in an InputError."""
-    with pytest.raises(InputError, match="a request has not the expected form"):
+    with pytest.raises(InputError, match="a request does not have the expected form"):
         decode_request(body)

@@ -117,7 +117,7 @@ def test_events_survive_the_ledger_and_unknown_ones_are_refused() -> None:
     """An event reads back as itself; a kind that nobody knows is an error, never zero cost."""
     event = SampledGaussian(participation=0.5, noise_multiplier=1.0, steps=3)
     assert event_from_json(event_to_json(event)) == event
-    with pytest.raises(InputError, match="privacy event of unknown form"):
+    with pytest.raises(InputError, match="privacy event of an unknown form"):
         event_from_json('{"kind": "free-lunch"}')
 
 

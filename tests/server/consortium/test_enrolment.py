@@ -84,7 +84,7 @@ def test_second_init_is_refused_and_changes_nothing(consortium: Consortium) -> N
 def test_hosts_that_are_none(host: str) -> None:
     """A host that sites could not reach, or that would break the settings file, is refused at once."""
     with pytest.raises(ValidationError, match="host name or an IP address"):
-        CoordinatorSettings(consortium="brains", host=host, port=8443, internal_port=8000)
+        CoordinatorSettings(consortium="brains", host=host, port=8443)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_hosts_that_are_none(host: str) -> None:
 def test_hosts_reach_certificate_settings_and_roster(tmp_path: Path, host: str, fleet: str) -> None:
     """Names and addresses of both families stand in the server's certificate and on the roster."""
     home = CoordinatorHome(tmp_path / "coordinator")
-    settings = CoordinatorSettings(consortium="brains", host=host, port=8443, internal_port=8000)
+    settings = CoordinatorSettings(consortium="brains", host=host, port=8443)
     init(home, settings, NOW)
     assert load_settings(home) == settings
     assert load_settings(home).fleet == fleet
@@ -104,9 +104,18 @@ def test_hosts_reach_certificate_settings_and_roster(tmp_path: Path, host: str, 
 
 
 def test_one_port_for_both_is_refused() -> None:
-    """Gateway and SuperLink cannot share a port."""
+    """Gateway and aggregator cannot share a port."""
     with pytest.raises(ValidationError, match="must differ"):
-        CoordinatorSettings(consortium="brains", host="localhost", port=8000, internal_port=8000)
+        CoordinatorSettings(consortium="brains", host="localhost", port=8444)
+
+
+def test_the_settings_of_an_older_version_are_read(tmp_path: Path) -> None:
+    """A file that still names the port of the SuperLink means the same as one without."""
+    home = CoordinatorHome(tmp_path / "coordinator")
+    init(home, CoordinatorSettings(consortium="brains", host="localhost", port=8443), NOW)
+    expected = load_settings(home)
+    home.settings.write_text(home.settings.read_text() + "internal_port = 8000\n")
+    assert load_settings(home) == expected
 
 
 def test_all_cards_together_make_one_new_roster(consortium: Consortium) -> None:
@@ -151,7 +160,7 @@ def test_altered_card_is_refused(consortium: Consortium) -> None:
         envelope = json.loads(consortium.card("north"))
         forged = json.loads(sign(altered, CARD_TYPE, Ed25519PrivateKey.generate()))
         forged["signatures"] = envelope["signatures"]
-        _refused(consortium, json.dumps(forged).encode(), "signature does not hold")
+        _refused(consortium, json.dumps(forged).encode(), "signature is not valid")
 
 
 def test_keys_of_the_wrong_kind_are_refused(consortium: Consortium) -> None:

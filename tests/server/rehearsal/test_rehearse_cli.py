@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import tomli_w
 from tests.server.rehearsal.conftest import small
 from tests.server.report.test_report import Page
 from tests.support.commands import DURA
-from tests.support.processes import processes_of, wait_until
+from tests.support.processes import listening, processes_of, wait_until
 
 from dura_common.messages.rehearsal import GROUP, POINT
 from dura_server.rehearsal import simulation
@@ -27,7 +26,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PREPARED = {f"{name}.npy" for name in ("windows", "labels", "recordings", "fingerprints", "contents")}
 """What is cached of one patient."""
-LISTENS = "0A"
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 """127.0.0.1, the same mapped into IPv6, and ::1."""
 
@@ -53,22 +51,6 @@ def start(folder: Path, *words: object) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def listening(processes: set[int]) -> set[str]:
-    """Return the addresses (as the kernel writes them) on which some processes accept TCP connections."""
-    sockets = set()
-    for process in processes:
-        for link in Path(f"/proc/{process}/fd").glob("*"):
-            with suppress(OSError):
-                sockets.add(str(link.readlink()))
-    found = set()
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == LISTENS and f"socket:[{fields[9]}]" in sockets:
-                found.add(fields[1].partition(":")[0])
-    return found
 
 
 def test_a_rehearsal_writes_its_figures_and_leaves_nothing_else(folder: Path) -> None:
@@ -105,8 +87,9 @@ def test_interrupted_in_the_middle_it_stops_at_once_and_leaves_no_process(folder
     wait_until(lambda: list(folder.glob("work/simulated-*/north.*")), "the first patients are simulated", 300)
     running = processes_of(folder)
     assert len(running) > 3
-    assert listening(running) <= LOOPBACK  # whoever speaks to Ray can run code as its user
-    assert listening(running)
+    doors = {address for address, _ in listening(running)}
+    assert doors  # whoever speaks to Ray can run code as its user
+    assert doors <= LOOPBACK
     process.send_signal(number)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors

@@ -26,7 +26,6 @@ from dura_common.sums.attempts import Series
 from dura_server.home import CoordinatorHome
 from dura_server.services.aggregator import healthy
 from dura_server.sums.client import OpenedSum, SessionFailed, open_session, standings
-from dura_server.sums.door import socket_path
 
 NAMES = ("east", "north", "south", "west")
 VICTIM, OTHERS = "west", ("east", "north", "south")
@@ -281,12 +280,12 @@ def test_no_service(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="does not answer"):
         standings(home)
     with pytest.raises(StateError, match="too long"):
-        socket_path(CoordinatorHome(tmp_path / ("x" * 100)))
+        _ = CoordinatorHome(tmp_path / ("x" * 100)).sums_socket
 
 
 def test_the_socket_is_closed_to_others(plane: Plane) -> None:
     """Only the coordinator's own user reaches the folder of the socket."""
-    assert socket_path(plane.coordinator).exists()
+    assert plane.coordinator.sums_socket.exists()
     assert plane.coordinator.run.stat().st_mode & 0o077 == 0
 
 

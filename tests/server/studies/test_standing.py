@@ -98,7 +98,7 @@ def test_a_study_at_work_is_not_started_a_second_time(consortium: Consortium, st
         signed = consortium.root / "hands.signed.json"
         signed.write_text(stored.study_envelope)
         refusal = failed("study", "submit", signed, "--home", consortium.coordinator, code=14, here=True)
-        assert "at work already" in refusal.error["message"]
+        assert "is already running" in refusal.error["message"]
     assert stored.read_state() == before
 
 
@@ -107,7 +107,7 @@ def test_stopping_what_does_not_run_says_so(consortium: Consortium, stored: Stor
     home = ("--home", consortium.coordinator)
     before = stored.read_state()
     refusal = failed("study", "stop", "hands", *home, code=14, here=True)
-    assert "this study does not run; it is submitted" in refusal.error["message"]
+    assert "this study is not running; it is submitted" in refusal.error["message"]
     assert stored.read_state() == before
     stored.update(phase="running", round=1)
     assert dura("study", "stop", "hands", *home, here=True)["phase"] == "stopped"

@@ -1,1 +1,1 @@
-"""The commands of `dura study`: one module for each thing that a researcher does."""
+"""The commands of `dura study`: one module for each task of a researcher."""

@@ -1,4 +1,4 @@
-"""`dura study list | status | watch`: where studies stand, now and as it changes."""
+"""`dura study list | status | watch`: the state of studies, now and whenever it changes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def status(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Show how studies stand: phase, round, and of each site its last answer and whether it is connected."""
+    """Show the state of studies: phase, round, and the last answer and connection of each site."""
     with command(as_json) as out:
         from dura_server.commands.study.outcome import as_data
         from dura_server.studies.store import StudyStore
@@ -87,7 +87,7 @@ def watch(study: StudyArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOp
 
         coordinator = find_home(home)
         stored = StudyStore(coordinator).find(study)
-        out.if_interrupted(f"The study goes on; `dura study stop {stored.digest[:SHORT_DIGITS]}` stops it.")
+        out.if_interrupted(f"The study continues; `dura study stop {stored.digest[:SHORT_DIGITS]}` stops it.")
         last: dict[str, Any] = {}
         while True:
             state = _present(stored)
@@ -101,7 +101,7 @@ def watch(study: StudyArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOp
 
 
 def _present(stored: StoredStudy) -> StudyState:
-    """Return the state with the phase that holds now."""
+    """Return the state with the current phase."""
     from dura_server.commands.study.runs import phase_of
 
     phase = phase_of(stored)

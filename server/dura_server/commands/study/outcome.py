@@ -1,4 +1,4 @@
-"""What a command says of a study: its data for scripts, its lines for people, its end as an exit code."""
+"""What a command says about a study: data for scripts, lines for people, and an exit code for its end."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def finish(out: Output, stored: StoredStudy, state: StudyState) -> None:
     Raises:
         PolicyError: too few sites have approved.
         StateError: the study was stopped.
-        HostError: it failed, or its process was lost.
+        HostError: the study failed, or its process was lost.
     """
     for sentence in warnings_of(stored.study):
         out.warn(sentence)
-    goes_on = f"`dura study resume {stored.digest[:SHORT_DIGITS]}` goes on from the last sum that was opened."
+    goes_on = f"`dura study resume {stored.digest[:SHORT_DIGITS]}` continues from the last opened sum."
     place = f"after round {state.round} of {state.rounds}"
     if state.phase == "unapproved":
         raise PolicyError(state.message, hint="Sites decide with `dura site review` and `dura site approve`.")

@@ -42,6 +42,7 @@ def plan_command(
     """Show a study's noise, privacy cost, accuracy, traffic and duration, and whether the study fits known policies."""
     with command(as_json) as out:
         from dura_common.privacy.plan import plan_of
+        from dura_common.privacy.risk import risk_of_study, sentences
         from dura_common.study import parse_study
         from dura_common.study.warnings import warnings_of
         from dura_server.rounds.rounds import first_parameters
@@ -73,6 +74,9 @@ def plan_command(
             "policies": [_as_data(item) for item in verdicts],
         }
         out.say(_table(data))
+        if plan.training_event is not None:
+            for sentence in sentences(risk_of_study(study)):
+                out.say(sentence)
         for item in verdicts:
             out.say(_verdict_table(item))
         out.result(data)

@@ -1,4 +1,4 @@
-"""`dura study submit | run | resume | stop`: bring a signed study to its sites and have it run."""
+"""`dura study submit | run | resume | stop`: send a signed study to its sites, and run the study."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def submit(
         stored = StudyStore(coordinator).submit(envelope, roster_envelope, roster)
         require_unexpired(stored.study, datetime.now(UTC))
         if not begin(coordinator, stored, "offer"):
-            raise StateError("this study is at work already", hint="`dura study watch` shows it.")
-        out.if_interrupted("The offer goes on at the coordinator; `dura study status` shows where it stands.")
+            raise StateError("this study is already running", hint="`dura study watch` shows it.")
+        out.if_interrupted("The coordinator keeps offering the study; `dura study status` shows its state.")
         with out.progress() as bar:
             task = bar.add_task("offering", total=len(stored.study.sites))
             state = follow(
@@ -64,9 +64,9 @@ def submit(
 def run(
     study: StudyArgument, wait: WaitOption = 0.0, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False
 ) -> None:
-    """Train a study that its sites have approved. A study that runs already is followed, not started again.
+    """Train a study that its sites have approved. If the study is already running, this command only follows it.
 
-    A study that was stopped, or whose process or coordinator was lost, goes on from the last sum that was opened.
+    If a study was stopped, or its process or coordinator was lost, it continues from the last opened sum.
     """
     with command(as_json) as out:
         _run(out, find_home(home), study, wait)
@@ -75,7 +75,7 @@ def run(
 def resume(
     study: StudyArgument, wait: WaitOption = 0.0, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False
 ) -> None:
-    """Go on with a study that was stopped or interrupted, from the last sum that was opened."""
+    """Continue a study that was stopped or interrupted, from the last opened sum."""
     with command(as_json) as out:
         from dura_server.commands.study.runs import phase_of
         from dura_server.studies.store import StudyStore
@@ -88,7 +88,7 @@ def resume(
 
 
 def stop(study: StudyArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Stop a running study. What was opened is kept, the sites are free at once, and `dura study resume` goes on."""
+    """Stop a running study. Opened sums are kept, sites are free at once, and `dura study resume` continues it."""
     with command(as_json) as out:
         from dura_server.commands.study.outcome import as_data
         from dura_server.commands.study.runs import halt
@@ -102,7 +102,7 @@ def stop(study: StudyArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOpt
 
 
 def find_home(home: Path) -> CoordinatorHome:
-    """Return the coordinator's home of an option."""
+    """Return the coordinator's home that an option names."""
     from dura_server.home import CoordinatorHome
 
     return CoordinatorHome(home.expanduser())
@@ -118,7 +118,7 @@ def _run(out: Output, home: CoordinatorHome, reference: str, wait: float) -> Non
     stored = StudyStore(home).find(reference)
     require_unexpired(stored.study, datetime.now(UTC))
     out.if_interrupted(
-        "The study goes on at the coordinator. "
+        "The study continues at the coordinator. "
         f"`dura study watch {stored.digest[:12]}` follows it, `dura study stop {stored.digest[:12]}` stops it."
     )
     deadline = time.monotonic() + wait
@@ -134,7 +134,7 @@ def _once(out: Output, home: CoordinatorHome, stored: StoredStudy) -> StudyState
     from dura_server.commands.study.runs import begin, follow
 
     if not begin(home, stored, "train"):
-        out.warn(f"{stored.study.name} runs already: this command follows it and starts nothing")
+        out.warn(f"{stored.study.name} is already running: this command only follows it")
     with out.progress() as bar:
         task = bar.add_task("rounds", total=stored.study.training.rounds)
         return follow(home, stored, "train", changed=lambda state: bar.update(task, completed=state.round))

@@ -1,7 +1,7 @@
-"""Runs of a study seen from a command: start one, follow it, end it, and say truly where it stands.
+"""Runs of a study, as commands use them: start a run, follow it, end it, and report its true state.
 
-A study is run by one process, the ServerApp, which holds a lock while it lives. Nothing but that lock tells whether a
-study runs: the state on disk outlives a process that was killed, and Flower notices such a death a minute later.
+One process, the ServerApp, runs a study, and it holds a lock as long as it lives. Only this lock tells whether a study
+is running: the state on disk remains after a process was killed, and Flower notices the death a minute later.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Job = Literal["offer", "train"]
 POLL_SECONDS = 0.2
 FLOWER_POLL_SECONDS = 2.0
 START_SECONDS = 120.0
-"""For Flower to start a process; it takes about five."""
+"""Time for Flower to start a process, which takes about five seconds."""
 STOP_SECONDS = 30.0
-"""For that process to end by itself."""
+"""Time for that process to end without being killed."""
 DONE: dict[Job, frozenset[Phase]] = {
     "offer": frozenset({"offered", "failed", "stopped", "interrupted"}),
     "train": frozenset({"finished", "failed", "unapproved", "stopped", "interrupted"}),
@@ -37,30 +37,30 @@ DONE: dict[Job, frozenset[Phase]] = {
 
 
 def phase_of(stored: StoredStudy) -> Phase:
-    """Return the phase of a study, after looking whether anybody works on it: "interrupted" if nobody does."""
+    """Return the phase of a study, after checking that a process works on it: "interrupted" if none does."""
     state = stored.read_state()
     if state.phase not in ACTIVE or holder(stored.run_folder) is not None:
         return state.phase
     age = (datetime.now(UTC) - state.updated).total_seconds()
     if state.phase == "starting" and age < START_SECONDS:
         return state.phase
-    state = stored.read_state()  # its last word may have come between the two looks
+    state = stored.read_state()  # the process may have ended between the two looks
     return "interrupted" if state.phase in ACTIVE else state.phase
 
 
 def begin(home: CoordinatorHome, stored: StoredStudy, job: Job) -> bool:
-    """Start a process for a study, unless one works on it already; return whether a new one was started.
+    """Start a process for a study, unless one already works on it. Return whether a new one was started.
 
     Raises:
         StateError: the study has finished.
-        HostError: Flower is out of reach.
+        HostError: Flower cannot be reached.
     """
     with exclusive(stored.run_folder / "begin"):
         phase = phase_of(stored)
         if phase == "finished":
             raise StateError(
-                "this study has finished, and its patients have paid for it: it cannot run a second time",
-                hint="`dura study report` writes its report. Another run is another study, with its own budget.",
+                "this study has finished, and its patients have paid for it: the study cannot run a second time",
+                hint="`dura study report` writes its report. For another run, sign another study with its own budget.",
             )
         if phase in ACTIVE:
             return False
@@ -74,12 +74,12 @@ def begin(home: CoordinatorHome, stored: StoredStudy, job: Job) -> bool:
 def follow(
     home: CoordinatorHome, stored: StoredStudy, job: Job, *, changed: Callable[[StudyState], None] | None = None
 ) -> StudyState:
-    """Wait for the end of what works on a study; ``changed`` hears of every change on the way.
+    """Wait until no process works on a study any more; call ``changed`` at every change.
 
-    A process that died without a word makes the phase "interrupted".
+    If the process died without a message, the phase becomes "interrupted".
 
     Raises:
-        HostError: Flower does not start it, or is out of reach for too long.
+        HostError: Flower does not start the process, or cannot be reached for too long.
     """
     last, seen, asked = None, False, time.monotonic()
     deadline = asked + START_SECONDS
@@ -104,16 +104,16 @@ def follow(
 
 
 def halt(home: CoordinatorHome, stored: StoredStudy) -> StudyState:
-    """End what works on a study, in order: sites are freed, and what was opened is kept.
+    """End the process of a study in an orderly way: sites are free again, and opened sums are kept.
 
     Raises:
-        StateError: nobody works on it.
+        StateError: no process works on the study.
     """
     phase = phase_of(stored)
     if phase == "interrupted":
         return stored.update(phase="stopped", message="stopped by the operator")
     if phase not in ACTIVE:
-        raise StateError(f"this study does not run; it is {phase}", hint="`dura study status` shows it.")
+        raise StateError(f"this study is not running; it is {phase}", hint="`dura study status` shows it.")
     stored.stop_file.touch()
     deadline = time.monotonic() + STOP_SECONDS
     while phase_of(stored) in ACTIVE and time.monotonic() < deadline:
@@ -135,11 +135,11 @@ def _last_word(stored: StoredStudy, job: Job) -> StudyState:
     state = stored.read_state()
     if state.phase in DONE[job]:
         return state
-    return stored.update(phase="interrupted", message="the study's process ended without a word")
+    return stored.update(phase="interrupted", message="the study's process ended without a message")
 
 
 def _ended(home: CoordinatorHome, state: StudyState) -> bool:
-    """Tell whether Flower knows that a run is over; a SuperLink that is being started again cannot tell."""
+    """Tell whether Flower knows that a run is over; during a restart, the SuperLink cannot tell."""
     if state.run is None:
         return True
     try:
@@ -154,7 +154,7 @@ def _wait_for_end(stored: StoredStudy, deadline: float) -> None:
 
 
 def _kill(stored: StoredStudy) -> None:
-    """End a process that does not end by itself: it hangs, and its study goes on from what it has kept."""
+    """Kill a process that hangs. Its study continues from the stored state."""
     pid = holder(stored.run_folder)
     if pid is not None:
         with suppress(ProcessLookupError):
@@ -163,7 +163,7 @@ def _kill(stored: StoredStudy) -> None:
 
 
 def _forget(home: CoordinatorHome, state: StudyState) -> None:
-    """Tell Flower that an earlier run is over: it would wait a minute for the signs of life of a dead one."""
+    """Tell Flower that an earlier run is over; otherwise, Flower would wait a minute for a dead process."""
     if state.run is not None:
         with suppress(HostError):
             stop_run(home, state.run)

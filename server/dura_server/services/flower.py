@@ -1,0 +1,69 @@
+"""``python -m dura_server.services.flower PART HOME ...``: Flower's processes at the coordinator, as dura starts them.
+
+The parts are Flower's own commands: ``superlink``, ``superexec``, which starts a process for each run, and that
+``serverapp``. They meet at a Unix socket in the coordinator's folder instead of a port (see
+:mod:`dura_common.runtime.flower_sockets`).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from dura_common.runtime.environment import module
+from dura_common.runtime.flower_sockets import ask_everything_at, serve_at
+from dura_server.home import CoordinatorHome
+
+TOKEN = "DURA_TASK_TOKEN"  # noqa: S105  # the name of a variable, no secret
+SERVER_APP = "flwr-serverapp"
+
+
+def _superlink(home: CoordinatorHome) -> None:
+    command = import_module("flwr.superlink.cli.flower_superlink")
+    serve_at(command, home.superlink_socket)
+    command.flower_superlink()
+
+
+def _superexec(home: CoordinatorHome) -> None:
+    def start(words: Sequence[str], **settings: Any) -> subprocess.Popen[bytes]:
+        """Start the ServerApp from the installed package; its token stays out of the list of processes."""
+        command, *arguments = words
+        at = arguments.index("--token")
+        token = arguments[at + 1]
+        if command != SERVER_APP:
+            raise ValueError(f"expected to start {SERVER_APP}, got {command}")
+        line = module(__spec__.name, "serverapp", str(home.path), *arguments[:at], *arguments[at + 2 :])
+        return subprocess.Popen(line, env={**os.environ, TOKEN: token}, **settings)
+
+    ask_everything_at(home.superlink_socket)
+    executor = import_module("flwr.supercore.superexec.executor.subprocess_executor")
+    executor.subprocess = SimpleNamespace(  # type: ignore[attr-defined]  # a namespace in place of the module
+        Popen=start, DEVNULL=subprocess.DEVNULL
+    )
+    import_module("flwr.supercore.cli.flower_superexec").flower_superexec()
+
+
+def _serverapp(home: CoordinatorHome) -> None:
+    ask_everything_at(home.superlink_socket)
+    sys.argv += ["--token", os.environ.pop(TOKEN)]
+    import_module("flwr.superlink.cli.flwr_serverapp").flwr_serverapp()
+
+
+PARTS = {"superlink": _superlink, "superexec": _superexec, "serverapp": _serverapp}
+
+
+def main(arguments: list[str]) -> None:
+    """Run a part until it is stopped: PART HOME, then the words that Flower's command takes."""
+    name, home, *rest = arguments
+    sys.argv = [f"flower-{name}", *rest]
+    PARTS[name](CoordinatorHome(Path(home)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
