@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dura_client.ledger.answers import REPEATED
 from dura_client.ledger.ledger import Ledger
+from dura_client.release.pace import Pace
 from dura_client.release.standing import Standing
 from dura_client.sums.ports import Peers
 from dura_common.privacy.blocks import Purpose
@@ -48,6 +49,7 @@ class PaidPart:
         draws_before: draws of the block before the first step of this round.
         members: who was asked for.
         first_step: the first step that was asked for.
+        pace: when vectors leave; None for at once.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class PaidPart:
         draws_before: int,
         members: tuple[str, ...],
         first_step: int,
+        pace: Pace | None,
     ) -> None:
         self._work = work
         self._standing = standing
@@ -72,6 +75,7 @@ class PaidPart:
         self._purpose: Purpose = purpose
         self._round = round_number
         self._before = draws_before
+        self._pace = pace
         self.members = members
         """The sites that add to the next sum: first the requested sites, later the sites of the last sum."""
         self.next_step = first_step
@@ -96,7 +100,12 @@ class PaidPart:
                 "study %s, %s round %d, step %d: drawn again after a loss, spare draw %d",
                 *(self._study[:12], self._purpose, self._round, step, begun.number),
             )
-        return self._work.compute(begun.withdrawn)
+        if self._pace is None:
+            return self._work.compute(begun.withdrawn)
+        since = self._pace.clock()
+        vector = self._work.compute(begun.withdrawn)
+        self._pace.wait(since)
+        return vector
 
     def opened(self, opened: Opened) -> None:
         """Continue from an opened sum."""
