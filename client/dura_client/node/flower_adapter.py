@@ -1,4 +1,4 @@
-"""The only module at a site that touches Flower's internals (flwr 1.41.0, pinned exactly).
+"""The way of a task from Flower's SuperNode to dura and back (flwr 1.41.0, pinned exactly).
 
 It asks the local SuperNode for tasks, hands message and context to a function, and pushes the reply. The app
 bundle (FAB) that comes with a task is received by Flower's protocol and dropped here: it is never written,
@@ -10,9 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 
 from flwr.app import Context, Message
 from flwr.app.error import Error
@@ -31,10 +29,9 @@ from flwr.supercore.retry import make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
-from dura_common.runtime.flower_sockets import client_at, serve_at
+from dura_common.runtime.flower_sockets import client_at
 
 POLL_SECONDS = 0.1
-SHORTEST_IDLE = 0.2
 REFUSED = "refused"
 """The only text that ever stands in an error reply: an exception's own text could carry data."""
 
@@ -95,18 +92,3 @@ def _answer(handler: Handler, message: Message, context: Context) -> Message:
         return handler(message, context)
     except Exception:  # noqa: BLE001  # the boundary: whatever happened, one constant word goes out
         return Message(Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=REFUSED), reply_to=message)
-
-
-def run_supernode(socket: Path) -> None:
-    """Run Flower's SuperNode: it serves tasks at a socket, and its idle sleeps (3 s and 0.5 s) are cut to 0.2 s.
-
-    The module's reference to ``time`` is replaced: a round costs seconds less, and Flower has no setting for it.
-    """
-    from flwr.supernode import start_client_internal  # noqa: PLC0415  # only the SuperNode process needs it
-
-    command = import_module("flwr.supernode.cli.flower_supernode")
-    serve_at(command, socket)
-    shortened = SimpleNamespace(**{name: getattr(time, name) for name in dir(time) if not name.startswith("__")})
-    shortened.sleep = lambda seconds: time.sleep(min(seconds, SHORTEST_IDLE))
-    start_client_internal.time = shortened  # type: ignore[assignment,attr-defined]  # a namespace in place of the module
-    command.flower_supernode()
