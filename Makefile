@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.dura-setup
 
-.PHONY: help setup lock demo test test-long test-full bench lint model fuzz docs proto wheel clean
+.PHONY: help setup lock demo test test-long test-full matrix bench lint model fuzz docs proto wheel clean
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -33,13 +33,16 @@ demo: setup  ## Run the first federated study on simulated hospitals (about five
 	$(BIN)/dura demo
 
 test: setup  ## Run the default tests.
-	$(BIN)/python -m pytest -m "not full and not long and not gpu" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not full and not long and not gpu and not matrix" -n 2 --dist loadfile
 
 test-long: setup  ## Run the tests that are left out for their length alone; CI does.
-	$(BIN)/python -m pytest -m "long and not full and not gpu" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "long and not full and not gpu and not matrix" -n 2 --dist loadfile
 
 test-full: setup  ## Run all tests, the long ones too.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not matrix"
+
+matrix: setup  ## Strike every process and host at every stage of a study (hours).
+	$(BIN)/python -m pytest -m matrix tests/federation/test_matrix.py
 
 model: setup  ## Check the model of draws and attempts exhaustively (needs spin; minutes).
 	$(BIN)/python -m tests.model.check

@@ -156,7 +156,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     for source, patient, target, other in COPIES:
         shutil.copy(bids[source] / NAMED.format(patient), bids[target] / NAMED.format(other))
     heard: list[bytes] = []
-    hub = TappedHub(heard=heard)
+    hub = TappedHub(consortium.coordinator, heard=heard)
     services: dict[str, Any] = {}
     for name in SITES:
         home = consortium.site(name)

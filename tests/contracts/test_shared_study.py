@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,103 +11,19 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 from tests.support.commands import dura, failed
-from tests.support.consortium import Consortium
-from tests.support.studies import study
-from tests.support.sums import Hub, MemorySites
+from tests.support.world import DELTA, SITES, World, make_world, small
 
-from dura_client.data.dataset import DataSet
 from dura_client.data.registry import load_dataset, register
-from dura_client.data.simulated.simulate import simulate
-from dura_client.ledger.ledger import Ledger
-from dura_client.node.service import SiteService
-from dura_client.review.approval import approve_study
-from dura_client.site.keys import SiteKeys
-from dura_client.site.policy import write_policy
-from dura_client.studies.approvals import find_offer
 from dura_common.errors import HostError, PolicyError
 from dura_common.messages import EvaluateRound, Refusal, RefusalReason, TrainRound, encode
-from dura_common.policy import Policy
 from dura_common.privacy.plan import plan_of
-from dura_common.study import Study
-from dura_server.consortium.enrolment import read_roster
-from dura_server.rounds.rounds import Rounds, first_parameters
-from dura_server.studies.store import StoredStudy, StudyStore
-
-SITES = ("east", "north", "south", "west")
-PATIENTS = 8
-DELTA = 1e-3
-LABELS = {"west": {"1": "left_hand", "2": "right_hand"}}
-
-
-@dataclass
-class World:
-    """A consortium with data, policies and an approved study."""
-
-    consortium: Consortium
-    hub: Hub
-    sites: MemorySites
-
-    def approved(self, wanted: Study) -> StoredStudy:
-        """Sign, submit, offer and approve a study."""
-        offer, digest = self.consortium.offer(wanted)
-        roster, _ = read_roster(self.consortium.coordinator)
-        stored = StudyStore(self.consortium.coordinator).submit(offer.study, offer.roster, roster)
-        self.rounds(stored).offer(offer.links)
-        for name in SITES:
-            approve_study(
-                self.consortium.site(name), find_offer(self.consortium.site(name), digest).digest, "motor", now()
-            )
-        return stored
-
-    def rounds(self, stored: StoredStudy) -> Rounds:
-        """Return the coordinator's side."""
-        return Rounds(stored, self.sites, self.hub)
-
-    def ledger(self, name: str) -> Ledger:
-        """Return a site's ledger."""
-        return Ledger(self.consortium.site(name).ledger)
-
-
-def now() -> datetime:
-    """Return the present time."""
-    return datetime.now(UTC)
+from dura_server.rounds.rounds import first_parameters
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Return four small hospitals."""
-    root = tmp_path_factory.mktemp("world")
-    consortium = Consortium(root, SITES)
-    consortium.make_all(now())
-    hub = Hub()
-    services = {}
-    for name in SITES:
-        home = consortium.site(name)
-        (home.keys / "pseudonym.key").write_bytes(name.encode().ljust(32, b"*"))  # decides who is held out
-        simulate(root / "bids" / name, name, patients=PATIENTS, trials=6, seed=3)
-        dataset = {"name": "motor", "root": str(root / "bids" / name), "task": "motorimagery", "simulated": True}
-        scale = 1e-3 if name == "south" else 1.0
-        register(home, DataSet(**dataset, labels=LABELS.get(name, {}), scale=scale))
-        rules = {"epsilon_per_study": 8, "epsilon_total": 50, "delta": DELTA, "minimum_patients": 5, "minimum_sites": 3}
-        modes = {"noise": ("local", "shared"), "epsilon_if_broken": 100.0, "public_data_without_noise": False}
-        write_policy(home, Policy(**rules, **modes))
-        services[name] = SiteService(home, hub.way_of(name, SiteKeys(home).identity()))
-    return World(consortium, hub, MemorySites(services))
-
-
-def small(name: str, *, noise: str = "shared", **aggregation: Any) -> Study:
-    """Return a study of two rounds with three steps each."""
-    return study(
-        name=name,
-        sites=dict.fromkeys(SITES, PATIENTS),
-        expires="2099-01-01",
-        data={"minimum_patients": 5},
-        model={"name": "eegnet", "temporal_filters": 2, "separable_filters": 4, "kernel_seconds": 0.1},
-        privacy={"noise": noise, "windows_per_patient": 4, "participation": 1.0},
-        training={"rounds": 2, "steps_per_round": 3},
-        evaluation={"every": 1, "held_out": 0.4},
-        aggregation={"minimum_sites": 4, **aggregation},
-    )
+    return make_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.mark.parametrize(

@@ -78,12 +78,15 @@ class Hospitals(RunningConsortium):
 
     def start(self) -> None:
         """Start everything with the public commands, by a Python whose start-up looks into each process."""
-        python = interpreter(self.root / "python", INSIDE)
-        where = {"coordinator": self.root / "none", **{name: self.orders(name) for name in SITES}}
-        env = {name: {"DURA_TEST_ORDERS": str(folder)} for name, folder in where.items()}
-        self.start_coordinator(env=env["coordinator"], python=python)
+        interpreter(self.root / "python", INSIDE)
+        self.start_coordinator(**self.inside("coordinator"))
         with ThreadPoolExecutor(2) as pool:  # a start takes mostly processor time, and each is given a minute
-            list(pool.map(lambda name: self.start_site(name, env=env[name], python=python), self.names))
+            list(pool.map(lambda name: self.start_site(name, **self.inside(name)), self.names))
+
+    def inside(self, name: str) -> dict[str, Any]:
+        """Return how the processes of a hospital, or of the coordinator, are started."""
+        orders = self.root / "none" if name == "coordinator" else self.orders(name)
+        return {"env": {"DURA_TEST_ORDERS": str(orders)}, "python": self.root / "python" / "bin" / "python"}
 
     def orders(self, name: str) -> Path:
         """Return the folder of a hospital's orders and its journal."""
@@ -120,7 +123,7 @@ class Hospitals(RunningConsortium):
         return [line for line in lines if (line["study"], line["what"]) == (study, what)]
 
 
-def small_study(name: str, *, rounds: int) -> Study:
+def small_study(name: str, *, rounds: int, sums: str = "step") -> Study:
     """Return a study of a few steps with shared noise that one hospital of four may miss."""
     sites = dict.fromkeys(SITES, PATIENTS)
     text = study_toml(name=name, question="?", sites=sites, epsilon=8, delta=DELTA, seed=1, noise="shared")
@@ -131,7 +134,13 @@ def small_study(name: str, *, rounds: int) -> Study:
         privacy={"windows_per_patient": 4, "participation": 1.0},
         training={"rounds": rounds, "steps_per_round": STEPS},
         evaluation={"every": 1, "held_out": 0.4},
-        aggregation={"minimum_sites": 3, "tolerated_dropouts": 1, "tolerated_colluders": 0, "spare_steps": SPARE},
+        aggregation={
+            "minimum_sites": 3,
+            "tolerated_dropouts": 1,
+            "tolerated_colluders": 0,
+            "spare_steps": SPARE,
+            "sums": sums,
+        },
     )
 
 

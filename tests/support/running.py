@@ -39,9 +39,11 @@ def fix_pseudonyms(home: SiteHome, key: bytes | None = None) -> None:
     (home.keys / "pseudonym.key").write_bytes(key or hashlib.sha256(home.path.name.encode()).digest())
 
 
-def register_motor(home: SiteHome, folder: Path, *, labels: Mapping[str, str], scale: float = 1.0) -> None:
-    """Register simulated recordings as ``mi``."""
-    register(home, DataSet(name="mi", root=str(folder), task=TASK, labels=dict(labels), scale=scale, simulated=True))
+def register_motor(
+    home: SiteHome, folder: Path, *, labels: Mapping[str, str], scale: float = 1.0, name: str = "mi"
+) -> None:
+    """Register simulated recordings."""
+    register(home, DataSet(name=name, root=str(folder), task=TASK, labels=dict(labels), scale=scale, simulated=True))
 
 
 @dataclass

@@ -14,10 +14,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dura_client.node.service import SiteService
 from dura_client.sums.ports import Part
+from dura_client.sums.session import SumFailed
 from dura_common.errors import HostError
 from dura_common.messages import Refusal, Reply, Request, decode_reply, encode
 from dura_common.secagg import Abort, Opened, Reason, SessionParameters, open_coordinator, open_site
+from dura_server.home import CoordinatorHome
 from dura_server.rounds.ports import Vector
+from dura_server.sums.kept import Kept, SumLog
 from dura_server.sums.ports import Lost
 
 PATIENCE = 30.0
@@ -27,15 +30,19 @@ PATIENCE = 30.0
 class Hub:
     """Where sites and the coordinator meet; one session at a time for each set of parameters."""
 
+    home: CoordinatorHome
+    """Where opened sums are kept before anybody hears of them."""
     killed: dict[tuple[str, int], str] = field(default_factory=dict)
     """(site, step) to how a site is lost when it is about to send that step's vector; taken out when it happens."""
+    watch: Callable[[str, SessionParameters, int], None] = lambda _stage, _params, _step: None
+    """Called with ``opened``, ``kept`` and ``told`` for every sum; what it raises ends the coordinator there."""
     _meetings: dict[bytes, _Meeting] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def meeting(self, params: SessionParameters) -> _Meeting:
         """Return the meeting of a session, the same for everybody with the same parameters."""
         with self._lock:
-            return self._meetings.setdefault(params.session_id, _Meeting(params))
+            return self._meetings.setdefault(params.session_id, _Meeting(params, self))
 
     @contextmanager
     def run(self, params: SessionParameters, *, stop: Callable[[], bool]) -> Iterator[Iterator[Opened]]:
@@ -48,10 +55,13 @@ class Hub:
 
 
 class _Meeting:
-    def __init__(self, params: SessionParameters) -> None:
+    def __init__(self, params: SessionParameters, hub: Hub) -> None:
         self.params = params
+        self.hub = hub
+        self.kept = SumLog.of(hub.home, params.study)
         self.up: queue.Queue[tuple[str, bytes | None]] = queue.Queue()
-        self.down: dict[str, queue.Queue[bytes]] = {name: queue.Queue() for name in params.names}
+        self.down: dict[str, queue.Queue[bytes | None]] = {name: queue.Queue() for name in params.names}
+        """Frames for each site; None is the end of the stream, as when the aggregation plane ends a session."""
 
     @staticmethod
     def _check(stop: Callable[[], bool], deadline: float) -> None:
@@ -70,14 +80,26 @@ class _Meeting:
                 except queue.Empty:
                     continue
                 progress = coordinator.lost(name) if frame is None else coordinator.receive(name, frame)
+                opened = progress.opened
+                if opened is not None:
+                    self.hub.watch("opened", self.params, opened.step)
+                    self.kept.append(self.params.purpose, self.params.round, Kept.of(self.params.attempt, opened))
+                    self.hub.watch("kept", self.params, opened.step)
                 for receiver, outgoing in progress.outgoing.items():
                     self.down[receiver].put(bytes(outgoing))
-                if progress.opened is not None:
-                    yield progress.opened
+                if opened is not None:
+                    self.hub.watch("told", self.params, opened.step)
+                    yield opened
         except Abort as abort:
-            for frames in self.down.values():
-                frames.put(coordinator.abort_frame(abort.reason))
+            self._part()
             raise Lost(abort.message, (abort.site,) if abort.site else ()) from abort
+        except BaseException:  # the coordinator died, or the run left the session: sites notice at once
+            self._part()
+            raise
+
+    def _part(self) -> None:
+        for frames in self.down.values():
+            frames.put(None)
 
 
 @dataclass
@@ -99,6 +121,9 @@ class SiteWay:
                 frame = meeting.down[self.name].get(timeout=PATIENCE)
             except queue.Empty:
                 raise HostError("the coordinator does not answer") from None
+            if frame is None:
+                site.leave()
+                raise SumFailed("LOST", "the coordinator ended the secure sum")
             reaction = site.receive(frame)
             if reaction.opened is not None:
                 part.peers.opened(reaction.opened)

@@ -1,4 +1,4 @@
-"""The way of a task from Flower's SuperNode to dura and back (flwr 1.41.0, pinned exactly).
+"""The runner's side of Flower's internals (flwr 1.41.0, pinned exactly); the SuperNode's is in ``supernode_adapter``.
 
 It asks the local SuperNode for tasks, hands message and context to a function, and pushes the reply. The app
 bundle (FAB) that comes with a task is received by Flower's protocol and dropped here: it is never written,
@@ -12,10 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 from flwr.app import Context, Message
 from flwr.app.error import Error
 from flwr.common.constant import ErrorCode, SubStatus
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.supercore import heartbeat as heartbeat_module
 from flwr.supercore.auth import load_superexec_auth_secret
 from flwr.supercore.constant import TaskType
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
@@ -25,15 +27,23 @@ from flwr.supercore.interceptors import (
     SuperExecAuthHttpInterceptor,
 )
 from flwr.supercore.protobuf.client import ProtobufClientInterceptor
-from flwr.supercore.retry import make_simple_http_retry_invoker
+from flwr.supercore.retry import RetryInvoker, constant
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
 from dura_common.runtime.flower_sockets import client_at
+from dura_common.runtime.flower_waits import override, shorten_pulls
 
 POLL_SECONDS = 0.1
+RETRY_SECONDS = 0.3
+RETRIES = 10
+"""Flower's own retries never end, and end the process where a task is not known any more."""
 REFUSED = "refused"
 """The only text that ever stands in an error reply: an exception's own text could carry data."""
+
+LEASE_INTERVAL = 10
+"""Seconds between signs of life of a task, in both processes of a site: a runner that died is noticed after twice as
+many, after a minute otherwise, and until then its node answers nothing."""
 
 Handler = Callable[[Message, Context], Message]
 
@@ -51,6 +61,7 @@ class TaskSource:
 
     def __init__(self, node: NodeAddress) -> None:
         self._node = node
+        quicken()
         secret = load_superexec_auth_secret(secret_file=str(node.secret_file))
         if secret is None:
             raise ValueError("the runner needs the SuperNode's secret")
@@ -83,7 +94,12 @@ class TaskSource:
             RuntimeHttpClient,
             self._node.socket,
             interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"), interceptor],
-            retry_invoker=make_simple_http_retry_invoker(),
+            retry_invoker=RetryInvoker(
+                wait_gen_factory=lambda: constant(RETRY_SECONDS),
+                recoverable_exceptions=httpx.TransportError,
+                max_tries=RETRIES,
+                max_time=None,
+            ),
         )
 
 
@@ -92,3 +108,9 @@ def _answer(handler: Handler, message: Message, context: Context) -> Message:
         return handler(message, context)
     except Exception:  # noqa: BLE001  # the boundary: whatever happened, one constant word goes out
         return Message(Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=REFUSED), reply_to=message)
+
+
+def quicken() -> None:
+    """Shorten what a process of a site waits for: objects on their way, and signs of life of a task."""
+    shorten_pulls()
+    override(heartbeat_module, "HEARTBEAT_DEFAULT_INTERVAL", LEASE_INTERVAL)

@@ -15,6 +15,7 @@ from dura_common.consortium.roster import Roster
 from dura_common.errors import DuraError, InputError, PolicyError
 from dura_common.messages import EvaluateRound, Refusal, Reply, Request, TrainRound, decode_reply, encode
 from dura_common.messages.records import from_records, to_records
+from dura_common.runtime.flower_waits import shorten_pulls
 from dura_common.runtime.running import Lock
 from dura_server.consortium.enrolment import read_roster
 from dura_server.home import CoordinatorHome
@@ -107,6 +108,7 @@ def _decode(name: str, content: object) -> Reply | None:
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run one job of one study: ``offer`` or ``train``; the outcome is in the coordinator's study folder."""
+    shorten_pulls()
     home = CoordinatorHome(Path(os.environ["DURA_COORDINATOR_HOME"]))
     stored = StudyStore(home).load(str(context.run_config["study"]))
     with told_to(home.logs / "serverapp.log"), Lock(stored.run_folder), ended_in_order() as end:
@@ -119,7 +121,9 @@ def main(grid: Grid, context: Context) -> None:
             asked = stored.stop_file.exists()
             stored.update(
                 phase="stopped" if asked else "interrupted",
-                message="stopped by the operator" if asked else "the coordinator's services were stopped",
+                message="stopped by the operator"
+                if asked
+                else "its process was told to end, with the coordinator's services",
             )
         except DuraError as error:
             log.exception("the study failed")

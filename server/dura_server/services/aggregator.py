@@ -1,8 +1,8 @@
 """``python -m dura_server.services.aggregator HOME``: the aggregation service, one child of `dura coordinator start`.
 
 It listens on the public aggregation port (mutual TLS) and on the ServerApp's socket, and answers the standard gRPC
-health protocol on both. It keeps nothing on disk: a crash ends the running sessions, and the study goes on with
-new ones.
+health protocol on both. Every opened sum is on disk before anybody hears of it. A crash ends the running sessions, and
+the study goes on from the sums on disk, with new sessions.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ async def serve(home: CoordinatorHome) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    sessions = RunningSessions(RosterWatch(home))
+    sessions = RunningSessions(home, RosterWatch(home))
     service = AggregationService(sessions)
     public, door = _public(home, service), _door(home, sessions)
     watch = asyncio.create_task(service.watch_roster())

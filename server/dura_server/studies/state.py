@@ -75,6 +75,8 @@ class StudyState(Frozen):
     """Recordings that several sites hold, if the study asks for this count and the sum was opened."""
     redraws: int = 0
     """The most draws that any site repeated after losses. Many repetitions are a reason for suspicion."""
+    given_up: int = 0
+    """Sums of the training that were lost and could not be drawn again."""
     attempts: dict[str, int] = Field(default_factory=dict)
     """Maps purpose and round to the highest number of a request, over all runs."""
     message: str = ""

@@ -79,11 +79,6 @@ class StoredStudy:
             write_atomic(self.state_file, state.model_dump_json(indent=2).encode())
         return state
 
-    def checkpoint(self, round_number: int, parameters: NDArray[np.float32]) -> None:
-        """Store the common parameters after a round."""
-        folder = private_folder(self.folder / "checkpoints")
-        write_atomic(folder / f"round-{round_number:05d}.safetensors", save_tensors({"parameters": parameters}))
-
     def write_model(self, parameters: NDArray[np.float32]) -> None:
         """Write the outcome. The metadata of the model file name the study."""
         metadata = {

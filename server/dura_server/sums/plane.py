@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from dura_common.errors import HostError
 from dura_common.secagg import Opened, SessionParameters
 from dura_server.home import CoordinatorHome
 from dura_server.sums.client import RunningSession, SessionFailed, open_session
@@ -15,7 +16,8 @@ from dura_server.sums.ports import Lost
 TIMING = Timing(join=120.0, step=1800.0, rejoin=15.0)
 """A busy node may fetch a message seconds late, and a site trains during a step. A site that hangs or dies is
 noticed at once."""
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.2
+NOT_KEPT = "NOT_KEPT"
 
 
 class PlaneSessions:
@@ -56,4 +58,9 @@ def _sums(session: RunningSession) -> Iterator[Opened]:
         for opened in session:
             yield Opened(opened.step, opened.values, opened.contributors)
     except SessionFailed as error:
+        if error.word == NOT_KEPT:
+            raise HostError(
+                "an opened sum could not be kept: the coordinator's disk is full or broken",
+                hint="Free space there; then `dura study resume` goes on.",
+            ) from error
         raise Lost(error.message, error.lost) from error

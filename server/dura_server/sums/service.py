@@ -23,11 +23,13 @@ import grpc
 from dura_common.errors import DuraError, InputError, StateError, TrustError
 from dura_common.messages.proto.aggregation_pb2 import End, Hello, Reason, ToSite
 from dura_common.messages.proto.aggregation_pb2_grpc import AggregationServicer
-from dura_common.secagg import SessionParameters, max_frame
+from dura_common.secagg import Opened, SessionParameters, max_frame
 from dura_common.sums.attempts import Position, Series
 from dura_common.sums.plane import HELLO_BYTES
+from dura_server.home import CoordinatorHome
 from dura_server.sums.events import Timing
 from dura_server.sums.identity import RELOAD_SECONDS, Peer, RosterWatch, identify
+from dura_server.sums.kept import Kept, SumLog
 from dura_server.sums.session import Session
 from dura_server.sums.stream import SiteStream
 
@@ -43,22 +45,31 @@ SESSIONS = 16
 class RunningSessions:
     """The running sessions, by id."""
 
-    def __init__(self, roster: RosterWatch) -> None:
+    def __init__(self, home: CoordinatorHome, roster: RosterWatch) -> None:
         self.roster = roster
+        self._home = home
         self._sessions: dict[bytes, Session] = {}
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
 
     def open(self, series: Series, timing: Timing) -> Session:
-        """Begin a session.
+        """Begin a session; one of the same study that still runs ends, since nobody waits for it any more.
 
         Raises:
             StateError: this session is already running, or too many sessions are.
         """
         if series.key in self._sessions:
             raise StateError("this session is already running")
+        for other in self.all():
+            if other.params.study == series.params.study:
+                self.cancel(other)
         if len(self._sessions) >= SESSIONS:
             raise StateError(f"at most {SESSIONS} sessions run at a time")
-        session = Session(series, timing, still=self.roster.still)
+        params, kept = series.params, SumLog.of(self._home, series.params.study)
+
+        def keep(opened: Opened) -> None:
+            kept.append(params.purpose, params.round, Kept.of(params.attempt, opened))
+
+        session = Session(series, timing, still=self.roster.still, keep=keep)
         self._sessions[series.key] = session
         task = asyncio.create_task(session.run())
         self._tasks[series.key] = task

@@ -2,7 +2,7 @@
 
 1. Wait until all members attend. After ``join_seconds``, continue with the members that came.
 2. Make an attempt: fresh keys for all members, then one sum after another. A round sum is a separate attempt. Every
-   opened sum goes to the sites and to the ServerApp.
+   opened sum is kept on disk (:mod:`dura_server.sums.kept`), and then goes to the sites and to the ServerApp.
 3. If a site is lost, an attempt of step sums ends (a round sum continues without the site). Wait ``rejoin_seconds``
    for the site, then make the next attempt, without the site if necessary. A site that was too late, broke the
    protocol or missed an opened sum stays out.
@@ -18,8 +18,9 @@ import logging
 import time
 from collections.abc import Callable
 
+from dura_common.errors import HostError
 from dura_common.messages.proto.aggregation_pb2 import Begin, Reason
-from dura_common.secagg import Abort, Coordinator, Kind, Progress, open_coordinator
+from dura_common.secagg import Abort, Coordinator, Kind, Opened, Progress, open_coordinator
 from dura_common.secagg import Reason as AbortReason
 from dura_common.sums.attempts import (
     Attempt,
@@ -59,9 +60,12 @@ class Session:
             series: the sums of the session, with all members.
             timing: how long the session waits.
             still: tells whether a peer is still on the roster.
+            keep: writes an opened sum to disk. It is called in a thread, before any site hears of the sum.
     """
 
-    def __init__(self, series: Series, timing: Timing, *, still: Callable[[Peer], bool]) -> None:
+    def __init__(
+        self, series: Series, timing: Timing, *, still: Callable[[Peer], bool], keep: Callable[[Opened], None]
+    ) -> None:
         self.series = series
         self.params = series.params
         self.opened = 0
@@ -69,6 +73,7 @@ class Session:
         self.results: asyncio.Queue[Sum | Over] = asyncio.Queue(QUEUED_SUMS)
         self._timing = timing
         self._still = still
+        self._keep = keep
         self._events: asyncio.Queue[Joined | Arrived | Left] = asyncio.Queue()
         self._room = asyncio.Semaphore(QUEUED_FRAMES)
         self._streams: dict[str, SiteStream] = {}
@@ -143,6 +148,8 @@ class Session:
             except Abort as abort:
                 self._aborted(attempt, abort)
                 return
+            if progress.opened:
+                await self._put_by(progress.opened)
             if progress.outgoing:
                 deadline = time.monotonic() + self._timing.step  # a stage is done
             for name, frame in progress.outgoing.items():
@@ -196,6 +203,14 @@ class Session:
         if self.params.length < LONG_VECTOR:
             return act(*arguments)
         return await asyncio.to_thread(act, *arguments)
+
+    async def _put_by(self, opened: Opened) -> None:
+        """Keep a sum durably before any site hears of it: sites draw for the next one as soon as they do."""
+        try:
+            await asyncio.to_thread(self._keep, opened)
+        except HostError as error:
+            log.error("session %s: %s", self._label, error.message)  # noqa: TRY400  # the message says it all
+            raise _Failed(Reason.NOT_KEPT) from error
 
     async def _open(self, attempt: Attempt, progress: Progress) -> None:
         opened = progress.opened

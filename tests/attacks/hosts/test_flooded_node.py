@@ -24,7 +24,7 @@ from flwr.supernode.nodestate import NodeStateFactory
 from tests.support.consortium import Consortium
 from tests.support.processes import wait_until
 
-from dura_client.node.supernode import (
+from dura_client.node.bounds import (
     MAX_ANSWER_BYTES,
     MAX_BUNDLE_BYTES,
     MAX_OBJECTS,
@@ -127,7 +127,7 @@ def node(consortium: Consortium, address: str) -> Iterator[subprocess.Popen[byte
         words += ["--isolation", "process", "--superexec-auth-secret-file", str(home.run / "secret")]
         process = subprocess.Popen(
             words,
-            env=flower_environment(home.path / "flower"),
+            env=flower_environment(home.path / "flower", DURA_SITE_HOME=str(home.path)),
             cwd=home.run,
             pass_fds=(descriptor,),
             stdin=subprocess.DEVNULL,

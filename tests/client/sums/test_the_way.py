@@ -10,7 +10,9 @@ import pytest
 from tests.client.sums.hostile import run_site
 from tests.support.plane.relays import ConnectProxy, Relay
 from tests.support.plane.service import QUICK, SITES, Plane, expected, vector_of
+from tests.support.processes import free_port
 
+from dura_client.sums.session import Patience, SumFailed, SumSession
 from dura_server.sums.client import open_session
 
 
@@ -88,3 +90,24 @@ def test_through_an_http_proxy(plane: Plane, monkeypatch: pytest.MonkeyPatch) ->
         assert set(proxy.asked) == {f"CONNECT 127.0.0.1:{plane.port}"}
         assert len(proxy.asked) >= len(SITES)
     assert np.array_equal(opened.values, expected(SITES, 1, params.length))
+
+
+def test_a_session_that_nobody_knows_frees_the_site_soon(plane: Plane) -> None:
+    """The coordinator opens a session before it asks a site: what it does not know after some seconds is over."""
+    patience = Patience(join=600.0, step=600.0, rejoin=1.0)
+    params = plane.params(number=91)
+    with SumSession(plane.site("north"), params, patience=patience) as sums, pytest.raises(SumFailed) as caught:
+        sums.step(vector_of("north", 1, params.length))
+    assert caught.value.word == "UNKNOWN_SESSION"
+
+
+def test_a_coordinator_that_is_away_frees_the_site_soon(plane: Plane) -> None:
+    """Whatever the site is ready to wait for others, it does not wait that long for a coordinator that is gone."""
+    patience = Patience(join=600.0, step=600.0, rejoin=1.0)
+    params = plane.params(number=92)
+    with (
+        SumSession(plane.site("north"), params, patience=patience, address=f"127.0.0.1:{free_port()}") as sums,
+        pytest.raises(SumFailed, match="out of reach for too long") as caught,
+    ):
+        sums.step(vector_of("north", 1, params.length))
+    assert caught.value.word == "TOO_LATE"

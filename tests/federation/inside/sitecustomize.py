@@ -52,6 +52,7 @@ class Inside:
             order = json.loads(path.read_text())
             if all(here[key] == value for key, value in order["at"].items()):
                 if order["act"] == "wait":
+                    path.with_suffix(".there").touch()
                     _wait_for(Path(order["for"]))
                 path.rename(path.with_suffix(".done"))
                 if order["act"] == "kill":

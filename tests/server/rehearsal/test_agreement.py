@@ -75,7 +75,7 @@ def run_for_real(made: RunningConsortium, study: Study, number: int) -> tuple[fl
         home.ledger.unlink(missing_ok=True)  # other hospitals, as it were, or the accounting would take minutes
         receive_offer(home, offer, made.now())
         approve_study(home, stored.digest, "mi", made.now())
-    hub = Hub()
+    hub = Hub(made.coordinator)
     services = {name: SiteService(home, hub.way_of(name, SiteKeys(home).identity())) for name, home in homes.items()}
     Rounds(stored, MemorySites(services), hub).train()
     assert stored.read_state().phase == "finished"

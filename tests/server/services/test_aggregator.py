@@ -190,7 +190,7 @@ def test_the_service_crashes(tmp_path: Path) -> None:
     try:
         params = made.params(steps=1000)
         for name in made.names:
-            made.start_site(name, params, pause=0.01, rejoin=20)
+            made.start_site(name, params, pause=0.01, rejoin=60)
         with open_session(made.coordinator, params, QUICK) as run:
             sums = iter(run)
             assert [next(sums).step for _ in range(5)] == [1, 2, 3, 4, 5]

@@ -21,6 +21,7 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REPLACED: _ClassVar[Reason]
     TOO_MANY_ATTEMPTS: _ClassVar[Reason]
     SITE_FAULT: _ClassVar[Reason]
+    NOT_KEPT: _ClassVar[Reason]
 REASON_UNSPECIFIED: Reason
 FINISHED: Reason
 UNKNOWN_SESSION: Reason
@@ -33,6 +34,7 @@ REVOKED: Reason
 REPLACED: Reason
 TOO_MANY_ATTEMPTS: Reason
 SITE_FAULT: Reason
+NOT_KEPT: Reason
 
 class Piece(_message.Message):
     __slots__ = ("attempt", "data", "last")

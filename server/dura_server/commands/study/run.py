@@ -113,6 +113,7 @@ def _run(out: Output, home: CoordinatorHome, reference: str, wait: float) -> Non
 
     from dura_common.study import require_unexpired
     from dura_server.commands.study.outcome import finish
+    from dura_server.commands.study.runs import progress
     from dura_server.studies.store import StudyStore
 
     stored = StudyStore(home).find(reference)
@@ -121,12 +122,16 @@ def _run(out: Output, home: CoordinatorHome, reference: str, wait: float) -> Non
         "The study continues at the coordinator. "
         f"`dura study watch {stored.digest[:12]}` follows it, `dura study stop {stored.digest[:12]}` stops it."
     )
-    deadline = time.monotonic() + wait
+    deadline, before = time.monotonic() + wait, None
     while True:
         state = _once(out, home, stored)
-        if state.phase != "unapproved" or time.monotonic() >= deadline:
+        if state.phase == "interrupted" and progress(stored) != before:
+            before = progress(stored)  # a process that dies at one place again and again is not started for ever
+            out.warn(f"{stored.study.name} was interrupted ({state.message}); it goes on from the last opened sum")
+        elif state.phase == "unapproved" and time.monotonic() < deadline:
+            time.sleep(APPROVAL_POLL_SECONDS)
+        else:
             break
-        time.sleep(APPROVAL_POLL_SECONDS)
     finish(out, stored, state)
 
 

@@ -28,6 +28,8 @@ POLL_SECONDS = 0.2
 FLOWER_POLL_SECONDS = 2.0
 START_SECONDS = 120.0
 """Time for Flower to start a process, which takes about five seconds."""
+SERVICE_SECONDS = 60.0
+"""Time for a SuperLink to answer whose services are running."""
 STOP_SECONDS = 30.0
 """Time for that process to end without being killed."""
 DONE: dict[Job, frozenset[Phase]] = {
@@ -66,7 +68,7 @@ def begin(home: CoordinatorHome, stored: StoredStudy, job: Job) -> bool:
             return False
         _forget(home, stored.read_state())
         stored.stop_file.unlink(missing_ok=True)
-        run = submit_run(home, {"study": stored.digest, "job": job})
+        run = _submit(home, {"study": stored.digest, "job": job})
         stored.update(phase="starting", run=run, message="")
         return True
 
@@ -129,6 +131,23 @@ def halt(home: CoordinatorHome, stored: StoredStudy) -> StudyState:
     if state.phase in ACTIVE or state.phase == "interrupted":
         state = stored.update(phase="stopped", message="stopped by the operator")
     return state
+
+
+def progress(stored: StoredStudy) -> tuple[int, int]:
+    """Return how far a study has come: rounds, and bytes of sums that were opened since."""
+    return stored.read_state().round, sum(path.stat().st_size for path in stored.folder.glob("sums/*.log"))
+
+
+def _submit(home: CoordinatorHome, config: dict[str, str]) -> int:
+    """Start a run; a SuperLink that its supervisor is starting again is waited for."""
+    deadline = time.monotonic() + SERVICE_SECONDS
+    while True:
+        try:
+            return submit_run(home, config)
+        except HostError:
+            if holder(home.run) is None or time.monotonic() > deadline:
+                raise
+            time.sleep(FLOWER_POLL_SECONDS)
 
 
 def _last_word(stored: StoredStudy, job: Job) -> StudyState:

@@ -1,0 +1,150 @@
+"""Flower's SuperNode as dura runs it (flwr 1.41.0, pinned exactly): nothing waits longer than what it waits for.
+
+Flower has no settings for the following, so names in its modules are replaced:
+
+- idle sleeps of 3 s and 0.5 s become 0.2 s, and back-offs of 1 to 10 s less than 0.5 s;
+- what the coordinator announced and never sent (its process died) is given up after :data:`MISSING_SECONDS` without
+  anything new, not after 500 tries (80 minutes) during which the node answers nobody;
+- a coordinator that was away is tried again every :data:`RETRY_SECONDS` at most, not every 20 s;
+- a coordinator that fails at a request (its disk is full) is tried again too: Flower ends the thread that tells that
+  the node lives, and the node would be counted as gone for ever while it runs;
+- a node that was killed signs itself off and on again, where Flower refuses it for a minute.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+from flwr.proto.fleet_pb2 import DeactivateNodeRequest
+from flwr.supercore.corestate import in_memory_corestate
+from flwr.supercore.error import ApiErrorCode, FlowerError
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUnavailableError, pull_objects
+from flwr.supercore.retry import http_retry
+from flwr.supernode import start_client_internal
+from flwr.supernode.fleet_http_client import FleetHttpClient
+
+from dura_client.node.bounds import bound
+from dura_client.node.flower_adapter import LEASE_INTERVAL, quicken
+from dura_client.site.home import SiteHome
+from dura_common.runtime.files import read_limited, write_atomic
+from dura_common.runtime.flower_sockets import serve_at
+from dura_common.runtime.flower_waits import override
+
+SHORTEST_IDLE = 0.2
+MISSING_SECONDS = 15.0
+RETRY_SECONDS = 2
+ACTIVATION_SECONDS = 90.0
+"""An activation lapses after a minute without signs of life."""
+
+Pull = Callable[[str], bytes]
+Call = Callable[[FleetHttpClient, Any], Any]
+
+
+def run_supernode(socket: Path) -> None:
+    """Run Flower's SuperNode, which serves tasks at a socket; see the module."""
+    command = import_module("flwr.supernode.cli.flower_supernode")
+    serve_at(command, socket)
+    quicken()
+    shortened = SimpleNamespace(**{name: getattr(time, name) for name in dir(time) if not name.startswith("__")})
+    shortened.sleep = lambda seconds: time.sleep(min(seconds, SHORTEST_IDLE))
+    override(start_client_internal, "time", shortened)
+    override(start_client_internal, "pull_objects", _bounded(pull_objects))
+    override(in_memory_corestate, "HEARTBEAT_DEFAULT_INTERVAL", LEASE_INTERVAL)
+    override(http_retry, "MAX_RETRY_DELAY", RETRY_SECONDS)
+    override(FleetHttpClient, "ActivateNode", _returning(FleetHttpClient.ActivateNode))
+    override(FleetHttpClient, "PullMessages", _outlasting(FleetHttpClient.PullMessages))
+    override(FleetHttpClient, "SendNodeHeartbeat", _outlasting(_known(FleetHttpClient.SendNodeHeartbeat)))
+    bound(command)
+    command.flower_supernode()
+
+
+def _bounded(pull_all: Callable[..., dict[str, bytes]]) -> Callable[..., dict[str, bytes]]:
+    """Give up objects of which none has come for a while."""
+
+    def pull(object_ids: list[str], pull_object_fn: Pull, **options: Any) -> dict[str, bytes]:
+        last = time.monotonic()
+
+        def one(object_id: str) -> bytes:
+            nonlocal last
+            try:
+                content = pull_object_fn(object_id)
+            except ObjectUnavailableError:
+                if time.monotonic() - last > MISSING_SECONDS:
+                    raise ObjectPullError(object_id, "the coordinator has announced it and does not send it") from None
+                raise
+            last = time.monotonic()
+            return content
+
+        return pull_all(object_ids, one, **options)
+
+    return pull
+
+
+def _returning(activate: Call) -> Call:
+    """Sign a node off that was killed and is taken for alive, then on again; wait where that is not possible."""
+    note = SiteHome(Path(os.environ["DURA_SITE_HOME"])).run / "node-id"
+
+    def returned(client: FleetHttpClient, request: Any) -> Any:
+        deadline = time.monotonic() + ACTIVATION_SECONDS
+        while True:
+            try:
+                response = activate(client, request)
+            except httpx.HTTPStatusError as error:
+                if not _refused(error) or time.monotonic() > deadline:
+                    raise
+                if note.exists():
+                    _sign_off(client, int(read_limited(note, what="the node's number")))
+                    note.unlink(missing_ok=True)
+                else:
+                    time.sleep(RETRY_SECONDS)
+                continue
+            write_atomic(note, str(response.node_id).encode())
+            return response
+
+    return returned
+
+
+def _outlasting(call: Call) -> Call:
+    """Take a failure inside the coordinator for one of the way to it, which is tried again."""
+
+    def outlasted(client: FleetHttpClient, request: Any) -> Any:
+        try:
+            return call(client, request)
+        except httpx.HTTPStatusError as error:
+            if error.response.is_server_error:
+                raise httpx.ReadError(f"the coordinator failed at a request: {error.response.status_code}") from error
+            raise
+
+    return outlasted
+
+
+def _known(beat: Call) -> Call:
+    """End the process if the coordinator does not know this node any more: its supervisor signs it on again."""
+
+    def beaten(client: FleetHttpClient, request: Any) -> Any:
+        response = beat(client, request)
+        if not response.success:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return response
+
+    return beaten
+
+
+def _refused(error: httpx.HTTPStatusError) -> bool:
+    """Tell whether a node is refused that counts as active, or that the coordinator has not registered yet."""
+    said = FlowerError.from_json(error.response.text)
+    return said is not None and said.code == ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED
+
+
+def _sign_off(client: FleetHttpClient, node: int) -> None:
+    with suppress(httpx.HTTPError, RuntimeError):  # it was not active after all
+        client.DeactivateNode(DeactivateNodeRequest(node_id=node))

@@ -1,0 +1,220 @@
+"""Every opened sum on disk before anybody is told: what lets a study go on after a crash without drawing again.
+
+One file for each purpose and round of a study, to which records are only added:
+
+    4 bytes    length of the head
+    8 bytes    length of the body
+    head       JSON: attempt, step, contributors, kind of number
+    body       the sum, little-endian int32 where it fits, else int64; nothing for a sum that was given up
+    32 bytes   SHA-256 of all that
+
+A record that is cut off or does not hash is where the file ends: the crash came while it was written, and nobody was
+told of it. Attempts only grow. A sum of step k that was opened again, in a later attempt, stands in place of every
+earlier sum from k on, since those follow from another state.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dura_common.errors import HostError
+from dura_common.runtime.files import private_folder
+from dura_common.secagg import Opened
+from dura_server.home import CoordinatorHome
+
+_LENGTHS = struct.Struct("<IQ")
+_MARK_BYTES = 32
+MAX_HEAD_BYTES = 65_536
+"""500 names of 31 letters are below 20 kB."""
+NARROW, WIDE = "<i4", "<i8"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An opened sum, or one that was given up, and the attempt in which that happened."""
+
+    attempt: int
+    step: int
+    opened: Opened | None
+    """None: it was lost, and sites had no draw left to make it again."""
+
+    @classmethod
+    def of(cls, attempt: int, opened: Opened) -> Self:
+        """Return an opened sum of an attempt."""
+        return cls(attempt, opened.step, opened)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a record lies in its file."""
+
+    begin: int
+    end: int
+    attempt: int
+    step: int
+
+
+class SumLog:
+    """The opened sums of one study.
+
+    Args:
+        folder: for its files, below the study's own.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._ends: dict[Path, int] = {}
+        """Where the files that this process has looked through end, so that each record is read once."""
+
+    @classmethod
+    def of(cls, home: CoordinatorHome, study: str) -> Self:
+        """Return the log of a study by its digest."""
+        return cls(home.studies / study / "sums")
+
+    def append(self, purpose: str, round_number: int, kept: Kept) -> None:
+        """Add a sum durably; once this returns, a crash does not lose it.
+
+        Raises:
+            HostError: the disk is full, or the file cannot be written. What stood there before still does.
+        """
+        path = self._path(purpose, round_number)
+        try:
+            private_folder(self._folder.parent)
+            private_folder(self._folder)
+            new = not path.exists()
+            with path.open("ab+") as stream:
+                fcntl.flock(stream, fcntl.LOCK_EX)  # a session that was given up may write its last sum just now
+                size = stream.seek(0, os.SEEK_END)
+                end = size if size == self._ends.get(path) else _end(stream)
+                stream.truncate(end)  # what a crash has cut off
+                try:
+                    for part in _record(kept):
+                        stream.write(part)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                    self._ends[path] = stream.tell()
+                except OSError:
+                    with suppress(OSError):
+                        os.ftruncate(stream.fileno(), end)
+                    raise
+            if new:
+                _sync(self._folder)
+        except OSError as error:
+            raise HostError(
+                f"an opened sum cannot be kept in {self._folder}: {error.strerror}",
+                hint="Free space on the coordinator's disk; then `dura study resume` goes on.",
+            ) from error
+
+    def sums(self, purpose: str, round_number: int) -> Iterator[Kept]:
+        """Return the sums that stand, by step without a gap; one at a time is in memory.
+
+        Raises:
+            HostError: the file cannot be read.
+        """
+        path = self._path(purpose, round_number)
+        if not path.exists():
+            return
+        try:
+            with path.open("rb") as stream:
+                for place in _standing(_places(stream)):
+                    yield _read(stream, place)
+        except OSError as error:
+            raise HostError(f"the opened sums cannot be read: {path}: {error.strerror}") from error
+
+    def drop(self, purpose: str, round_number: int) -> None:
+        """Forget the sums of a round: what came of them is kept elsewhere."""
+        self._path(purpose, round_number).unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Forget all sums: the study has ended."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _path(self, purpose: str, round_number: int) -> Path:
+        return self._folder / f"{purpose}-{round_number:05d}.log"
+
+
+def _standing(places: Iterator[_Place]) -> list[_Place]:
+    """Return the records that hold, see the module."""
+    found: list[_Place] = []
+    highest = 0
+    for place in places:
+        if place.attempt < highest:
+            continue  # of a session that was given up before the present one began
+        highest = place.attempt
+        found = [before for before in found if before.step < place.step]
+        if place.step == len(found) + 1:
+            found.append(place)
+    return found
+
+
+def _end(stream: BinaryIO) -> int:
+    return max((place.end for place in _places(stream)), default=0)
+
+
+def _places(stream: BinaryIO) -> Iterator[_Place]:
+    """Return the whole records of a file in order; it ends at the first that is none."""
+    end = 0
+    size = stream.seek(0, os.SEEK_END)
+    while size - end >= _LENGTHS.size:
+        stream.seek(end)
+        head_length, body_length = _LENGTHS.unpack(stream.read(_LENGTHS.size))
+        begin, end = end, end + _LENGTHS.size + head_length + body_length + _MARK_BYTES
+        if head_length > MAX_HEAD_BYTES or end > size:
+            return
+        stream.seek(begin)
+        content = stream.read(end - begin - _MARK_BYTES)
+        if hashlib.sha256(content).digest() != stream.read(_MARK_BYTES):
+            return
+        head = json.loads(content[_LENGTHS.size : _LENGTHS.size + head_length])
+        yield _Place(begin, end, int(head["attempt"]), int(head["step"]))
+
+
+def _record(kept: Kept) -> Iterator[bytes]:
+    head: dict[str, object] = {"attempt": kept.attempt, "step": kept.step}
+    body = b""
+    if kept.opened is not None:
+        kind = NARROW if _narrow(kept.opened.total) else WIDE
+        head |= {"contributors": list(kept.opened.contributors), "kind": kind}
+        body = np.ascontiguousarray(kept.opened.total, dtype=kind).tobytes()
+    words = json.dumps(head).encode()
+    mark = hashlib.sha256()
+    for part in (_LENGTHS.pack(len(words), len(body)), words, body):
+        mark.update(part)
+        yield part
+    yield mark.digest()
+
+
+def _narrow(total: NDArray[np.int64]) -> bool:
+    limits = np.iinfo(np.int32)
+    return bool(total.size == 0 or (limits.min <= total.min() and total.max() <= limits.max))
+
+
+def _read(stream: BinaryIO, place: _Place) -> Kept:
+    stream.seek(place.begin)
+    head_length, body_length = _LENGTHS.unpack(stream.read(_LENGTHS.size))
+    head = json.loads(stream.read(head_length))
+    if "kind" not in head:
+        return Kept(place.attempt, place.step, None)
+    values = np.frombuffer(stream.read(body_length), dtype=head["kind"]).astype(np.int64)
+    return Kept.of(place.attempt, Opened(place.step, values, tuple(head["contributors"])))
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
