@@ -32,6 +32,7 @@ from flwr.supercore.retry import http_retry
 from flwr.supernode import start_client_internal
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
+from dura_client.node.bounds import bound
 from dura_client.node.flower_adapter import LEASE_INTERVAL, quicken
 from dura_client.site.home import SiteHome
 from dura_common.runtime.files import read_limited, write_atomic
@@ -62,6 +63,7 @@ def run_supernode(socket: Path) -> None:
     override(FleetHttpClient, "ActivateNode", _returning(FleetHttpClient.ActivateNode))
     override(FleetHttpClient, "PullMessages", _outlasting(FleetHttpClient.PullMessages))
     override(FleetHttpClient, "SendNodeHeartbeat", _outlasting(_known(FleetHttpClient.SendNodeHeartbeat)))
+    bound(command)
     command.flower_supernode()
 
 

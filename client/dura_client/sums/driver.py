@@ -311,8 +311,10 @@ class Driver(threading.Thread):
                 self._connect()
             elif not isinstance(item, tuple):
                 return item
-            elif item[0] is self._link:
-                return item[1]
+            else:
+                item[0].taken()
+                if item[0] is self._link:
+                    return item[1]
 
     def _take(self, retry: float | None) -> tuple[Link, Event] | _Vector | _Close | None:
         """Return the next item of the inbox, or None if it is time to connect again."""
