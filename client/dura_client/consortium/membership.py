@@ -167,7 +167,7 @@ def forget(home: SiteHome) -> None:
 
 
 def pending(home: SiteHome) -> tuple[Link, ...]:
-    """Return the rosters that wait for countersignatures, oldest first.
+    """Return the waiting rosters, oldest first.
 
     Raises:
         InputError: the file was altered.

@@ -1,1 +1,1 @@
-"""The record of privacy spending: durable, chained, and asked before anything is computed."""
+"""The record of privacy spending. It is durable and hash-chained, and it decides before anything is computed."""

@@ -1,4 +1,4 @@
-"""What can be read out of the ledger's rows: by row, by study, by patient. Nothing here writes or decides."""
+"""Answers from the ledger's rows: by row, by study, by patient. Nothing here writes or decides."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OLDER = frozenset({"reserve", "settle", "refund"})
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One row of the ledger; what a kind of row does not have is None."""
+    """One row of the ledger. Fields that a kind of row does not have are None."""
 
     id: int
     kind: Kind
@@ -36,7 +36,7 @@ class Entry:
     repeat: int | None
     """Number of a draw."""
     patients: int
-    """Size of the cohort; for the site's own eyes."""
+    """Size of the cohort; it stays at the site."""
     event: Event | None
     """Of rows of format 2; None in a study without noise."""
     time: datetime
@@ -45,24 +45,24 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class StudySpending:
-    """What one study has taken so far."""
+    """The spending of one study so far."""
 
     study: str
     state: Literal["open", "closed"]
-    """Whether draws may still begin."""
+    """Whether the study may still begin draws."""
     draws: int
-    """Vectors that may have left: draws that began."""
+    """Number of draws that began; their vectors may have left the site."""
     redraws: int
-    """Of these, draws that repeated one after a loss."""
+    """Number of these draws that repeated a lost one."""
     unaccounted: int
     """Draws without noise (public data)."""
     epsilon: float | None
-    """Of the patient who pays most in this study, what is set aside included; None if it has no noise at all."""
+    """The largest epsilon of any patient in this study, including what is set aside; None if it has no noise."""
 
 
 @dataclass(frozen=True, slots=True)
 class PatientInStudy:
-    """What one study did with one patient."""
+    """The part of one patient in one study."""
 
     study: str
     train: tuple[int, ...]
@@ -72,12 +72,12 @@ class PatientInStudy:
     released: int | None
     """Last training round in which a draw began: a model with this patient's contributions may have left the site."""
     epsilon: float | None
-    """What the study cost the patient, what is set aside included; None without noise."""
+    """The cost of the study for the patient, including what is set aside; None without noise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The end of the chain: enough to recognise later that nothing before it was lost."""
+    """The end of the chain. With it, a later check can show that no earlier row was lost."""
 
     entries: int
     hash: str
@@ -114,7 +114,7 @@ def redraws_of(allocation: Allocation) -> int:
 
 
 def studies_of(book: Book, delta: float) -> tuple[StudySpending, ...]:
-    """Return what each study has taken, in order of its first row."""
+    """Return the spending of each study, in the order of the first rows."""
     older = [row for row in book.rows if row.kind == "reserve" and state_of(book, row) != "refund"]
     names = dict.fromkeys(row.study for row in book.rows if row.kind in {"reserve", "allocate"})
     result = []
@@ -140,14 +140,14 @@ def studies_of(book: Book, delta: float) -> tuple[StudySpending, ...]:
 
 
 def most_in(book: Book, study: str, delta: float) -> float:
-    """Return epsilon of one study for the patient who pays most: its mechanisms were fixed, so they are composed."""
+    """Return the largest epsilon of one study for any patient; its mechanisms were fixed, so they are composed."""
     return max((epsilon_of_mechanisms(kind, delta) for kind in book.composed(study)), default=0.0)
 
 
 def most_in_all(book: Book, delta: float) -> float:
-    """Return epsilon of all studies together for the patient who was charged most.
+    """Return the largest epsilon of all studies together for any patient.
 
-    One study by itself was fixed beforehand, and is composed; several may depend on each other, and are added up.
+    A single study was fixed in advance and is composed. Several studies may depend on each other and are added up.
     """
     totals = book.totals(delta)
     studies, place = book.only_study(delta)
@@ -175,7 +175,7 @@ def spent_by(book: Book, patient: str, delta: float) -> float:
 
 
 def history_of(book: Book, patient: str, delta: float) -> tuple[PatientInStudy, ...]:
-    """Return what each study did with one patient, in order of its first row."""
+    """Return the part of one patient in each study, in the order of the first rows."""
     cohorts = book.cohorts_with(patient)
     result = []
     for study in dict.fromkeys(row.study for row in book.rows if row.kind in {"reserve", "allocate"}):
@@ -201,7 +201,7 @@ def history_of(book: Book, patient: str, delta: float) -> tuple[PatientInStudy, 
 
 
 def _rounds(book: Book, study: str, cohorts: frozenset[str]) -> tuple[set[int], set[int], set[int]]:
-    """Return the rounds of draws that a patient could be in: of training, of evaluations, and models that left."""
+    """Return the rounds in which a patient could be drawn or scored, and the round of the last model that left."""
     train: set[int] = set()
     evaluate: set[int] = set()
     released: set[int] = set()
@@ -235,10 +235,10 @@ def room_for(
     without: str | None,
     first: Callable[[], bool],
 ) -> list[bool]:
-    """Tell for each patient whether a charge still fits, next to what all studies hold but one.
+    """Tell for each patient whether a charge still fits, in addition to the charges of all studies except one.
 
-    ``first`` says whether the study by itself, composed, stays under the caps: then it fits whom nobody has charged.
-    That is no hole in the filter, since nothing else fits beside it unless the sums do.
+    ``first`` says whether the study alone, composed, stays under the caps. Then it fits for patients whom no study has
+    charged. This does not weaken the filter: another study fits in addition only if the added charges fit.
     """
     own = book.of(book.totals(delta, without=without), patients)
     limits = np.array([most - more for most, more in zip(cap, charge, strict=True)])[:, None]

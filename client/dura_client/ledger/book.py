@@ -1,4 +1,4 @@
-"""The verified ledger in memory: rows, cohorts, allocations, and what each patient was charged."""
+"""The verified ledger in memory: rows, cohorts, allocations, and the charges of each patient."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from dura_common.privacy.accounting import mechanism_of
 from dura_common.privacy.loss import Sampled
 
 Spending = Counter[Sampled]
-"""Mechanism to how often it ran."""
+"""Maps a mechanism to the number of its runs."""
 Key = tuple[str, int]
 """A block of a study: its name and its round."""
 NOBODY, SEVERAL = -1, -2
 Totals = NDArray[np.int64]
-"""What was charged, (4, patients), in the order of :class:`~dura_client.ledger.charges.Charge`."""
+"""The charges, (4, patients), in the order of :class:`~dura_client.ledger.charges.Charge`."""
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class Allotted:
     event: str | None
     alone: str | None
     charge: Charge
-    """At the delta of its allocation."""
+    """The charge at the delta of its allocation."""
     delta: float
     begun: set[int] = field(default_factory=set)
     """Numbers of the draws that began."""
@@ -44,11 +44,11 @@ class Allotted:
 
 @dataclass(slots=True)
 class Allocation:
-    """What one approval set aside."""
+    """The budget that one approval set aside."""
 
     number: int
     manifest: str
-    """Digest of the frozen cohort."""
+    """Digest of the cohort file that the approval fixed."""
     expires: str
     """ISO date."""
     blocks: dict[Key, Allotted] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Allocation:
         return any(block.begun for block in self.blocks.values())
 
     def charged(self) -> Iterator[tuple[Key, Allotted]]:
-        """Return the blocks that count: all of them while it is open, then those that had begun."""
+        """Return the blocks that count: all blocks while the study is open, and later those in which a draw began."""
         return ((key, block) for key, block in self.blocks.items() if self.open or block.begun)
 
 
@@ -71,24 +71,24 @@ def mechanism_in(event: str) -> tuple[Sampled, int]:
 
 
 class Book:
-    """Rows that were verified, and nothing else; grows at its end."""
+    """Contains only verified rows. New rows are added at the end."""
 
     def __init__(self) -> None:
         self.rows: list[Content] = []
         """Row number n has id n + 1."""
         self.hashes: list[str] = []
         self.sizes: dict[str, int] = {}
-        """Cohort to how many patients it has."""
+        """Maps a cohort to its number of patients."""
         self.used: set[str] = set()
-        """Cohorts that rows are about."""
+        """Cohorts that rows refer to."""
         self.withdrawn: set[str] = set()
-        """Keys of patients who take part in nothing any more."""
+        """Keys of patients who have withdrawn."""
         self.last: dict[Release, Content] = {}
-        """Of format 2: release to its last row."""
+        """Format 2 only: maps a release to its last row."""
         self.studies: dict[str, list[Allocation]] = {}
-        """Study to its allocations; the last one counts."""
+        """Maps a study to its allocations; the last one counts."""
         self.attempts: dict[tuple[str, str, int], int] = {}
-        """Study, purpose and round to the highest request that was taken up."""
+        """Maps study, purpose and round to the number of the highest accepted request."""
         self.requested = 0
         """Requests that were taken up and draws that began, of all studies: rows that messages alone have caused."""
         self.requested_to = GENESIS
@@ -97,7 +97,7 @@ class Book:
         self.host: str | None = None
         self.identity: dict[str, Any] | None = None
         self.older: dict[tuple[str, str], Spending] = {}
-        """Of format 2: study and cohort to what was reserved and not refunded."""
+        """Format 2 only: maps study and cohort to reservations that were not refunded."""
         self._index: dict[str, int] = {}
         self._patients: dict[str, NDArray[np.int64]] = {}
 
@@ -153,12 +153,12 @@ class Book:
         return frozenset(key for cohort in cohorts for key in self.keys_of(cohort))
 
     def open_allocation(self, study: str) -> Allocation | None:
-        """Return what is set aside for a study, if it has not ended here."""
+        """Return the allocation of a study, if the study has not ended here."""
         found = self.studies.get(study)
         return found[-1] if found and found[-1].open else None
 
     def totals(self, delta: float, *, study: str | None = None, without: str | None = None) -> Totals:
-        """Return what everybody was charged at a delta: by one study, by all, or by all without one."""
+        """Return the charges of all patients at a delta: by one study, by all studies, or by all studies except one."""
         by_cohort: dict[str, Charge] = {}
         for name, cohort, charge in self._charges(delta):
             if name == (study or name) and name != without:
@@ -169,9 +169,9 @@ class Book:
         return totals
 
     def only_study(self, delta: float) -> tuple[list[str], NDArray[np.int64]]:
-        """Return studies, and for each patient the place of the only one that charged him or her.
+        """Return studies, and for each patient the index of the only study that charged this patient.
 
-        The place is :data:`NOBODY` for patients whom no study charged, :data:`SEVERAL` for those of more than one.
+        The index is :data:`NOBODY` for patients whom no study charged, and :data:`SEVERAL` if several studies did.
         """
         inside: dict[str, NDArray[np.bool_]] = {}
         for study, cohort, charge in self._charges(delta):
@@ -184,12 +184,12 @@ class Book:
         return list(inside), place
 
     def of(self, totals: Totals, patients: Sequence[str]) -> Totals:
-        """Return the columns of these patients, (4, patients); strangers were charged nothing."""
+        """Return the columns of these patients, (4, patients); unknown patients have no charges."""
         wide = np.concatenate([totals, np.zeros((totals.shape[0], 1), dtype=np.int64)], axis=1)
         return wide[:, [self._index.get(patient, -1) for patient in patients]]
 
     def composed(self, study: str, cohorts: frozenset[str] | None = None) -> list[Spending]:
-        """Return what one study's mechanisms did, for each kind of patient, or for one who was in these cohorts."""
+        """Return the mechanisms of one study, for each kind of patient, or for a patient of these cohorts."""
         parts: dict[str, Spending] = {}
         for (name, cohort), spending in self.older.items():
             if name == study:
@@ -209,11 +209,11 @@ class Book:
         return [sum((parts[names[row]] for row in np.flatnonzero(kind)), Counter()) for kind in kinds]
 
     def _charges(self, delta: float) -> Iterator[tuple[str, str, Charge]]:
-        """Yield study, cohort and charge of everything that counts."""
+        """Yield the study, the cohort and the charge of everything that counts."""
         for (study, cohort), spending in self.older.items():
             for mechanism, times in spending.items():
                 text = _as_event(mechanism, times)
-                # Format 2 did not say how many sites made up the noise: single shares are on record since format 3.
+                # Format 2 did not record how many sites made up the noise; single shares are recorded since format 3.
                 yield study, cohort, charge_of(text, text, delta)
         for study, allocations in self.studies.items():
             for allocation in allocations:
@@ -248,7 +248,7 @@ def _key(row: Content) -> Key:
 
 
 def said(row: Content) -> dict[str, Any]:
-    """Return what a row says beyond its columns."""
+    """Return the content of a row beyond its columns."""
     content = json.loads(row.event or "{}")
     return content if isinstance(content, dict) else {}
 

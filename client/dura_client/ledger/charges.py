@@ -1,14 +1,14 @@
-"""What a block costs each of its patients, as whole numbers that add up: a privacy filter over studies.
+"""The cost of a block for each of its patients, in whole numbers that can be added up: a privacy filter over studies.
 
-Later studies may depend on what earlier ones showed, so their prices cannot be composed as if all had been fixed
-beforehand. Each block is therefore turned, before it begins, into a certificate of Gaussian differential privacy: as
-hard to tell apart as N(0, 1) and N(mu, 1), beside a leak of small probability. A patient takes part as long as the
-squares of mu stay under a fixed sum, and so do the leaks: a valid filter under any adaptive choice (Smith and Thakurta
-2022; Koskela, Tobaben and Honkela 2022), also for studies that run at the same time, since all of a block is charged
-when it is set aside.
+Later studies may depend on the results of earlier studies, so prices cannot be composed as if all studies had been
+fixed in advance. Before a block begins, it therefore gets a certificate of Gaussian differential privacy: except for a
+leak of small probability, the two cases (with and without the patient) are as hard to tell apart as N(0, 1) and N(mu,
+1). A patient takes part as long as the sum of the squares of mu stays under a limit, and the sum of the leaks too. This
+is a valid filter under any adaptive choice (Smith and Thakurta 2022; Koskela, Tobaben and Honkela 2022). It also holds
+for studies that run at the same time, because a whole block is charged when it is set aside.
 
-Everything is counted twice: against the world, which sees opened sums, and against somebody who broke the aggregation
-and sees this site's vectors by themselves.
+Everything is counted twice: against everybody outside, who sees opened sums, and against somebody who broke the
+aggregation and sees this site's vectors separately.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from dura_common.privacy.gdp import (
 )
 
 LEAK_UNIT = 2.0**-20
-"""Of a leak's probability, as a share of the policy's delta."""
+"""Unit of a leak's probability, as a share of the policy's delta."""
 BLOCK_LEAK = 2.0**-12
 """Share of the policy's delta that one block of sampled steps may leak; more where delta is so small that the
 accountant's own error counts."""
 ALL_LEAKS = 2.0**-3
 """Share of the policy's delta for the leaks of all blocks together, 512 of them; the rest is for mu."""
 DIFFERENCE = 1e-3
-"""By how much a price that is computed again may exceed the one that was written: half the room in a certificate."""
+"""The share by which a price may be larger when it is computed again: half the margin of a certificate."""
 MOST = 1 << 56
 """A charge beyond every cap; a hundred of them still fit an int64."""
 
 
 class Charge(NamedTuple):
-    """What one block, or several, cost a patient."""
+    """The cost of one block, or of several blocks, for a patient."""
 
     mu: int
-    """Squared, in units of 2^-40 (:data:`~dura_common.privacy.gdp.UNITS`), against the world."""
+    """Squared, in units of 2^-40 (:data:`~dura_common.privacy.gdp.UNITS`), against everybody outside."""
     leak: int
-    """In units of the policy's delta times 2^-20."""
+    """The leak, in units of the policy's delta times 2^-20."""
     mu_alone: int
     """As ``mu``, against somebody who broke the aggregation."""
     leak_alone: int
@@ -67,13 +67,13 @@ def charge_of(event: str | None, alone: str | None, delta: float) -> Charge:
 
 
 def cap_of(epsilon: float, epsilon_alone: float, delta: float) -> Charge:
-    """Return the most that a patient may be charged under caps that hold at ``delta``."""
+    """Return the largest charge of a patient under caps that hold at ``delta``."""
     leaks = round(ALL_LEAKS / LEAK_UNIT)
     return Charge(_largest(epsilon, delta), leaks, _largest(epsilon_alone, delta), leaks)
 
 
 def epsilon_at(mu: int, leak: int, delta: float) -> float:
-    """Return epsilon at ``delta`` of somebody who was charged this much; infinite if leaks use up delta."""
+    """Return the epsilon at ``delta`` of a patient with this charge; infinite if the leaks use up delta."""
     left = delta * (1 - leak * LEAK_UNIT)
     if mu >= MOST or left <= 0:
         return math.inf
@@ -81,9 +81,9 @@ def epsilon_at(mu: int, leak: int, delta: float) -> float:
 
 
 def pays(charge: Charge, event: str | None, alone: str | None, delta: float) -> bool:
-    """Tell whether a charge that was written earlier, perhaps elsewhere, pays for its block.
+    """Tell whether an earlier recorded charge, perhaps from another machine, is enough for its block.
 
-    Processors and versions of libraries differ in last digits, so the numbers need not be the same.
+    Processors and versions of libraries differ in the last digits, so the numbers need not be equal.
     """
     return _covers(event, charge.mu, charge.leak, delta) and _covers(alone, charge.mu_alone, charge.leak_alone, delta)
 

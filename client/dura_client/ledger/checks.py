@@ -1,4 +1,4 @@
-"""What the ledger demands of its callers, and of the order of its rows, which no hash shows."""
+"""Checks of the ledger that no hash can show: on the order of its rows, and on the arguments of its callers."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from dura_common.errors import TrustError
 from dura_common.privacy import event_from_json
 
 KEY = re.compile(r"[0-9a-f]{64}")
-"""A patient's name in the ledger: the keyed hash of the pseudonym."""
+"""A patient's key in the ledger: the keyed hash of the pseudonym."""
 
 
 class _Order:
-    """Walks through the rows with as little knowledge as the rules need, apart from the book's own."""
+    """Goes through the rows, and keeps only the facts that the rules need, separately from the book."""
 
     def __init__(self, book: Book) -> None:
         self._book = book
         self._reserved: dict[Release, Content] = {}
         self._withdrawn: set[str] = set()
         self._blocks: dict[tuple[str, str, int], tuple[int, int, set[int]]] = {}
-        """Study and block to the allocation's number, its declared draws, and those that began."""
+        """Maps study and block to the allocation's number, its declared draws, and the draws that began."""
         self._serial: dict[str, int] = {}
         self._ended: dict[str, int] = {}
         self._attempts: dict[tuple[str, str, int], int] = {}
         self._epoch = 0
 
     def check(self, row: Content) -> str | None:
-        """Return what is wrong with the next row; None if nothing is."""
+        """Return the fault of the next row; None if it has none."""
         if row.kind == "withdraw":
             self._withdrawn.update(self._book.keys_of(row.cohort))
             return None
@@ -102,10 +102,10 @@ class _Order:
 
 
 def check_order(book: Book) -> None:
-    """Check what no hash shows: that rows follow from those before them, and nobody takes part who withdrew.
+    """Check that every row follows from earlier rows, and that no patient takes part after withdrawing.
 
     Raises:
-        TrustError: one does not.
+        TrustError: a row breaks a rule.
     """
     order = _Order(book)
     for number, row in enumerate(book.rows, start=1):
@@ -114,10 +114,10 @@ def check_order(book: Book) -> None:
             raise TrustError(f"the privacy ledger cannot be trusted: entry {number} {wrong}")
 
 
-@lru_cache(maxsize=16)  # the same cohort comes again with each block
+@lru_cache(maxsize=16)  # each block has the same cohort
 def check_cohort(patients: tuple[str, ...]) -> None:
-    """Refuse a cohort that is empty or names somebody twice or by a label (`ValueError`: a fault of the caller)."""
+    """Refuse a cohort that is empty, or names a patient twice or by a label (`ValueError`: the caller's fault)."""
     if not patients or len(set(patients)) != len(patients):
-        raise ValueError("a cohort has at least one patient and none twice")
+        raise ValueError("a cohort must have at least one patient, and no patient twice")
     if not all(KEY.fullmatch(patient) for patient in patients):
-        raise ValueError("patients are named by keys of 64 hexadecimal digits, never by their labels")
+        raise ValueError("patients must be named by keys of 64 hexadecimal digits, never by their labels")

@@ -2,15 +2,14 @@
 
 Rules:
 
-- An approval sets a whole study aside, in blocks (:mod:`dura_common.privacy.blocks`), and every patient of its cohorts
-  is charged for all of them at once, under caps that hold over all studies (:mod:`dura_client.ledger.charges`).
-- A draw begins by one durable row, written under the only right to write, before anything is computed for it. It is
-  refused beyond the declared number, after the study has ended here, and to a process that another one has replaced.
-- When a study ends, blocks in which no draw began come back. A block that has begun is spent whole: a crash does not
-  tell what had left, and when to stop was somebody else's choice. Nothing that a process remembers gives anything back.
-- The numbers of requests only grow, through restarts of either side.
-- A patient pays for the cohorts that he or she was in and for no others, and is in none that is set aside after a
-  withdrawal.
+- An approval sets the budget of a whole study aside, in blocks (:mod:`dura_common.privacy.blocks`). Every patient of
+  its cohorts is charged for all blocks at once, under caps over all studies (:mod:`dura_client.ledger.charges`).
+- A draw begins with one durable row, written under an exclusive lock, before anything is computed for it. It is refused
+  beyond the declared number, after the study has ended here, and for a process that another process has replaced.
+- When a study ends, blocks in which no draw began are returned. A block that has begun is spent as a whole: after a
+  crash nobody can tell what had left, and the coordinator chose when to stop. What a process remembers returns nothing.
+- The numbers of requests only grow, even through restarts of either side.
+- Patients pay for the cohorts to which they belong, and for no others. After a withdrawal, no new cohort contains them.
 """
 
 from __future__ import annotations
@@ -35,12 +34,12 @@ __all__ = ["Begun", "Caps", "Identity", "Ledger"]
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A draw that may be computed now."""
+    """A draw that the site may compute now."""
 
     block: str
     number: int
     withdrawn: frozenset[str]
-    """Keys of patients who take part in nothing any more: they count zero in it."""
+    """Keys of patients who have withdrawn: they count as zero in this draw."""
 
 
 class Ledger(Questions):
@@ -57,26 +56,26 @@ class Ledger(Questions):
         expires: date,
         identity: Identity,
     ) -> None:
-        """Set a whole study aside, durably, all blocks or none.
+        """Set the budget of a whole study aside, durably, for all blocks or for none.
 
-        What was set aside for it before comes back if nothing had begun, and so does what studies that have expired
-        never began.
+        An earlier allocation of the study is returned if nothing had begun. Blocks that expired studies never began are
+        returned too.
 
         Args:
             study: digest of the study.
             blocks: from the approved study.
             cohorts: keys of the patients of each purpose (64 hexadecimal digits each).
-            manifest: digest of what the approval froze.
-            caps: that hold for everybody.
+            manifest: digest of the cohort file that the approval fixed.
+            caps: the caps for every patient.
             expires: last day of the study.
-            identity: of the pseudonyms; noted by the first allocation, and the same ever after.
+            identity: identity of the pseudonyms, recorded by the first allocation and never changed.
 
         Raises:
-            StateError: the study has begun here, so that it cannot be set aside a second time.
+            StateError: the study has begun here, so it cannot be set aside a second time.
             WithdrawnPatient: one of the patients has withdrawn.
-            BudgetError: a patient has no room.
+            BudgetError: a patient does not have enough budget.
             TrustError: the ledger was tampered with, or belongs to another pseudonym key.
-            HostError: it could not be written.
+            HostError: the ledger could not be written.
 
         In every case nothing was recorded.
         """
@@ -88,8 +87,8 @@ class Ledger(Questions):
             before = book.open_allocation(study)
             if any(item.begun for item in book.studies.get(study, ())):
                 raise StateError(
-                    "this study has begun here: what was set aside for it holds, and cannot be set aside again",
-                    hint="Another study needs a document of its own, with another digest.",
+                    "this study has begun here: its budget is set aside, and cannot be set aside again",
+                    hint="For another run, sign another study with its own digest.",
                 )
             if before is not None:
                 self._end(writer, study, before)
@@ -102,7 +101,7 @@ class Ledger(Questions):
                 self._set_aside(writer, study, number, block, cohorts[block.purpose], manifest, caps, expires)
 
     def serve(self, host: str) -> int:
-        """Record that a process begins to serve on a host; return its epoch. Every earlier process is fenced off.
+        """Record that a process begins to serve on a host, and return its epoch. Earlier processes can no longer draw.
 
         Raises:
             OtherHost: the ledger was last used on another host.
@@ -115,15 +114,15 @@ class Ledger(Questions):
             return self._serve(writer, host)
 
     def move(self, host: str) -> None:
-        """Record that the ledger lives on this host from here on: no copy elsewhere may be used any more."""
+        """Record that the ledger has moved to this host. From now on, no copy on another host may be used."""
         with self._store.writing() as writer:
             self._serve(writer, host)
 
     def attempt(self, study: str, purpose: Purpose, round_number: int, number: int) -> None:
-        """Take a request up, durably.
+        """Accept a request, durably.
 
         Raises:
-            OldAttempt: this number or a higher one was taken up before.
+            OldAttempt: a request with this or a higher number was accepted before.
         """
         with self._store.writing() as writer:
             highest = writer.book.attempts.get((study, purpose, round_number), 0)
@@ -133,23 +132,24 @@ class Ledger(Questions):
             writer.add(content("attempt", writer.add_cohort(), self._now(), **values))
 
     def begin(self, study: str, purpose: Purpose, number: int, *, epoch: int, round_number: int, step: int) -> Begun:
-        """Begin one draw, durably; only then it may be computed.
+        """Begin one draw, durably. Only then, the site may compute it.
 
         Args:
             study: digest of the study.
             purpose: ``train`` or ``evaluate``.
-            number: of the draw in its block, from 1 on: the step of the study where noise is shared, else the round;
-                an evaluation has one. If that or a later one has begun before, it is a draw of the spare block.
+            number: number of the draw in its block, from 1: the step of the study with shared noise, otherwise the
+                round; an evaluation has one draw. If this or a later draw has begun before, the spare block provides
+                the draw.
             epoch: as :meth:`serve` returned it.
             round_number: of the study.
             step: within the round.
 
         Raises:
-            Ended: nothing is set aside for the study, or it has ended here.
-            NoDrawLeft: the draw has begun before and no spare one is left.
+            Ended: no budget is set aside for the study, or the study has ended here.
+            NoDrawLeft: the draw has begun before, and no spare draw is left.
             Fenced: another process serves now.
             TrustError: the ledger was tampered with.
-            HostError: it could not be written.
+            HostError: the ledger could not be written.
         """
         with self._store.writing() as writer:
             book = writer.book
@@ -176,7 +176,7 @@ class Ledger(Questions):
         return Begun(name, draw, withdrawn)
 
     def close(self, study: str) -> bool:
-        """Record that a study has ended here; blocks that never began come back. Return whether it was open.
+        """Record that a study has ended here; blocks that never began are returned. Tell whether it was open.
 
         Raises:
             TrustError: the ledger was tampered with.
@@ -190,7 +190,7 @@ class Ledger(Questions):
         return True
 
     def end_expired(self) -> None:
-        """Record the end of studies whose last day is over; blocks that never began come back.
+        """Record the end of studies whose last day is over. Blocks that never began return to the budget.
 
         Raises:
             TrustError: the ledger was tampered with.
@@ -203,7 +203,7 @@ class Ledger(Questions):
             self.close(study)
 
     def withdraw(self, patient: str) -> bool:
-        """Record that a patient takes part in nothing from here on; return whether that is new.
+        """Record that a patient has withdrawn, and return whether this is new.
 
         Args:
             patient: the key (64 hexadecimal digits).
@@ -213,7 +213,7 @@ class Ledger(Questions):
             HostError: it could not be written.
         """
         if not KEY.fullmatch(patient):
-            raise ValueError("patients are named by keys of 64 hexadecimal digits, never by their labels")
+            raise ValueError("patients must be named by keys of 64 hexadecimal digits, never by their labels")
         with self._store.writing() as writer:
             if patient in writer.book.withdrawn:
                 return False
@@ -269,7 +269,7 @@ class Ledger(Questions):
                 raise BudgetError(
                     f"a patient would exceed epsilon {caps.epsilon_total:g} at delta {caps.delta:g} over all studies, "
                     f"or {caps.epsilon_if_broken:g} if the aggregation were broken",
-                    hint="`dura site ledger show` says what was spent; the policy sets the caps.",
+                    hint="`dura site ledger show` shows what was spent; the policy sets the caps.",
                 )
 
     def _identify(self, writer: Writer, identity: Identity) -> None:
@@ -280,7 +280,7 @@ class Ledger(Questions):
         elif known != identity:
             raise TrustError(
                 "the ledger belongs to another pseudonym key, or to another held-out side, than the site's present one",
-                hint="Restore keys/pseudonym.key from a backup: without it nobody knows who has spent what.",
+                hint="Restore keys/pseudonym.key from a backup: without it, nobody knows what each patient has spent.",
             )
 
     def _serve(self, writer: Writer, host: str) -> int:
@@ -297,7 +297,7 @@ class Ledger(Questions):
 
 
 def _next(allocation: Allocation, purpose: Purpose, place: int, number: int) -> tuple[BlockName, int]:
-    """Return the block and the number of the next draw: the one asked for if it lies ahead, or else a spare one."""
+    """Return the block and the number of the next draw: the requested draw if it is new, otherwise a spare draw."""
     main: BlockName = "train" if purpose == "train" else "evaluate"
     spare: BlockName = "spare" if purpose == "train" else "evaluate-spare"
     block = allocation.blocks.get((main, place))

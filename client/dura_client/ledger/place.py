@@ -1,4 +1,4 @@
-"""Which ledger a site has: the file in its folder, or the PostgreSQL database that its settings name."""
+"""The place of a site's ledger: the file in its folder, or the PostgreSQL database that its settings name."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def site_ledger(home: SiteHome, *, clock: Callable[[], datetime] = lambda: datet
 
 
 def _check_place(home: SiteHome, url: str | None) -> None:
-    """Refuse another ledger than the first: spending must not be forgotten by changing a setting."""
+    """Refuse any ledger except the first one: a changed setting must not make the site forget what was spent."""
     noted = home.ledger_location
     if url is not None and not home.ledger.exists() and not noted.exists():
-        with suppress(StateError):  # another process noted it first; it is compared below
+        with suppress(StateError):  # another process recorded the place first; it is compared below
             write_atomic(noted, url.encode(), replace=False)
     before = read_limited(noted, what="the ledger's location").decode() if noted.exists() else None
     if before != url or (url is not None and home.ledger.exists()):
         raise StateError(
-            f"the ledger of this site lies in {before or home.ledger}, but site.toml says {url or 'nothing of it'}",
+            f"the ledger of this site is in {before or home.ledger}, but site.toml says {url or 'nothing of it'}",
             hint="A ledger stays where it began: set ledger_url in site.toml as it was. To move it on purpose, "
             f"move its rows first, then remove {noted.name} or the file.",
         )

@@ -1,4 +1,4 @@
-"""Questions to the ledger: what is set aside, what was spent, what still fits. Nothing here writes."""
+"""Questions to the ledger: what is set aside, spent, and still available? Nothing here writes."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from dura_common.privacy.blocks import Block
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """What everything together may cost a patient, at one delta."""
+    """The most that all studies together may cost a patient, at one delta."""
 
     epsilon_total: float
     epsilon_if_broken: float
-    """The same to somebody who broke the aggregation and sees this site's vectors by themselves."""
+    """The same cap against somebody who broke the aggregation and sees this site's vectors separately."""
     delta: float
 
     def __post_init__(self) -> None:
@@ -59,20 +59,20 @@ class Caps:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What ties a ledger to the pseudonyms of its patients."""
+    """The facts that tie a ledger to the pseudonyms of its patients."""
 
     check: str
-    """Of the pseudonym key, hex."""
+    """Check value of the pseudonym key, hex."""
     held_out: float
-    """How large the held-out side of the site is."""
+    """The share of the site's patients that can be held out."""
 
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """What is set aside for a study that has not ended here."""
+    """The allocation of a study that has not ended here."""
 
     manifest: str
-    """Digest of the frozen cohort."""
+    """Digest of the cohort file that the approval fixed."""
     begun: bool
     redraws: int
 
@@ -90,7 +90,7 @@ class Questions:
         self._clock = clock
 
     def allocation(self, study: str) -> SetAside | None:
-        """Return what is set aside for a study; None if nothing is, or it has ended here.
+        """Return the allocation of a study; None if there is none, or the study has ended here.
 
         Raises:
             TrustError: the ledger was tampered with.
@@ -134,7 +134,7 @@ class Questions:
             return frozenset(book.withdrawn)
 
     def identity(self) -> Identity | None:
-        """Return what the ledger knows of its pseudonyms; None before the first allocation.
+        """Return the identity of the ledger's pseudonyms; None before the first allocation.
 
         Raises:
             TrustError: the ledger was tampered with.
@@ -171,7 +171,7 @@ class Questions:
             return book.patients_of(*older, *newer) | book.withdrawn
 
     def manifests(self) -> tuple[tuple[str, str], ...]:
-        """Return every study that still charges somebody, with the digest of its frozen cohort.
+        """Return every study that still charges a patient, with the digest of its cohort file.
 
         Raises:
             TrustError: the ledger was tampered with.
@@ -191,7 +191,7 @@ class Questions:
             return bool(book.cohorts_with(patient))
 
     def history(self, patient: str, delta: float) -> tuple[PatientInStudy, ...]:
-        """Return what each study did with one patient, in order of its first row.
+        """Return the part of one patient in each study, in the order of the first rows.
 
         Raises:
             TrustError: the ledger was tampered with.
@@ -200,7 +200,7 @@ class Questions:
             return history_of(book, patient, delta)
 
     def spent(self, delta: float, study: str | None = None) -> float:
-        """Return epsilon of the patient who was charged most, over all studies or over one.
+        """Return the largest epsilon of any patient, over all studies or in one study.
 
         Raises:
             TrustError: the ledger was tampered with.
@@ -220,14 +220,14 @@ class Questions:
     def room(
         self, patients: Sequence[str], blocks: Iterable[Block], caps: Caps, *, study: str | None = None, times: int = 1
     ) -> tuple[bool, ...]:
-        """Tell for each patient whether some blocks still fit. Records nothing.
+        """Tell for each patient whether some blocks still fit. Nothing is recorded.
 
         Args:
-            patients: their keys.
-            blocks: what each of them would be charged for.
-            caps: that must hold.
-            study: what is set aside for it now is not counted, since it would come back.
-            times: how many such studies, one after the other.
+            patients: the patients' keys.
+            blocks: the blocks for which each patient would be charged.
+            caps: the caps that must hold.
+            study: a study whose current allocation is not counted, because it would be returned.
+            times: the number of such studies, one after another.
 
         Raises:
             TrustError: the ledger was tampered with.
@@ -236,7 +236,7 @@ class Questions:
             return fitting(book, patients, tuple(blocks), caps, study=study, times=times)
 
     def studies(self, delta: float) -> tuple[StudySpending, ...]:
-        """Return what each study has taken, in order of its first row.
+        """Return the spending of each study, in the order of the first rows.
 
         Raises:
             TrustError: the ledger was tampered with.
@@ -254,16 +254,16 @@ class Questions:
             return entries_of(book)
 
     def last_delta(self) -> float | None:
-        """Return the delta of the last allocation, for lack of a policy; None without one."""
+        """Return the delta of the last allocation, for a site without a policy; None if there is none."""
         with self._store.reading() as book:
             return next((row.delta for row in reversed(book.rows) if row.delta is not None), None)
 
     def verify(self, known: str | None = None) -> Head:
-        """Check every row from the beginning, and what each follows from; return the end of the chain.
+        """Check every row from the beginning, and that it follows from earlier rows. Return the end of the chain.
 
         Args:
-            known: hash that :meth:`verify` returned before; it must still be in the chain, which shows
-                that the ledger was not replaced by an older one.
+            known: a hash that :meth:`verify` returned before. It must still be in the chain; otherwise, an older
+                ledger may have replaced this one.
 
         Raises:
             TrustError: a row was altered or removed, or ``known`` is missing.
@@ -272,7 +272,7 @@ class Questions:
             check_order(book)
             if known is not None and known not in book.hashes:
                 raise TrustError(
-                    "the privacy ledger cannot be trusted: it does not contain the entry that was noted before",
+                    "the privacy ledger cannot be trusted: it does not contain the entry with the noted hash",
                     hint="The file may have been replaced by an older copy; look for a newer backup.",
                 )
             return Head(len(book.rows), book.head)
@@ -298,7 +298,7 @@ def fitting(
 
 
 def charge_for(block: Block, delta: float) -> Charge:
-    """Return what a block costs each of its patients at a delta."""
+    """Return the cost of a block for each of its patients at a delta."""
     return charge_of(
         None if block.event is None else event_to_json(block.event),
         None if block.alone is None else event_to_json(block.alone),
@@ -307,6 +307,6 @@ def charge_for(block: Block, delta: float) -> Charge:
 
 
 def identity_of(book: Book) -> Identity | None:
-    """Return what the rows say of the pseudonyms."""
+    """Return the identity of the pseudonyms from the rows."""
     known = book.identity
     return None if known is None else Identity(known["check"], known["held_out"])

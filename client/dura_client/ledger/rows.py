@@ -1,19 +1,19 @@
-"""What a row of the ledger is: the tables, the forms of a row, and the hashes that chain them.
+"""The rows of the ledger: the tables, the forms of a row, and the hashes that chain them.
 
-Rules: a column never changes its meaning, since ledgers are kept for years; a new form raises ``FORMAT``.
+Rules: a column never changes its meaning, because ledgers are kept for years. A new form raises ``FORMAT``.
 
-Kinds of rows of format 3, in the order of a study's life (``event`` holds what a row says, as JSON):
+Kinds of rows of format 3, in the order of a study's life (``event`` holds the content of a row, as JSON):
 
 - ``identity``: the pseudonym key's check value and how large the held-out side is; before anything that names patients
-- ``host``: a process begins to serve, on this host, and every earlier one is fenced off (``attempt`` is the epoch)
+- ``host``: a process begins to serve on this host, and earlier ones can no longer draw (``attempt`` is the epoch)
 - ``allocate``: a block of a study is set aside for a cohort; one row for each block, all of them or none
-- ``attempt``: a request of this number was taken up; only higher ones are from here on
+- ``attempt``: a request with this number was accepted; from now on, only higher numbers are accepted
 - ``begin``: one draw of a block begins (``repeat`` is its number); written before anything is computed for it
-- ``close``: a study has ended here: blocks without a ``begin`` come back, and none may begin any more
-- ``withdraw``: a patient takes part in nothing from here on
+- ``close``: a study has ended here: blocks without a ``begin`` are returned, and no draw may begin any more
+- ``withdraw``: a patient takes part in nothing from now on
 
-Format 2 had ``reserve``, ``settle`` and ``refund`` instead of the second to sixth. Such rows stay where they are, and
-what was reserved and not refunded stays spent; the first new row raises the format of the whole ledger.
+Format 2 had ``reserve``, ``settle`` and ``refund`` instead of the second to sixth kind. Such rows stay, and what was
+reserved and not refunded stays spent. The first new row raises the format of the whole ledger.
 """
 
 from __future__ import annotations
@@ -121,14 +121,14 @@ class Content:
 
 
 def content(kind: str, cohort: str, time: str, **values: Any) -> Content:
-    """Return a row in which everything is absent that is not named."""
+    """Return a row in which all fields that are not named are empty."""
     return Content(
         **{**dict.fromkeys(Content.__dataclass_fields__), "kind": kind, "cohort": cohort, "time": time, **values}
     )
 
 
 def cohort_text(patients: tuple[str, ...]) -> str:
-    """Return a cohort as it is kept: its sorted keys as JSON."""
+    """Return a cohort in the form for storage: its sorted keys as JSON."""
     return json.dumps(sorted(patients))
 
 
@@ -141,7 +141,7 @@ def cohort_digest(text: object) -> str:
 
 
 def row_hash(number: int, previous: str, content: Content) -> str:
-    """Return SHA-256 (hex) of a row, its id and the hash of the row before it."""
+    """Return SHA-256 (hex) of a row, its id and the hash of the previous row."""
     parts: list[Any] = [number, previous, *astuple(content)]
     # repr stands for what JSON has no form for: bytes, which only a foreign hand can have put into a column.
     return hashlib.sha256(json.dumps(parts, separators=(",", ":"), default=repr).encode()).hexdigest()
@@ -151,24 +151,24 @@ def broken(what: str) -> TrustError:
     """Return the error of a ledger that cannot be trusted."""
     return TrustError(
         f"the privacy ledger cannot be trusted: {what}",
-        hint="Nothing is released from now on. Restore the newest backup of the ledger that verifies.",
+        hint="Nothing is released from now on. Restore the newest backup of the ledger that passes `verify`.",
     )
 
 
 class Backend(Protocol):
-    """A kind of database that a ledger may lie in."""
+    """A kind of database for a ledger."""
 
     location: str
-    """Where it lies, for messages; no secret."""
+    """The place of the ledger, for messages; it contains no secret."""
 
     def translated(self) -> AbstractContextManager[None]:
-        """Turn errors of the database into ours, without any value of a statement."""
+        """Turn errors of the database into dura's errors, without any value of a statement."""
 
     def exists(self) -> bool:
         """Tell whether there is a ledger; an absent one is empty."""
 
     def create(self) -> None:
-        """Make the ledger with all its protection at once, unless it is there."""
+        """Create the ledger with all its protection at once, unless it exists."""
 
     def reading(self) -> AbstractContextManager[sa.Connection]:
         """Lend a connection that sees one moment."""
@@ -180,8 +180,8 @@ class Backend(Protocol):
         """Check that this is a ledger of this format with its protection in place.
 
         Raises:
-            TrustError: it is not.
-            InputError: another format.
+            TrustError: it is no ledger, or its protection was removed.
+            InputError: it has another format.
         """
 
     def upgrade(self, connection: sa.Connection) -> None:
@@ -191,4 +191,4 @@ class Backend(Protocol):
         """Return the highest id ever given to a row, which a removed last row does not lower; None if unknown."""
 
     def mark(self) -> object | None:
-        """Return something that changes whenever anybody writes; None if there is nothing like it."""
+        """Return a value that changes whenever anybody writes; None if there is no such value."""

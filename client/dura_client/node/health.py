@@ -133,7 +133,7 @@ def _members(home: SiteHome, now: datetime) -> Iterator[Condition]:
         yield Condition(Grade.CRITICAL, "rosters", f"two different rosters of serial {serial} are known")
     waiting = len(pending(home))
     if waiting:
-        yield Condition(Grade.WARNING, "rosters", f"rosters that wait for this site's word: {waiting}")
+        yield Condition(Grade.WARNING, "rosters", f"rosters wait for this site's countersignature: {waiting}")
     ahead = [one.name for one in load_witnessed(home).seen if one.serial > here.roster.serial]
     if ahead:
         sentence = f"these members follow a newer roster than this site: {', '.join(ahead)}"

@@ -1,1 +1,1 @@
-"""Who takes part: the patients of a study, their split into training and held-out sides, withdrawals."""
+"""The patients of a study: their cohort, their split into training and held-out sides, and withdrawals."""

@@ -1,10 +1,10 @@
-"""The patients of a study at this site: prepared, and split for ever into those who train and those held out.
+"""The patients of a study at this site: prepared, and permanently split into training and held-out patients.
 
-The split is a threshold on a keyed hash of the pseudonym (:mod:`dura_client.training.split`), so it needs no list,
-survives new patients and is the same in every study: a patient who was held out once never trains.
+The split is a threshold on a keyed hash of the pseudonym (:mod:`dura_client.training.split`). It therefore needs no
+list, does not change with new patients, and is the same in every study: a held-out patient never trains.
 
-What is loaded here is for people to look at before they approve, and for computations that stay at the site. A running
-study works on the patients that its approval froze (:mod:`dura_client.patients.frozen`).
+The cohort that is loaded here serves reviews before an approval, and computations that stay at the site. A running
+study uses the patients that its approval fixed (:mod:`dura_client.patients.frozen`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MINIMUM_PER_SIDE = 2
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """Who trains and who is held out, each as (key, patient), keys as in the ledger (hex, 64 characters)."""
+    """Training and held-out patients, each as (key, patient), with keys as in the ledger (hex, 64 characters)."""
 
     sides: tuple[tuple[tuple[str, TrainingPatient], ...], tuple[tuple[str, TrainingPatient], ...]]
     prepared: PreparedData
@@ -47,7 +47,7 @@ class Cohort:
 
     @property
     def training(self) -> tuple[TrainingPatient, ...]:
-        """Those who train."""
+        """Training patients."""
         return tuple(patient for _, patient in self.sides[0])
 
     @property
@@ -57,7 +57,7 @@ class Cohort:
 
     @property
     def held_out(self) -> tuple[TrainingPatient, ...]:
-        """Those who are held out."""
+        """Held-out patients."""
         return tuple(patient for _, patient in self.sides[1])
 
     @property
@@ -67,12 +67,12 @@ class Cohort:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """What the recordings went through; the engine and the gate refuse a step that nobody vouches for."""
+        """The preparation steps of the recordings. The engine and the gate refuse a step without a declaration."""
         return self.prepared.steps
 
     @property
     def members(self) -> tuple[PatientData, ...]:
-        """Everybody of either side, as prepared."""
+        """All prepared patients of both sides."""
         keys = {*self.training_keys, *self.held_out_keys}
         return tuple(patient for patient in self.prepared.patients if patient.key in keys)
 
@@ -93,7 +93,7 @@ class Cohort:
 
 
 def identity_for(home: SiteHome, study: Study) -> Identity:
-    """Return the pseudonyms' check value and the size of the site's held-out side, which its first study fixes.
+    """Return the pseudonyms' check value and the size of the site's held-out side, which the first study fixes.
 
     Raises:
         TrustError: the ledger belongs to another pseudonym key.
@@ -105,14 +105,14 @@ def identity_for(home: SiteHome, study: Study) -> Identity:
         return Identity(check, max(SMALLEST_SIDE, fraction))
     if known.check != check:
         raise TrustError(
-            "the ledger belongs to another pseudonym key than the site's present one",
-            hint="Restore keys/pseudonym.key from a backup: without it nobody knows who has spent what.",
+            "the ledger belongs to another pseudonym key than the site's current one",
+            hint="Restore keys/pseudonym.key from a backup: without it, nobody knows what each patient has spent.",
         )
     return known
 
 
 def key_check(pseudonym_key: bytes) -> str:
-    """Return what a ledger keeps of the pseudonym key, hex: it tells another key, and nothing of this one."""
+    """Return the check value of the pseudonym key for the ledger, hex: it shows a replaced key, and reveals nothing."""
     return hmac.new(pseudonym_key, b"dura pseudonym key check v1", hashlib.sha256).hexdigest()
 
 
@@ -146,16 +146,16 @@ def load_cohort(
 
 
 def require_sides(cohort: Cohort) -> None:
-    """Refuse a cohort with a side of so few patients that one of them alone would be seen.
+    """Refuse a cohort in which one side has so few patients that a single patient could be recognised.
 
     Raises:
-        InputError: it is so.
+        InputError: a side has too few patients.
     """
     for side, patients in (("training", cohort.training), ("held-out", cohort.held_out)):
         if len(patients) < MINIMUM_PER_SIDE:
             raise InputError(
                 f"the {side} side of the data set has fewer than {MINIMUM_PER_SIDE} patients",
-                hint="Register more patients; the split by keyed hash cannot be chosen by hand.",
+                hint="Register more patients. A keyed hash decides the split; it cannot be chosen by hand.",
             )
 
 

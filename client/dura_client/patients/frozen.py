@@ -1,9 +1,9 @@
-"""Who takes part in an approved study: frozen by the approval, and nothing that happens to the data changes it.
+"""The patients of an approved study. The approval fixes them, and later changes of the data do not change them.
 
-The manifest names every patient of both sides with a digest of what he or she was prepared to. It lies beside the
-approval, and its own digest in the ledger's allocation and in the signed choice. A running study takes its patients
-from it: newcomers are in no study that was approved before them, and a patient whose recordings are missing,
-unreadable or others than they were counts zero, in silence.
+The manifest names every patient of both sides, with a digest of the patient's prepared data. It is stored next to the
+approval. The ledger's allocation and the signed choice contain its digest. A running study takes its patients from the
+manifest, so new patients are in no earlier study. If a patient's recordings are missing, unreadable or changed, the
+patient counts as zero, without any message to the coordinator.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MAX_MANIFEST_BYTES = 1 << 30
 
 
 class Manifest(Frozen):
-    """Who takes part in one study, as its approval froze it; never sent."""
+    """The patients of one study, as its approval fixed them; never sent."""
 
     format: Literal[1] = 1
     study: Digest
@@ -47,12 +47,12 @@ class Manifest(Frozen):
     public: bool
     split: Literal["patients", "recordings"]
     folder: str
-    """Of the cache, where the prepared copies lie."""
+    """Digest of the cache folder with the prepared copies."""
     training: dict[Digest, Digest]
-    """Key of each patient who trains, and the digest of what was prepared."""
+    """Maps the key of each training patient to the digest of the prepared data."""
     held_out: dict[Digest, Digest]
     recordings: dict[Digest, tuple[Digest, ...]]
-    """Keyed fingerprints of each patient's recordings: who comes back under another label is known by them."""
+    """Keyed fingerprints of each patient's recordings. They reveal a patient who comes back under another label."""
     contents: tuple[Digest, ...] = ()
     """Plain digests of all recordings; of public data sets only."""
 
@@ -74,7 +74,7 @@ def freeze(study: str, dataset: str, cohort: Cohort) -> Manifest:
 
 
 def keep(home: SiteHome, manifest: Manifest) -> str:
-    """Write a manifest beside the approvals and return its digest."""
+    """Write a manifest next to the approvals and return its digest."""
     content = canonical_json(manifest)
     private_folder(home.cohorts)
     write_atomic(_path(home, manifest.study), content)
@@ -85,7 +85,7 @@ def read_manifest(home: SiteHome, study: str, known: str) -> Manifest:
     """Return the manifest of a study whose digest is known.
 
     Raises:
-        TrustError: it is missing, or another one.
+        TrustError: the manifest is missing or was replaced.
     """
     path = _path(home, study)
     if path.exists():
@@ -94,7 +94,7 @@ def read_manifest(home: SiteHome, study: str, known: str) -> Manifest:
             try:
                 return Manifest.model_validate_json(content)
             except ValidationError as error:
-                raise TrustError(f"the frozen cohort {path.name} has not the expected form") from error
+                raise TrustError(f"the frozen cohort {path.name} does not have the expected form") from error
     raise TrustError(
         f"the frozen cohort {path.name} is missing or was altered",
         hint=f"Restore {path.parent} from the backup that the ledger belongs to.",
@@ -102,9 +102,9 @@ def read_manifest(home: SiteHome, study: str, known: str) -> Manifest:
 
 
 def seen_under_other_keys(home: SiteHome, ledger: Ledger, cohort: Cohort, *, private: bool) -> frozenset[str]:
-    """Return the keys of patients whose recordings were charged, or withdrawn, under another key before.
+    """Return the keys of patients whose recordings were charged or withdrawn under another key before.
 
-    A study without noise spends nothing, so that there only withdrawals count.
+    A study without noise spends nothing, so only withdrawals count for it.
 
     Raises:
         TrustError: the ledger or a frozen cohort that it names cannot be trusted.
@@ -145,10 +145,10 @@ class FrozenCohort:
     training: Mapping[str, TrainingPatient]
     held_out: Mapping[str, TrainingPatient]
     nobody: TrainingPatient
-    """Without a window: counts zero."""
+    """A patient without windows counts as zero."""
 
     def side(self, purpose: Purpose, withdrawn: frozenset[str]) -> tuple[TrainingPatient, ...]:
-        """Return everybody of one side in a fixed order, with nobody in the place of those who have withdrawn."""
+        """Return all patients of one side in a fixed order. An empty patient takes the place of each withdrawn one."""
         patients = self.training if purpose == "train" else self.held_out
         return tuple(self.nobody if key in withdrawn else patient for key, patient in patients.items())
 
@@ -159,7 +159,7 @@ class FrozenCohort:
 
 
 def load_frozen(home: SiteHome, manifest: Manifest, contract: DataContract) -> FrozenCohort:
-    """Load the patients of a manifest. Whatever is wrong with the data of one of them makes that one count zero."""
+    """Load the patients of a manifest. If the data of a patient have any fault, the patient counts as zero."""
     shape = (0, len(contract.channels), contract.window_samples)
     nobody = TrainingPatient(np.zeros(shape, dtype=np.float32), np.zeros(0, dtype=np.int64))
     found = _restored(home, manifest, contract)
@@ -184,7 +184,7 @@ def _restored(home: SiteHome, manifest: Manifest, contract: DataContract) -> dic
         dataset = load_dataset(home, manifest.dataset)
         pseudonym_key = SiteKeys(home).pseudonym_key()
     except DuraError as error:
-        log.warning("the study's data set cannot be read; its patients count zero: %s", error.message)
+        log.warning("the study's data set cannot be read; its patients count as zero: %s", error.message)
         return {}
     folder = home.cache / manifest.folder
     restored = restore(dataset, contract, keys, folder=folder, pseudonym_key=pseudonym_key)

@@ -1,8 +1,8 @@
-"""A patient withdraws: out of every later draw and evaluation, and an honest answer about what came before.
+"""A withdrawal ends a patient's part in every later draw and evaluation, and says honestly what cannot be undone.
 
-The withdrawal is a row of the ledger, chained like every other: it cannot be undone unnoticed, is as durable as the
-spending, and holds for every data set, since patients are known by the keyed hash of their label. The declared number
-of patients stays public and the same: nobody outside learns that somebody left.
+The withdrawal is a row of the ledger, chained like every other row. It cannot be undone unnoticed, and it is as durable
+as the spending. It holds for every data set, because the keyed hash of the label identifies the patient. The declared,
+public number of patients stays the same, so nobody outside learns of a withdrawal.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ LABEL = "sub-"
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
-    """What a withdrawal did, and what it could not do."""
+    """The effects of a withdrawal, and what it could not undo."""
 
     new: bool
     """Whether the patient had not withdrawn before."""
     studies: tuple[tuple[PatientInStudy, str | None], ...]
-    """Studies that the patient was part of, with their names where the offer is still here."""
+    """Studies that the patient was part of, with their names if the offer is still stored."""
     spent: float | None
-    """Epsilon of the patient over all studies; None if that has no delta to be computed at."""
+    """Epsilon of the patient over all studies; None if there is no delta for computing it."""
     delta: float | None
 
     @property
@@ -47,17 +47,17 @@ class Withdrawal:
         models = sum(item.released is not None for item, _ in self.studies)
         bound = "" if not self.spent else f" (at most epsilon {self.spent:.3g} at delta {self.delta:g} of it shows)"
         return (
-            f"trained models that this patient's contribution went into, and stays in: {models}{bound}",
-            "what was released of these rounds and evaluations is known to all sites of the studies",
-            "the patient's budget stays spent, so that nothing can be spent twice",
-            "the recordings stay where the hospital keeps them; dura's prepared copies are deleted",
+            f"trained models contain this patient's contribution permanently: {models}{bound}",
+            "all sites of the studies know the releases of these rounds and evaluations",
+            "the patient's budget stays spent, so nothing can be spent twice",
+            "the recordings stay in the hospital's folder; dura's prepared copies are deleted",
         )
 
 
 def withdraw(home: SiteHome, patient: str, dataset: str) -> Withdrawal:
-    """Record that a patient takes part in nothing any more; once or several times, the result is the same.
+    """Record a withdrawal. Recording it several times has the same result.
 
-    Works beside a running node, which leaves the patient out from its next request on.
+    This works while a node is running. The patient counts as zero from the next draw.
 
     Args:
         home: the site's folder.
@@ -69,7 +69,7 @@ def withdraw(home: SiteHome, patient: str, dataset: str) -> Withdrawal:
         TrustError: the ledger was tampered with.
         HostError: the withdrawal could not be written.
     """
-    registered = load_dataset(home, dataset)  # 1  whom it is about
+    registered = load_dataset(home, dataset)  # 1  find the patient
     label = patient.removeprefix(LABEL)
     key = pseudonym(label, SiteKeys(home).pseudonym_key())
     ledger = site_ledger(home)
@@ -78,8 +78,10 @@ def withdraw(home: SiteHome, patient: str, dataset: str) -> Withdrawal:
             f"neither the data set {dataset} nor the ledger knows this patient; nothing was changed",
             hint=f"Give the label as in the folder, for example {LABEL}01. Case matters.",
         )
-    new = ledger.withdraw(key)  # 2  durable from here on
-    for prepared in home.cache.glob(f"*/{key}"):  # 3  prepared copies; the hospital's own recordings are not dura's
+    new = ledger.withdraw(key)  # 2  from here on, the withdrawal is durable
+    for prepared in home.cache.glob(
+        f"*/{key}"
+    ):  # 3  delete prepared copies; dura does not touch the hospital's own recordings
         shutil.rmtree(prepared, ignore_errors=True)
     log.info("a patient has withdrawn" if new else "a patient withdrew again")
     delta = load_policy(home).delta if home.policy.exists() else ledger.last_delta()  # 4  the answer

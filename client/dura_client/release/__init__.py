@@ -1,1 +1,1 @@
-"""The only way out: the gate, what each draw costs, and what is computed for a sum."""
+"""The only way for results to leave the site: the gate, the payment of each draw, and the computation for a sum."""

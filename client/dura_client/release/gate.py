@@ -1,21 +1,21 @@
-"""The gate: the one place through which anything computed from recordings leaves a site.
+"""The gate: everything that is computed from recordings leaves a site through this one place.
 
-For every request, in this order, and stopping at the first that fails:
+For every request, the gate makes these checks in this order, and stops at the first one that fails:
 
-1. the study is approved here, authentic, unexpired and meant for the pinned roster;
-2. the round, the first step and the members are ones that the study has, this site among them;
-3. the policy holds for this study, as it stands now (a policy tightened after the approval wins);
-4. the ledger has set the study aside, for the very cohort that the approval froze, and for this pseudonym key;
-5. the vector that came fits the model;
-6. the number of the request is higher than any before it, and becomes the highest, durably;
-7. the frozen cohort is loaded;
-8. the other members say which roster they follow and how far their ledgers are, and none of them went back;
-9. for every vector: steps 1 to 4 again if a file behind them has changed; then the ledger durably begins one draw, and
-   refuses one that was not declared;
-10. compute, and let the result out as a masked vector of a secure sum only, once.
+1. the study is approved here, is authentic, has not expired, and names a roster that this site follows or followed;
+2. the study contains the round, the first step and the members, and this site is one of them;
+3. the current policy allows the study (a policy that was tightened after the approval wins);
+4. the ledger holds the study's allocation, for exactly the cohort of the approval, and for this pseudonym key;
+5. the received vector fits the model;
+6. the number of the request is higher than every earlier number, and durably becomes the highest;
+7. the cohort that the approval fixed is loaded;
+8. the other members report their rosters and the lengths of their ledgers, and none has returned to an older state;
+9. for every vector: steps 1 to 4 are repeated if a file behind them has changed; then the ledger durably begins one
+   draw, and refuses a draw that was not declared;
+10. compute, and release the result once, only as a masked vector of a secure sum.
 
-No answer depends on what recordings hold, on who has withdrawn, or on what a patient has spent: such a patient counts
-zero in a vector. Limits come from the approved study and never from a message.
+No answer depends on the content of recordings, on withdrawals, or on what a patient has spent. A patient who cannot
+take part counts as zero in a vector. Limits come from the approved study, and never from a message.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A request that passed steps 1 to 4: made once, and passed on to everything that follows."""
+    """A request that passed steps 1 to 4. It is made once and passed on to all later steps."""
 
     request: SumRound
     purpose: Purpose
@@ -80,16 +80,16 @@ class Verified:
 
     @property
     def agreed(self) -> Agreed:
-        """What all members derive alike."""
+        """The parameters that all members derive in the same way."""
         return Agreed(self.approved.digest, self.approved.study, self.approved.roster)
 
 
 class Gate:
-    """Lets releases of one site through, or refuses.
+    """Allows or refuses the releases of one site.
 
     Args:
         home: the site's folder.
-        sums: the way into secure sums.
+        sums: gives access to secure sums.
         clock: returns the present time (UTC); tests set it.
     """
 
@@ -149,10 +149,10 @@ class Gate:
         with self._paid(verified, work) as part:
             self._sums.attend(params, part)
         if request.round == study.training.rounds:
-            verified.ledger.close(verified.approved.digest)  # nothing comes after the last evaluation
+            verified.ledger.close(verified.approved.digest)  # the study ends with the last evaluation
 
     def redraws(self, study: str) -> int:
-        """Return how many draws of a study this site has repeated: it depends on messages alone."""
+        """Return how many draws of a study this site has repeated; this number depends only on messages."""
         return site_ledger(self._home).redraws(study)
 
     def _verify(self, request: SumRound, purpose: Purpose) -> Verified:
@@ -184,19 +184,19 @@ class Gate:
 
     def _manifest(self, approved: ApprovedStudy) -> Manifest:
         if approved.cohort is None:
-            raise NotApproved("this study was approved by an older dura; approve it again", RefusalReason.NOT_APPROVED)
+            raise NotApproved("an older dura approved this study; approve it again", RefusalReason.NOT_APPROVED)
         if self._known is None or self._known[0] != approved.cohort:
             manifest = read_manifest(self._home, approved.digest, approved.cohort)
             self._known, self._frozen = (approved.cohort, manifest), None
         return self._known[1]
 
     def _require_allocation(self, ledger: Ledger, approved: ApprovedStudy) -> None:
-        """Check that what was approved, what was frozen and what is paid for are one and the same."""
+        """Check that the approval, the fixed cohort and the allocation belong together."""
         aside = ledger.allocation(approved.digest)
         if aside is None:
             raise Ended
         if aside.manifest != approved.cohort:
-            raise TrustError("what the ledger has set aside for this study is for another cohort than the approved one")
+            raise TrustError("the ledger's allocation for this study is for another cohort than the approved one")
         identity_for(self._home, approved.study)
 
     def _take_up(self, verified: Verified) -> FrozenCohort:
@@ -212,7 +212,7 @@ class Gate:
 
     @contextmanager
     def _paid(self, verified: Verified, work: Work) -> Iterator[PaidPart]:
-        """Lend the part whose draws begin in the ledger and are computed then: steps 8 to 10."""
+        """Provide the part whose draws first begin in the ledger and are then computed: steps 8 to 10."""
         request, study, digest = verified.request, verified.study, verified.approved.digest
         each = study.training.steps_per_round // steps_of_draw(study)
         standing = Standing(

@@ -1,7 +1,7 @@
 """A site's part in the sums of one request: each vector is one draw, begun in the ledger before it is computed.
 
-A vector leaves once. Nothing is kept of it, and whoever asks again gets another draw, with other patients and other
-noise, paid for like the first, or nothing.
+A vector leaves only once, and no copy of it is kept. A repeated request gets either a new draw, with other patients and
+other noise and paid for like the first, or a refusal.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ log = logging.getLogger(__name__)
 
 
 class Work(Protocol):
-    """What is computed for a request, before anybody asks what it costs."""
+    """The computation for a request, without its payment."""
 
     def compute(self, withdrawn: frozenset[str]) -> NDArray[np.signedinteger]:
-        """Draw afresh: sample, compute, add noise; those who have withdrawn count zero."""
+        """Make a new draw: sample, compute, add noise. Patients who have withdrawn count as zero."""
         ...
 
     def opened(self, opened: Opened) -> None:
-        """Go on from an opened sum."""
+        """Continue from an opened sum."""
         ...
 
 
 class PaidPart:
-    """A part whose every draw begins in the ledger.
+    """A part in which every draw first begins in the ledger.
 
     Args:
-        work: what is computed.
+        work: the computation.
         standing: whether the request may go on.
         ledger: of the site.
         epoch: of this process in the ledger.
@@ -73,16 +73,16 @@ class PaidPart:
         self._round = round_number
         self._before = draws_before
         self.members = members
-        """Who adds to the next sum: at first those who were asked for, then those who added to the last one."""
+        """The sites that add to the next sum: first the requested sites, later the sites of the last sum."""
         self.next_step = first_step
 
     @property
     def peers(self) -> Peers:
-        """What this site tells the other members, and hears from them."""
+        """This site's reports to the other members, and their reports to this site."""
         return self._standing
 
     def draw(self, step: int) -> NDArray[np.signedinteger]:
-        """Return a fresh vector for a step, which has begun in the ledger.
+        """Begin a draw for a step in the ledger, and return its new vector.
 
         Raises:
             DuraError: the request may not go on, or the ledger refuses; nothing was computed.
@@ -99,7 +99,7 @@ class PaidPart:
         return self._work.compute(begun.withdrawn)
 
     def opened(self, opened: Opened) -> None:
-        """Go on from an opened sum."""
+        """Continue from an opened sum."""
         self._work.opened(opened)
         self.members = opened.contributors
         self.next_step = opened.step + 1

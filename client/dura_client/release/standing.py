@@ -1,4 +1,4 @@
-"""Whether a request that runs may go on: what people here decide meanwhile, and what the other members say."""
+"""Decides whether a running request may continue: from decisions of people here, and from other members' reports."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from dura_common.sums.heads import Head
 
 
 class Standing:
-    """Of one request; see :class:`dura_client.sums.ports.Peers` for what the other members are told and say.
+    """The standing of one request; :class:`dura_client.sums.ports.Peers` describes the members' reports.
 
     Args:
         home: of this site.
         study: digest of the study.
         here: the roster that this site follows.
         ledger: of this site.
-        verify: checks the request from the beginning, and raises a DuraError if it may not go on.
+        verify: checks the request from the beginning, and raises a DuraError if it may not continue.
         clock: returns the present time (UTC).
     """
 
@@ -52,32 +52,32 @@ class Standing:
         self._sums: Counter[str] = Counter()
 
     def note(self) -> bytes:
-        """Return what this site says of itself."""
+        """Return this site's report about itself."""
         rows, mark = self._ledger.requested(self._key)
         return Head(self._here.roster.serial, self._here.digest, rows, mark).encode()
 
     def heard(self, notes: Mapping[str, bytes]) -> None:
-        """Judge what the others say.
+        """Check the reports of the other members.
 
         Raises:
-            MemberWentBack: one of them is not what it was.
+            MemberWentBack: a member has returned to an older state, or contradicts itself.
         """
         witness(self._here, {name: Head.decode(note) for name, note in notes.items()}, self._clock())
-        self._sums.clear()  # what they have said includes these
+        self._sums.clear()  # the members' reports include these sums
 
     def opened(self, opened: Opened) -> None:
-        """Note who added to a sum."""
+        """Note the sites that added to a sum."""
         self._sums.update(opened.contributors)
 
     def close(self) -> None:
-        """Keep who added to sums since they last spoke."""
+        """Store the sites that added to sums since their last reports."""
         contributed(self._home, self._sums)
 
     def still(self) -> None:
-        """Verify the request again if a file changed that people here decide with, or a day ended.
+        """Verify the request again if a file with decisions of people here has changed, or a day has ended.
 
         Raises:
-            DuraError: it may not go on.
+            DuraError: the request may not continue.
         """
         now = self._present()
         if now != self._marks:

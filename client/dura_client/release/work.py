@@ -1,7 +1,7 @@
-"""What is computed for a request: steps with shared noise, a round with noise of this site's own, an evaluation.
+"""The computations for a request: steps with shared noise, a round with this site's own noise, an evaluation.
 
-Nothing here decides whether anything may be computed, or asks what it costs; the gate does
-(:mod:`dura_client.release.gate`), and pays for every draw (:mod:`dura_client.release.paid`).
+Nothing here decides whether a computation is allowed, or what it costs. The gate decides
+(:mod:`dura_client.release.gate`) and pays for every draw (:mod:`dura_client.release.paid`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What every part needs: the approved study, its plan, this site's name and machine, who takes part."""
+    """The input of every part: the approved study, its plan, this site's name and machine, and its patients."""
 
     study: Study
     plan: PrivacyPlan
@@ -41,11 +41,11 @@ class Setting:
     device: str
     members: tuple[str, ...]
     preparation: tuple[Step, ...]
-    """What the patients' data went through; the engine refuses statistics that nobody has paid for."""
+    """The preparation steps of the patients' data. The engine refuses statistics that have not been paid for."""
 
 
 class SharedSteps:
-    """Training with shared noise: one sum a step, and every site makes the same step from it."""
+    """Training with shared noise: one sum for each step, from which every site makes the same step."""
 
     def __init__(self, setting: Setting, network: nn.Module, state: TrainingState, cohort: FrozenCohort) -> None:
         self._setting = setting
@@ -69,14 +69,14 @@ class SharedSteps:
         return add_noise(total, self._setting.plan.share_multiplier)
 
     def opened(self, opened: Opened) -> None:
-        """Make the step that everybody makes."""
+        """Make the same step as every other site."""
         study = self._setting.study
         scale = step_scale(study, opened.contributors)
         self.state = advance(self._network, self.state, opened.total, rule_of(study.training), scale=scale)
 
 
 class AveragedRound:
-    """Training with noise of this site's own: all steps of a round here, then one sum of weighted changes."""
+    """Training with this site's own noise: all steps of a round here, then one sum of weighted changes."""
 
     def __init__(self, setting: Setting, network: nn.Module, cohort: FrozenCohort) -> None:
         self._setting = setting
@@ -101,17 +101,17 @@ class AveragedRound:
         return change.encode(setting.site, self._before, to_vector(self._network))
 
     def opened(self, opened: Opened) -> None:
-        """Do nothing: the coordinator sends the average with the next round."""
+        """Do nothing, because the coordinator sends the average with the next round."""
 
 
 class Evaluation:
-    """Scores of held-out patients in one sum, and behind them the table of recordings if a study asks for it.
+    """Scores of held-out patients in one sum, followed by the table of recordings if the study asks for it.
 
     Args:
         setting: study, plan and place.
         network: with the parameters to score.
-        cohort: whose held-out side is scored.
-        round_number: which evaluation (1-based).
+        cohort: the cohort whose held-out patients are scored.
+        round_number: the round of the evaluation (1-based).
         table: makes this site's table (:mod:`dura_common.outputs.duplicates`); called for studies without noise only.
     """
 
@@ -141,14 +141,14 @@ class Evaluation:
         return np.concatenate([scores, self._table()]) if length_in(setting.study, self._round) else scores
 
     def _score(self, patient: TrainingPatient) -> NDArray[np.float64] | None:
-        """Return what one patient adds; None, which is zero, for whom there is nothing to score or no way to."""
+        """Return the contribution of one patient; None, which means zero, if the patient cannot be scored."""
         if not len(patient.labels):
             return None
         try:
             return evaluation.contribution(self._network, patient, self._setting.study, self._round)
-        except Exception as error:  # noqa: BLE001  # whatever one patient's data do, the others' sum goes out
-            log.warning("a held-out patient cannot be scored (%s) and counts zero", type(error).__name__)
+        except Exception as error:  # noqa: BLE001  # a fault in one patient's data must not stop the sum of the others
+            log.warning("a held-out patient cannot be scored (%s) and counts as zero", type(error).__name__)
             return None
 
     def opened(self, opened: Opened) -> None:
-        """Do nothing: what is released is the sum."""
+        """Do nothing, because the sum itself is the release."""

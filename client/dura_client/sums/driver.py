@@ -1,14 +1,14 @@
 """The thread that takes part in a session of secure sums while the caller trains.
 
-1. open a stream and say Hello with this site's position;
-2. Begin: check the attempt against the session and against what this site has sent (:mod:`dura_common.sums.attempts`),
-   then fresh keys; a vector that left under masks never goes again, and the caller is asked for another draw;
-3. frames between the coordinator and the secure aggregation; the caller's vector goes when it is there;
-4. a lost stream: the attempt's secrets are erased, back to 1 for as long as patience lasts;
-5. all sums seen: goodbye.
+1. Open a stream and send a Hello with this site's position.
+2. At Begin, compare the attempt with the session and with what this site has sent (:mod:`dura_common.sums.attempts`).
+   Then make fresh keys. A vector that left under masks is never sent again; the caller is asked for another draw.
+3. Carry frames between the coordinator and the secure aggregation. Send the caller's vector when it is ready.
+4. If the stream is lost, erase the attempt's secrets. Return to 1 until the time for it is over.
+5. After all sums, end the stream.
 
-One inbox, one thread that decides: caller and network only put things in. A vector lives in memory until its sum is
-opened; a process that dies never sends it again.
+There is one inbox, and one thread decides. The caller and the network only fill the inbox. A vector stays in memory
+until its sum is opened. A process that has died never sends its vector again.
 """
 
 from __future__ import annotations
@@ -55,26 +55,28 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Redraw:
-    """A vector of this site was sent and can open no sum any more: another one is needed, and is paid for anew."""
+    """This site has sent a vector whose sum is lost. Another vector is needed, and must be paid for again."""
 
     step: int
     """As in the session's parameters."""
     draw: int
     members: tuple[str, ...]
-    """Whose vectors the new sum will hold."""
+    """The sites whose vectors the new sum will contain."""
 
 
 class SumFailed(HostError):
     """The session ended before all its sums were opened.
 
     Attributes:
-        word: why, a name of ``Reason`` in aggregation.proto.
+        word: the reason, a name of ``Reason`` in aggregation.proto.
     """
 
     code = "aggregation"
 
     def __init__(self, word: str, message: str) -> None:
-        super().__init__(message, hint="What was sent counts as spent. The coordinator may begin a new session.")
+        super().__init__(
+            message, hint="Everything that was sent counts as spent. The coordinator may begin a new session."
+        )
         self.word = word
 
 
@@ -120,7 +122,7 @@ class Driver(threading.Thread):
         self._deadline = time.monotonic() + patience.join
 
     def give(self, opened: int, values: NDArray[np.signedinteger]) -> None:
-        """Hand over the vector of the step after ``opened`` sums."""
+        """Provide the vector of the step after ``opened`` sums."""
         self._inbox.put(_Vector(opened, values))
 
     def finish(self) -> None:
@@ -246,7 +248,7 @@ class Driver(threading.Thread):
         frame = self._machine.mask(self._pending)
         self._ready = False
         position = self._position
-        # Noted before the first byte leaves: from here on it counts as sent, whatever becomes of the connection.
+        # Recorded before the first byte leaves: from here on, the vector counts as sent, even if the connection fails.
         self._position = Position(position.opened, position.draw, sent=True)
         self._wait(self._patience.step)
         self._transmit(frame)
@@ -260,7 +262,7 @@ class Driver(threading.Thread):
         if reason == Reason.UNKNOWN_SESSION and self._number == 0:
             self._lost(Lost("the coordinator knows no such session", refused=False), word)
         elif reason == Reason.REVOKED:
-            raise TrustError("the coordinator took this site off the roster")
+            raise TrustError("the coordinator has removed this site from the roster")
         else:
             raise SumFailed(word, f"the coordinator ended the secure sum ({word.lower().replace('_', ' ')})")
 
@@ -269,19 +271,19 @@ class Driver(threading.Thread):
 
         Raises:
             TrustError: the coordinator does not admit this site.
-            SumFailed: patience is over.
+            SumFailed: the time for waiting is over.
         """
         if lost.refused:
             raise TrustError(
                 f"the coordinator does not admit this site: {lost.why}",
-                hint="Is it on the present roster, with these keys? The coordinator's log says why.",
+                hint="Is the site on the current roster with these keys? The coordinator's log gives the reason.",
             )
         now = time.monotonic()
         if self._attempt is not None or now - self._connected > SERVED_SECONDS:
             self._away = now
             self._wait(self._patience.join)
         if self._tries == 0:
-            log.warning("the way to the coordinator: %s", lost.why)
+            log.warning("the connection to the coordinator: %s", lost.why)
         self._forget_attempt()
         if self._link is not None:
             self._link.drop()
@@ -301,7 +303,7 @@ class Driver(threading.Thread):
         """Return the next event of the caller or of the present stream; opens a stream if there is none.
 
         Raises:
-            SumFailed: patience is over.
+            SumFailed: the time for waiting is over.
         """
         retry = time.monotonic() + RETRY_SECONDS[min(self._tries, len(RETRY_SECONDS) - 1)]
         while True:
@@ -316,7 +318,9 @@ class Driver(threading.Thread):
 
     def _take(self, retry: float | None) -> tuple[Link, Event] | _Vector | _Close | None:
         """Return the next item of the inbox, or None if it is time to connect again."""
-        mine = self._ready and self._link is not None  # the coordinator waits for this site's caller: it has the clock
+        mine = (
+            self._ready and self._link is not None
+        )  # the coordinator waits for this site's caller and limits the time
         ends = [limit for limit in (retry, None if mine else self._deadline) if limit is not None]
         try:
             return self._inbox.get(timeout=max(min(ends) - time.monotonic(), 0.0) if ends else None)
@@ -327,7 +331,7 @@ class Driver(threading.Thread):
 
     def _impatience(self) -> str:
         if self._link is None:
-            return "the coordinator's aggregation service was out of reach for too long"
+            return "the coordinator's aggregation service could not be reached for too long"
         if self._attempt is None:
             return "the other sites did not come to the secure sum in time"
-        return "the secure sum did not go on in time"
+        return "the secure sum did not continue in time"

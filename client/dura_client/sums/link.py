@@ -1,7 +1,7 @@
 """One stream from this site to the coordinator: mutual TLS, opened outwards, pieces in and out.
 
-gRPC finds an HTTP CONNECT proxy by the usual variables (``https_proxy`` or ``http_proxy``, ``no_proxy``); TLS runs
-through it end to end. What comes in is put into the owner's inbox, so that one thread decides about everything.
+gRPC finds an HTTP CONNECT proxy by the usual variables (``https_proxy`` or ``http_proxy``, ``no_proxy``). TLS runs
+through the proxy from end to end. Everything received goes to the owner's inbox, so that one thread decides.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ GOODBYE_SECONDS = 2.0
 
 @dataclass(frozen=True, repr=False)
 class Endpoint:
-    """Where the coordinator is, and with what this site shows who it is; its representation shows neither."""
+    """The coordinator's address, and this site's credentials; its representation shows neither."""
 
     site: str
     address: str
@@ -50,7 +50,7 @@ class Endpoint:
 
     @classmethod
     def of_site(cls, home: SiteHome, now: datetime, *, address: str | None = None) -> Self:
-        """Read a site's own; ``address`` replaces the roster's, for a relay that passes TLS on.
+        """Read the endpoint of a site; ``address`` replaces the roster's address, for a relay that passes TLS on.
 
         Raises:
             StateError: the site has not joined.
@@ -72,7 +72,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A whole frame came."""
+    """A whole frame has arrived."""
 
     attempt: int
     content: bytes = field(repr=False)
@@ -80,7 +80,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The coordinator has said its last word."""
+    """The coordinator has sent its last message."""
 
     reason: Reason
 
@@ -100,7 +100,7 @@ class Link:
     """One stream; its events come as (link, event) through ``inbox``.
 
     Args:
-        endpoint: where to and as whom.
+        endpoint: the address and the credentials.
         hello: the first message.
         limit: largest frame in bytes that may come.
         inbox: of the owner.
@@ -128,14 +128,14 @@ class Link:
         self._outgoing.put(FromSite(piece=piece) for piece in pieces(frame, attempt))
 
     def close(self, reason: Reason) -> None:
-        """Say goodbye, wait a moment for it to arrive, and close."""
+        """Send a goodbye, wait a moment for its arrival, and close."""
         self._outgoing.put(iter([FromSite(leave=Leave(reason=reason))]))
         self._outgoing.put(None)
         self._reader.join(GOODBYE_SECONDS)
         self.drop()
 
     def drop(self) -> None:
-        """Close without a word."""
+        """Close without a message."""
         self._call.cancel()
         self._channel.close()
         self._outgoing.put(None)  # gRPC's thread may wait for one more
@@ -145,7 +145,7 @@ class Link:
             yield from messages
 
     def _read(self) -> None:
-        """Put everything that comes into the inbox; the last event is Ended or Lost."""
+        """Put everything that arrives into the inbox; the last event is Ended or Lost."""
         try:
             for message in self._call:
                 event = self._event(message)

@@ -1,4 +1,4 @@
-"""The site's way into secure sums: a part of a request, carried over the aggregation plane."""
+"""The site's access to secure sums: it carries a part of a request over the aggregation plane."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dura_client.sums.session import Patience, Redraw, SumSession, Vector
 from dura_common.secagg import SessionParameters
 
 PATIENCE = Patience(step=3600.0)
-"""The others may train for long within a step; a coordinator that hangs or dies is noticed in seconds."""
+"""Other sites may train for a long time within a step. A coordinator that hangs or dies is noticed in seconds."""
 
 
 class PlaneSums:
@@ -18,11 +18,11 @@ class PlaneSums:
         self._home = home
 
     def attend(self, params: SessionParameters, part: Part) -> None:
-        """Take part in one session to its end; after a loss the part draws again, and pays for it.
+        """Take part in one session to its end. After a loss, the part draws again and pays again.
 
         Raises:
-            Abort: somebody broke the protocol.
-            TrustError: another member went back, or follows another roster.
+            Abort: another party broke the protocol.
+            TrustError: another member returned to an older state, or follows another roster.
             SumFailed: the session ended early.
             DuraError: a draw was refused.
         """

@@ -1,6 +1,6 @@
-"""What a secure sum asks of this site, and what this site asks of secure sums: the two ports between them.
+"""The two ports between this site and secure sums.
 
-The gate speaks to :class:`Sums` alone, which is the aggregation plane (:mod:`dura_client.sums.plane`) or, in tests, a
+The gate uses only :class:`Sums`. This is the aggregation plane (:mod:`dura_client.sums.plane`) or, in tests, a
 simulation of it in memory.
 """
 
@@ -16,44 +16,44 @@ from dura_common.secagg import Opened, SessionParameters
 
 
 class Peers(Protocol):
-    """What a session tells the other members of this site, and hears from them; one thread calls all of it."""
+    """The exchange of reports between this site and the other members; a single thread calls all of it."""
 
     def note(self) -> bytes:
-        """Return what this site says of itself (:mod:`dura_common.sums.heads`)."""
+        """Return this site's report about itself (:mod:`dura_common.sums.heads`)."""
         ...
 
     def heard(self, notes: Mapping[str, bytes]) -> None:
-        """Judge what the other members say of themselves, before anything leaves under masks.
+        """Check the other members' reports, before anything leaves under masks.
 
         Raises:
-            TrustError: one of them went back, or follows another roster: the session ends.
+            TrustError: a member returned to an older state, or follows another roster: the session ends.
         """
         ...
 
     def opened(self, opened: Opened) -> None:
-        """Note who added to a sum."""
+        """Note the sites that added to a sum."""
         ...
 
 
 class Part(Protocol):
-    """What a session asks of this site."""
+    """The part of this site in a session."""
 
     @property
     def peers(self) -> Peers:
-        """What passes between the members apart from vectors."""
+        """The exchange between the members, except vectors."""
         ...
 
     def draw(self, step: int) -> NDArray[np.signedinteger]:
-        """Return a fresh vector for a step, integers (length,), which is paid for; asked again, another one."""
+        """Return a new vector for a step, integers (length,), which is paid for. Every call returns another vector."""
         ...
 
     def opened(self, opened: Opened) -> None:
-        """Take note of an opened sum."""
+        """Process an opened sum."""
         ...
 
 
 class Sums(Protocol):
-    """The way to the other sites' vectors: the aggregation plane, or a simulation of it in tests."""
+    """Adds the vectors of all sites: the aggregation plane, or a simulation of it in tests."""
 
     def attend(self, params: SessionParameters, part: Part) -> None:
         """Take part in one session to its end.

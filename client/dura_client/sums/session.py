@@ -1,20 +1,20 @@
-"""Secure sums from inside the training code: vectors in, sums over sites out, nothing else leaves.
+"""Secure sums for the training code: it provides vectors and gets sums over sites. Nothing else leaves.
 
     params = ...                                     # SessionParameters from the approved study, all members in it
     with SumSession(home, params, redraw=redraw) as sums:
         for _ in range(params.steps):
-            opened = sums.step(vector)               # int64 (length,); the ledger has paid for it already
+            opened = sums.step(vector)               # int64 (length,); the ledger has already paid for it
             use(opened.total, opened.contributors)
 
-- Entering the block starts a thread that connects and agrees on keys; training goes on meanwhile, and that is how
-  a round sum (kind ``round``, one step) overlaps its key and share exchange with the local training.
-- ``step`` waits for the other sites and is bounded by ``patience``. It raises :class:`SumFailed` (host) if the
-  session ended, :class:`~dura_common.secagg.Abort` (trust) if somebody broke the protocol, and whatever ``redraw``
-  raises. After an error the session is over; what was sent counts as spent.
-- A vector leaves once. If one that left can open no sum any more, because a site was lost, ``redraw`` is called with a
-  :class:`Redraw`, in the thread of ``step``: it charges the ledger, draws sample and noise afresh and returns the new
-  vector. Without ``redraw``, :class:`FreshDrawNeeded` is raised.
-- ``opened.contributors`` can be fewer than the members: divide by the declared patients of exactly those.
+- Entering the block starts a thread that connects and agrees on keys, while the training continues. In this way, a
+  round sum (kind ``round``, one step) exchanges keys and shares during the local training.
+- ``step`` waits for the other sites, limited by ``patience``. It raises :class:`SumFailed` (host) if the session ended,
+  :class:`~dura_common.secagg.Abort` (trust) if another party broke the protocol, and all errors of ``redraw``. After an
+  error, the session is over, and everything that was sent counts as spent.
+- A vector leaves only once. If a site is lost and the vector's sum can no longer be opened, ``redraw`` is called with a
+  :class:`Redraw`, in the thread of ``step``. It charges the ledger, draws a new sample and new noise, and returns the
+  new vector. Without ``redraw``, :class:`FreshDrawNeeded` is raised.
+- ``opened.contributors`` can be fewer than the members: divide by the declared patients of exactly these sites.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class FreshDrawNeeded(StateError):
     """A sum was lost after this site's vector had left; the caller has no ``redraw``. The session is over.
 
     Attributes:
-        redraw: what would have been needed.
+        redraw: the draw that would have been needed.
     """
 
     def __init__(self, redraw: Redraw) -> None:
@@ -61,9 +61,9 @@ class SumSession:
     Args:
         home: the site's folder: address, certificate and keys are read from it.
         params: the session with all its members, from the approved study and never from a message.
-        sums: for round sums that follow one another over the same stream; step sums say it in ``params``.
-        redraw: returns another vector, freshly drawn and paid for; see the module.
-        peers: what passes between the members apart from vectors; nothing by default.
+        sums: number of round sums over the same stream; for step sums, ``params`` contains this number.
+        redraw: returns another vector, newly drawn and paid for; see the module.
+        peers: the exchange between the members, except vectors; nothing by default.
         patience: how long this site waits.
         address: of a relay that passes TLS on, in place of the roster's address.
 

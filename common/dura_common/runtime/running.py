@@ -97,7 +97,7 @@ def detach(argv: Sequence[str], folder: Path) -> None:
     clean environment, so every path in it must be absolute.
 
     Raises:
-        StateError: one runs already.
+        StateError: one is already running.
         HostError: it did not become ready.
         DuraError: what the command itself answered, in its own family.
     """

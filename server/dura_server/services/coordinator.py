@@ -33,7 +33,7 @@ def run_services(home: CoordinatorHome) -> None:
     """Run the services of a home, an absolute path, until they are told to stop.
 
     Raises:
-        StateError: there is no coordinator here, or it runs already.
+        StateError: there is no coordinator here, or it is already running.
         TrustError: the server's certificate has expired.
         HostError: a port is taken, or a service does not start.
     """

@@ -99,7 +99,7 @@ def test_revoked_in_the_middle(tmp_path: Path) -> None:
             wait_until(lambda: made.sites["south"].poll() is not None, "south is out", 8)
             assert time.monotonic() - begin < 8
             assert next(opened for opened in sums if opened.contributors != SITES).contributors == ("east", "north")
-        assert "off the roster" in (tmp_path / "south.log").read_text()
+        assert "removed this site from the roster" in (tmp_path / "south.log").read_text()
         with SumSession(made.site("south"), params) as again, pytest.raises(TrustError, match="does not admit"):
             again.step(vector_of("south", 1, params.length))
     finally:

@@ -267,5 +267,5 @@ def test_deleting_the_ledger_is_noticed_by_a_noted_hash(path: Path) -> None:
     """An absent ledger is empty, which a noted hash contradicts."""
     noted = Ledger(path).verify().hash
     path.unlink()
-    with pytest.raises(TrustError, match="does not contain the entry that was noted before"):
+    with pytest.raises(TrustError, match="does not contain the entry with the noted hash"):
         Ledger(path).verify(noted)

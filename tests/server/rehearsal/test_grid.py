@@ -122,7 +122,7 @@ def test_a_study_that_cannot_be_rehearsed_is_refused_before_anything_is_simulate
 
 
 def test_an_error_at_a_simulated_site_comes_back_in_its_family(tmp_path: Path) -> None:
-    """An unknown channel, which only the site's side knows to be one, is an input error with the site's words."""
+    """An unknown channel, which only the site's side knows to be one, is an input error with the site's message."""
     with pytest.raises(InputError, match="does not know: Q7"):
         rehearse(small(data={"channels": ["C3", "C4", "Q7"]}), SETTINGS, HereCrew(), tmp_path, ignore)
     assert files(tmp_path) == {}
