@@ -32,6 +32,9 @@ def check(
     study: Annotated[
         Path | None, typer.Option(help="A study file: show how well the data meet it, and how many windows remain.")
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="A file to write the check into as a page with drawings; it stays at the site.")
+    ] = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
@@ -41,14 +44,19 @@ def check(
         from dura_client.data.registry import load_dataset
         from dura_client.site.home import SiteHome
         from dura_common.errors import InputError
-        from dura_common.runtime.files import read_limited
+        from dura_common.runtime.files import read_limited, write_atomic
         from dura_common.study import parse_study
 
         dataset = load_dataset(SiteHome(home.expanduser()), name)
-        contract = None if study is None else parse_study(read_limited(study, what="the study file")).data
+        asked = None if study is None else parse_study(read_limited(study, what="the study file"))
+        contract = None if asked is None else asked.data
         with out.progress() as bar:
             task = bar.add_task("reading recordings", total=None)
             found = diagnose(dataset, contract, lambda done, total: bar.update(task, completed=done, total=total))
+        if html is not None:
+            from dura_client.data.doctor.page import render
+
+            write_atomic(html, render(name, found, asked.name if asked else "").encode())
         out.say(_summary(name, found))
         _say(out, found)
         out.result({"check": _as_data(found)})

@@ -15,6 +15,8 @@ from dura_client.data.findings.grade import Grade
 
 SHORT_SECONDS = 10.0
 CLIPPED_SHARE = 5e-4
+MOSTLY = 0.5
+"""Share of a channel's samples, as in loading."""
 LOW_PASS_WORTH_KNOWING = 45.0
 """Hz: many studies of rhythms go that far."""
 RATE_WORTH_KNOWING = 100.0
@@ -27,6 +29,8 @@ NO_PEAK = 2.0
 def findings_of(opened: EegRecording, seen: Look, dataset: str) -> list[Finding]:
     """Return what one recording's samples give reason to say."""
     place = opened.place
+    if (seen.broken > MOSTLY * opened.samples).all():
+        return [found("VAL-NAN", place, "most values of every channel are no numbers", grade=Grade.STOPS)]
     if seen.flat.all():
         return [found("VAL-NONE", place, "every channel holds one value only", grade=Grade.STOPS)]
     return [
@@ -49,8 +53,6 @@ def _broken(opened: EegRecording, seen: Look) -> list[Finding]:
         return []
     share = seen.broken / max(opened.samples, 1)
     cause = f"{_names(opened, seen.broken > 0)}: values that are no numbers, up to {share.max():.2%} of a channel"
-    if share.min() > 0.5:  # noqa: PLR2004  # as in loading: a channel that is mostly broken is lost
-        return [found("VAL-NAN", opened.place, f"{cause}; nothing of the recording can be used", grade=Grade.STOPS)]
     return [found("VAL-NAN", opened.place, cause)]
 
 
@@ -129,17 +131,14 @@ def _band(opened: EegRecording) -> list[Finding]:
 
 
 def _line(opened: EegRecording, seen: Look) -> list[Finding]:
-    """Compare the declared line frequency with the spectrum; that none is declared is said when opening."""
+    """Compare the declared line frequency with the spectrum."""
     peaks = {line: peak for line in LINES if (peak := _peak(seen, line)) is not None}
-    if not peaks:
-        return []
-    strongest = max(peaks, key=lambda line: peaks[line])
-    if peaks[strongest] < LINE_PEAK:
-        return []
+    strongest = max(peaks, key=lambda line: peaks[line], default=0.0)
+    shows = bool(peaks) and peaks[strongest] >= LINE_PEAK
     if opened.line is None:
-        cause = f"PowerLineFrequency is not declared, and the spectrum shows {strongest:g} Hz"
-        return [found("LINE-NONE", opened.place, cause)]
-    if abs(opened.line - strongest) > 1 and peaks.get(opened.line, 0.0) < NO_PEAK:
+        spectrum = f"; the spectrum shows {strongest:g} Hz" if shows else ""
+        return [found("LINE-NONE", opened.place, f"{opened.line_fault}{spectrum}")]
+    if shows and abs(opened.line - strongest) > 1 and peaks.get(opened.line, 0.0) < NO_PEAK:
         cause = f"PowerLineFrequency is declared as {opened.line:g} Hz, and the spectrum shows {strongest:g} Hz"
         return [found("LINE-NONE", opened.place, cause)]
     return []

@@ -110,8 +110,7 @@ OF_FILES: dict[str, Kind] = {
     "ID-HEAD": Kind(
         K,
         "the file can identify a person",
-        "Nothing of it leaves the site. Remove these fields if others can read the folder: "
-        "`dura site data import` writes a copy without them.",
+        "Nothing of it leaves the site. Remove these fields if others can read the folder.",
     ),
     "ID-TEXT": Kind(
         K,

@@ -110,6 +110,7 @@ class EdfSource:
             volts=volts_of(signal.unit),
             kind=kind,
             fault=signal.fault,
+            inverted=signal.is_inverted,
             band=signal.band,
         )
 
@@ -136,7 +137,7 @@ def open_edf(path: Path) -> EdfSource:
     """
     require_kind(path, "BDF" if path.suffix.lower() == ".bdf" else "EDF")
     header, notes = read_header(path)
-    clock = read_clock(path, header)
+    clock = read_clock(path, header, fits=not any(note.code == "FILE-CUT" for note in notes))
     data = [signal for signal in header.signals if not signal.is_annotations]
     if not data:
         spans = f"{len(clock.marks)} annotations, such as stages of sleep"
