@@ -234,8 +234,6 @@ class Driver(threading.Thread):
         self._send()
 
     def _opened(self, opened: Opened) -> None:
-        if self._peers is not None:
-            self._peers.opened(opened)
         self._last = LastSum(opened.total, opened.contributors)
         self._position = Position(self._position.opened + 1)
         self._pending = None
