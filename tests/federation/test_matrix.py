@@ -79,7 +79,10 @@ def test_some_cells_cover_every_row_and_column() -> None:
 
 @pytest.mark.parametrize(
     "cell",
-    [pytest.param(cell, marks=pytest.mark.long if cell in PROVEN else pytest.mark.matrix, id=cell.name) for cell in SOME],
+    [
+        pytest.param(cell, marks=pytest.mark.long if cell in PROVEN else pytest.mark.matrix, id=cell.name)
+        for cell in SOME
+    ],
 )
 def test_a_study_survives(hospitals: Hospitals, cell: Cell) -> None:
     """A few cells of the matrix."""
