@@ -236,7 +236,8 @@ def test_units_are_asked_for_and_obeyed(tmp_path: Path) -> None:
     written(with_marks(0).each(lambda one: replace(one, unit="UV")), root / "p1" / "x.edf")
     text = text_of(draft(root), root, "hands")
     assert '"UV" = "?"' in text
-    done = run(root, tmp_path / "out", read_mapping(text.replace('"UV" = "?"', '"UV" = "uV"').encode()))
+    answered = text.replace('"UV" = "?"', '"UV" = "uV"').replace('line_frequency = "?"', "line_frequency = 50")
+    done = run(root, tmp_path / "out", read_mapping(answered.encode()))
     assert done.recordings == 1
     values = open_source(next((tmp_path / "out").glob("sub-*/eeg/*.vhdr"))).read([0], 0, 100)
     np.testing.assert_allclose(values[0], np.round(signal(0)[0, :100], 1) * 1e-6, atol=6e-8)
