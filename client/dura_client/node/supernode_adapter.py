@@ -95,12 +95,13 @@ def _returning(activate: Call) -> Call:
 
     def returned(client: FleetHttpClient, request: Any) -> Any:
         deadline = time.monotonic() + ACTIVATION_SECONDS
+        before = note.exists()
         while True:
             try:
                 response = activate(client, request)
             except httpx.HTTPStatusError as error:
-                if not _refused(error) or time.monotonic() > deadline:
-                    raise
+                if not _refused(error) or not before or time.monotonic() > deadline:
+                    raise  # a node that was never active here is one that the coordinator does not know
                 if note.exists():
                     _sign_off(client, int(read_limited(note, what="the node's number")))
                     note.unlink(missing_ok=True)
