@@ -138,7 +138,7 @@ class Driver(threading.Thread):
             log.warning("the secure sum ended here: %s", error.message)
             word = Reason.PROTOCOL if isinstance(error, TrustError) else Reason.CANCELLED
             self.answers.put(error)
-        except Exception:
+        except Exception:  # the boundary of the thread: its caller waits for an answer
             log.exception("the secure sum failed inside the site")
             self.answers.put(SumFailed("SITE_FAULT", "the secure sum failed inside the site; its log says more"))
         finally:
