@@ -126,7 +126,6 @@ class SiteWay:
                 raise SumFailed("LOST", "the coordinator ended the secure sum")
             reaction = site.receive(frame)
             if reaction.opened is not None:
-                part.peers.opened(reaction.opened)
                 part.opened(reaction.opened)
                 step = reaction.opened.step + 1
             if reaction.reply is not None:

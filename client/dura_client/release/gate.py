@@ -22,8 +22,7 @@ take part counts as zero in a vector. Limits come from the approved study, and n
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -130,14 +129,13 @@ class Gate:
         pace = self._pace(verified, cohort)
         if averaged(study):
             alone = AveragedRound(_setting(verified, cohort, pace), model, cohort)
-            with self._paid(verified, alone, pace) as part:
-                self._sums.attend(params, part)
+            self._sums.attend(params, self._paid(verified, alone, pace))
             return None
         work = SharedSteps(_setting(verified, cohort, pace), model, state, cohort)
-        with self._paid(verified, work, pace) as part:
-            while part.next_step <= steps:  # one session, or one for each step
-                rest = request.model_copy(update={"first_step": part.next_step, "members": part.members})
-                self._sums.attend(verified.agreed.training(rest, state=work.position, length=length), part)
+        part = self._paid(verified, work, pace)
+        while part.next_step <= steps:  # one session, or one for each step
+            rest = request.model_copy(update={"first_step": part.next_step, "members": part.members})
+            self._sums.attend(verified.agreed.training(rest, state=work.position, length=length), part)
         return work.position
 
     def evaluate(self, request: EvaluateRound, parameters: NDArray[np.float32]) -> None:
@@ -155,8 +153,7 @@ class Gate:
         table = partial(tabulate, verified.approved.digest, cohort.contents)
         pace = self._pace(verified, cohort)
         work = Evaluation(_setting(verified, cohort, pace), verified.model, cohort, request.round, table)
-        with self._paid(verified, work, pace) as part:
-            self._sums.attend(params, part)
+        self._sums.attend(params, self._paid(verified, work, pace))
         if request.round == study.training.rounds:
             verified.ledger.close(verified.approved.digest)  # the study ends with the last evaluation
 
@@ -235,8 +232,7 @@ class Gate:
             self._paces[key] = Pace.measured(engine, places, steps=steps_of_draw(study))
         return self._paces[key]
 
-    @contextmanager
-    def _paid(self, verified: Verified, work: Work, pace: Pace | None) -> Iterator[PaidPart]:
+    def _paid(self, verified: Verified, work: Work, pace: Pace | None) -> PaidPart:
         """Provide the part whose draws first begin in the ledger and are then computed: steps 8 to 10."""
         request, study, digest = verified.request, verified.study, verified.approved.digest
         each = study.training.steps_per_round // steps_of_draw(study)
@@ -248,22 +244,20 @@ class Gate:
             verify=lambda: self._verify(request, verified.purpose),
             clock=self._clock,
         )
-        try:
-            yield PaidPart(
-                work,
-                standing,
-                verified.ledger,
-                epoch=self._epoch or 0,
-                study=digest,
-                purpose=verified.purpose,
-                round_number=request.round,
-                draws_before=(request.round - 1) * each if verified.purpose == "train" else 0,
-                members=request.members,
-                first_step=request.first_step if isinstance(request, TrainRound) else 1,
-                pace=pace,
-            )
-        finally:
-            standing.close()
+        return PaidPart(
+            work,
+            standing,
+            verified.ledger,
+            manifest=verified.approved.cohort or "",
+            epoch=self._epoch or 0,
+            study=digest,
+            purpose=verified.purpose,
+            round_number=request.round,
+            draws_before=(request.round - 1) * each if verified.purpose == "train" else 0,
+            members=request.members,
+            first_step=request.first_step if isinstance(request, TrainRound) else 1,
+            pace=pace,
+        )
 
 
 def _setting(verified: Verified, cohort: FrozenCohort, pace: Pace | None) -> Setting:

@@ -3,7 +3,7 @@
 With places (:mod:`dura_client.training.places`) every draw is the same work; what is left is noise of the machine. The
 tick hides that, too. Its length is measured here on dummies alone, never taken from a message: a deadline that the
 coordinator chooses would be a question about the draw, and being late the answer
-(docs/decisions/0035-time-of-a-step.md).
+(docs/decisions/0036-time-of-a-step.md).
 """
 
 from __future__ import annotations

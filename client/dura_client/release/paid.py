@@ -42,6 +42,7 @@ class PaidPart:
         work: the computation.
         standing: whether the request may go on.
         ledger: of the site.
+        manifest: digest of the frozen cohort that ``work`` draws from.
         epoch: of this process in the ledger.
         study: digest of the study.
         purpose: ``train`` or ``evaluate``.
@@ -58,6 +59,7 @@ class PaidPart:
         standing: Standing,
         ledger: Ledger,
         *,
+        manifest: str,
         epoch: int,
         study: str,
         purpose: Purpose,
@@ -70,6 +72,7 @@ class PaidPart:
         self._work = work
         self._standing = standing
         self._ledger = ledger
+        self._manifest = manifest
         self._epoch = epoch
         self._study = study
         self._purpose: Purpose = purpose
@@ -93,7 +96,13 @@ class PaidPart:
         """
         self._standing.still()
         begun = self._ledger.begin(
-            self._study, self._purpose, self._before + step, epoch=self._epoch, round_number=self._round, step=step
+            self._study,
+            self._purpose,
+            self._before + step,
+            manifest=self._manifest,
+            epoch=self._epoch,
+            round_number=self._round,
+            step=step,
         )
         if begun.block in REPEATED:
             log.warning(
@@ -103,9 +112,10 @@ class PaidPart:
         if self._pace is None:
             return self._work.compute(begun.withdrawn)
         since = self._pace.clock()
-        vector = self._work.compute(begun.withdrawn)
-        self._pace.wait(since)
-        return vector
+        try:
+            return self._work.compute(begun.withdrawn)
+        finally:  # a failure leaves at a tick, too
+            self._pace.wait(since)
 
     def opened(self, opened: Opened) -> None:
         """Continue from an opened sum."""

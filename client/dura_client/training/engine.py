@@ -139,7 +139,7 @@ class PatientEngine:
         """
         try:
             return self._windows(patient)
-        except Exception as error:  # noqa: BLE001  # idem
+        except Exception as error:  # noqa: BLE001  # one patient must not end a step
             log.warning("a drawn patient's windows cannot be read (%s); the patient counts zero", type(error).__name__)
             return None
 

@@ -3,7 +3,7 @@
 The time of a step tells how many patients were drawn (correlation 0.995), and how many windows they have. So a step has
 a fixed number of places with K windows each. A drawn patient takes a place; windows that a patient does not have, whole
 patients that cannot be read, and the places that stay empty are dummies: ordinary numbers with the weight zero. Their
-gradients are zeros, so they change no bit of the sum (docs/decisions/0035-time-of-a-step.md).
+gradients are zeros, so they change no bit of the sum (docs/decisions/0036-time-of-a-step.md).
 """
 
 from __future__ import annotations

@@ -22,12 +22,18 @@ def override(owner: Any, name: str, value: object) -> None:
     setattr(owner, name, value)
 
 
-def shorten_pulls() -> None:
-    """Let this process ask again soon for objects that are on their way."""
+def shorten_pulls(*, longest: float | None = None) -> None:
+    """Let this process ask again soon for objects that are on their way.
+
+    Args:
+        longest: seconds after which what has not come is given up; Flower's default is 500 tries.
+    """
     from flwr.supercore.inflatable import inflatable_utils  # noqa: PLC0415  # Flower's import takes a second
 
     for function in (inflatable_utils.pull_objects, inflatable_utils.pull_and_inflate_object_from_tree):
         defaults: dict[str, Any] = function.__kwdefaults__ or {}
-        if not {"initial_backoff", "backoff_cap"} <= defaults.keys():
+        if not {"initial_backoff", "backoff_cap", "max_time"} <= defaults.keys():
             raise AttributeError(f"{function.__name__} of another Flower")
         defaults.update(initial_backoff=FIRST_PULL_SECONDS, backoff_cap=LONGEST_PULL_SECONDS)
+        if longest is not None:
+            defaults["max_time"] = longest

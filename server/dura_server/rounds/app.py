@@ -36,6 +36,8 @@ QUERY_TTL = 120.0
 TRAIN_TTL = 3600.0
 """Seconds after which Flower drops a message that a node did not fetch."""
 REFUSAL_POLL_SECONDS = 0.5
+REPLY_SECONDS = 5.0
+"""Seconds after which a reply is given up that was announced and does not come: the connection of its node broke."""
 
 
 class FlowerSites:
@@ -108,7 +110,7 @@ def _decode(name: str, content: object) -> Reply | None:
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run one job of one study: ``offer`` or ``train``; the outcome is in the coordinator's study folder."""
-    shorten_pulls()
+    shorten_pulls(longest=REPLY_SECONDS)
     home = CoordinatorHome(Path(os.environ["DURA_COORDINATOR_HOME"]))
     stored = StudyStore(home).load(str(context.run_config["study"]))
     with told_to(home.logs / "serverapp.log"), Lock(stored.run_folder), ended_in_order() as end:

@@ -78,12 +78,15 @@ class World:
     consortium: Consortium
     digests: dict[str, Study]
     roster: Roster
-    hub: Hub = field(default_factory=Hub)
+    hub: Hub = field(init=False)
     sent: list[Sent] = field(default_factory=list)
     opened: list[tuple[str, SessionParameters, Opened]] = field(default_factory=list)
     answers: list[dict[str, tuple[object, ...]]] = field(default_factory=list)
     services: dict[str, SiteService] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.hub = Hub(self.consortium.coordinator)
 
     def start(self, name: str) -> None:
         """Let a fresh process serve a hospital."""

@@ -7,18 +7,23 @@ through the model, and at which tick of the site's own clock a vector leaves.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
+import numpy as np
 import pytest
 from tests.attacks.draws.hospital import Hospital, Keeps
 
 from dura_client.patients.withdrawal import withdraw
 from dura_client.release import gate
 from dura_client.release.pace import Pace
+from dura_client.sums.ports import Part
+from dura_client.sums.session import SumFailed
 from dura_client.training import gradients
 from dura_client.training.engine import PatientEngine
 from dura_client.training.patient import TrainingPatient
 from dura_client.training.places import places_of
-from dura_common.messages import RoundDone
+from dura_common.messages import Refusal, RefusalReason, RoundDone
+from dura_common.secagg import Opened, SessionParameters
 
 WORK = 0.01
 """Seconds that a patient takes by the clock of these tests."""
@@ -58,6 +63,22 @@ class World:
         self.now += seconds
 
 
+class Hurries(Keeps):
+    """A coordinator with a deadline: a vector that comes later counts as lost, and the session is over."""
+
+    def __init__(self, world: World, deadline: float) -> None:
+        super().__init__()
+        self.world, self.deadline = world, deadline
+
+    def attend(self, params: SessionParameters, part: Part) -> None:
+        """Take one vector, if it comes in time."""
+        begun = self.world.now
+        vector = part.draw(params.first_step)
+        if self.world.now - begun > self.deadline:
+            raise SumFailed("TOO_LATE", "the secure sum did not continue in time")
+        part.opened(Opened(params.first_step, vector.astype(np.int64), params.names))
+
+
 class Watches(Keeps):
     """A coordinator that notes how long each vector took."""
 
@@ -65,18 +86,13 @@ class Watches(Keeps):
         super().__init__()
         self.world = world
 
-    def attend(self, params: object, part: object) -> None:
+    def attend(self, params: SessionParameters, part: Part) -> None:
         """Note the time of each draw."""
-        real = part.draw  # type: ignore[attr-defined]  # of a part, as for every coordinator
-
-        def timed(step: int) -> object:
+        for step in range(params.first_step, params.first_step + params.steps):
             begun = self.world.now
-            vector = real(step)
+            vector = part.draw(step)
             self.world.left.append(self.world.now - begun)
-            return vector
-
-        part.draw = timed  # type: ignore[attr-defined]  # idem
-        super().attend(params, part)  # type: ignore[arg-type]  # idem
+            part.opened(Opened(step, vector.astype(np.int64), params.names))
 
 
 @pytest.fixture
@@ -141,6 +157,78 @@ def test_without_the_setting_time_tells_it(
     assert computed[0] == 0
     assert len(set(computed)) == 4
     assert len(left) == 2
+
+
+def in_time(make: Callable[..., Hospital], world: World, draw: Drawn, *, hide: bool, number: int) -> list[list[bool]]:
+    """Return for each deadline whether each draw was answered in time; every other step is a redraw."""
+    hospital = make("east", "north", number=number, hide_timing=hide)
+    patients = places_of(hospital.wanted(), "north", 1)
+    asked = hospital.wanted(
+        privacy={"participation": 1.0, "noise": "local"},
+        training={"rounds": 1, "steps_per_round": 1},
+        aggregation={"minimum_sites": 2, "spare_steps": len(DEADLINES) * len(DRAWN)},
+    )
+    reference = hospital.approved(asked)
+    found: list[list[bool]] = []
+    attempt = 0
+    for deadline in DEADLINES:
+        found.append([])
+        for wanted in DRAWN:
+            draw.share, attempt = wanted, attempt + 1
+            way = Hurries(world, deadline * WORK * patients)
+            reply = hospital.answer(way, hospital.train(reference, attempt), asked)
+            found[-1].append(isinstance(reply, RoundDone))
+    return found
+
+
+@dataclass
+class Drawn:
+    """Which share of the patients the next step draws."""
+
+    share: float = 1.0
+
+
+DRAWN = (0.0, 0.5, 1.0)
+DEADLINES = (0.001, 0.3, 0.7, 1.2, 1.3)
+"""Parts of the time that all patients take; a tick is 1.25 of it."""
+
+
+def test_no_deadline_is_a_question_about_the_draw(
+    new_hospital: Callable[..., Hospital], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever deadline a coordinator sets, who was drawn changes no answer; where nothing is hidden, it does."""
+    world, draw = World(monkeypatch), Drawn()
+
+    def next_draw(_: PatientEngine, patients: tuple[TrainingPatient, ...]) -> list[TrainingPatient]:
+        return list(patients[: round(draw.share * len(patients))])
+
+    monkeypatch.setattr(PatientEngine, "draw", next_draw)
+    hidden = in_time(new_hospital, world, draw, hide=True, number=1)
+    assert hidden == [[False] * 3] * 4 + [[True] * 3]
+    shown = in_time(new_hospital, world, draw, hide=False, number=2)
+    assert [True, False, False] in shown
+    assert [True, True, False] in shown
+
+
+def test_a_draw_that_fails_leaves_at_a_tick(
+    new_hospital: Callable[..., Hospital], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A computation that ends with an error in the middle is answered when a whole one would have been."""
+    world = World(monkeypatch)
+    hospital = new_hospital("east", "north", hide_timing=True)
+    asked = hospital.wanted(privacy={"participation": 1.0, "noise": "local"}, aggregation={"minimum_sites": 2})
+    reference = hospital.approved(asked)
+    tick = 1.25 * WORK * places_of(asked, "north", 1) * asked.training.steps_per_round
+
+    def out_of_memory(_: PatientEngine, drawn: list[TrainingPatient]) -> None:
+        world.now += WORK * len(drawn) / 2
+        raise MemoryError
+
+    monkeypatch.setattr(PatientEngine, "clipped_sum", out_of_memory)
+    reply = hospital.answer(Keeps(), hospital.train(reference), asked)
+    assert isinstance(reply, Refusal)
+    assert reply.reason is RefusalReason.SITE_FAULT
+    assert world.now == pytest.approx(tick)
 
 
 def test_the_tick_comes_from_no_message(new_hospital: Callable[..., Hospital]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -58,7 +59,7 @@ def check(
 
             write_atomic(html, render(name, found, asked.name if asked else "").encode())
         out.say(_summary(name, found))
-        _say(out, found)
+        say_findings(out, found.findings)
         out.result({"check": _as_data(found)})
         if found.stops:
             raise typer.Exit(InputError.exit_code)
@@ -77,10 +78,10 @@ def _summary(name: str, found: Diagnosis) -> Table:
     return table
 
 
-def _say(out: Output, found: Diagnosis) -> None:
+def say_findings(out: Output, findings: Sequence[Finding]) -> None:
     """Print findings, worst first; those of one cause together."""
     groups: dict[tuple[str, str, str], list[Finding]] = defaultdict(list)
-    for item in found.findings:
+    for item in findings:
         groups[item.grade, item.code, item.cause].append(item)
     for (grade, code, cause), items in groups.items():
         colour = COLOURS[grade]
@@ -89,7 +90,7 @@ def _say(out: Output, found: Diagnosis) -> None:
         out.say(f"\n[{colour}]{grade}[/{colour}]: {items[0].title} [dim]({code})[/dim]")
         for what, text in (("where", places + more), ("cause", cause), ("remedy", items[0].remedy)):
             out.say(_line(what, text))
-    counts = [f"{sum(item.grade == grade for item in found.findings)} {_plural(grade)}" for grade in COLOURS]
+    counts = [f"{sum(item.grade == grade for item in findings)} {_plural(grade)}" for grade in COLOURS]
     out.say(f"\nfindings: {', '.join(counts)}")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from dura_client.data.doctor.look import Look
 from dura_client.data.eeg.amplitude import is_plausible, suggest_scale
 from dura_client.data.eeg.channels import band_text
+from dura_client.data.eeg.mains import peaks, shown
 from dura_client.data.eeg.recording import EegRecording
 from dura_client.data.findings.finding import Finding, found, listed
 from dura_client.data.findings.grade import Grade
@@ -20,9 +21,6 @@ MOSTLY = 0.5
 LOW_PASS_WORTH_KNOWING = 45.0
 """Hz: many studies of rhythms go that far."""
 RATE_WORTH_KNOWING = 100.0
-LINES = (50.0, 60.0)
-LINE_PEAK = 4.0
-"""Times the neighbours' power at which the mains shows."""
 NO_PEAK = 2.0
 
 
@@ -132,22 +130,12 @@ def _band(opened: EegRecording) -> list[Finding]:
 
 def _line(opened: EegRecording, seen: Look) -> list[Finding]:
     """Compare the declared line frequency with the spectrum."""
-    peaks = {line: peak for line in LINES if (peak := _peak(seen, line)) is not None}
-    strongest = max(peaks, key=lambda line: peaks[line], default=0.0)
-    shows = bool(peaks) and peaks[strongest] >= LINE_PEAK
+    strength = peaks(seen.frequencies, seen.spectrum)
+    line = shown(strength)
     if opened.line is None:
-        spectrum = f"; the spectrum shows {strongest:g} Hz" if shows else ""
+        spectrum = "" if line is None else f"; the spectrum shows {line:g} Hz"
         return [found("LINE-NONE", opened.place, f"{opened.line_fault}{spectrum}")]
-    if shows and abs(opened.line - strongest) > 1 and peaks.get(opened.line, 0.0) < NO_PEAK:
-        cause = f"PowerLineFrequency is declared as {opened.line:g} Hz, and the spectrum shows {strongest:g} Hz"
+    if line is not None and abs(opened.line - line) > 1 and strength.get(opened.line, 0.0) < NO_PEAK:
+        cause = f"PowerLineFrequency is declared as {opened.line:g} Hz, and the spectrum shows {line:g} Hz"
         return [found("LINE-NONE", opened.place, cause)]
     return []
-
-
-def _peak(seen: Look, line: float) -> float | None:
-    """Return the power at a frequency over the neighbours' median, or None where the spectrum does not reach."""
-    f, power = seen.frequencies, seen.spectrum
-    if not len(f) or f[-1] < line + 5 or not power.any():
-        return None
-    inside, beside = np.abs(f - line) <= 0.5, (np.abs(f - line) >= 2) & (np.abs(f - line) <= 5)  # noqa: PLR2004  # Hz
-    return float(power[inside].max() / max(np.median(power[beside]), 1e-30))

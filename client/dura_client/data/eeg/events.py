@@ -96,6 +96,11 @@ def from_marks(source: Source, rate: float, pieces: Sequence[Piece]) -> Events:
     return _placed(rows, rate, pieces, notes)
 
 
+def place_marks(marks: Iterable[Mark], rate: float, pieces: Sequence[Piece]) -> Events:
+    """Return the events that a list beside the recording tells, by the clock of the recording."""
+    return _placed([_Raw(mark.onset, mark.duration, code_of(mark.text)) for mark in marks], rate, pieces, [])
+
+
 def code_of(text: str) -> str:
     """Return the text of a mark as an event code: without the class that BrainVision puts before it."""
     return " ".join(text.removeprefix("Stimulus/").split())

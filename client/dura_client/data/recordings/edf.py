@@ -153,5 +153,17 @@ def open_edf(path: Path) -> EdfSource:
     return EdfSource(path, header, clock, tuple(found))
 
 
+def read_annotations(path: Path) -> tuple[EdfHeader, tuple[Mark, ...]] | None:
+    """Return header and annotations of a file that holds annotations alone, such as a hypnogram; None for others."""
+    try:
+        require_kind(path, "EDF", "BDF")
+        header, _ = read_header(path)
+        if any(not signal.is_annotations for signal in header.signals):
+            return None
+        return header, read_clock(path, header, fits=True).marks
+    except (Unreadable, OSError):
+        return None
+
+
 def _usual(label: str) -> bool:
     return label in {"EDF Annotations", "BDF Annotations"}

@@ -97,8 +97,9 @@ def test_every_kind_of_finding_is_planted_and_known() -> None:
 
 NO_CODES = {"EV-", "EDF-D"}
 """Words of the same form that are no codes."""
-UNPLANTED = {"FILE-DENIED", "FILE-READ", "READER-SAID"}
-"""Kinds that no file alone brings about: permissions, and what only unknown versions of a reader say."""
+UNPLANTED = {"FILE-DENIED", "FILE-READ", "READER-SAID", "HYP-PAIR", "HYP-USED", "IMP-LIST"}
+"""Kinds that no file alone brings about: permissions, what only unknown versions of a reader say, and what an import
+says (tests/client/data/importing)."""
 
 
 def test_the_page_lists_the_corpus() -> None:
