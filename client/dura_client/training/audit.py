@@ -195,7 +195,7 @@ def audit(
         raise InputError(f"an audit needs at least 20 canaries, got {canaries}")
     rate = study.privacy.participation
     divisor = rate * declared_patients
-    model = Canaried(network, canaries, len(study.data.classes))
+    model = Canaried(network, canaries, study.data.outputs)
     engine = _WatchedEngine(model, study, preparation=preparation, device=device)
     engine.divisor = divisor
     member = np.zeros(canaries, dtype=np.bool_)  # 1
