@@ -54,13 +54,17 @@ class Places:
     count: int
     filler: Tensor
     """Windows of a dummy, float32 (K, channels, samples)."""
+    labels: Tensor
+    """Labels of a dummy, (K,): as the study's labels, which are numbers of classes or values."""
 
     @classmethod
     def of(cls, study: Study, count: int, *, device: str = "cpu") -> Self:
         """Return places for a study's windows."""
-        shape = (study.privacy.windows_per_patient, len(study.data.channels), study.data.window_samples)
+        shape = (study.privacy.windows_per_patient, *study.data.shape)
         ordinary = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-        return cls(count, torch.from_numpy(ordinary).to(device))
+        kind = torch.float32 if study.data.target == "value" else torch.int64
+        labels = torch.zeros(len(ordinary), dtype=kind, device=device)
+        return cls(count, torch.from_numpy(ordinary).to(device), labels)
 
     def fill(self, batches: Iterator[Batch | None]) -> Iterator[Batch]:
         """Return what the places hold: drawn patients (None for who cannot be read), then dummies."""
@@ -73,11 +77,10 @@ class Places:
 
     def _padded(self, batch: Batch | None) -> Batch:
         if batch is None:
-            batch = Batch(self.filler[:0], torch.zeros(0, dtype=torch.int64), torch.zeros(0))
-        missing = len(self.filler) - len(batch.labels)
-        device = self.filler.device
+            batch = Batch(self.filler[:0], self.labels[:0], torch.zeros(0))
+        present, device = len(batch.labels), self.filler.device
         return Batch(
-            torch.cat([batch.windows, self.filler[len(batch.labels) :]]),
-            torch.cat([batch.labels.to(device), torch.zeros(missing, dtype=torch.int64, device=device)]),
-            torch.cat([batch.weights.to(device), torch.zeros(missing, device=device)]),
+            torch.cat([batch.windows, self.filler[present:]]),
+            torch.cat([batch.labels.to(device), self.labels[present:]]),
+            torch.cat([batch.weights.to(device), torch.zeros(len(self.filler) - present, device=device)]),
         )

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.studies import Only
 from tests.support.studies import study as build_study
 
 from dura_client.training import gradients
@@ -74,6 +75,26 @@ def test_dummies_change_nothing_in_other_models(model: dict[str, Any]) -> None:
     alone, among = engine(0, asked).clipped_sum(drawn), engine(12, asked).clipped_sum(drawn)
     assert np.abs(alone - among).max() <= len(drawn)
     assert np.abs(alone).max() > 1000
+
+
+def test_dummies_change_nothing_where_a_value_is_asked_for() -> None:
+    """Dummies have values as labels there, in the shape of a table's rows; patients keep their gradients."""
+    table = {"source": "table", "features": {"a": [0.0, 1.0], "b": [0.0, 1.0]}, "column": "age", "bounds": [0.0, 90.0]}
+    asked = build_study(
+        data=Only(table, target="value", label="participant"),
+        model=Only(name="linear", unit_norm=False),
+        privacy={"participation": 0.5, "windows_per_patient": 1},
+        evaluation={"outputs": ["error"]},
+    )
+    rng = np.random.default_rng(5)
+    drawn = [
+        TrainingPatient(rng.uniform(-1, 1, (1, 1, 3)).astype(np.float32), rng.uniform(-1, 1, 1).astype(np.float32))
+        for _ in range(4)
+    ]
+    alone, among = engine(0, asked).clipped_sum(drawn), engine(9, asked).clipped_sum(drawn)
+    assert np.abs(alone - among).max() <= len(drawn)
+    assert np.abs(alone).max() > 1000
+    assert not engine(9, asked).clipped_sum([]).any()
 
 
 def test_missing_windows_are_filled_without_weight() -> None:
