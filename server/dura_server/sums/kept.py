@@ -8,9 +8,9 @@ One file for each purpose and round of a study, to which records are only added:
     body       the sum, little-endian int32 where it fits, else int64; nothing for a sum that was given up
     32 bytes   SHA-256 of all that
 
-A record that is cut off or does not hash is where the file ends: the crash came while it was written, and nobody was
-told of it. Attempts only grow. A sum of step k that was opened again, in a later attempt, stands in place of every
-earlier sum from k on, since those follow from another state.
+A record that is cut off or does not hash is where the file ends, and so are zeros: the crash came while it was written,
+and nobody was told of it. Attempts only grow. A sum of step k that was opened again, in a later attempt, stands in
+place of every earlier sum from k on, since those follow from another state.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import json
 import os
 import shutil
 import struct
+import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -40,6 +41,9 @@ _MARK_BYTES = 32
 MAX_HEAD_BYTES = 65_536
 """500 names of 31 letters are below 20 kB."""
 NARROW, WIDE = "<i4", "<i8"
+AHEAD_BYTES = 1 << 20
+AHEAD_RECORDS = 8
+"""Space is written ahead where at least so many records fit into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,47 +80,20 @@ class SumLog:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._ends: dict[Path, int] = {}
-        """Where the files that this process has looked through end, so that each record is read once."""
 
     @classmethod
     def of(cls, home: CoordinatorHome, study: str) -> Self:
         """Return the log of a study by its digest."""
         return cls(home.studies / study / "sums")
 
-    def append(self, purpose: str, round_number: int, kept: Kept) -> None:
-        """Add a sum durably; once this returns, a crash does not lose it.
+    def writer(self, purpose: str, round_number: int) -> SumWriter:
+        """Return a writer of many sums in one file, which stays open until the writer is closed."""
+        return SumWriter(self._path(purpose, round_number), ahead=AHEAD_BYTES)
 
-        Raises:
-            HostError: the disk is full, or the file cannot be written. What stood there before still does.
-        """
-        path = self._path(purpose, round_number)
-        try:
-            private_folder(self._folder.parent)
-            private_folder(self._folder)
-            new = not path.exists()
-            with path.open("ab+") as stream:
-                fcntl.flock(stream, fcntl.LOCK_EX)  # a session that was given up may write its last sum just now
-                size = stream.seek(0, os.SEEK_END)
-                end = size if size == self._ends.get(path) else _end(stream)
-                stream.truncate(end)  # what a crash has cut off
-                try:
-                    for part in _record(kept):
-                        stream.write(part)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                    self._ends[path] = stream.tell()
-                except OSError:
-                    with suppress(OSError):
-                        os.ftruncate(stream.fileno(), end)
-                    raise
-            if new:
-                _sync(self._folder)
-        except OSError as error:
-            raise HostError(
-                f"an opened sum cannot be kept in {self._folder}: {error.strerror}",
-                hint="Free space on the coordinator's disk; then `dura study resume` goes on.",
-            ) from error
+    def append(self, purpose: str, round_number: int, kept: Kept) -> None:
+        """Add a single sum durably; see :meth:`SumWriter.append`."""
+        with closing(SumWriter(self._path(purpose, round_number))) as writer:
+            writer.append(kept)
 
     def sums(self, purpose: str, round_number: int) -> Iterator[Kept]:
         """Return the sums that stand, by step without a gap; one at a time is in memory.
@@ -144,6 +121,103 @@ class SumLog:
 
     def _path(self, purpose: str, round_number: int) -> Path:
         return self._folder / f"{purpose}-{round_number:05d}.log"
+
+
+class SumWriter:
+    """Adds sums to one file. The file stays open, so that a sum costs one write and one flush of the disk.
+
+    Args:
+        path: of the file; it and its folder come into being with the first sum.
+        ahead: bytes by which the file grows at a time, for records that are much smaller. They are zeros, which end the
+            file for who reads it. A record that lies in them changes no size, and is flushed without the file system's
+            journal.
+    """
+
+    def __init__(self, path: Path, *, ahead: int = 0) -> None:
+        self._path = path
+        self._ahead = ahead
+        self._stream: BinaryIO | None = None
+        self._end = -1
+        """Of the records, as this writer has seen them; -1 before it has looked."""
+        self._lock = threading.Lock()
+        """Against closing while another thread adds the last sum of a session that has ended."""
+
+    def append(self, kept: Kept) -> None:
+        """Add a sum durably; once this returns, a crash does not lose it.
+
+        Raises:
+            HostError: the disk is full, or the file cannot be written. What stood there before still does.
+        """
+        try:
+            with self._lock, _locked(self._open()) as stream:
+                self._find_end(stream)
+                self._write(stream.fileno(), _record(kept))
+        except OSError as error:
+            raise HostError(
+                f"an opened sum cannot be kept in {self._path.parent}: {error.strerror}",
+                hint="Free space on the coordinator's disk; then `dura study resume` goes on.",
+            ) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            if self._stream is not None and self._end >= 0:
+                with suppress(OSError), _locked(self._stream) as stream:
+                    self._find_end(stream)
+                    stream.truncate(self._end)  # zeros that were written ahead
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        self._stream, self._end = None, -1
+
+    def _open(self) -> BinaryIO:
+        if self._stream is not None and os.fstat(self._stream.fileno()).st_nlink:
+            return self._stream
+        self._let_go()  # it was dropped
+        private_folder(self._path.parent.parent)
+        private_folder(self._path.parent)
+        self._stream = os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0)
+        _sync(self._path.parent)
+        return self._stream
+
+    def _find_end(self, stream: BinaryIO) -> None:
+        """Look through the file if this writer has not, or if another one has added to it."""
+        if self._end < 0 or any(os.pread(stream.fileno(), _LENGTHS.size, self._end)):
+            self._end = _end(stream)
+            stream.truncate(self._end)  # what a crash has cut off
+
+    def _write(self, descriptor: int, record: bytes) -> None:
+        try:
+            end = self._end + len(record)
+            if AHEAD_RECORDS * len(record) <= self._ahead and os.fstat(descriptor).st_size < end:
+                _write_all(descriptor, bytes(self._ahead), self._end)
+                os.fsync(descriptor)
+            _write_all(descriptor, record, self._end)
+            os.fdatasync(descriptor)  # with the size, if it has changed, and without the times
+            self._end = end
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(descriptor, self._end)
+            raise
+
+
+def _write_all(descriptor: int, content: bytes, place: int) -> None:
+    view = memoryview(content)
+    while view:
+        written = os.pwrite(descriptor, view, place)
+        view, place = view[written:], place + written
+
+
+@contextmanager
+def _locked(stream: BinaryIO) -> Iterator[BinaryIO]:
+    """Keep other writers away: a session that was given up may write its last sum just now."""
+    fcntl.flock(stream, fcntl.LOCK_EX)
+    try:
+        yield stream
+    finally:
+        fcntl.flock(stream, fcntl.LOCK_UN)
 
 
 def _standing(places: Iterator[_Place]) -> list[_Place]:
@@ -182,7 +256,7 @@ def _places(stream: BinaryIO) -> Iterator[_Place]:
         yield _Place(begin, end, int(head["attempt"]), int(head["step"]))
 
 
-def _record(kept: Kept) -> Iterator[bytes]:
+def _record(kept: Kept) -> bytes:
     head: dict[str, object] = {"attempt": kept.attempt, "step": kept.step}
     body = b""
     if kept.opened is not None:
@@ -190,11 +264,8 @@ def _record(kept: Kept) -> Iterator[bytes]:
         head |= {"contributors": list(kept.opened.contributors), "kind": kind}
         body = np.ascontiguousarray(kept.opened.total, dtype=kind).tobytes()
     words = json.dumps(head).encode()
-    mark = hashlib.sha256()
-    for part in (_LENGTHS.pack(len(words), len(body)), words, body):
-        mark.update(part)
-        yield part
-    yield mark.digest()
+    content = b"".join((_LENGTHS.pack(len(words), len(body)), words, body))
+    return content + hashlib.sha256(content).digest()
 
 
 def _narrow(total: NDArray[np.int64]) -> bool:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dura_common.errors import HostError
 from dura_common.secagg import Opened
-from dura_server.sums.kept import Kept, SumLog
+from dura_server.sums.kept import AHEAD_BYTES, Kept, SumLog
 
 NAMES = ("east", "north")
 
@@ -136,10 +136,77 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("dura_server.sums.kept.os.fsync", full)
+        patch.setattr("dura_server.sums.kept.os.fdatasync", full)
         with pytest.raises(HostError, match=r"an opened sum cannot be kept.*No space left") as caught:
             log.append("train", 1, kept(1, 2))
     assert "Free space" in caught.value.hint
     assert path.read_bytes() == before
     log.append("train", 1, kept(2, 2))
     assert told(log) == [(1, 1), (2, 2)]
+
+
+def test_a_writer_that_stays_open_leaves_the_same_file(tmp_path: Path) -> None:
+    """Space that is written ahead ends the file for readers, comes back when the writer closes, and may be cut off."""
+    log = SumLog(tmp_path / "ahead" / "sums")
+    single = filled(tmp_path / "single", [kept(1, step) for step in range(1, 6)])
+    writer = log.writer("train", 1)
+    for step in range(1, 6):
+        writer.append(kept(1, step))
+        assert told(log) == [(1, one) for one in range(1, step + 1)]
+    (path,), (other,) = (tmp_path / "ahead" / "sums").iterdir(), (tmp_path / "single" / "sums").iterdir()
+    assert path.stat().st_size == AHEAD_BYTES
+    assert path.read_bytes().rstrip(b"\0") == other.read_bytes().rstrip(b"\0")
+    after_a_crash = SumLog(path.parent)
+    assert told(after_a_crash) == told(single)
+    writer.close()
+    assert path.read_bytes() == other.read_bytes()
+
+
+def test_two_writers_of_one_file_lose_nothing(tmp_path: Path) -> None:
+    """A session that was given up may add its last sums while the next one adds its first: all records are whole."""
+    log = SumLog(tmp_path / "sums")
+    first, second = log.writer("train", 1), log.writer("train", 1)
+    first.append(kept(1, 1))
+    second.append(kept(2, 1))
+    first.append(kept(1, 2))
+    second.append(kept(2, 2))
+    first.close()
+    second.append(kept(2, 3))
+    assert told(log) == [(2, 1), (2, 2), (2, 3)]
+    second.close()
+    (path,) = (tmp_path / "sums").iterdir()
+    assert path.stat().st_size % 5 == 0
+    assert told(log) == [(2, 1), (2, 2), (2, 3)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(cut=st.integers(0, 700), many=st.integers(1, 300))
+def test_what_a_crash_leaves_in_space_written_ahead(cut: int, many: int) -> None:
+    """Half a record, followed by zeros: the sums before it stand, and the next writer goes on after them."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "sums"
+        log = SumLog(folder)
+        writer = log.writer("train", 1)
+        for step in (1, 2, 3):
+            writer.append(kept(1, step, *range(many)))
+        (path,) = folder.iterdir()
+        whole = path.read_bytes().rstrip(b"\0")
+        place = len(whole) - min(cut, len(whole) // 3 - 1) - 1
+        path.write_bytes(whole[:place] + bytes(AHEAD_BYTES - place))
+        again = SumLog(folder).writer("train", 1)
+        again.append(kept(2, 3))
+        assert told(log) == [(1, 1), (1, 2), (2, 3)]
+        again.close()
+        writer.close()
+        assert told(log) == [(1, 1), (1, 2), (2, 3)]
+
+
+def test_a_file_that_was_dropped_begins_again(tmp_path: Path) -> None:
+    """Nothing is added to a file that no longer has a name."""
+    log = SumLog(tmp_path / "sums")
+    writer = log.writer("train", 1)
+    writer.append(kept(1, 1))
+    log.drop("train", 1)
+    writer.append(kept(2, 1))
+    writer.close()
+    assert told(log) == [(2, 1)]
