@@ -41,7 +41,7 @@ app = ClientApp()
 
 
 def answer(body: bytes, vector: Vector | None) -> tuple[bytes, Vector | None]:
-    """Do one job; an error of dura's becomes a :class:`Fault`."""
+    """Do one job; a dura error becomes a :class:`Fault`."""
     torch.set_num_threads(1)  # one simulated site a core
     try:
         job = decode_job(body)
@@ -49,7 +49,7 @@ def answer(body: bytes, vector: Vector | None) -> tuple[bytes, Vector | None]:
         if isinstance(job, Simulate):
             _simulate(job)
         elif vector is None:
-            raise StateError("a job without parameters")
+            raise StateError("the job has no parameters")
         elif isinstance(job, Train):
             result = _train(job, vector)
         else:
@@ -118,7 +118,7 @@ def _score(job: Score, parameters: Vector) -> Vector:
 
 
 def _cohort(job: Train | Score) -> tuple[list[TrainingPatient], list[TrainingPatient]]:
-    """Return who trains and who is held out, by the rule of real sites under a key of the job's own."""
+    """Return the training and the held-out patients, by the rule of real sites with a key of this job."""
     patients = [patient for site in job.sites for patient in _patients(Path(job.folder), site, job.study.sites[site])]
     secret = job.split.to_bytes(8, "big")
     keys = [hmac.new(secret, patient.key.encode(), hashlib.sha256).hexdigest() for patient in patients]

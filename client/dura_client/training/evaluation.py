@@ -1,8 +1,8 @@
 """Scores of held-out patients, and the noisy sums that are released in their place.
 
-As in training, the pieces are separate: contributions of patients, their integer sum, noise, and the way back to
-units, so that the noise may be a site's own or shared by many. Nothing else of an evaluation is released: no number of
-patients, no loss, no smallest or largest score, and no stop that depends on any of them.
+As in training, the pieces are separate: contributions of patients, their integer sum, noise, and the conversion back to
+units. So the noise may be a site's own or shared by many. Nothing else of an evaluation is released: no number of
+patients, no loss, no smallest or largest score, and no early stop that depends on any of these.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def score(network: nn.Module, patient: TrainingPatient) -> float:
 def contribution(network: nn.Module, patient: TrainingPatient, study: Study, round_number: int) -> NDArray[np.float64]:
     """Return what one held-out patient adds to the sums of a round, float64 (length,), in the outputs' own units.
 
-    Each window counts one over the patient's windows, so that a patient weighs the same with one and with many.
+    Each window counts 1 / (number of the patient's windows), so that a patient weighs the same with one window and with
+    many.
     """
     parts = parts_of(study, round_number)
     counts = np.zeros(length_of(parts))

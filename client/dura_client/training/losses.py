@@ -1,4 +1,4 @@
-"""What each engine descends on. All are means over a patient's windows, so that many windows weigh no more than one."""
+"""The loss of each engine: a mean over a patient's windows, so that many windows weigh no more than one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def one_sum(logits: Tensor, labels: Tensor) -> Tensor:
     """Return minus the logits along the target: its gradient at a unit vector is minus target times vector.
 
-    That has length one exactly, so the sum over patients is a difference of class means with sensitivity one.
+    This gradient has length one exactly, so the sum over patients is a difference of class means with sensitivity one.
     """
     return -(_targets(logits, labels) * logits).sum(1).mean()
 

@@ -1,4 +1,4 @@
-"""What training and evaluation see of a patient. Apart from the engine, so that a review need not load torch."""
+"""What training and evaluation see of a patient; a module of its own, so that a review need not load torch."""
 
 from __future__ import annotations
 
