@@ -1,6 +1,6 @@
 """From recordings and tables to the study's examples, one patient in memory at a time, cached on disk.
 
-What is done with recordings stands in :mod:`dura_client.data.eeg.windows`, with connectomes and tables in
+What is done with recordings stands in :mod:`dura_client.data.eeg.preparing.windows`, with connectomes and tables in
 :mod:`dura_client.data.sources.vectors`. Patients who break a rule of the study are left out here, by the study's own
 rules, before an approval freezes the cohort.
 """
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dura_client.data.dataset import DataSet
-from dura_client.data.eeg.windows import WindowSource, window_steps
+from dura_client.data.eeg.preparing.windows import WindowSource, window_steps
 from dura_client.data.fingerprint import from_rows
 from dura_client.data.privacy_class import Step, step_of
 from dura_client.data.sources.fitting import require_fitting
@@ -134,8 +134,9 @@ def prepare(
     seen = {int(label) for patient in prepared.patients for label in np.unique(patient.labels)}
     missing = [name for index, name in enumerate(contract.classes) if index not in seen]
     if missing:
+        what = "event" if contract.cut == "events" else "example"
         raise InputError(
-            f"no patient of the data set {dataset.name} has an example of {', '.join(missing)}",
+            f"no patient of the data set {dataset.name} has an {what} of {', '.join(missing)}",
             hint=f"Say what the codes mean: `dura site data update {dataset.name} --label CODE=CLASS`.",
         )
     return prepared

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dura_client.data.dataset import DataSet
 from dura_client.data.doctor.look import Look
 from dura_client.data.eeg.channels import band_text
-from dura_client.data.eeg.cutting import plan_windows
 from dura_client.data.eeg.events import shown
 from dura_client.data.eeg.names import canonical, scalp
+from dura_client.data.eeg.preparing.cutting import plan_windows
 from dura_client.data.eeg.recording import EegRecording
 from dura_client.data.findings.finding import WHOLE, Finding, counted, found, listed
 from dura_client.data.findings.grade import Grade
 from dura_client.data.sources.answers import Answers, answers_for
-from dura_client.data.sources.fitting import require_fitting
+from dura_client.data.sources.fitting import other_task
 from dura_client.data.sources.leaving_out import WORDS
 from dura_common.errors import InputError
 from dura_common.study import DataContract, SignalContract
@@ -65,15 +65,6 @@ def against(
             found("SIZE-SMALL", WHOLE, cause, grade=Grade.STOPS, remedy="Add patients, or `dura site decline`.")
         )
     return findings, {subject: dict(count) for subject, count in sorted(windows.items())}
-
-
-def other_task(dataset: DataSet, contract: DataContract) -> list[Finding]:
-    """Say whether the data set was registered for something else than the study asks for."""
-    try:
-        require_fitting(dataset, contract)
-    except InputError as error:
-        return [found("TASK-OTHER", WHOLE, error.message, remedy=error.hint or "")]
-    return []
 
 
 def answers_or_fault(dataset: DataSet, contract: DataContract) -> tuple[Answers | None, list[Finding]]:

@@ -15,19 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dura_client.data.dataset import DataSet
-from dura_client.data.doctor.against import against, other_task
+from dura_client.data.doctor.against import against
 from dura_client.data.doctor.copies import Sketched, find_copies
 from dura_client.data.doctor.look import Look, look
 from dura_client.data.doctor.people import people_findings
 from dura_client.data.doctor.samples import findings_of
 from dura_client.data.doctor.together import together
-from dura_client.data.doctor.vectors import Counted, count_vectors
 from dura_client.data.eeg.amplitude import is_plausible
 from dura_client.data.eeg.recording import EegRecording, open_eeg
 from dura_client.data.findings.finding import WHOLE, Finding, found, sorted_findings, stops
 from dura_client.data.findings.grade import Grade
 from dura_client.data.recordings.folder import BidsFolder, Recording
 from dura_client.data.recordings.source import Unreadable
+from dura_client.data.sources.counting import Counted, count_vectors
+from dura_client.data.sources.fitting import other_task
 from dura_common.errors import InputError
 from dura_common.study import DataContract, SignalContract
 

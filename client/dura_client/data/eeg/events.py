@@ -15,7 +15,7 @@ import numpy as np
 from dura_client.data.findings.finding import counted, listed
 from dura_client.data.findings.grade import Grade
 from dura_client.data.recordings.edf import EdfSource
-from dura_client.data.recordings.source import Mark, Note, Piece, Source, sample_at
+from dura_client.data.recordings.source import Mark, Note, Piece, Source, length, sample_at
 from dura_client.data.recordings.tables import MISSING, Table, number_of
 
 TECHNICAL = (

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.eeg.bids import Recording, check_amplitude, find_recordings, folder_of, load, open_recording
-from dura_client.data.eeg.cutting import cut, plan_windows
+from dura_client.data.eeg.preparing.cutting import cut, plan_windows
 from dura_client.data.eeg.signals import (
     bring_to_rate_and_band,
     complete_channels,

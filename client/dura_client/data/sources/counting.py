@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import dataclass
 
 from dura_client.data.dataset import DataSet
-from dura_client.data.doctor.against import other_task
 from dura_client.data.findings.finding import WHOLE, Finding, counted, found, listed
 from dura_client.data.findings.grade import Grade
 from dura_client.data.sources.columns import read_tables
+from dura_client.data.sources.fitting import other_task
 from dura_client.data.sources.leaving_out import WORDS
 from dura_client.data.sources.vectors import vectors_of
 from dura_common.errors import InputError
