@@ -111,7 +111,7 @@ class WindowSource:
         origin = [np.full(len(part.labels), index, dtype=np.int64) for index, part in enumerate(parts)]
         contents = [part.content for part in parts]
         if self.contract.alignment == "euclidean" and len(windows):
-            windows = euclidean_alignment(windows)
+            windows = euclidean_alignment(windows)  # 6
         return {
             "windows": windows.astype(np.float32),
             "labels": np.concatenate([part.labels for part in parts]).astype(label_kind(self.contract)),
