@@ -14,13 +14,14 @@ import pytest
 from numpy.typing import NDArray
 from tests.support.consortium import Consortium
 from tests.support.policies import approve_study
+from tests.support.running import TASK
 from tests.support.studies import Only, study
 from tests.support.sums import Hub, MemorySites, _Meeting
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.fingerprint import keyed
 from dura_client.data.registry import register
-from dura_client.data.simulated.simulate import TASK, simulate
+from dura_client.data.simulated.simulate import simulate
 from dura_client.node.service import SiteService
 from dura_client.patients.cohort import load_cohort
 from dura_client.site.keys import SiteKeys
