@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from dura_common.consortium.chain import MAX_LINKS
 from dura_common.consortium.envelope import verify
 from dura_common.consortium.roster import RosterResearcher
 from dura_common.errors import DuraError, HostError, StateError, TrustError
@@ -21,7 +22,7 @@ from dura_common.runtime.environment import clean_environment, module
 from dura_common.runtime.files import private_folder
 from dura_common.study import STUDY_TYPE, require_unexpired
 from dura_common.sums.plane import PIECE_BYTES
-from dura_server.consortium.enrolment import chain_from, read_roster
+from dura_server.consortium.enrolment import links, read_roster
 from dura_server.desk.request import Action, Request
 from dura_server.desk.view import StudyView, SumsView, view_of
 from dura_server.home import CoordinatorHome
@@ -60,7 +61,8 @@ class Answers:
             HostError: the machine prevents it.
         """
         if request.action == "rosters":
-            for link in await asyncio.to_thread(chain_from, self._home, request.serial):
+            known = await asyncio.to_thread(links, self._home)
+            for link in known[request.serial - 1 :][:MAX_LINKS]:
                 yield _text(link.model_dump_json())
         elif request.action == "list":
             for stored in await asyncio.to_thread(self._own, member):

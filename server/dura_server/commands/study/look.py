@@ -58,7 +58,7 @@ def status(
         from dura_server.commands.study.outcome import as_data
 
         place = find_place(home, researcher)
-        digests = [place.find(study)] if study else [view.digest for view in place.all()]
+        digests = [place.find(study).digest] if study else [view.digest for view in place.all()]
         rows = []
         for view in map(place.look, digests):
             rows.append({**as_data(view), "connected": view.connected})
@@ -77,7 +77,7 @@ def watch(
     """Follow a study until it ends; with --json, one JSON object a line for every change."""
     with command(as_json) as out:
         place = find_place(home, researcher)
-        digest = place.find(study)
+        digest = place.find(study).digest
         out.if_interrupted(f"The study continues; `dura study stop {digest[:SHORT_DIGITS]}` stops it.")
         last: dict[str, Any] = {}
         for view in place.changes(digest):

@@ -36,7 +36,7 @@ def report(
         from dura_server.report.outcome import read_extra
 
         place = find_place(home, researcher)
-        digest = place.find(study)
+        digest = place.find(study).digest
         result = place.result(digest, read_extra(extra) if extra else None)
         write_atomic(output, render(result).encode(), mode=SHARED_FILE)
         if model is not None:

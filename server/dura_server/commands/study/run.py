@@ -70,7 +70,7 @@ def run(
     """
     with command(as_json) as out:
         place = find_place(home, researcher)
-        _run(out, place, place.look(place.find(study)), wait)
+        _run(out, place, place.find(study), wait)
 
 
 def resume(
@@ -83,7 +83,7 @@ def resume(
     """Continue a study that was stopped or interrupted, from the last opened sum."""
     with command(as_json) as out:
         place = find_place(home, researcher)
-        view = place.look(place.find(study))
+        view = place.find(study)
         if view.state.phase in {"submitted", "offering", "offered", "unapproved"}:
             raise StateError(f"this study has not begun; it is {view.state.phase}", hint="`dura study run` begins it.")
         _run(out, place, view, wait)
@@ -100,7 +100,7 @@ def stop(
         from dura_server.commands.study.outcome import as_data
 
         place = find_place(home, researcher)
-        view = place.stop(place.find(study))
+        view = place.stop(place.find(study).digest)
         where = f"after round {view.state.round} of {view.state.rounds}"
         out.result(as_data(view), f"{view.short()}: {view.state.phase} {where}")
 

@@ -38,9 +38,9 @@ class AtCoordinator:
         """See :class:`Place`."""
         return [view_of(self._store.load(digest)) for digest in self._store.digests()]
 
-    def find(self, reference: str) -> str:
+    def find(self, reference: str) -> StudyView:
         """See :class:`Place`."""
-        return self._store.find(reference).digest
+        return view_of(self._store.find(reference))
 
     def look(self, digest: str) -> StudyView:
         """See :class:`Place`."""

@@ -55,10 +55,11 @@ class AtDesk:
         """See :class:`Place`."""
         return list(self._client.documents("list", StudyView))
 
-    def find(self, reference: str) -> str:
+    def find(self, reference: str) -> StudyView:
         """See :class:`Place`."""
-        known = {view.digest: view.study.name for view in self.all()}
-        return find_study(reference, known, where="submitted studies", lister="dura study list")
+        views = {view.digest: view for view in self.all()}
+        known: dict[str, str | None] = {digest: view.study.name for digest, view in views.items()}
+        return views[find_study(reference, known, where="submitted studies", lister="dura study list")]
 
     def look(self, digest: str) -> StudyView:
         """See :class:`Place`."""
@@ -100,7 +101,7 @@ class AtDesk:
 
     def progress(self, digest: str) -> object:
         """See :class:`Place`."""
-        state = self._one("look", StudyView, study=digest).state
+        state = self.find(digest).state
         return state.round, state.redraws, state.given_up
 
     def result(self, digest: str, extra: Extra | None) -> StudyResult:

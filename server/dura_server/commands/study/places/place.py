@@ -22,8 +22,8 @@ class Place(Protocol):
         """Return the studies, oldest first."""
         ...
 
-    def find(self, reference: str) -> str:
-        """Return the digest of the study that a person means; see :mod:`dura_common.study.reference`."""
+    def find(self, reference: str) -> StudyView:
+        """Return the study that a person means (:mod:`dura_common.study.reference`), without its connections."""
         ...
 
     def look(self, digest: str) -> StudyView:
