@@ -17,14 +17,14 @@ from dura_server.studies.researcher import ResearcherHome
 
 def place_of(home: Path | None, researcher: Path, usual: Path) -> Place:
     """Return where a command acts; see the module."""
-    if home is not None:
+    if home is not None:  # 1
         return _at_coordinator(home)
     desk = ResearcherHome(researcher.expanduser())
-    if has_joined(desk):
+    if has_joined(desk):  # 2
         from dura_server.commands.study.places.at_desk import AtDesk  # gRPC, at the desk only
 
         return AtDesk(load_membership(desk))
-    return _at_coordinator(usual)
+    return _at_coordinator(usual)  # 3
 
 
 def _at_coordinator(home: Path) -> Place:
