@@ -78,7 +78,7 @@ def test_offers_are_bounded_and_expired_ones_make_room(made: Consortium) -> None
     for number in range(MAX_OFFERS):
         receive_offer(north, made.offer(study(sites=SITES, name=f"s{number}", expires="2030-05-02"))[0], NOW)
     honest = made.offer(study(sites=SITES, name="honest"))[0]
-    with pytest.raises(StateError, match="wait for a decision"):
+    with pytest.raises(StateError, match="waiting for a decision"):
         receive_offer(north, honest, NOW)
     assert receive_offer(north, honest, NOW + timedelta(days=2)).state == "offered"
     assert sorted(path.stem for path in north.offers.glob("*.json")) == sorted(

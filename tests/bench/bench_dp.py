@@ -22,8 +22,8 @@ from opacus.optimizers import DPOptimizer
 from tests.bench.line import Line, interleaved
 from torch import nn
 
+from dura_client.training.clipping import add_noise
 from dura_client.training.engine import PatientEngine
-from dura_client.training.optimiser import add_noise
 from dura_client.training.patient import TrainingPatient
 from dura_common.models import build
 from dura_common.models.shallow import ShallowConvNet
@@ -87,10 +87,10 @@ def people() -> list[TrainingPatient]:
 
 def private_step(model: Model, patients: Sequence[TrainingPatient]) -> Callable[[], None]:
     """Return one step of dura's engine: draw, clipped sum, noise, optimiser."""
-    engine = PatientEngine(network(model), study(model), divisor=float(PATIENTS), preparation=())
+    engine = PatientEngine(network(model), study(model), preparation=())
 
     def step() -> None:
-        engine.apply(add_noise(engine.clipped_sum(engine.draw(patients)), 1.0))
+        engine.apply(add_noise(engine.clipped_sum(engine.draw(patients)), 1.0), float(PATIENTS))
 
     return step
 

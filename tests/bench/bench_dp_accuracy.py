@@ -106,8 +106,8 @@ def trained_privately(plan: Study, patients: Sequence[TrainingPatient], noise: f
     """Return the study's model trained by the engine."""
     torch.manual_seed(seed)  # of dropout; sampling and noise have no seed
     divisor = plan.privacy.participation * len(patients)
-    engine = PatientEngine(first_model(plan, seed), plan, divisor=divisor, preparation=())
-    make_steps(engine, patients, plan.training.steps, noise)
+    engine = PatientEngine(first_model(plan, seed), plan, preparation=())
+    make_steps(engine, patients, plan.training.steps, noise, divisor)
     return engine.finish()
 
 

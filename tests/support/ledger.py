@@ -66,7 +66,7 @@ def allocate(
 
 def begin(ledger: Ledger, number: int, *, study: str = "a" * 64, purpose: Purpose = "train", epoch: int = 0) -> Begun:
     """Begin one draw of a ledger that nobody serves."""
-    return ledger.begin(study, purpose, number, epoch=epoch, round_number=number, step=1)
+    return ledger.begin(study, purpose, number, manifest="9" * 64, epoch=epoch, round_number=number, step=1)
 
 
 def releases(ledger: Ledger) -> list[tuple[str, int | None, str | None, int | None]]:
@@ -106,7 +106,7 @@ def allocate(path, number=1, draws=100_000, event=None, caps=CAPS, patients=COHO
     )
 
 def begin(path, number, study=1):
-    return Ledger(path).begin(f"{study:064x}", "train", number, epoch=0, round_number=number, step=1)
+    return Ledger(path).begin(f"{study:064x}", "train", number, manifest="9" * 64, epoch=0, round_number=number, step=1)
 
 def close(path):
     Ledger(path).close(f"{1:064x}")

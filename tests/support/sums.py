@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dura_client.node.service import SiteService
 from dura_client.sums.ports import Part
+from dura_client.sums.session import SumFailed
 from dura_common.errors import HostError
 from dura_common.messages import Refusal, Reply, Request, decode_reply, encode
 from dura_common.secagg import Abort, Opened, Reason, SessionParameters, open_coordinator, open_site
@@ -59,7 +60,8 @@ class _Meeting:
         self.hub = hub
         self.kept = SumLog.of(hub.home, params.study)
         self.up: queue.Queue[tuple[str, bytes | None]] = queue.Queue()
-        self.down: dict[str, queue.Queue[bytes]] = {name: queue.Queue() for name in params.names}
+        self.down: dict[str, queue.Queue[bytes | None]] = {name: queue.Queue() for name in params.names}
+        """Frames for each site; None is the end of the stream, as when the aggregation plane ends a session."""
 
     @staticmethod
     def _check(stop: Callable[[], bool], deadline: float) -> None:
@@ -89,15 +91,15 @@ class _Meeting:
                     self.hub.watch("told", self.params, opened.step)
                     yield opened
         except Abort as abort:
-            self._part(coordinator.abort_frame(abort.reason))
+            self._part()
             raise Lost(abort.message, (abort.site,) if abort.site else ()) from abort
         except BaseException:  # the coordinator died, or the run left the session: sites notice at once
-            self._part(coordinator.abort_frame(Reason.LOST))
+            self._part()
             raise
 
-    def _part(self, frame: bytes) -> None:
+    def _part(self) -> None:
         for frames in self.down.values():
-            frames.put(frame)
+            frames.put(None)
 
 
 @dataclass
@@ -119,9 +121,11 @@ class SiteWay:
                 frame = meeting.down[self.name].get(timeout=PATIENCE)
             except queue.Empty:
                 raise HostError("the coordinator does not answer") from None
+            if frame is None:
+                site.leave()
+                raise SumFailed("LOST", "the coordinator ended the secure sum")
             reaction = site.receive(frame)
             if reaction.opened is not None:
-                part.peers.opened(reaction.opened)
                 part.opened(reaction.opened)
                 step = reaction.opened.step + 1
             if reaction.reply is not None:

@@ -45,9 +45,7 @@ class Seen(Frozen):
     serial: NonNegativeInt
     roster: Digest
     rows: NonNegativeInt
-    """The reported number, plus one for each later sum that contains a vector of the member."""
-    mark: Digest | None
-    """The hash of the ledger with that many rows; None if nobody here has seen it."""
+    mark: Digest
     when: AwareDatetime
 
 
@@ -116,28 +114,9 @@ def _against(before: Seen, head: Head) -> str | None:
         return f"{name} has followed two different rosters with serial {head.serial}"
     if head.rows < before.rows:
         return f"the ledger of {name} had {before.rows} requests and draws and now has {head.rows}"
-    if head.rows == before.rows and before.mark not in {None, head.mark}:
+    if head.rows == before.rows and head.mark != before.mark:
         return f"{name} has two different ledgers with {head.rows} requests and draws"
     return None
-
-
-def contributed(home: SiteHome, sums: Mapping[str, int]) -> None:
-    """Record that members added vectors to opened sums. Each of these members has begun a draw in its ledger.
-
-    Args:
-        home: the folder of this site.
-        sums: the number of sums, by name.
-
-    Raises:
-        InputError: the file of earlier reports was altered.
-    """
-    before = load_witnessed(home)
-    grown = tuple(
-        one.model_copy(update={"rows": one.rows + sums[one.name], "mark": None}) if sums.get(one.name) else one
-        for one in before.seen
-    )
-    if grown != before.seen:
-        _write(home, Witnessed(seen=grown))
 
 
 def accept(home: SiteHome, name: str) -> Seen:

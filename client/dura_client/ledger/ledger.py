@@ -131,7 +131,17 @@ class Ledger(Questions):
             values = {"study": study, "round": round_number, "purpose": purpose, "repeat": 0, "attempt": number}
             writer.add(content("attempt", writer.add_cohort(), self._now(), **values))
 
-    def begin(self, study: str, purpose: Purpose, number: int, *, epoch: int, round_number: int, step: int) -> Begun:
+    def begin(
+        self,
+        study: str,
+        purpose: Purpose,
+        number: int,
+        *,
+        manifest: str,
+        epoch: int,
+        round_number: int,
+        step: int,
+    ) -> Begun:
         """Begin one draw, durably. Only then, the site may compute it.
 
         Args:
@@ -140,12 +150,14 @@ class Ledger(Questions):
             number: number of the draw in its block, from 1: the step of the study with shared noise, otherwise the
                 round; an evaluation has one draw. If this or a later draw has begun before, the spare block provides
                 the draw.
+            manifest: digest of the frozen cohort that is drawn from. A study that was declined and approved again
+                while a request was under way has another one, and the patients of the old one have not paid.
             epoch: as :meth:`serve` returned it.
             round_number: of the study.
             step: within the round.
 
         Raises:
-            Ended: no budget is set aside for the study, or the study has ended here.
+            Ended: no budget is set aside for this cohort of the study, or the study has ended here.
             NoDrawLeft: the draw has begun before, and no spare draw is left.
             Fenced: another process serves now.
             TrustError: the ledger was tampered with.
@@ -154,7 +166,7 @@ class Ledger(Questions):
         with self._store.writing() as writer:
             book = writer.book
             found = book.open_allocation(study)
-            if found is None:
+            if found is None or found.manifest != manifest:
                 raise Ended
             if book.epoch != epoch:
                 raise Fenced

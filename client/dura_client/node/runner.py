@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> None:
         except httpx.HTTPError:
             log.warning("the SuperNode is out of reach; trying again")
             time.sleep(RETRY_SECONDS)
-        except Exception:
+        except Exception:  # the boundary of a task: the next one may be served
             log.exception("a task could not be served")
             time.sleep(RETRY_SECONDS)
 

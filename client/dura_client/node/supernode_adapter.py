@@ -32,6 +32,7 @@ from flwr.supercore.retry import http_retry
 from flwr.supernode import start_client_internal
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
+from dura_client.node.bounds import bound
 from dura_client.node.flower_adapter import LEASE_INTERVAL, quicken
 from dura_client.site.home import SiteHome
 from dura_common.runtime.files import read_limited, write_atomic
@@ -62,6 +63,7 @@ def run_supernode(socket: Path) -> None:
     override(FleetHttpClient, "ActivateNode", _returning(FleetHttpClient.ActivateNode))
     override(FleetHttpClient, "PullMessages", _outlasting(FleetHttpClient.PullMessages))
     override(FleetHttpClient, "SendNodeHeartbeat", _outlasting(_known(FleetHttpClient.SendNodeHeartbeat)))
+    bound(command)
     command.flower_supernode()
 
 
@@ -93,12 +95,13 @@ def _returning(activate: Call) -> Call:
 
     def returned(client: FleetHttpClient, request: Any) -> Any:
         deadline = time.monotonic() + ACTIVATION_SECONDS
+        before = note.exists()
         while True:
             try:
                 response = activate(client, request)
             except httpx.HTTPStatusError as error:
-                if not _refused(error) or time.monotonic() > deadline:
-                    raise
+                if not _refused(error) or not before or time.monotonic() > deadline:
+                    raise  # a node that was never active here is one that the coordinator does not know
                 if note.exists():
                     _sign_off(client, int(read_limited(note, what="the node's number")))
                     note.unlink(missing_ok=True)

@@ -77,8 +77,9 @@ def keep(home: SiteHome, manifest: Manifest) -> str:
     """Write a manifest next to the approvals and return its digest."""
     content = canonical_json(manifest)
     private_folder(home.cohorts)
-    write_atomic(_path(home, manifest.study), content)
-    return hashlib.sha256(content).hexdigest()
+    known = hashlib.sha256(content).hexdigest()
+    write_atomic(_path(home, manifest.study, known), content)
+    return known
 
 
 def read_manifest(home: SiteHome, study: str, known: str) -> Manifest:
@@ -87,7 +88,10 @@ def read_manifest(home: SiteHome, study: str, known: str) -> Manifest:
     Raises:
         TrustError: the manifest is missing or was replaced.
     """
-    path = _path(home, study)
+    path = _path(home, study, known)
+    older = home.cohorts / f"{study}.json"
+    if not path.exists() and older.exists():  # of an earlier dura, which kept one for each study
+        path = older
     if path.exists():
         content = read_limited(path, what="the frozen cohort", limit=MAX_MANIFEST_BYTES)
         if hashlib.sha256(content).hexdigest() == known:
@@ -191,5 +195,6 @@ def _restored(home: SiteHome, manifest: Manifest, contract: DataContract) -> dic
     return {key: patient for key, patient in restored if patient is not None}
 
 
-def _path(home: SiteHome, study: str) -> Path:
-    return home.cohorts / f"{study}.json"
+def _path(home: SiteHome, study: str, known: str) -> Path:
+    """Return the file of one frozen cohort: another cohort of the same study never overwrites it."""
+    return home.cohorts / f"{study}-{known[:16]}.json"

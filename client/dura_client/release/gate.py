@@ -21,8 +21,7 @@ take part counts as zero in a vector. Limits come from the approved study, and n
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -167,12 +166,12 @@ class Gate:
         kind = AveragedRound if averaged(study) else SharedSteps
         work = kind(_setting(verified, cohort), model, state, cohort)
         sums = 1 if averaged(study) else steps
-        with self._paid(verified, work) as part:
-            while part.next_step <= sums:  # one session, or one for each step
-                rest = request.model_copy(update={"first_step": part.next_step, "members": part.members})
-                self._sums.attend(verified.agreed.training(rest, state=work.state.digest(), length=length), part)
-            evaluated = study.evaluation.rounds(study.training.rounds)
-            return Trained(request.round, work.state, part.members, evaluated)
+        part = self._paid(verified, work)
+        while part.next_step <= sums:  # one session, or one for each step
+            rest = request.model_copy(update={"first_step": part.next_step, "members": part.members})
+            self._sums.attend(verified.agreed.training(rest, state=work.state.digest(), length=length), part)
+        evaluated = study.evaluation.rounds(study.training.rounds)
+        return Trained(request.round, work.state, part.members, evaluated)
 
     def evaluate(self, request: EvaluateRound, parameters: NDArray[np.float32]) -> tuple[str, ...]:
         """Score ``parameters`` on held-out patients and add to the sums that the study asks for; return who has added.
@@ -188,8 +187,8 @@ class Gate:
         cohort = self._take_up(verified)
         table = partial(tabulate, verified.approved.digest, cohort.contents)
         work = Evaluation(_setting(verified, cohort), verified.model, cohort, request.round, table)
-        with self._paid(verified, work) as part:
-            self._sums.attend(params, part)
+        part = self._paid(verified, work)
+        self._sums.attend(params, part)
         if request.round == study.training.rounds:
             verified.ledger.close(verified.approved.digest)  # the study ends with the last evaluation
         return part.members
@@ -253,8 +252,7 @@ class Gate:
         refuse_unpaid(self._frozen.steps)
         return self._frozen
 
-    @contextmanager
-    def _paid(self, verified: Verified, work: Work) -> Iterator[PaidPart]:
+    def _paid(self, verified: Verified, work: Work) -> PaidPart:
         """Provide the part whose draws first begin in the ledger and are then computed: steps 8 to 10."""
         request, study, digest = verified.request, verified.study, verified.approved.digest
         each = study.training.steps_per_round // steps_of_draw(study)
@@ -266,21 +264,19 @@ class Gate:
             verify=lambda: self._verify(request, verified.purpose),
             clock=self._clock,
         )
-        try:
-            yield PaidPart(
-                work,
-                standing,
-                verified.ledger,
-                epoch=self._epoch or 0,
-                study=digest,
-                purpose=verified.purpose,
-                round_number=request.round,
-                draws_before=(request.round - 1) * each if verified.purpose == "train" else 0,
-                members=request.members,
-                first_step=request.first_step if isinstance(request, TrainRound) else 1,
-            )
-        finally:
-            standing.close()
+        return PaidPart(
+            work,
+            standing,
+            verified.ledger,
+            manifest=verified.approved.cohort or "",
+            epoch=self._epoch or 0,
+            study=digest,
+            purpose=verified.purpose,
+            round_number=request.round,
+            draws_before=(request.round - 1) * each if verified.purpose == "train" else 0,
+            members=request.members,
+            first_step=request.first_step if isinstance(request, TrainRound) else 1,
+        )
 
 
 def _setting(verified: Verified, cohort: FrozenCohort) -> Setting:

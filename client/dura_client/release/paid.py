@@ -41,6 +41,7 @@ class PaidPart:
         work: the computation.
         standing: whether the request may go on.
         ledger: of the site.
+        manifest: digest of the frozen cohort that ``work`` draws from.
         epoch: of this process in the ledger.
         study: digest of the study.
         purpose: ``train`` or ``evaluate``.
@@ -56,6 +57,7 @@ class PaidPart:
         standing: Standing,
         ledger: Ledger,
         *,
+        manifest: str,
         epoch: int,
         study: str,
         purpose: Purpose,
@@ -67,6 +69,7 @@ class PaidPart:
         self._work = work
         self._standing = standing
         self._ledger = ledger
+        self._manifest = manifest
         self._epoch = epoch
         self._study = study
         self._purpose: Purpose = purpose
@@ -89,7 +92,13 @@ class PaidPart:
         """
         self._standing.still()
         begun = self._ledger.begin(
-            self._study, self._purpose, self._before + step, epoch=self._epoch, round_number=self._round, step=step
+            self._study,
+            self._purpose,
+            self._before + step,
+            manifest=self._manifest,
+            epoch=self._epoch,
+            round_number=self._round,
+            step=step,
         )
         if begun.block in REPEATED:
             log.warning(

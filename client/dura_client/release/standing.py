@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
 from dura_client.consortium.membership import Membership
-from dura_client.consortium.witness import contributed, witness
+from dura_client.consortium.witness import witness
 from dura_client.ledger.ledger import Ledger
 from dura_client.site.home import SiteHome
 from dura_client.site.keys import SiteKeys
-from dura_common.secagg import Opened
 from dura_common.sums.heads import Head
 
 
@@ -49,7 +47,6 @@ class Standing:
             home.consortium / "roster.json",
         )
         self._marks = self._present()
-        self._sums: Counter[str] = Counter()
 
     def note(self) -> bytes:
         """Return this site's report about itself."""
@@ -63,15 +60,6 @@ class Standing:
             MemberWentBack: a member has returned to an older state, or contradicts itself.
         """
         witness(self._here, {name: Head.decode(note) for name, note in notes.items()}, self._clock())
-        self._sums.clear()  # the members' reports include these sums
-
-    def opened(self, opened: Opened) -> None:
-        """Note the sites that added to a sum."""
-        self._sums.update(opened.contributors)
-
-    def close(self) -> None:
-        """Store the sites that added to sums since their last reports."""
-        contributed(self._home, self._sums)
 
     def still(self) -> None:
         """Verify the request again if a file with decisions of people here has changed, or a day has ended.

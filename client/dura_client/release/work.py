@@ -17,8 +17,8 @@ from torch import nn
 from dura_client.data.privacy_class import Step
 from dura_client.patients.frozen import FrozenCohort
 from dura_client.training import evaluation
+from dura_client.training.clipping import add_noise
 from dura_client.training.engine import PatientEngine, train_round
-from dura_client.training.optimiser import add_noise
 from dura_client.training.patient import TrainingPatient
 from dura_common.models import TrainingState, load_vector, to_vector
 from dura_common.outputs.duplicates import length_in
@@ -49,14 +49,15 @@ class SharedSteps:
 
     def __init__(self, setting: Setting, network: nn.Module, state: TrainingState, cohort: FrozenCohort) -> None:
         self._setting = setting
-        self._network = network
         self._cohort = cohort
-        self.state = state
-        """After the last opened sum."""
-        divisor = divisor_of(setting.study, setting.members)
         self._engine = PatientEngine(
-            network, setting.study, divisor=divisor, preparation=setting.preparation, device=setting.device
+            network, setting.study, preparation=setting.preparation, state=state, device=setting.device
         )
+
+    @property
+    def state(self) -> TrainingState:
+        """After the last opened sum."""
+        return self._engine.state
 
     def compute(self, withdrawn: frozenset[str]) -> NDArray[np.int64]:
         """Return this site's sum of clipped gradients with its share of the noise."""
@@ -65,7 +66,7 @@ class SharedSteps:
 
     def opened(self, opened: Opened) -> None:
         """Make the same step as every other site."""
-        self.state = follow(self._setting.study, self._network, self.state, opened)
+        self._engine.apply(opened.total, divisor_of(self._setting.study, opened.contributors))
 
 
 class AveragedRound:

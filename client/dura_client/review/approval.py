@@ -70,7 +70,7 @@ def approve_reviewed(home: SiteHome, offer: OfferedStudy, dataset: str, result: 
     )
     try:
         return approve(home, offer.digest, dataset, now, cohort=digest)
-    except BaseException:
+    except BaseException:  # an interruption too: nothing stays set aside for a yes that was not given
         ledger.close(offer.digest)
         raise
 

@@ -142,7 +142,7 @@ class Driver(threading.Thread):
             log.warning("the secure sum ended here: %s", error.message)
             word = Reason.PROTOCOL if isinstance(error, TrustError) else Reason.CANCELLED
             self.answers.put(error)
-        except Exception:
+        except Exception:  # the boundary of the thread: its caller waits for an answer
             log.exception("the secure sum failed inside the site")
             self.answers.put(SumFailed("SITE_FAULT", "the secure sum failed inside the site; its log says more"))
         finally:
@@ -241,8 +241,6 @@ class Driver(threading.Thread):
         self._send()
 
     def _opened(self, opened: Opened) -> None:
-        if self._peers is not None:
-            self._peers.opened(opened)
         self._last = LastSum(opened.total, opened.contributors)
         self._position = Position(self._position.opened + 1)
         self._pending = None
@@ -320,8 +318,10 @@ class Driver(threading.Thread):
                 self._connect()
             elif not isinstance(item, tuple):
                 return item
-            elif item[0] is self._link:
-                return item[1]
+            else:
+                item[0].taken()
+                if item[0] is self._link:
+                    return item[1]
 
     def _take(self, retry: float | None) -> tuple[Link, Event] | _Vector | _Close | None:
         """Return the next item of the inbox, or None if it is time to connect again."""

@@ -31,6 +31,8 @@ from dura_common.sums.plane import SITE_OPTIONS, Assembler, pieces
 
 QUEUED_FRAMES = 8
 """Sessions run in lockstep; more frames than this never wait unless the coordinator does not read."""
+WAITING_EVENTS = 4
+"""Events that came and were not looked at yet. A coordinator that sends more has to wait (gRPC's flow control)."""
 GOODBYE_SECONDS = 2.0
 
 
@@ -97,7 +99,7 @@ Event = Begin | Frame | Ended | Lost
 
 
 class Link:
-    """One stream; its events come as (link, event) through ``inbox``.
+    """One stream; its events come as (link, event) through ``inbox``, whose owner says :meth:`taken` for each.
 
     Args:
         endpoint: the address and the credentials.
@@ -111,6 +113,8 @@ class Link:
         self._channel = grpc.secure_channel(endpoint.address, credentials, SITE_OPTIONS)
         self._assembler = Assembler(limit)
         self._inbox = inbox
+        self._room = threading.Semaphore(WAITING_EVENTS)
+        self._dropped = False
         self._outgoing: queue.SimpleQueue[Iterator[FromSite] | None] = queue.SimpleQueue()
         self._outgoing.put(iter([FromSite(hello=hello)]))
         self._call = AggregationStub(self._channel).Attend(self._messages())
@@ -127,6 +131,10 @@ class Link:
             raise InputError("the coordinator does not read what this site sends")
         self._outgoing.put(FromSite(piece=piece) for piece in pieces(frame, attempt))
 
+    def taken(self) -> None:
+        """Let one more event come."""
+        self._room.release()
+
     def close(self, reason: Reason) -> None:
         """Send a goodbye, wait a moment for its arrival, and close."""
         self._outgoing.put(iter([FromSite(leave=Leave(reason=reason))]))
@@ -136,6 +144,8 @@ class Link:
 
     def drop(self) -> None:
         """Close without a message."""
+        self._dropped = True
+        self._room.release()  # the reader may wait for room, and nobody makes any more
         self._call.cancel()
         self._channel.close()
         self._outgoing.put(None)  # gRPC's thread may wait for one more
@@ -150,6 +160,9 @@ class Link:
             for message in self._call:
                 event = self._event(message)
                 if event is not None:
+                    self._room.acquire()
+                    if self._dropped:
+                        return
                     self._inbox.put((self, event))
                 if isinstance(event, Ended):
                     return

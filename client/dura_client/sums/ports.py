@@ -30,10 +30,6 @@ class Peers(Protocol):
         """
         ...
 
-    def opened(self, opened: Opened) -> None:
-        """Note the sites that added to a sum."""
-        ...
-
 
 class Part(Protocol):
     """The part of this site in a session."""

@@ -34,7 +34,6 @@ from torch import Tensor, nn
 
 from dura_client.data.privacy_class import Step
 from dura_client.training.engine import PatientEngine, make_steps
-from dura_client.training.optimiser import PatientOptimizer
 from dura_client.training.patient import TrainingPatient
 from dura_client.training.secure_random import choose
 from dura_common.errors import InputError
@@ -134,18 +133,27 @@ def canary(index: int) -> TrainingPatient:
 class _Watch:
     """Sums of what each step shows of the canaries, in units of the clipping norm."""
 
-    def __init__(self, parameter: nn.Parameter, scale: float) -> None:
-        self._parameter, self._scale = parameter, scale
-        self.total = np.zeros(parameter.numel())
-        self.squares = np.zeros(parameter.numel())
+    def __init__(self, canaries: int) -> None:
+        self.total = np.zeros(canaries)
+        self.squares = np.zeros(canaries)
 
-    def __call__(self, _: PatientOptimizer) -> None:
-        gradient = self._parameter.grad
-        if gradient is None:
-            raise RuntimeError("a step came without a gradient")
-        shown = gradient.detach().cpu().double().numpy() * self._scale
+    def see(self, shown: NDArray[np.float64]) -> None:
+        """Take what one step shows of each canary."""
         self.total += shown
         self.squares += shown**2
+
+
+class _WatchedEngine(PatientEngine):
+    """The engine, and somebody who sees the mean gradient of every step."""
+
+    watch: _Watch
+    divisor: float
+    """The public one, which the observer knows and takes out again."""
+
+    def apply(self, total: NDArray[np.int64], divisor: float) -> None:
+        """Show the canaries' part of the mean gradient, and make the step. Canaries are the first parameters."""
+        self.watch.see(total[: self.watch.total.size].astype(np.float64) * (self.divisor / divisor / WHOLE))
+        super().apply(total, divisor)
 
 
 def audit(
@@ -188,18 +196,17 @@ def audit(
     rate = study.privacy.participation
     divisor = rate * declared_patients
     model = Canaried(network, canaries, len(study.data.classes))
-    engine = PatientEngine(model, study, divisor=divisor, preparation=preparation, device=device)
+    engine = _WatchedEngine(model, study, preparation=preparation, device=device)
+    engine.divisor = divisor
     member = np.zeros(canaries, dtype=np.bool_)  # 1
     member[choose(canaries, canaries // 2)] = True
     invented = [canary(int(index)) for index in np.flatnonzero(member)]
 
-    watch = _Watch(model.canaries, divisor / study.privacy.clipping_norm)  # 2
-    engine.optimiser.attach_step_hook(watch)
+    engine.watch = watch = _Watch(canaries)  # 2
     steps = study.training.steps
-    make_steps(engine, [*patients, *invented], steps, noise_multiplier, progress=progress)
-    empty = _Watch(model.canaries, divisor / study.privacy.clipping_norm)  # 3
-    engine.optimiser.attach_step_hook(empty)
-    make_steps(engine, [], EMPTY_STEPS, noise_multiplier)
+    make_steps(engine, [*patients, *invented], steps, noise_multiplier, divisor, progress=progress)
+    engine.watch = empty = _Watch(canaries)  # 3
+    make_steps(engine, [], EMPTY_STEPS, noise_multiplier, divisor)
     heaviest = max(_weight(engine, one) for one in [*patients, canary(0)])  # 4
     return _compare(watch, empty, member, heaviest, steps=steps, rate=rate, noise=noise_multiplier, delta=delta)  # 5
 

@@ -5,10 +5,11 @@ A step, with ``engine = PatientEngine(...)``:
     drawn = engine.draw(patients)                  # a  every patient with the public probability q
     total = engine.clipped_sum(drawn)              # b  int64 (parameters,): clipped, cut to the grid, summed
     noised = add_noise(total, noise_multiplier)    # c  integer noise in units of the sensitivity
-    engine.apply(noised)                           # d  public divisor, optimiser, constraints
+    engine.apply(noised, divisor)                  # d  public divisor, optimiser, constraints
 
 With noise shared between sites, (c) adds the site's share, and what goes into (d) is the secure sum of all sites'
-vectors, with the divisor q times the patients of all sites; every site then makes the same step.
+vectors, with the divisor q times the patients of all sites. Either way (d) is the step of
+:mod:`dura_common.models.steps`, which every site and the coordinator make alike.
 
 In (b), at most K windows of each patient, chosen by the generator of (a), and the gradient of their mean loss
 (:mod:`dura_client.training.gradients`). An empty draw is a step of pure noise: leaving it out would tell that
@@ -28,19 +29,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.optim import SGD, Adam, Optimizer
 
 from dura_client.data.privacy_class import Step, refuse_unpaid
+from dura_client.training.clipping import PatientClipper, add_noise
 from dura_client.training.gradients import Batch, patient_gradients
 from dura_client.training.losses import loss_of
-from dura_client.training.optimiser import PatientOptimizer, add_noise
 from dura_client.training.patient import TrainingPatient
 from dura_client.training.secure_random import bernoulli, choose
 from dura_common.errors import HostError, InputError
-from dura_common.models import load_vector, project_constraints, to_vector
+from dura_common.models import TrainingState, advance, first_state, load_vector, rule_of
+from dura_common.privacy.grid import WHOLE
 from dura_common.privacy.plan import PrivacyPlan
 from dura_common.study import Study
-from dura_common.study.training import DpSgdTraining, OneSumTraining, ResidualDescentTraining
+from dura_common.study.training import ResidualDescentTraining
 
 log = logging.getLogger(__name__)
 
@@ -48,13 +49,11 @@ log = logging.getLogger(__name__)
 class PatientEngine:
     """The pieces of a private step over one model, which changes in place.
 
-    The optimiser's state (Adam's moments) lives as long as the engine.
-
     Args:
         network: the model with the first parameters.
         study: the approved study; all limits come from it.
         preparation: what the patients' data went through before they came here.
-        divisor: public constant that a step's sum is divided by: q times the declared patients of the sum.
+        state: where the training stands; without one it begins with the parameters of ``network``.
         device: where to compute; the noise always comes from the operating system.
 
     Raises:
@@ -64,7 +63,13 @@ class PatientEngine:
     """
 
     def __init__(
-        self, network: nn.Module, study: Study, *, divisor: float, preparation: Sequence[Step], device: str = "cpu"
+        self,
+        network: nn.Module,
+        study: Study,
+        *,
+        preparation: Sequence[Step],
+        state: TrainingState | None = None,
+        device: str = "cpu",
     ) -> None:
         refuse_unpaid(preparation)
         require_device(device)
@@ -75,17 +80,10 @@ class PatientEngine:
         self._loss = loss_of(study.training)
         averages = isinstance(study.training, ResidualDescentTraining) and study.training.average
         self._iterates: list[NDArray[np.float32]] | None = [] if averages else None
-        self._optimiser = PatientOptimizer(
-            _inner(network, study.training),
-            noise_multiplier=0.0,  # noise is added between the pieces, by whoever owes it
-            clipping_norm=study.privacy.clipping_norm,
-            divisor=divisor,
-        )
-
-    @property
-    def optimiser(self) -> PatientOptimizer:
-        """Opacus's optimiser; its step hook sees the noised mean gradient of every step."""
-        return self._optimiser
+        self._clipper = PatientClipper(network, study.privacy.clipping_norm)
+        self._rule = rule_of(study.training)
+        self.state = first_state(network, self._rule) if state is None else state
+        """After the last step."""
 
     def draw(self, patients: Sequence[TrainingPatient]) -> list[TrainingPatient]:
         """Return the patients of one step: each with probability q, independently, by a cryptographic generator."""
@@ -101,15 +99,23 @@ class PatientEngine:
         for stacks in patient_gradients(self._network, self._loss, batches):
             for parameter, stack in zip(self._network.parameters(), stacks, strict=True):
                 parameter.grad_sample = stack  # type: ignore[attr-defined]  # the attribute is Opacus's protocol
-            self._optimiser.clip_and_accumulate()
-        return self._optimiser.take_sum()
+            self._clipper.clip_and_accumulate()
+        return self._clipper.take_sum()
 
-    def apply(self, total: NDArray[np.int64]) -> None:
-        """Make one optimiser step with a noised sum, then project the model's constraints (post-processing)."""
-        self._optimiser.apply(total)
-        project_constraints(self._network)
+    def apply(self, total: NDArray[np.int64], divisor: float) -> None:
+        """Make one step with a noised sum, then project the model's constraints (post-processing).
+
+        Args:
+            total: int64 (parameters,), in steps of the grid: of this site or of many.
+            divisor: public constant: q times the declared patients of the sum.
+
+        Raises:
+            ValueError: another length or type; nothing was changed.
+        """
+        scale = self._privacy.clipping_norm / WHOLE / divisor
+        self.state = advance(self._network, self.state, total, self._rule, scale=scale)
         if self._iterates is not None:
-            self._iterates.append(to_vector(self._network))
+            self._iterates.append(self.state.parameters)
 
     def finish(self) -> nn.Module:
         """Return the model on the CPU, ready to score; the mean of its iterates where the study asks for that."""
@@ -127,7 +133,7 @@ class PatientEngine:
         """
         try:
             return self._windows(patient)
-        except Exception as error:  # noqa: BLE001  # idem
+        except Exception as error:  # noqa: BLE001  # one patient must not end a step
             log.warning("a drawn patient's windows cannot be read (%s); the patient counts zero", type(error).__name__)
             return None
 
@@ -173,8 +179,8 @@ def train_round(
         PolicyError: a preparation step uses a statistic over patients that nobody has paid for.
     """
     divisor = study.privacy.participation * declared_patients
-    engine = PatientEngine(network, study, divisor=divisor, preparation=preparation, device=device)
-    make_steps(engine, patients, study.training.steps_per_round, plan.noise_multiplier, progress=progress)
+    engine = PatientEngine(network, study, preparation=preparation, device=device)
+    make_steps(engine, patients, study.training.steps_per_round, plan.noise_multiplier, divisor, progress=progress)
     engine.finish()
 
 
@@ -183,13 +189,14 @@ def make_steps(
     patients: Sequence[TrainingPatient],
     steps: int,
     noise_multiplier: float,
+    divisor: float,
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Make steps with this site's noise alone; ``progress`` is called with (steps done, steps)."""
     for step in range(steps):
         total = engine.clipped_sum(engine.draw(patients))
-        engine.apply(add_noise(total, noise_multiplier))
+        engine.apply(add_noise(total, noise_multiplier), divisor)
         if progress is not None:
             progress(step + 1, steps)
 
@@ -205,16 +212,6 @@ def require_device(device: str) -> None:
             "the site's settings ask for CUDA, and this machine offers no CUDA device",
             hint='Set device = "cpu" in site.toml, or install a driver and a CUDA build of torch.',
         )
-
-
-def _inner(network: nn.Module, training: DpSgdTraining | OneSumTraining | ResidualDescentTraining) -> Optimizer:
-    if isinstance(training, OneSumTraining):
-        return SGD(network.parameters(), lr=1.0)
-    if isinstance(training, ResidualDescentTraining):
-        return SGD(network.parameters(), lr=training.step_size)
-    if training.optimiser == "adam":
-        return Adam(network.parameters(), lr=training.learning_rate)
-    return SGD(network.parameters(), lr=training.learning_rate, momentum=training.momentum)
 
 
 def _refuse_batch_statistics(network: nn.Module) -> None:

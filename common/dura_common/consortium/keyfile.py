@@ -37,8 +37,8 @@ LAST_LINE = b"-----END DURA ENCRYPTED KEY-----"
 VERSION = 1
 LOG2_N = 17
 """Cost of a try: 2^17 blocks of 1 KiB."""
-COSTS = range(15, 21)
-"""What is read: below it is no protection, above it a file could take all memory (2^20 is 1 GiB)."""
+COSTS = range(15, 19)
+"""What is read: below it is no protection, above it a file could take memory and time (2^18 is 256 MiB)."""
 BLOCK, PARALLEL = 8, 1
 SALT_BYTES, NONCE_BYTES, KEY_BYTES, TAG_BYTES = 16, 12, 32, 16
 HEADER_BYTES = 2 + SALT_BYTES + NONCE_BYTES
@@ -46,8 +46,14 @@ LINE = 64
 
 
 def private_pem(key: PrivateKey, passphrase: bytes | None = None) -> bytes:
-    """Return a private key as the content of a file: PKCS#8, under the passphrase if there is one."""
-    if passphrase:
+    """Return a private key as the content of a file: PKCS#8, under the passphrase if there is one.
+
+    Raises:
+        InputError: the passphrase is empty.
+    """
+    if passphrase is not None:
+        if not passphrase:
+            raise InputError("the passphrase is empty, so that it would protect nothing")
         return seal(key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()), passphrase)
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
@@ -103,12 +109,12 @@ def unseal(content: bytes, passphrase: bytes) -> bytes:
         InputError: the file is damaged, or of a version or cost that this dura does not read.
         TrustError: the passphrase does not open it, or the file was altered.
     """
-    first, *lines, last = content.strip().splitlines() or [b""]
+    lines = content.strip().splitlines()
     try:
-        packed = base64.b64decode(b"".join(lines), validate=True)
+        packed = base64.b64decode(b"".join(lines[1:-1]), validate=True)
     except (ValueError, binascii.Error) as error:
         raise InputError("an encrypted key file is damaged") from error
-    if first != FIRST_LINE or last != LAST_LINE or len(packed) < HEADER_BYTES + TAG_BYTES:
+    if lines[:1] != [FIRST_LINE] or lines[1:][-1:] != [LAST_LINE] or len(packed) < HEADER_BYTES + TAG_BYTES:
         raise InputError("an encrypted key file is damaged")
     header = packed[:HEADER_BYTES]
     if header[0] != VERSION or header[1] not in COSTS:

@@ -12,10 +12,25 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-PASSED = frozenset({"HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ"})
-"""Who one is, and in which language."""
-PASSED_PREFIXES = ("DURA_", "LC_", "PG", "OMP_", "MKL_", "OPENBLAS_", "CUDA_", "CUBLAS_", "NVIDIA_")
-"""dura's own settings, the way to a ledger in PostgreSQL, and processors."""
+PASSED = frozenset(
+    {
+        *("HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ"),
+        *("PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGPASSWORD", "PGPASSFILE", "PGSERVICE", "PGSERVICEFILE"),
+        *("PGSSLMODE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY", "PGSSLCRL", "PGCONNECT_TIMEOUT"),
+        *(
+            "OMP_NUM_THREADS",
+            "OMP_WAIT_POLICY",
+            "MKL_NUM_THREADS",
+            "OPENBLAS_NUM_THREADS",
+            "OPENBLAS_CORETYPE",
+            "OPENBLAS_L2_SIZE",
+        ),
+        *("CUDA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_VISIBLE_DEVICES"),
+    }
+)
+"""Who one is, and in which language; the way to a ledger in PostgreSQL; processors."""
+PASSED_PREFIXES = ("DURA_", "LC_")
+"""dura's own settings, and the language. A prefix of a library would let names through that load code."""
 SEARCHED = frozenset({"PATH", "LD_LIBRARY_PATH", "TMPDIR"})
 """Folders; only absolute ones pass, since an empty or relative one means the present folder."""
 FILES = ("FILE", "CERT", "KEY", "CRL", "DIR", "HOME")

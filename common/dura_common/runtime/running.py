@@ -23,6 +23,8 @@ from dura_common.runtime.files import parse_json, private_folder, read_limited
 START_SECONDS = 120.0
 STOP_SECONDS = 40.0
 TICK_SECONDS = 0.1
+LOOK_SECONDS = 1.0
+"""How long a look at a lock is repeated: others look at it for a moment, too."""
 MAX_ERROR_BYTES = 20_000
 
 
@@ -35,31 +37,64 @@ class Lock:
 
     def __enter__(self) -> Self:
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + LOOK_SECONDS
+        while not self._taken():
+            if time.monotonic() > deadline:
+                os.close(self._descriptor)
+                raise StateError("it is running already", hint="Use `stop` first, or `status` to look.")
+            time.sleep(TICK_SECONDS / 10)  # whoever asks for the status holds the lock for a moment
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
+        return self
+
+    def _taken(self) -> bool:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._descriptor)
-            raise StateError("it is running already", hint="Use `stop` first, or `status` to look.") from error
-        os.ftruncate(self._descriptor, 0)
-        os.write(self._descriptor, str(os.getpid()).encode())
-        return self
+        except OSError:
+            return False
+        return True
 
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
 
 
 def holder(folder: Path) -> int | None:
-    """Return the process that holds the lock of a run folder, or None."""
+    """Return the process that holds the lock of a run folder, or None.
+
+    A process that has just taken the lock may not have written its number yet, and an older number may still stand
+    there: only a process that has the file open is named.
+    """
     path = folder / "lock"
-    if not path.exists():
-        return None
-    with path.open("rb") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            text = stream.read().strip()
-            return int(text) if text.isdigit() else None
+    deadline = time.monotonic() + LOOK_SECONDS
+    while path.exists():
+        with path.open("rb") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                text = stream.read().strip()
+            else:
+                return None
+        if text.isdigit() and _has_open(int(text), path):
+            return int(text)
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(TICK_SECONDS / 10)
     return None
+
+
+def _has_open(process: int, path: Path) -> bool:
+    try:
+        mine, links = path.stat(), list(Path(f"/proc/{process}/fd").iterdir())
+    except OSError:
+        return False
+    return any(_same(link, mine) for link in links)
+
+
+def _same(link: Path, file: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(link.stat(), file)
+    except OSError:
+        return False  # closed meanwhile
 
 
 def stop(folder: Path) -> bool:

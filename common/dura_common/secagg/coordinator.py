@@ -78,10 +78,6 @@ class Coordinator(ABC):
             progress = self._drop(index, Abort(Reason.LOST, f"too late: {late}", site=self.params.names[index]))
         return progress
 
-    def abort_frame(self, reason: Reason) -> bytes:
-        """Return the frame that tells a site that the session is over."""
-        return wire.encode(Type.ABORT, self.params.session_id, 0, bytes([reason]))
-
     @abstractmethod
     def _take(self, index: int, frame: Frame) -> None:
         """Check and store one expected frame of a site."""

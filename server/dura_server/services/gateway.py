@@ -1,42 +1,70 @@
-"""The coordinator's only public door for Flower: it lets POST /v1/fleet/NAME through and nothing else.
+"""The coordinator's only public door for Flower: it lets POST /v1/fleet/NAME of a member through and nothing else.
 
 The SuperLink serves hospitals, operators and its own helpers on one port, and its Control and Runtime APIs know
 no user. So the SuperLink listens on a socket that only its own account may open, and this gateway forwards exactly the
-requests that a node makes. The path is compared as it came over the wire, before anybody decodes it.
+requests that a node makes. For each request, in this order:
+
+1. the path is compared as it came over the wire, before anybody decodes it;
+2. the first request on a connection must be signed by the node key of a member (the SuperLink checks every one);
+3. the body passes in pieces, up to a size, so that nothing is kept here; the answer passes in the same way.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
+from flwr.supercore.error import ApiErrorCode
+from starlette.background import BackgroundTask
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from dura_common.errors import DuraError
 from dura_common.runtime.sockets import ADDRESS
 from dura_server.consortium.enrolment import load_settings
 from dura_server.home import CoordinatorHome
+from dura_server.services.doorkeeper import Doorkeeper, Visit, VisitProtocol
+from dura_server.services.signatures import signed_by
+from dura_server.sums.identity import RosterWatch
 
 FLEET_PATH = re.compile(rb"/v1/fleet/[a-z][a-z-]{0,63}")
+ACTIVATE = b"/v1/fleet/activate-node"
+NOT_ACTIVATED = {
+    "code": int(ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED),
+    "detail": "Failed to activate SuperNode.",
+    "extra": "The coordinator's roster does not list this node's key, or the clocks differ by minutes.",
+}
 MAX_REQUEST_BYTES = 32 * 1_048_576
 """Flower cuts arrays into objects of 5 MiB; nothing that a node sends is larger than a few of them."""
+MAX_HEAD_BYTES = 16_384
+BODY_SECONDS = 60.0
+"""Between two pieces of a body."""
 TIMEOUT = httpx.Timeout(60.0, connect=5.0)
-DROPPED = frozenset({b"host", b"connection", b"transfer-encoding", b"content-length", b"keep-alive", b"upgrade"})
+LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+DROPPED = frozenset({b"host", b"connection", b"transfer-encoding", b"keep-alive", b"upgrade"})
+BACKLOG = 256
+
+
+class TooLarge(Exception):
+    """A body goes on beyond what a node sends."""
 
 
 class Gateway:
-    """An ASGI application in front of one SuperLink."""
+    """An ASGI application in front of one SuperLink; ``roster`` tells who is a member."""
 
-    def __init__(self, upstream: httpx.AsyncClient) -> None:
+    def __init__(self, upstream: httpx.AsyncClient, roster: RosterWatch, doorkeeper: Doorkeeper) -> None:
         self._upstream = upstream
+        self._roster = roster
+        self._doorkeeper = doorkeeper
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward a node's request, answer 404 to everything else without telling why."""
@@ -49,51 +77,114 @@ class Gateway:
         path = request.scope.get("raw_path") or b""
         if request.method != "POST" or request.scope["query_string"] or not FLEET_PATH.fullmatch(path):
             return Response(status_code=404)
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_REQUEST_BYTES:
-                return Response(status_code=413)
+        if not self._is_member(request):
+            return _unknown(path)
+        length = request.headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > MAX_REQUEST_BYTES:
+            return Response(status_code=413, headers={"connection": "close"})
+        return await self._forward(request, path.decode("ascii"))
+
+    def _is_member(self, request: Request) -> bool:
+        """Tell whether a member's node is at the other end; its first signature stands for the connection."""
+        visit: Visit = request.state.visit
+        if visit.key is None:
+            try:
+                key = signed_by(request.headers, self._roster.now())
+            except DuraError:  # no roster, no members
+                key = None
+            if key is None:
+                return False
+            self._doorkeeper.recognise(visit, key)
+        return True
+
+    async def _forward(self, request: Request, path: str) -> Response:
         headers = [(key, value) for key, value in request.headers.raw if key.lower() not in DROPPED]
+        passed = self._upstream.build_request("POST", path, content=_pieces(request), headers=headers)
         try:
-            answer = await self._upstream.post(path.decode("ascii"), content=bytes(body), headers=headers)
+            answer = await self._upstream.send(passed, stream=True)
+        except TooLarge:
+            return Response(status_code=413, headers={"connection": "close"})
+        except (ClientDisconnect, TimeoutError):
+            return Response(status_code=408, headers={"connection": "close"})
         except httpx.HTTPError:
             return Response(status_code=503)
         kept = {key: value for key, value in answer.headers.items() if key.lower().encode() not in DROPPED}
-        kept.pop("content-encoding", None)  # httpx has decoded the body
-        return Response(answer.content, status_code=answer.status_code, headers=kept)
+        content, status = answer.aiter_raw(), answer.status_code
+        return StreamingResponse(content, status, headers=kept, background=BackgroundTask(answer.aclose))
 
 
-def build(home: CoordinatorHome) -> Starlette:
-    """Return the application for one coordinator."""
-    transport = httpx.AsyncHTTPTransport(uds=str(home.superlink_socket))
-    upstream = httpx.AsyncClient(base_url=f"http://{ADDRESS}", transport=transport, timeout=TIMEOUT)
+def _unknown(path: bytes) -> Response:
+    """Answer a stranger; a node that starts understands the first form and writes it into its log."""
+    if path == ACTIVATE:
+        return JSONResponse(NOT_ACTIVATED, status_code=412, headers={"connection": "close"})
+    return Response(status_code=401, headers={"connection": "close"})
 
-    @asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        yield
-        await upstream.aclose()
 
-    app = Starlette(lifespan=lifespan)
-    app.mount("/", Gateway(upstream))
-    return app
+async def _pieces(request: Request) -> AsyncIterator[bytes]:
+    """Yield a body as it comes.
+
+    Raises:
+        TooLarge: it goes on beyond the limit.
+        TimeoutError: nothing came for a minute.
+    """
+    total, pieces = 0, request.stream()
+    while True:
+        async with asyncio.timeout(BODY_SECONDS):
+            piece = await anext(pieces, None)
+        if piece is None:
+            return
+        total += len(piece)
+        if total > MAX_REQUEST_BYTES:
+            raise TooLarge
+        yield piece
+
+
+async def serve(home: CoordinatorHome) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    settings = load_settings(home)
+    doorkeeper = Doorkeeper()
+    transport = httpx.AsyncHTTPTransport(uds=str(home.superlink_socket), limits=LIMITS)
+    async with httpx.AsyncClient(base_url=f"http://{ADDRESS}", transport=transport, timeout=TIMEOUT) as upstream:
+        config = uvicorn.Config(
+            Gateway(upstream, RosterWatch(home), doorkeeper),
+            http=VisitProtocol,
+            ws="none",
+            lifespan="off",
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=2,
+        )
+        config.load()
+        server = uvicorn.Server(config)
+
+        def protocol(visit: Visit) -> VisitProtocol:
+            state: dict[str, Any] = {"visit": visit}
+            made = VisitProtocol(config, server.server_state, state)
+            made.visit, made.doorkeeper = visit, doorkeeper
+            return made
+
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(home.keys / "server.pem", home.keys / "server.key")
+        with listening(settings.bind, settings.port) as listener:
+            door = asyncio.create_task(doorkeeper.open(listener, tls, protocol))
+            try:
+                await server.serve(sockets=[])
+            finally:
+                door.cancel()
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on an address."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    listener = socket.create_server(address[:2], family=family, backlog=BACKLOG)
+    listener.setblocking(False)
+    return listener
 
 
 def main(arguments: list[str]) -> None:
     """Serve until the process is stopped: HOME."""
-    home = CoordinatorHome(Path(arguments[0]))
-    settings = load_settings(home)
-    config = uvicorn.Config(
-        build(home),
-        host=settings.bind,
-        port=settings.port,
-        ssl_certfile=str(home.keys / "server.pem"),
-        ssl_keyfile=str(home.keys / "server.key"),
-        log_level="warning",
-        server_header=False,
-        timeout_graceful_shutdown=2,
-    )
-    asyncio.run(uvicorn.Server(config).serve())
+    asyncio.run(serve(CoordinatorHome(Path(arguments[0]))))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from dura_common.errors import InputError
 from dura_common.messages import EvaluateRound, Refusal, Reply, RoundDone, SumRound, TrainRound, encode
 from dura_common.models import build_model, first_state, state_from_vector
 from dura_common.outputs.scores import length_of, parts_of
-from dura_common.secagg import Abort, Opened, Reason, SessionParameters, open_coordinator, wire
+from dura_common.secagg import Abort, Opened, SessionParameters, open_coordinator, wire
 from dura_common.study import Study
 from dura_common.sums.agreed import Agreed, carried_rule
 
@@ -78,12 +78,15 @@ class World:
     consortium: Consortium
     digests: dict[str, Study]
     roster: Roster
-    hub: Hub = field(default_factory=Hub)
+    hub: Hub = field(init=False)
     sent: list[Sent] = field(default_factory=list)
     opened: list[tuple[str, SessionParameters, Opened]] = field(default_factory=list)
     answers: list[dict[str, tuple[object, ...]]] = field(default_factory=list)
     services: dict[str, SiteService] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.hub = Hub(self.consortium.coordinator)
 
     def start(self, name: str) -> None:
         """Let a fresh process serve a hospital."""
@@ -143,7 +146,7 @@ class World:
                 if machine.ended:
                     return
         for frames in meeting.down.values():
-            frames.put(machine.abort_frame(Reason.LOST))
+            frames.put(None)
 
     def _frames(self, meeting: Any, over: Callable[[], bool]) -> Iterator[tuple[str, bytes | None]]:
         deadline = time.monotonic() + PATIENCE

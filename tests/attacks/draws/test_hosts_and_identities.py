@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.attacks.draws.hospital import DELTA, NOW, Hospital, Keeps, Loses, vector_for
@@ -14,8 +15,10 @@ from typer.testing import CliRunner
 from dura_client.commands.cli import app
 from dura_client.ledger.ledger import Ledger
 from dura_client.patients.cohort import load_cohort
+from dura_client.patients.frozen import freeze
 from dura_client.patients.withdrawal import withdraw
 from dura_client.release import gate
+from dura_client.review import approval
 from dura_client.review.approval import approve_study, decline_study
 from dura_client.review.review import review
 from dura_client.site.home import SiteHome
@@ -176,3 +179,49 @@ def test_sides_do_not_depend_on_the_share(size: float) -> None:
     for key in keys:
         parts = {side(key) for side in by_share}
         assert parts in ({"training"}, {"held out"}, {"held out", "neither"}, {"neither"})
+
+
+def test_a_request_under_way_draws_from_no_cohort_that_has_not_paid(hospital: Hospital) -> None:
+    """A study is declined and approved again for fewer patients: a request for the old cohort draws nothing."""
+    asked = hospital.wanted(data={"minimum_patients": 5})
+    reference = hospital.approved(asked)
+
+    class Between(Keeps):
+        def attend(self, params: SessionParameters, part: Part) -> None:
+            decline_study(hospital.home, reference)
+            hospital.remove([1, 2, 5])
+            hospital.forget_prepared()
+            approve_study(hospital.home, reference, "motor", NOW)
+            super().attend(params, part)
+
+    sums = Between()
+    assert hospital.answer(sums, hospital.train(reference), asked) == Refusal(reason=RefusalReason.NO_DRAW_LEFT)
+    assert sums.vectors == []
+    assert begun(hospital.ledger) == 0
+    kept = Keeps()
+    assert isinstance(hospital.answer(kept, hospital.train(reference, 2), asked), RoundDone)
+    assert len(kept.vectors) == begun(hospital.ledger) == 1
+    assert hospital.ledger.spent_by(hospital.key(1), DELTA) == 0
+
+
+def test_an_approval_that_comes_too_late_leaves_the_running_study_as_it_was(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first draw begins while another cohort is being frozen: nothing is approved, nothing is overwritten."""
+    asked = hospital.wanted(data={"minimum_patients": 5})
+    reference = hospital.approved(asked)
+    hospital.remove([1])
+    hospital.forget_prepared()
+
+    def slow(*arguments: Any) -> Any:
+        assert isinstance(hospital.answer(Keeps(), hospital.train(reference), asked), RoundDone)
+        return freeze(*arguments)
+
+    monkeypatch.setattr(approval, "freeze", slow)
+    with pytest.raises(StateError, match="has begun here"):
+        approve_study(hospital.home, reference, "motor", NOW)
+    monkeypatch.undo()
+    assert isinstance(hospital.answer(Keeps(), hospital.train(reference, 2, round=2), asked), RoundDone)
+    decline_study(hospital.home, reference)
+    other = hospital.offered(hospital.wanted(name="another", data={"minimum_patients": 5}))
+    approve_study(hospital.home, other, "motor", NOW)

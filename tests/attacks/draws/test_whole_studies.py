@@ -197,7 +197,9 @@ class WholeStudies(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize(
-    ("examples", "steps"), [(3, 6), pytest.param(30, 14, marks=pytest.mark.long)], ids=["short", "long"]
+    ("examples", "steps"),
+    [(3, 6), pytest.param(20, 14, marks=[pytest.mark.long, pytest.mark.timeout(1200)])],
+    ids=["short", "long"],
 )
 def test_a_lying_coordinator_breaks_no_promise(
     template: tuple[Path, dict[str, Study], Roster], tmp_path: Path, examples: int, steps: int

@@ -152,7 +152,7 @@ def test_a_hospital_that_poses_as_the_coordinator(plane: Plane) -> None:
         options = {"patience": patience, "address": f"127.0.0.1:{port}"}
         with (
             SumSession(plane.site("north"), plane.params(), **options) as sums,
-            pytest.raises(SumFailed, match=r"out of reach|did not come"),
+            pytest.raises(SumFailed, match=r"could not be reached|did not come"),
         ):
             sums.step(vector_of("north", 1, 8))
     finally:

@@ -112,9 +112,9 @@ def test_an_evaluation_is_repeated_only_out_of_its_own_spare_draws(ledger: Ledge
     """Spare steps of the training pay for no evaluation, since other patients are in it."""
     blocks = (block(), block("spare", 5), block("evaluate", 1, QUERY, 2))
     allocate(ledger, blocks=blocks)
-    ledger.begin("a" * 64, "evaluate", 1, epoch=0, round_number=2, step=1)
+    ledger.begin("a" * 64, "evaluate", 1, manifest="9" * 64, epoch=0, round_number=2, step=1)
     with pytest.raises(NoDrawLeft, match="spare"):
-        ledger.begin("a" * 64, "evaluate", 1, epoch=0, round_number=2, step=1)
+        ledger.begin("a" * 64, "evaluate", 1, manifest="9" * 64, epoch=0, round_number=2, step=1)
 
 
 def test_what_never_began_comes_back_and_a_begun_block_does_not(ledger: Ledger) -> None:

@@ -258,7 +258,7 @@ def test_a_site_names_its_database_and_keeps_to_it(postgresql: Server, tmp_path:
     other = f'ledger_url = "{postgresql.database()}"\n'
     for settings in ("", other):
         home.settings.write_text('name = "north"\n' + settings)
-        with pytest.raises(StateError, match="lies in"):
+        with pytest.raises(StateError, match="ledger of this site is in"):
             site_ledger(home)
     home.settings.write_text(f'name = "north"\nledger_url = "{url}"\n')
     assert site_ledger(home).spent(DELTA) > 0
@@ -270,7 +270,7 @@ def test_a_ledger_in_a_file_is_not_left_for_a_database(tmp_path: Path) -> None:
     home.settings.write_text('name = "north"\n')
     allocate(site_ledger(home))
     home.settings.write_text('name = "north"\nledger_url = "postgresql://dura@/dura"\n')
-    with pytest.raises(StateError, match="lies in"):
+    with pytest.raises(StateError, match="ledger of this site is in"):
         site_ledger(home)
 
 

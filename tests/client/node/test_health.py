@@ -100,7 +100,7 @@ def test_a_full_disk(home: SiteHome, monkeypatch: pytest.MonkeyPatch, free: int,
 def test_a_member_that_is_ahead(home: SiteHome) -> None:
     """Somebody may be holding rosters back."""
     here = load_membership(home)
-    seen = Seen(name="east", serial=here.roster.serial + 1, roster="ab" * 32, rows=1, mark=None, when=NOW)
+    seen = Seen(name="east", serial=here.roster.serial + 1, roster="ab" * 32, rows=1, mark="cd" * 32, when=NOW)
     home.witnessed.write_text(Witnessed(seen=(seen,)).model_dump_json())
     assert said(looked(home), "rosters") == (
         Grade.WARNING,

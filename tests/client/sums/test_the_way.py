@@ -107,7 +107,7 @@ def test_a_coordinator_that_is_away_frees_the_site_soon(plane: Plane) -> None:
     params = plane.params(number=92)
     with (
         SumSession(plane.site("north"), params, patience=patience, address=f"127.0.0.1:{free_port()}") as sums,
-        pytest.raises(SumFailed, match="out of reach for too long") as caught,
+        pytest.raises(SumFailed, match="could not be reached for too long") as caught,
     ):
         sums.step(vector_of("north", 1, params.length))
     assert caught.value.word == "TOO_LATE"

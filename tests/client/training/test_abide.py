@@ -21,8 +21,7 @@ from tests.support.studies import Only, changed, connectome_study
 
 from dura_client.data.fmri.connectomes import gaussian_ranks
 from dura_client.data.privacy_class import step_of
-from dura_client.training.engine import PatientEngine
-from dura_client.training.optimiser import add_noise
+from dura_client.training.engine import PatientEngine, make_steps
 from dura_client.training.patient import TrainingPatient
 from dura_common.models import build, to_vector
 from dura_common.privacy import calibrate_training
@@ -84,9 +83,8 @@ def direction(
     ]
     network = build(plan.model, channels=1, samples=features.shape[1], classes=2, sampling_rate=64, seed=1)
     preparation = [step_of(gaussian_ranks)]
-    engine = PatientEngine(network, plan, divisor=float(len(patients)), preparation=preparation)
-    for _ in range(plan.training.steps_per_round):
-        engine.apply(add_noise(engine.clipped_sum(engine.draw(patients)), noise))
+    engine = PatientEngine(network, plan, preparation=preparation)
+    make_steps(engine, patients, plan.training.steps_per_round, noise, float(len(patients)))
     rows = to_vector(engine.finish()).astype(np.float64).reshape(2, -1)
     return rows[1] - rows[0]
 

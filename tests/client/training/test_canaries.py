@@ -11,10 +11,12 @@ import torch
 from numpy.typing import NDArray
 from tests.support.studies import Only, changed, connectome_study, study
 
+from dura_client.training import audit as audit_module
+from dura_client.training import clipping as clipping_module
 from dura_client.training import engine as engine_module
 from dura_client.training.audit import Audit, Check, audit
-from dura_client.training.engine import PatientEngine
-from dura_client.training.optimiser import PatientOptimizer, add_noise
+from dura_client.training.clipping import add_noise, clipped_to_grid
+from dura_client.training.engine import PatientEngine, make_steps
 from dura_client.training.patient import TrainingPatient
 from dura_common.errors import InputError
 from dura_common.models import build
@@ -128,17 +130,11 @@ def noise_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def clip_doubled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gradients of twice the clipping norm pass, on the grid of the stated one."""
-    honest = PatientOptimizer.clip_and_accumulate
 
-    def doubled(self: PatientOptimizer) -> None:
-        grid = self.grid
-        self.max_grad_norm *= 2
-        monkeypatch.setattr(PatientOptimizer, "grid", grid)
-        honest(self)
-        monkeypatch.setattr(PatientOptimizer, "grid", property(lambda me: float(me.max_grad_norm) / 65536))
-        self.max_grad_norm /= 2
+    def doubled(stacks: Sequence[torch.Tensor], clipping_norm: float) -> torch.Tensor:
+        return 2 * clipped_to_grid(stacks, 2 * clipping_norm)
 
-    monkeypatch.setattr(PatientOptimizer, "clip_and_accumulate", doubled)
+    monkeypatch.setattr(clipping_module, "clipped_to_grid", doubled)
 
 
 def clipped_per_window(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,12 +160,16 @@ def divisor_private(monkeypatch: pytest.MonkeyPatch) -> None:
         drawn_now[0] = len(drawn)
         return honest_sum(self, drawn)
 
-    def scaled(self: PatientOptimizer) -> None:
-        for parameter in self.params:
-            parameter.grad /= max(1, drawn_now[0])
+    def steps(engine: PatientEngine, *args: Any, **options: Any) -> None:
+        class Private(type(engine)):  # type: ignore[misc]  # the observed engine, whose name is its own
+            def apply(self, total: NDArray[np.int64], _: float) -> None:
+                super().apply(total, float(max(1, drawn_now[0])))
+
+        engine.__class__ = Private
+        make_steps(engine, *args, **options)
 
     monkeypatch.setattr(PatientEngine, "clipped_sum", counted)
-    monkeypatch.setattr(PatientOptimizer, "scale_grad", scaled)
+    monkeypatch.setattr(audit_module, "make_steps", steps)
 
 
 def drawn_twice_as_often(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,9 @@ from tests.support.studies import study
 
 from dura_client.training.audit import audit
 from dura_client.training.engine import PatientEngine, train_round
-from dura_client.training.optimiser import WHOLE
 from dura_client.training.patient import TrainingPatient
 from dura_common.models import build, to_vector
+from dura_common.privacy.grid import WHOLE
 from dura_common.privacy.plan import plan_of
 
 pytestmark = [
@@ -45,7 +45,7 @@ def test_the_sums_are_those_of_the_cpu(model: dict[str, object], windows: int) -
     sums = []
     for device in ("cpu", "cuda"):
         network = build(plan.model, channels=3, samples=256, classes=2, sampling_rate=128, seed=1)
-        engine = PatientEngine(network, plan, divisor=1.0, preparation=(), device=device)
+        engine = PatientEngine(network, plan, preparation=(), device=device)
         sums.append(engine.clipped_sum(people(windows)))
     assert sums[0].dtype == sums[1].dtype == np.int64
     assert np.linalg.norm((sums[0] - sums[1]).astype(np.float64)) < 9e-3 * WHOLE

@@ -89,7 +89,7 @@ def test_every_patient_weighs_exactly_the_bound_in_one_sum() -> None:
         plan = study({"engine": "one-sum"}, classes)
         patients, _, _ = people(6, seed=2, classes=classes)
         network = build(plan.model, channels=1, samples=FEATURES, classes=classes, sampling_rate=64, seed=1)
-        engine = PatientEngine(network, plan, divisor=1.0, preparation=())
+        engine = PatientEngine(network, plan, preparation=())
         for patient in patients:
             weight = np.linalg.norm(engine.clipped_sum([patient]).astype(np.float64)) / WHOLE
             assert 1 - 1e-3 < weight <= 1
@@ -107,7 +107,7 @@ def test_no_patient_weighs_more_than_one_in_any_engine(engine: str, values: NDAr
     network = build(plan.model, channels=1, samples=FEATURES, classes=2, sampling_rate=64, seed=1)
     with torch.no_grad():
         network.classifier.weight.fill_(weight)
-    step = PatientEngine(network, plan, divisor=1.0, preparation=())
+    step = PatientEngine(network, plan, preparation=())
     others, _, _ = people(4, seed=6)
     moved = step.clipped_sum([*others, TrainingPatient(values, np.array([0, 1, 1]))]) - step.clipped_sum(others)
     assert sum(int(value) ** 2 for value in moved) <= WHOLE**2

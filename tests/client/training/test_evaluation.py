@@ -18,8 +18,8 @@ from tests.common.outputs.outcomes import accuracy_in, noised
 from tests.support.studies import study
 from torch import nn
 
+from dura_client.training.clipping import add_noise
 from dura_client.training.evaluation import contribution, score
-from dura_client.training.optimiser import add_noise
 from dura_client.training.patient import TrainingPatient
 from dura_common.outputs.scores import (
     PATIENT_NORM,

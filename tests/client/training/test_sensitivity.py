@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -11,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
+from opacus.optimizers import DPOptimizer
 from tests.common.outputs.outcomes import accuracy_in
 
+from dura_client.training.clipping import clipped_to_grid
 from dura_client.training.evaluation import BATCH, score
-from dura_client.training.optimiser import PatientOptimizer
 from dura_client.training.patient import TrainingPatient
 from dura_common.models import build
 from dura_common.privacy.grid import WHOLE
@@ -30,16 +29,14 @@ gradients = st.integers(1, 5).flatmap(
 
 def integer_sum(rows: NDArray[np.float32], clipping_norm: float) -> NDArray[np.int64]:
     """Return the sum of clipped gradients of one step before noise, in integer steps of the grid."""
-    parameters = [torch.nn.Parameter(torch.zeros(FIRST)), torch.nn.Parameter(torch.zeros(1, SECOND))]
-    inner = torch.optim.SGD(parameters, lr=1.0)
-    optimiser = PatientOptimizer(inner, noise_multiplier=1.0, clipping_norm=clipping_norm, divisor=1.0)
-    grads: list[Any] = [torch.from_numpy(rows[:, :FIRST]), torch.from_numpy(rows[:, FIRST:]).unsqueeze(1)]
-    for parameter, grad in zip(parameters, grads, strict=True):
-        parameter.grad_sample = grad  # type: ignore[attr-defined]  # the attribute is Opacus's protocol
-    optimiser.clip_and_accumulate()
-    total = torch.cat([parameter.summed_grad.flatten() for parameter in parameters])  # type: ignore[attr-defined]
+    total = clipped_to_grid(stacks(rows), clipping_norm)
     assert torch.equal(total, total.round())
     return total.numpy().astype(np.int64)
+
+
+def stacks(rows: NDArray[np.float32]) -> list[torch.Tensor]:
+    """Return patients' gradients as those of a model with two parameters."""
+    return [torch.from_numpy(rows[:, :FIRST].copy()), torch.from_numpy(rows[:, FIRST:].copy()).unsqueeze(1)]
 
 
 @settings(max_examples=50, deadline=None)
@@ -61,6 +58,28 @@ def test_a_gradient_below_the_bound_passes_unclipped(direction: NDArray[np.float
     bound = 4.0
     kept = integer_sum(direction, bound) * (bound / WHOLE)
     assert np.abs(kept - direction[0]).max() <= bound / WHOLE * (1 + 1e-6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    rows=st.integers(1, 5).flatmap(
+        lambda patients: arrays.arrays(np.float32, (patients, FIRST + SECOND), elements=st.floats(-1e3, 1e3, width=32))
+    ),
+    clipping_norm=st.sampled_from([1e-3, 0.3, 1.0, 17.0]),
+)
+def test_opacus_clips_to_the_same_sum(rows: NDArray[np.float32], clipping_norm: float) -> None:
+    """Opacus's optimiser, written by others and with a patient as its sample, adds up the same up to the grid."""
+    parameters = [torch.nn.Parameter(torch.zeros(FIRST)), torch.nn.Parameter(torch.zeros(1, SECOND))]
+    oracle = DPOptimizer(
+        torch.optim.SGD(parameters, lr=1.0), noise_multiplier=0.0, max_grad_norm=clipping_norm, expected_batch_size=1
+    )
+    for parameter, stack in zip(parameters, stacks(rows), strict=True):
+        parameter.grad_sample = stack  # type: ignore[attr-defined]  # Opacus's protocol
+    oracle.clip_and_accumulate()
+    expected = torch.cat([parameter.summed_grad.flatten() for parameter in parameters])  # type: ignore[attr-defined]  # idem
+    found = integer_sum(rows, clipping_norm) * (clipping_norm / WHOLE)
+    # Each patient is cut by one step at most; Opacus adds 1e-6 to norms, in float32.
+    assert np.abs(found - expected.numpy()).max() <= len(rows) * clipping_norm * (1 / WHOLE + 1e-5) + 1e-6 * len(rows)
 
 
 @pytest.mark.parametrize("sums", [(0.1, 0.4), (3.0, -20.0), (np.nan, 10.0), (1.0, np.nan), (np.inf, np.inf)])

@@ -11,9 +11,9 @@ from scipy import stats
 from tests.support.studies import WITHOUT_NOISE, Only, changed, small_data
 from tests.support.studies import study as build_study
 
+from dura_client.training.clipping import add_noise
 from dura_client.training.engine import PatientEngine, train_round
 from dura_client.training.evaluation import score
-from dura_client.training.optimiser import add_noise
 from dura_client.training.patient import TrainingPatient
 from dura_client.training.secure_random import bernoulli, choose, integer_gaussian
 from dura_client.training.split import held_out
@@ -67,7 +67,7 @@ def adversaries() -> list[TrainingPatient]:
 
 def summed(study: Study, patients: list[TrainingPatient]) -> np.ndarray[Any, Any]:
     """Return the clipped, cut and summed gradients of one step, before noise, in units of the gradient."""
-    engine = PatientEngine(network(), whole_patients(study), divisor=1.0, preparation=())
+    engine = PatientEngine(network(), whole_patients(study), preparation=())
     return engine.clipped_sum(patients) * (CLIP / WHOLE)
 
 
@@ -95,22 +95,24 @@ def test_sums_of_sites_make_the_step_of_their_pooled_patients(study: Study) -> N
     first, second = [patient(i) for i in range(20)], [patient(i) for i in range(20, 45)]
     plain = study.model_copy(update={"training": study.training.model_copy(update={"optimiser": "adam"})})
     pooled, shared = (
-        PatientEngine(network(), plain, divisor=45.0, preparation=()),
-        PatientEngine(network(), plain, divisor=45.0, preparation=()),
+        PatientEngine(network(), plain, preparation=()),
+        PatientEngine(network(), plain, preparation=()),
     )
     for _ in range(3):
-        pooled.apply(pooled.clipped_sum(first + second))
-        shared.apply(shared.clipped_sum(first) + shared.clipped_sum(second))
+        pooled.apply(pooled.clipped_sum(first + second), 45.0)
+        shared.apply(shared.clipped_sum(first) + shared.clipped_sum(second), 45.0)
     assert np.array_equal(to_vector(pooled.finish()), to_vector(shared.finish()))
 
 
 def test_a_sum_of_another_form_is_refused_and_the_model_stays(study: Study) -> None:
-    """A vector of the wrong length or type changes neither parameters nor optimiser."""
-    engine = PatientEngine(network(), study, divisor=1.0, preparation=())
+    """A vector of the wrong length or type changes neither parameters nor the state of the training."""
+    engine = PatientEngine(network(), study, preparation=())
+    before = engine.state
     total = engine.clipped_sum([patient(1)])
     for bad in (total[:-1], total.astype(np.float64), total[None]):
         with pytest.raises(ValueError, match="int64"):
-            engine.apply(bad)
+            engine.apply(bad, 1.0)
+    assert engine.state is before
     assert np.array_equal(to_vector(engine.finish()), to_vector(network()))
 
 

@@ -147,3 +147,18 @@ def test_a_passphrase_is_changed_for_all_keys_or_none(tmp_path: Path) -> None:
     paths[2].write_bytes(private_pem(KEY, b"two"))  # as after a crash in the middle
     assert change_passphrase(paths, b"one", b"two") == 3
     assert {of(path.read_bytes(), b"two") for path in paths} == {RAW}
+
+
+@pytest.mark.parametrize("lines", [slice(0, 1), slice(0, 2), slice(1, 3), slice(1, None), slice(0, -1)])
+def test_a_file_that_lost_lines_is_damaged_and_no_wrong_passphrase(lines: slice) -> None:
+    """Whatever lines are missing, the error says that the file is damaged."""
+    content = keyfile.seal(b"secret", b"passphrase")
+    cut = b"\n".join(content.strip().splitlines()[lines])
+    with pytest.raises(InputError, match="is damaged"):
+        keyfile.unseal(cut, b"passphrase")
+
+
+def test_an_empty_passphrase_protects_nothing() -> None:
+    """It is refused, and the key is not written in the clear instead."""
+    with pytest.raises(InputError, match="the passphrase is empty"):
+        keyfile.private_pem(Ed25519PrivateKey.generate(), b"")

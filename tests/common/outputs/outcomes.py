@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dura_client.training.optimiser import add_noise
+from dura_client.training.clipping import add_noise
 from dura_common.outputs.scores import PATIENT_NORM, WHOLE, Section, from_integers, length_of, to_integers
 from dura_server.studies.estimate import Estimate, outcome_from
 

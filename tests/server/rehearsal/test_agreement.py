@@ -72,7 +72,9 @@ def run_for_real(made: RunningConsortium, study: Study, number: int) -> tuple[fl
     homes = {name: made.site(name) for name in SITES}
     for name, home in homes.items():
         (home.keys / "pseudonym.key").write_bytes(_key_with_both_sides(name, number))
-        home.ledger.unlink(missing_ok=True)  # other hospitals, as it were, or the accounting would take minutes
+        # Other hospitals, as it were, or the accounting would take minutes.
+        home.ledger.unlink(missing_ok=True)
+        home.witnessed.unlink(missing_ok=True)
         receive_offer(home, offer, made.now())
         approve_study(home, stored.digest, "mi", made.now())
     hub = Hub(made.coordinator)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,6 +33,9 @@ def check(
     study: Annotated[
         Path | None, typer.Option(help="A study file: show how well the data meet it, and how many windows remain.")
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="A file to write the check into as a page with drawings; it stays at the site.")
+    ] = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
@@ -41,16 +45,21 @@ def check(
         from dura_client.data.registry import load_dataset
         from dura_client.site.home import SiteHome
         from dura_common.errors import InputError
-        from dura_common.runtime.files import read_limited
+        from dura_common.runtime.files import read_limited, write_atomic
         from dura_common.study import parse_study
 
         dataset = load_dataset(SiteHome(home.expanduser()), name)
-        contract = None if study is None else parse_study(read_limited(study, what="the study file")).data
+        asked = None if study is None else parse_study(read_limited(study, what="the study file"))
+        contract = None if asked is None else asked.data
         with out.progress() as bar:
             task = bar.add_task("reading recordings", total=None)
             found = diagnose(dataset, contract, lambda done, total: bar.update(task, completed=done, total=total))
+        if html is not None:
+            from dura_client.data.doctor.page import render
+
+            write_atomic(html, render(name, found, asked.name if asked else "").encode())
         out.say(_summary(name, found))
-        _say(out, found)
+        say_findings(out, found.findings)
         out.result({"check": _as_data(found)})
         if found.stops:
             raise typer.Exit(InputError.exit_code)
@@ -69,10 +78,10 @@ def _summary(name: str, found: Diagnosis) -> Table:
     return table
 
 
-def _say(out: Output, found: Diagnosis) -> None:
+def say_findings(out: Output, findings: Sequence[Finding]) -> None:
     """Print findings, worst first; those of one cause together."""
     groups: dict[tuple[str, str, str], list[Finding]] = defaultdict(list)
-    for item in found.findings:
+    for item in findings:
         groups[item.grade, item.code, item.cause].append(item)
     for (grade, code, cause), items in groups.items():
         colour = COLOURS[grade]
@@ -81,7 +90,7 @@ def _say(out: Output, found: Diagnosis) -> None:
         out.say(f"\n[{colour}]{grade}[/{colour}]: {items[0].title} [dim]({code})[/dim]")
         for what, text in (("where", places + more), ("cause", cause), ("remedy", items[0].remedy)):
             out.say(_line(what, text))
-    counts = [f"{sum(item.grade == grade for item in found.findings)} {_plural(grade)}" for grade in COLOURS]
+    counts = [f"{sum(item.grade == grade for item in findings)} {_plural(grade)}" for grade in COLOURS]
     out.say(f"\nfindings: {', '.join(counts)}")
 
 

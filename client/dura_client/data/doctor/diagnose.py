@@ -155,9 +155,8 @@ def _all(
         except Unreadable as error:
             findings.append(_unreadable(place, error))
         except Exception as error:  # noqa: BLE001  # whatever a broken file does to a reader, the others are looked at
-            findings.append(
-                _unreadable(place, Unreadable("FILE-READ", f"reading ended with {type(error).__name__}: {error}"))
-            )
+            # The error's own words may hold what stands in the file, such as a name in its header.
+            findings.append(_unreadable(place, Unreadable("FILE-READ", f"reading ended with {type(error).__name__}")))
         else:
             findings += item.findings
             findings += findings_of(item, seen, dataset.name)

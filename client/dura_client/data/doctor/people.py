@@ -10,7 +10,7 @@ from pathlib import Path
 from dura_client.data.findings.finding import Finding, found, listed
 from dura_client.data.findings.grade import Grade
 from dura_client.data.recordings.folder import BidsFolder
-from dura_client.data.recordings.sidecars import read_json
+from dura_client.data.recordings.sidecars import broken, read_json
 from dura_client.data.recordings.source import Unreadable
 from dura_client.data.recordings.tables import CODES, MISSING, Table, number_of, read_table
 
@@ -69,7 +69,7 @@ def _descriptions(folder: BidsFolder, findings: list[Finding]) -> None:
             try:
                 read_json(path)
             except Unreadable as error:
-                findings.append(found(error.note.code, name, error.note.cause))
+                findings.append(broken(name, error))
 
 
 def _folders(folder: BidsFolder, labels: Sequence[str], findings: list[Finding]) -> None:
@@ -114,7 +114,7 @@ def _table(folder: BidsFolder, path: Path, findings: list[Finding]) -> Table | N
     try:
         table = read_table(path)
     except Unreadable as error:
-        findings.append(found(error.note.code, place, error.note.cause))
+        findings.append(broken(place, error))
         return None
     for problem in table.problems:
         harmless = problem.kind in {"blank", "trailing", "header"}

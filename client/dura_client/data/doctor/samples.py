@@ -9,24 +9,26 @@ import numpy as np
 from dura_client.data.doctor.look import Look
 from dura_client.data.eeg.amplitude import is_plausible, suggest_scale
 from dura_client.data.eeg.channels import band_text
+from dura_client.data.eeg.mains import peaks, shown
 from dura_client.data.eeg.recording import EegRecording
 from dura_client.data.findings.finding import Finding, found, listed
 from dura_client.data.findings.grade import Grade
 
 SHORT_SECONDS = 10.0
 CLIPPED_SHARE = 5e-4
+MOSTLY = 0.5
+"""Share of a channel's samples, as in loading."""
 LOW_PASS_WORTH_KNOWING = 45.0
 """Hz: many studies of rhythms go that far."""
 RATE_WORTH_KNOWING = 100.0
-LINES = (50.0, 60.0)
-LINE_PEAK = 4.0
-"""Times the neighbours' power at which the mains shows."""
 NO_PEAK = 2.0
 
 
 def findings_of(opened: EegRecording, seen: Look, dataset: str) -> list[Finding]:
     """Return what one recording's samples give reason to say."""
     place = opened.place
+    if (seen.broken > MOSTLY * opened.samples).all():
+        return [found("VAL-NAN", place, "most values of every channel are no numbers", grade=Grade.STOPS)]
     if seen.flat.all():
         return [found("VAL-NONE", place, "every channel holds one value only", grade=Grade.STOPS)]
     return [
@@ -49,8 +51,6 @@ def _broken(opened: EegRecording, seen: Look) -> list[Finding]:
         return []
     share = seen.broken / max(opened.samples, 1)
     cause = f"{_names(opened, seen.broken > 0)}: values that are no numbers, up to {share.max():.2%} of a channel"
-    if share.min() > 0.5:  # noqa: PLR2004  # as in loading: a channel that is mostly broken is lost
-        return [found("VAL-NAN", opened.place, f"{cause}; nothing of the recording can be used", grade=Grade.STOPS)]
     return [found("VAL-NAN", opened.place, cause)]
 
 
@@ -129,26 +129,13 @@ def _band(opened: EegRecording) -> list[Finding]:
 
 
 def _line(opened: EegRecording, seen: Look) -> list[Finding]:
-    """Compare the declared line frequency with the spectrum; that none is declared is said when opening."""
-    peaks = {line: peak for line in LINES if (peak := _peak(seen, line)) is not None}
-    if not peaks:
-        return []
-    strongest = max(peaks, key=lambda line: peaks[line])
-    if peaks[strongest] < LINE_PEAK:
-        return []
+    """Compare the declared line frequency with the spectrum."""
+    strength = peaks(seen.frequencies, seen.spectrum)
+    line = shown(strength)
     if opened.line is None:
-        cause = f"PowerLineFrequency is not declared, and the spectrum shows {strongest:g} Hz"
-        return [found("LINE-NONE", opened.place, cause)]
-    if abs(opened.line - strongest) > 1 and peaks.get(opened.line, 0.0) < NO_PEAK:
-        cause = f"PowerLineFrequency is declared as {opened.line:g} Hz, and the spectrum shows {strongest:g} Hz"
+        spectrum = "" if line is None else f"; the spectrum shows {line:g} Hz"
+        return [found("LINE-NONE", opened.place, f"{opened.line_fault}{spectrum}")]
+    if line is not None and abs(opened.line - line) > 1 and strength.get(opened.line, 0.0) < NO_PEAK:
+        cause = f"PowerLineFrequency is declared as {opened.line:g} Hz, and the spectrum shows {line:g} Hz"
         return [found("LINE-NONE", opened.place, cause)]
     return []
-
-
-def _peak(seen: Look, line: float) -> float | None:
-    """Return the power at a frequency over the neighbours' median, or None where the spectrum does not reach."""
-    f, power = seen.frequencies, seen.spectrum
-    if not len(f) or f[-1] < line + 5 or not power.any():
-        return None
-    inside, beside = np.abs(f - line) <= 0.5, (np.abs(f - line) >= 2) & (np.abs(f - line) <= 5)  # noqa: PLR2004  # Hz
-    return float(power[inside].max() / max(np.median(power[beside]), 1e-30))

@@ -93,6 +93,11 @@ def _usable(signals: Sequence[Signal], names: Sequence[Name], candidates: list[i
     if uncalibrated:
         faults = sorted({signals[index].fault for index in uncalibrated})
         notes.append(Note("CH-CAL", f"{_names(signals, uncalibrated)}: {listed(faults)}"))
+    inverted = [index for index in candidates if signals[index].inverted and not signals[index].fault]
+    if inverted:
+        share = f"{len(inverted)} of {len(candidates)} channels ({_names(signals, inverted)})"
+        cause = f"{share}: the header's minimum lies above its maximum"
+        notes.append(Note("CH-POL", cause, grade=Grade.LOSES if len(inverted) < len(candidates) else None))
     unitless = [
         index
         for index in candidates
@@ -116,7 +121,8 @@ def _usable(signals: Sequence[Signal], names: Sequence[Name], candidates: list[i
     ):
         some = [index for index in candidates if names[index].site is site]
         if some:
-            notes.append(Note(code, f"{len(some)} of {len(candidates)} channels ({_names(signals, some)}): {what}"))
+            cause = f"{len(some)} of {len(candidates)} channels ({_names(signals, some)}): {what}"
+            notes.append(Note(code, cause, grade=Grade.LOSES if len(some) < len(candidates) else None))
     left_out = {*uncalibrated, *unitless}
     return [
         index

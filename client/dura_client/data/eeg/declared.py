@@ -138,16 +138,14 @@ def _kinds(table: Table, names: list[str], signals: Sequence[Signal], notes: lis
         if meaning.site is Site.SCALP and kinds.get(signal.label.lower(), "EEG") not in {"EEG", "REF"}
     ]
     if hidden and "EEG" in kinds.values():
-        notes.append(
-            Note("CH-TYPE", f"{listed(hidden)} have names of electrodes and are declared as something else; not used")
-        )
+        notes.append(Note("CH-TYPE", f"{listed(hidden)} named as electrodes, declared as something else and not used"))
     strange = [
         signal.label
         for signal, meaning in zip(signals, meanings, strict=True)
         if meaning.site is Site.OTHER and kinds.get(signal.label.lower()) == "EEG"
     ]
     if strange:
-        notes.append(Note("CH-TYPE", f"{listed(strange)} are declared as EEG, and their names say something else"))
+        notes.append(Note("CH-TYPE", f"{listed(strange)} declared as EEG, named as something else"))
     return kinds
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dura_client.data.findings.finding import listed
+from dura_client.data.findings.finding import counted, listed
 from dura_client.data.findings.grade import Grade
 from dura_client.data.recordings.edf import EdfSource
 from dura_client.data.recordings.source import Mark, Note, Piece, Source, length, sample_at
@@ -96,6 +96,11 @@ def from_marks(source: Source, rate: float, pieces: Sequence[Piece]) -> Events:
     return _placed(rows, rate, pieces, notes)
 
 
+def place_marks(marks: Iterable[Mark], rate: float, pieces: Sequence[Piece]) -> Events:
+    """Return the events that a list beside the recording tells, by the clock of the recording."""
+    return _placed([_Raw(mark.onset, mark.duration, code_of(mark.text)) for mark in marks], rate, pieces, [])
+
+
 def code_of(text: str) -> str:
     """Return the text of a mark as an event code: without the class that BrainVision puts before it."""
     return " ".join(text.removeprefix("Stimulus/").split())
@@ -156,10 +161,10 @@ def _timed(
         )
     odd = [durations[row] for row, _ in named if durations[row] not in MISSING and number_of(durations[row]) is None]
     if odd:
-        notes.append(Note("EV-NEG", f"{len(odd)} durations are no numbers; read as 0"))
+        notes.append(Note("EV-NEG", f"{counted(len(odd), 'duration')} no number, read as 0"))
     negative = sum((number_of(durations[row]) or 0.0) < 0 for row, _ in named)
     if negative:
-        notes.append(Note("EV-NEG", f"{negative} durations are below zero; read as 0"))
+        notes.append(Note("EV-NEG", f"{counted(negative, 'duration')} below zero, read as 0"))
     rows = []
     for row, code in named:
         onset = number_of(onsets[row])
@@ -203,7 +208,9 @@ def _placed(rows: Sequence[_Raw], rate: float, pieces: Sequence[Piece], notes: l
     end = pieces[-1].clock + pieces[-1].samples / rate
     technical = [row for row in rows if row.code.lower().startswith(TECHNICAL)]
     if technical:
-        notes.append(Note("EV-MARK", f"{len(technical)} marks: {shown(sorted({row.code for row in technical}))}"))
+        notes.append(
+            Note("EV-MARK", f"{counted(len(technical), 'mark')}: {shown(sorted({row.code for row in technical}))}")
+        )
     rows = [row for row in rows if not row.code.lower().startswith(TECHNICAL)]
     free = [row for row in rows if len(row.code.split()) > MAX_WORDS]
     if free:
@@ -216,7 +223,9 @@ def _placed(rows: Sequence[_Raw], rate: float, pieces: Sequence[Piece], notes: l
         notes.append(Note("EV-END", f"{late} of {len(rows)} events lie beyond the end ({end:g} s) and are not used"))
     over = sum(row.onset < end < row.onset + row.duration - 1 / rate for row in rows)
     if over:
-        notes.append(Note("EV-END", f"{over} events last beyond the end ({end:g} s)", grade=Grade.KNOW))
+        notes.append(
+            Note("EV-END", f"{counted(over, 'event')} would last beyond the end ({end:g} s)", grade=Grade.KNOW)
+        )
     events, in_gap = [], 0
     for row in rows:
         at = sample_at(row.onset, rate, pieces)
@@ -250,7 +259,9 @@ def _in_order(events: list[Event], notes: list[Note]) -> tuple[Event, ...]:
         notes.append(Note("EV-SORT", "the events do not come in order of time"))
     twice = {key: count for key, count in Counter((event.sample, event.code) for event in ordered).items() if count > 1}
     if twice:
-        notes.append(Note("EV-TWICE", f"{sum(twice.values()) - len(twice)} events stand there twice and count once"))
+        notes.append(
+            Note("EV-TWICE", f"{counted(sum(twice.values()) - len(twice), 'event')} written again, counted once")
+        )
     unique = list({(event.sample, event.code): event for event in ordered}.values())
     moments = Counter(event.sample for event in unique)
     shared = sum(count > 1 for count in moments.values())
@@ -258,7 +269,7 @@ def _in_order(events: list[Event], notes: list[Note]) -> tuple[Event, ...]:
         notes.append(
             Note(
                 "EV-TWICE",
-                f"at {shared} moments there are several events of different names; all are used",
+                f"at {counted(shared, 'moment')} several events of different names; all are used",
                 grade=Grade.KNOW,
             )
         )
@@ -298,7 +309,7 @@ def _status(source: EdfSource, notes: list[Note]) -> tuple[Mark, ...]:
         notes.append(Note("EV-BITS", "the status channel has bits above the lower 16, which are no code"))
     wide = sum(int(mark.text) > 255 for mark in marks)  # noqa: PLR2004  # the largest code of 8 bits
     if wide:
-        notes.append(Note("EV-BITS", f"{wide} codes need more than 8 bits; they were kept whole"))
+        notes.append(Note("EV-BITS", f"{counted(wide, 'event')} with a code of more than 8 bits, kept whole"))
     return tuple(marks)
 
 

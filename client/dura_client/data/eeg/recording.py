@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dura_client.data.dataset import DataSet
 from dura_client.data.eeg.channels import Channel, choose
 from dura_client.data.eeg.declared import NOTHING, declared_by
+from dura_client.data.eeg.electrodes import electrode_findings
 from dura_client.data.eeg.events import Event, from_marks, from_table
 from dura_client.data.eeg.levels import meanings
 from dura_client.data.findings.finding import Finding, found
@@ -49,6 +50,8 @@ class EegRecording:
     """What the recording's own sidecars say that codes mean."""
     line: float | None
     """Line frequency in Hz, as declared."""
+    line_fault: str
+    """Why there is none, in words; empty if there is one."""
     scale: float
     """Factor of the registration to volts."""
     findings: tuple[Finding, ...]
@@ -91,8 +94,8 @@ def open_eeg(folder: BidsFolder, dataset: DataSet, recording: Recording) -> EegR
     declared = NOTHING
     table, file, beside = nearest_table(folder, recording, "_channels.tsv")
     findings += beside
-    if table is not None and file is not None:
-        declared = declared_by(table, source.signals)
+    if table is not None:
+        declared = declared_by(table, source.signals) if table.columns else NOTHING
         notes += [_table_note("channels.tsv", problem.kind, problem.text) for problem in table.problems]
     elif file is None:
         notes.append(Note("SIDE-NONE", "there is no channels.tsv; types of channels were guessed from their names"))
@@ -102,13 +105,13 @@ def open_eeg(folder: BidsFolder, dataset: DataSet, recording: Recording) -> EegR
     notes += _header_notes(source)
     notes += _disagreements(sidecar, chosen.rate, length(pieces) / chosen.rate)
     findings += _inherited(folder, sidecar)
-    line, line_notes = _line(sidecar.content)
-    notes += line_notes
+    line, line_fault = _line(sidecar.content)
     events, event_notes, event_findings = _events(folder, recording, source, chosen.rate, pieces)
     findings += event_findings
     notes += event_notes
     levels = merged_json(folder, recording, "_events.json")
     findings += levels.findings
+    findings += electrode_findings(folder, recording, [channel.label for channel in chosen.channels])
     findings += [found(note.code, place, note.cause, remedy=note.remedy, grade=note.grade) for note in notes]
     return EegRecording(
         recording=recording,
@@ -120,6 +123,7 @@ def open_eeg(folder: BidsFolder, dataset: DataSet, recording: Recording) -> EegR
         events=events,
         levels=meanings(levels.content),
         line=line,
+        line_fault=line_fault,
         scale=dataset.scale_of(place),
         findings=tuple(findings),
     )
@@ -184,15 +188,16 @@ def _inherited(folder: BidsFolder, sidecar: Merged) -> list[Finding]:
     ]
 
 
-def _line(content: dict[str, Any]) -> tuple[float | None, list[Note]]:
+def _line(content: dict[str, Any]) -> tuple[float | None, str]:
+    """Return the declared line frequency, or why there is none."""
     said = content.get("PowerLineFrequency")
     if said is None or said == "n/a":
-        return None, [Note("LINE-NONE", "PowerLineFrequency is not declared")]
+        return None, "PowerLineFrequency is not declared"
     if isinstance(said, bool) or not isinstance(said, int | float) or not math.isfinite(said):
-        return None, [Note("LINE-NONE", f"PowerLineFrequency is {_shown(said)}, no number")]
+        return None, f"PowerLineFrequency is {_shown(said)}, no number"
     if not 0 < said <= HIGHEST_LINE:
-        return None, [Note("LINE-NONE", f"PowerLineFrequency is {said:g} Hz, which no mains has")]
-    return float(said), []
+        return None, f"PowerLineFrequency is {said:g} Hz, which no mains has"
+    return float(said), ""
 
 
 def _events(

@@ -70,6 +70,11 @@ def stops(findings: Iterable[Finding]) -> bool:
     return any(item.grade is Grade.STOPS for item in findings)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as ``1 gap`` or ``3 gaps``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def listed(names: Iterable[str], most: int = 8) -> str:
     """Return names as a sentence lists them, the first few of many."""
     all_names = list(names)

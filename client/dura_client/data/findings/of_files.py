@@ -97,10 +97,20 @@ OF_FILES: dict[str, Kind] = {
         "the times of the data records go back",
         "Export the recording again; the order of its parts is not known.",
     ),
+    "HYP-PAIR": Kind(
+        S,
+        "a night and its hypnogram do not begin together",
+        "Check that both are of one night; then give them the same start, or import the night without stages.",
+    ),
+    "HYP-USED": Kind(K, "stages come from a hypnogram in a file of its own", "Nothing needs to be done."),
+    "IMP-LIST": Kind(
+        K, "the mapping file does not list a recording", "Make a new draft, or add the recording to the mapping file."
+    ),
     "HYP-ONLY": Kind(
         L,
         "the file holds annotations and no signal",
-        "It belongs to a recording: name it as that recording's events when you import it.",
+        "It belongs to a recording: lay it beside the recording of the same night, under a name that begins alike, and "
+        "import both.",
     ),
     "DATE-BAD": Kind(
         K,
@@ -110,8 +120,7 @@ OF_FILES: dict[str, Kind] = {
     "ID-HEAD": Kind(
         K,
         "the file can identify a person",
-        "Nothing of it leaves the site. Remove these fields if others can read the folder: "
-        "`dura site data import` writes a copy without them.",
+        "Nothing of it leaves the site. Remove these fields if others can read the folder.",
     ),
     "ID-TEXT": Kind(
         K,

@@ -46,8 +46,7 @@ OF_SIGNALS: dict[str, Kind] = {
     "CH-NAME": Kind(
         L,
         "channel names that the 10-05 system does not know",
-        "Rename the channels to names such as C3 or FCz (`dura site data import` takes a list), or leave them: a "
-        "channel without a position is not used.",
+        "Rename the channels to names such as C3 or FCz, or leave them: a channel without a position is not used.",
     ),
     "CH-ALIAS": Kind(
         K,
@@ -62,7 +61,7 @@ OF_SIGNALS: dict[str, Kind] = {
     "CH-ABC": Kind(
         S,
         "channel names are places of a cap, not of a head",
-        "Declare the cap when you import (`dura site data import --draft` proposes a list of names to fill in).",
+        "Export the recording with names of the 10-20 system; the maker of the cap lists which place is which.",
     ),
     "CH-IEEG": Kind(
         S, "the contacts look intracranial", "Recordings from inside the head cannot join a study of scalp EEG."

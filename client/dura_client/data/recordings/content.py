@@ -7,6 +7,7 @@ from pathlib import Path
 from dura_client.data.recordings.source import Unreadable
 
 HEAD_BYTES = 512
+EMPTY = "it has 0 bytes"
 POINTER_BYTES = 2048
 """A pointer of git-annex or git-lfs is smaller."""
 
@@ -52,7 +53,7 @@ def kind_of(path: Path) -> str:
     except OSError as error:
         raise Unreadable("FILE-DENIED", f"the system says: {error.strerror}") from error
     if size == 0:
-        raise Unreadable("FILE-EMPTY", "it has 0 bytes")
+        raise Unreadable("FILE-EMPTY", EMPTY)
     if head.startswith(b"version https://git-lfs"):
         raise Unreadable("FILE-PTR", "it is a pointer of git-lfs instead of the content")
     if size <= POINTER_BYTES and b"annex/objects" in head:

@@ -110,6 +110,7 @@ class EdfSource:
             volts=volts_of(signal.unit),
             kind=kind,
             fault=signal.fault,
+            inverted=signal.is_inverted,
             band=signal.band,
         )
 
@@ -136,7 +137,7 @@ def open_edf(path: Path) -> EdfSource:
     """
     require_kind(path, "BDF" if path.suffix.lower() == ".bdf" else "EDF")
     header, notes = read_header(path)
-    clock = read_clock(path, header)
+    clock = read_clock(path, header, fits=not any(note.code == "FILE-CUT" for note in notes))
     data = [signal for signal in header.signals if not signal.is_annotations]
     if not data:
         spans = f"{len(clock.marks)} annotations, such as stages of sleep"
@@ -150,6 +151,18 @@ def open_edf(path: Path) -> EdfSource:
         raise Unreadable("FILE-HEAD", "no signal has a sampling rate above zero")
     found += gap_notes(header, pieces_of(header, clock.onsets, rate), rate)
     return EdfSource(path, header, clock, tuple(found))
+
+
+def read_annotations(path: Path) -> tuple[EdfHeader, tuple[Mark, ...]] | None:
+    """Return header and annotations of a file that holds annotations alone, such as a hypnogram; None for others."""
+    try:
+        require_kind(path, "EDF", "BDF")
+        header, _ = read_header(path)
+        if any(not signal.is_annotations for signal in header.signals):
+            return None
+        return header, read_clock(path, header, fits=True).marks
+    except (Unreadable, OSError):
+        return None
 
 
 def _usual(label: str) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dura_client.data.findings.finding import counted
 from dura_client.data.findings.grade import Grade
 from dura_client.data.recordings.edf_header import EdfHeader
 from dura_client.data.recordings.source import Mark, Note, Piece, Unreadable
@@ -30,11 +31,11 @@ class Clock:
     notes: tuple[Note, ...]
 
 
-def read_clock(path: Path, header: EdfHeader) -> Clock:
-    """Return times and annotations of all records.
+def read_clock(path: Path, header: EdfHeader, *, fits: bool) -> Clock:
+    """Return times and annotations of all records; ``fits`` says whether the file has the declared size.
 
     Raises:
-        Unreadable: the times go back.
+        Unreadable: the header does not describe the data records.
     """
     places = _places(header)
     if not places:
@@ -61,7 +62,7 @@ def read_clock(path: Path, header: EdfHeader) -> Clock:
             marks += found
     if latin:
         notes.append(Note("EV-ENC", LATIN))
-    known = _filled(onsets, header.seconds, notes)
+    known = _filled(onsets, header.seconds, notes, fits=fits)
     start = known[0] if known else 0.0
     shifted = tuple(Mark(mark.onset - start, mark.duration, mark.text) for mark in marks)
     return Clock(tuple(onset - start for onset in known), shifted, tuple(notes))
@@ -98,8 +99,10 @@ def gap_notes(header: EdfHeader, pieces: Sequence[Piece], rate: float) -> tuple[
         return ()
     if min(gaps) < 0:
         back = sum(gap < 0 for gap in gaps)
-        raise Unreadable("GAP-BACK", f"at {back} places a data record begins before the one before it has ended")
-    cause = f"{len(gaps)} gaps, the longest {max(gaps):.3g} s, {sum(gaps):.3g} s in all"
+        raise Unreadable(
+            "GAP-BACK", f"at {counted(back, 'place')} a data record begins before the one before it has ended"
+        )
+    cause = f"{counted(len(gaps), 'gap')}, the longest {max(gaps):.3g} s, {sum(gaps):.3g} s in all"
     if header.plus.endswith("D"):
         return (Note("GAP-FOUND", cause),)
     return (Note("GAP-HIDDEN", f"{cause}, although the header says that the recording is continuous"),)
@@ -144,12 +147,22 @@ def _tals(text: str, *, first: bool) -> tuple[float | None, list[Mark]]:
     return begin, marks
 
 
-def _filled(onsets: Sequence[float | None], seconds: float, notes: list[Note]) -> list[float]:
-    """Give records without a time the one that follows from the record before."""
+def _filled(onsets: Sequence[float | None], seconds: float, notes: list[Note], *, fits: bool) -> list[float]:
+    """Give records without a time the one that follows from the record before.
+
+    Raises:
+        Unreadable: times are missing in a file that has not the declared size (``fits``).
+    """
     known: list[float] = []
     for onset in onsets:
         known.append((known[-1] + seconds if known else 0.0) if onset is None else onset)
     lost = sum(onset is None for onset in onsets)
+    if lost and not fits:
+        raise Unreadable(
+            "FILE-HEAD",
+            f"the data records do not lie where the header puts them: {lost} of {len(onsets)} have no time there, "
+            "and the file's size is not the declared one",
+        )
     if lost:
         notes.append(
             Note(

@@ -119,7 +119,7 @@ class BidsFolder:
         if code == "READ":
             self._found.append(found("FILE-CASE", self.place(path), cause, grade=Grade.KNOW))
             return True
-        self._note(code, path, cause, "Import it: `dura site data import`." if ending in OTHER_ENDINGS else None)
+        self._note(code, path, cause, "Convert it to EDF or BrainVision." if ending in OTHER_ENDINGS else None)
         return False
 
     def _fault(self, path: Path, ending: str, packed: str) -> tuple[str, str]:
@@ -134,8 +134,11 @@ class BidsFolder:
             return "", ""
         if not fault_of(below.with_suffix(ending), self.task):
             return "READ", f"its ending is written {path.suffix}; it was read all the same"
-        if not fault_of(Path(str(below).lower()), self.task.lower()):
-            return "FILE-CASE", f"written in small letters it would be a recording: {fault}"
+        right = _spelled(below, self.task)
+        if not fault_of(right, self.task):
+            words = zip(re.split(r"[/_.]", str(below)), re.split(r"[/_.]", str(right)), strict=True)
+            wrong = listed(f"{here} should be {there}" for here, there in dict(words).items() if here != there)
+            return "FILE-CASE", f"it would be a recording in other capitals: {wrong}"
         return "FILE-KNOWN", fault
 
     def _note(self, code: str, path: Path, cause: str, remedy: str | None = None) -> None:
@@ -208,6 +211,19 @@ def fault_of(path: Path, task: str) -> str:
     if entities["task"] != task:
         return f"its task is written {entities['task']!r}"
     return "" if path.suffix in ENDINGS else f"its ending is written {path.suffix}"
+
+
+def _spelled(below: Path, task: str) -> Path:
+    """Return a path as BIDS spells it: keys, folders and suffixes in small letters, labels as they are."""
+
+    def word(text: str) -> str:
+        key, dash, value = text.partition("-")
+        same_task = key.lower() == "task" and value.lower() == task.lower()
+        return f"{key.lower()}{dash}{task if same_task else value}" if dash else text.lower()
+
+    stem, dot, ending = below.name.partition(".")
+    name = "_".join(word(part) for part in stem.split("_")) + dot + ending.lower()
+    return Path(*(word(part) for part in below.parts[:-1]), name)
 
 
 def _walk(root: Path) -> Iterator[Path]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dura_client.data.findings.finding import Finding, found, listed
-from dura_client.data.recordings.content import kind_of
+from dura_client.data.recordings.content import EMPTY, kind_of
 from dura_client.data.recordings.folder import BidsFolder, Recording, entities_of
 from dura_client.data.recordings.source import Unreadable
 from dura_client.data.recordings.tables import Table, read_table
@@ -65,7 +65,7 @@ def merged_json(folder: BidsFolder, recording: Recording, ending: str) -> Merged
         try:
             part = read_json(path)
         except Unreadable as error:
-            notes.append(found(error.note.code, folder.place(path), error.note.cause, remedy=error.note.remedy))
+            notes.append(broken(folder.place(path), error))
             continue
         for key, value in part.items():
             above = content.get(key)
@@ -84,8 +84,14 @@ def nearest_table(
     try:
         return read_table(files[-1]), files[-1], findings
     except Unreadable as error:
-        note = found(error.note.code, folder.place(files[-1]), error.note.cause, remedy=error.note.remedy)
-        return None, files[-1], (*findings, note)
+        return None, files[-1], (*findings, broken(folder.place(files[-1]), error))
+
+
+def broken(place: str, error: Unreadable) -> Finding:
+    """Return the finding for a file beside recordings that cannot be used."""
+    if error.note.cause == EMPTY:
+        return found("SIDE-NONE", place, "it is empty")
+    return found(error.note.code, place, error.note.cause, remedy=error.note.remedy)
 
 
 def read_json(path: Path) -> dict[str, Any]:

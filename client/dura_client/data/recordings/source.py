@@ -72,6 +72,8 @@ class Signal:
     """BIDS type that the file itself declares, such as EEG or TRIG; empty if it does not."""
     fault: str = ""
     """Why its samples mean nothing, such as a missing calibration; empty if they do."""
+    inverted: bool = False
+    """Whether the header turns the scale upside down; the samples are read as the header says."""
     band: tuple[float | None, float | None] = (None, None)
     """High-pass and low-pass of the recorder in Hz, where the file says so."""
 

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from dura_client.data.findings.finding import listed
+from dura_client.data.findings.finding import counted, listed
 from dura_client.data.recordings.content import kind_of
 from dura_client.data.recordings.source import Unreadable
 
@@ -116,11 +116,11 @@ def _rows(lines: list[str], width: int, problems: list[Problem]) -> tuple[tuple[
             ragged.append(number)
     if ragged:
         where = f"line{'s' if len(ragged) > 1 else ''} {listed(str(number) for number in ragged)}"
-        problems.append(Problem("ragged", f"{where} have other than {width} columns and were left out"))
+        problems.append(Problem("ragged", f"{where} not of {width} columns, left out"))
     if blank:
-        problems.append(Problem("blank", f"{blank} lines are empty"))
+        problems.append(Problem("blank", f"{counted(blank, 'empty line')}"))
     if trailing:
-        problems.append(Problem("trailing", f"{trailing} lines end in a tab too many"))
+        problems.append(Problem("trailing", f"{counted(trailing, 'line')} with a tab too many at the end"))
     return tuple(rows)
 
 

@@ -20,6 +20,7 @@ import mne
 import numpy as np
 from numpy.typing import NDArray
 
+from dura_client.data.findings.finding import counted
 from dura_client.data.recordings.source import Mark, Note, Piece, Signal, Unreadable, volts_of
 
 SAYINGS: tuple[tuple[str, str], ...] = (
@@ -152,7 +153,7 @@ def open_with_mne(
         Mark(onset, float(duration), text)
         for onset, duration, text in zip(onsets, raw.annotations.duration, texts, strict=True)
     )
-    gaps = [Note("GAP-FOUND", f"{len(joints)} places where the recording was interrupted")] if joints else []
+    gaps = [Note("GAP-FOUND", f"{counted(len(joints), 'place')} where the recording was interrupted")] if joints else []
     return MneSource(raw, _signals(raw, rate, units), marks, (*notes, *notes_of(said), *gaps), tuple(joints))
 
 
@@ -177,6 +178,12 @@ def _translated(error: Exception) -> Unreadable:
         return Unreadable("FILE-PART", f"the reader misses a file: {words}")
     if "trials" in words or "epochs" in words:
         return Unreadable("FILE-EPOCH", f"the reader says: {words}")
-    if "truncated" in words or "reshape" in words or "buffer" in words or "No data in this range" in words:
+    if (
+        "could not read bytes" in words
+        or "truncated" in words
+        or "reshape" in words
+        or "buffer" in words
+        or "No data in this range" in words
+    ):
         return Unreadable("FILE-CUT", f"the file ends too early; the reader says: {words}")
     return Unreadable("FILE-READ", f"the reader says: {type(error).__name__}: {words}")

@@ -41,7 +41,7 @@ def test_a_site_mean_never_reaches_a_release() -> None:
     network = build(study.model, channels=1, samples=10, classes=2, sampling_rate=64, seed=1).eval()
     before = to_vector(network)
     with pytest.raises(PolicyError, match=r"centred_by_site .* nobody paid for"):
-        PatientEngine(network, study, divisor=20.0, preparation=[step_of(centred_by_site)])
+        PatientEngine(network, study, preparation=[step_of(centred_by_site)])
     assert not network.training
     assert np.array_equal(to_vector(network), before)
 

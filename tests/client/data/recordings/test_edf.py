@@ -104,7 +104,7 @@ def test_gaps_are_told_and_hidden_gaps_more_so(tmp_path: Path) -> None:
     for reserved, code in (("EDF+D", "GAP-FOUND"), ("EDF+C", "GAP-HIDDEN")):
         path = tmp_path / f"{code}.edf"
         write_edf(path, [Written("Cz", ramp(4), RATE)], Header(reserved=reserved), Annotated([0, 1, 5, 6]))
-        assert "1 gaps, the longest 3 s" in codes(path)[code]
+        assert "1 gap, the longest 3 s" in codes(path)[code]
     path = tmp_path / "back.edf"
     write_edf(path, [Written("Cz", ramp(4), RATE)], Header(reserved="EDF+D"), Annotated([0, 1, 0.5, 6]))
     with pytest.raises(Unreadable, match="begins before the one before it has ended"):
