@@ -6,7 +6,8 @@ carried out once: ``kill`` ends this process at once (SIGKILL), ``wait`` holds i
 
 Places, in the order of a session: ``advertise``, ``keys`` (everybody advertised), ``shares`` (everybody shared),
 ``mask``, ``masked`` (the vector is on its way), ``survivors``, ``confirms``, ``opened`` (the sum came, nobody here has
-looked at it), ``idle`` (the answer to the coordinator is out).
+looked at it), ``between`` (the session is over: the next one of the request begins), ``idle`` (the answer to the
+coordinator is out).
 """
 
 from __future__ import annotations
@@ -101,6 +102,7 @@ def install(inside: Inside) -> None:
     """Stand between the runner and the real classes of the site's side."""
     from dura_client.node.flower_adapter import TaskSource
     from dura_client.sums.driver import Driver
+    from dura_client.sums.plane import PlaneSums
     from dura_common.secagg.round_site import RoundSite
     from dura_common.secagg.site import Site
     from dura_common.secagg.step_site import StepSite
@@ -128,6 +130,10 @@ def install(inside: Inside) -> None:
         inside.last = _where(driver._params, opened.step)
         inside.note("opened", inside.last, contributors=list(opened.contributors))
 
+    def attended(_sums: Any, _result: None, _params: Any, _part: Any) -> None:
+        if inside.last is not None:
+            inside.reached("between", inside.last)
+
     def served(_source: Any, done: bool, _handler: Any) -> None:
         if done and inside.last is not None:
             place, inside.last = inside.last, None
@@ -140,6 +146,7 @@ def install(inside: Inside) -> None:
     _after(Site, "mask", masked)
     _after(Driver, "_transmit", transmitted)
     _after(Driver, "_opened", opened)
+    _after(PlaneSums, "attend", attended)
     _after(TaskSource, "serve_one", served)
 
 
