@@ -8,9 +8,9 @@ One file for each purpose and round of a study, to which records are only added:
     body       the sum, little-endian int32 where it fits, else int64; nothing for a sum that was given up
     32 bytes   SHA-256 of all that
 
-A record that is cut off or does not hash is where the file ends, and so are zeros: the crash came while it was written,
-and nobody was told of it. Attempts only grow. A sum of step k that was opened again, in a later attempt, stands in
-place of every earlier sum from k on, since those follow from another state.
+A record that is cut off or does not hash is where the file ends: the crash came while it was written, and nobody was
+told of it. Attempts only grow. A sum of step k that was opened again, in a later attempt, stands in place of every
+earlier sum from k on, since those follow from another state.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import os
 import shutil
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,9 +41,6 @@ _MARK_BYTES = 32
 MAX_HEAD_BYTES = 65_536
 """500 names of 31 letters are below 20 kB."""
 NARROW, WIDE = "<i4", "<i8"
-AHEAD_BYTES = 1 << 20
-AHEAD_RECORDS = 8
-"""Space is written ahead where at least so many records fit into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +85,11 @@ class SumLog:
 
     def writer(self, purpose: str, round_number: int) -> SumWriter:
         """Return a writer of many sums in one file, which stays open until the writer is closed."""
-        return SumWriter(self._path(purpose, round_number), ahead=AHEAD_BYTES)
+        return SumWriter(self._path(purpose, round_number))
 
     def append(self, purpose: str, round_number: int, kept: Kept) -> None:
         """Add a single sum durably; see :meth:`SumWriter.append`."""
-        with closing(SumWriter(self._path(purpose, round_number))) as writer:
+        with closing(self.writer(purpose, round_number)) as writer:
             writer.append(kept)
 
     def sums(self, purpose: str, round_number: int) -> Iterator[Kept]:
@@ -128,14 +125,10 @@ class SumWriter:
 
     Args:
         path: of the file; it and its folder come into being with the first sum.
-        ahead: bytes by which the file grows at a time, for records that are much smaller. They are zeros, which end the
-            file for who reads it. A record that lies in them changes no size, and is flushed without the file system's
-            journal.
     """
 
-    def __init__(self, path: Path, *, ahead: int = 0) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._ahead = ahead
         self._stream: BinaryIO | None = None
         self._end = -1
         """Of the records, as this writer has seen them; -1 before it has looked."""
@@ -161,10 +154,6 @@ class SumWriter:
     def close(self) -> None:
         """Close the file."""
         with self._lock:
-            if self._stream is not None and self._end >= 0:
-                with suppress(OSError), _locked(self._stream) as stream:
-                    self._find_end(stream)
-                    stream.truncate(self._end)  # zeros that were written ahead
             self._let_go()
 
     def _let_go(self) -> None:
@@ -184,30 +173,31 @@ class SumWriter:
 
     def _find_end(self, stream: BinaryIO) -> None:
         """Look through the file if this writer has not, or if another one has added to it."""
-        if self._end < 0 or any(os.pread(stream.fileno(), _LENGTHS.size, self._end)):
+        size = os.fstat(stream.fileno()).st_size
+        if size != self._end:
             self._end = _end(stream)
-            stream.truncate(self._end)  # what a crash has cut off
+            if size != self._end:
+                stream.truncate(self._end)  # what a crash has cut off
 
-    def _write(self, descriptor: int, record: bytes) -> None:
+    def _write(self, descriptor: int, record: Sequence[bytes]) -> None:
         try:
-            end = self._end + len(record)
-            if AHEAD_RECORDS * len(record) <= self._ahead and os.fstat(descriptor).st_size < end:
-                _write_all(descriptor, bytes(self._ahead), self._end)
-                os.fsync(descriptor)
             _write_all(descriptor, record, self._end)
-            os.fdatasync(descriptor)  # with the size, if it has changed, and without the times
-            self._end = end
+            os.fdatasync(descriptor)  # with the size, without the times
+            self._end += sum(map(len, record))
         except OSError:
             with suppress(OSError):
                 os.ftruncate(descriptor, self._end)
             raise
 
 
-def _write_all(descriptor: int, content: bytes, place: int) -> None:
-    view = memoryview(content)
-    while view:
-        written = os.pwrite(descriptor, view, place)
-        view, place = view[written:], place + written
+def _write_all(descriptor: int, parts: Sequence[bytes], place: int) -> None:
+    """Write parts one after another; a body of many megabytes is not copied, unless the disk takes it in pieces."""
+    written = os.pwritev(descriptor, parts, place)
+    if written < sum(map(len, parts)):
+        rest = memoryview(b"".join(parts))[written:]
+        while rest:
+            count = os.pwrite(descriptor, rest, place + written)
+            rest, written = rest[count:], written + count
 
 
 @contextmanager
@@ -256,7 +246,7 @@ def _places(stream: BinaryIO) -> Iterator[_Place]:
         yield _Place(begin, end, int(head["attempt"]), int(head["step"]))
 
 
-def _record(kept: Kept) -> bytes:
+def _record(kept: Kept) -> tuple[bytes, ...]:
     head: dict[str, object] = {"attempt": kept.attempt, "step": kept.step}
     body = b""
     if kept.opened is not None:
@@ -264,8 +254,11 @@ def _record(kept: Kept) -> bytes:
         head |= {"contributors": list(kept.opened.contributors), "kind": kind}
         body = np.ascontiguousarray(kept.opened.total, dtype=kind).tobytes()
     words = json.dumps(head).encode()
-    content = b"".join((_LENGTHS.pack(len(words), len(body)), words, body))
-    return content + hashlib.sha256(content).digest()
+    parts = (_LENGTHS.pack(len(words), len(body)) + words, body)
+    mark = hashlib.sha256()
+    for part in parts:
+        mark.update(part)
+    return (*parts, mark.digest())
 
 
 def _narrow(total: NDArray[np.int64]) -> bool:
