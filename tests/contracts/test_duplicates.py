@@ -17,9 +17,9 @@ from tests.support.studies import Only, study
 from tests.support.sums import Hub, MemorySites, _Meeting
 
 from dura_client.data.dataset import DataSet
-from dura_client.data.fingerprint import keyed
 from dura_client.data.registry import register
 from dura_client.data.simulated.simulate import TASK, simulate
+from dura_client.data.store.fingerprint import keyed
 from dura_client.node.service import SiteService
 from dura_client.patients.cohort import load_cohort
 from dura_client.review.approval import approve_study

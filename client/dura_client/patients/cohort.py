@@ -17,14 +17,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dura_client.data.fingerprint import held_by_several
 from dura_client.data.prepare import PatientData, PreparedData, prepare
 from dura_client.data.privacy_class import Step
 from dura_client.data.registry import load_dataset
+from dura_client.data.store.fingerprint import held_by_several
+from dura_client.data.store.parallel import cores
+from dura_client.data.store.seal import Seal
 from dura_client.ledger.ledger import Identity
 from dura_client.ledger.place import site_ledger
 from dura_client.site.home import SiteHome
 from dura_client.site.keys import SiteKeys
+from dura_client.site.settings import load_settings
 from dura_client.training.patient import TrainingPatient
 from dura_client.training.split import SMALLEST_SIDE, side_of
 from dura_common.errors import InputError, TrustError
@@ -128,6 +131,7 @@ def load_cohort(
     registered = load_dataset(home, dataset)
     ledger = site_ledger(home)
     identity = identity_for(home, study)
+    site = load_settings(home)
     prepared = prepare(
         registered,
         study.data,
@@ -135,6 +139,8 @@ def load_cohort(
         pseudonym_key=SiteKeys(home).pseudonym_key(),
         leave_out=ledger.withdrawn(),
         progress=progress,
+        seal=seal_of(home),
+        workers=site.prepare_processes or cores(),
     )
     if study.evaluation.split == "recordings":
         sides, neither = _by_recording(prepared), frozenset[str]()
@@ -143,6 +149,11 @@ def load_cohort(
     cohort = Cohort(sides, prepared, registered.public, study.evaluation.split, neither)
     require_sides(cohort)
     return cohort
+
+
+def seal_of(home: SiteHome) -> Seal | None:
+    """Return what encrypts the site's prepared recordings, or None if site.toml does not ask for it."""
+    return Seal(SiteKeys(home).store_key()) if load_settings(home).encrypt_prepared else None
 
 
 def require_sides(cohort: Cohort) -> None:

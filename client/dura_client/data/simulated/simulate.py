@@ -71,7 +71,7 @@ def simulate_for(
         InputError: the contract asks for channels that nobody knows.
         HostError: the disk is full or the folder cannot be written.
     """
-    positions(contract)
+    positions(contract.channels)
     everybody = np.random.SeedSequence([RNG_DOMAIN, seed, site, 1])
     people = {
         number: np.random.SeedSequence(everybody.entropy, spawn_key=(number,))
