@@ -18,7 +18,7 @@ import numpy as np
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.eeg.bids import Recording, find_recordings
-from dura_client.data.eeg.preparing.patient import Preparation, steps_of
+from dura_client.data.eeg.preparing.patient import Preparation, signals_only, steps_of
 from dura_client.data.eeg.signals import positions
 from dura_client.data.privacy_class import Step
 from dura_client.data.store.digests import FileDigests
@@ -30,7 +30,17 @@ from dura_common.errors import InputError
 from dura_common.runtime.files import private_folder
 from dura_common.study import DataContract
 
-__all__ = ["PatientData", "PreparedData", "digest_of", "load_prepared", "prepare", "pseudonym", "restore", "steps_of"]
+__all__ = [
+    "PatientData",
+    "PreparedData",
+    "digest_of",
+    "load_prepared",
+    "prepare",
+    "pseudonym",
+    "restore",
+    "signals_only",
+    "steps_of",
+]
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +94,7 @@ def prepare(
         InputError: unreadable recordings, unknown channels, no event of a class, or too few patients.
         HostError: the cache cannot be written.
     """
+    contract = signals_only(contract)
     positions(contract.channels)  # an impossible contract is refused before hours of reading
     if dataset.task != contract.task:
         raise InputError(
@@ -184,7 +195,7 @@ def restore(
         Key and patient. None stands for a patient whose data cannot be had as they were, for whatever reason: nobody
         but the log learns that, and not of whom.
     """
-    again = _Again(Preparation(dataset, contract, pseudonym_key, seal), folder)
+    again = _Again(Preparation(dataset, signals_only(contract), pseudonym_key, seal), folder)
     for key, digest in wanted.items():
         found = None
         try:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dura_client.data.privacy_class import PrivacyClass, declares
 from dura_common.errors import InputError
-from dura_common.study import DataContract
+from dura_common.study import SignalContract
 
 SHRINKAGE = 0.05
 """Share of the identity in the covariance of alignment: an average reference leaves one direction empty."""
@@ -41,7 +41,7 @@ def positions(channels: Sequence[str]) -> tuple[mne.channels.DigMontage, dict[st
 
 
 @declares(PrivacyClass.PER_PATIENT)
-def complete_channels(names: Sequence[str], bad: Collection[str], contract: DataContract) -> NDArray[np.float64]:
+def complete_channels(names: Sequence[str], bad: Collection[str], contract: SignalContract) -> NDArray[np.float64]:
     """Return the operator (study's channels, channels) that brings a recording's channels to the study's.
 
     Bad and absent channels are interpolated from the good ones by spherical splines (Perrin et al. 1989), and the

@@ -24,7 +24,7 @@ from dura_client.data.recordings.tables import Table, read_table
 from dura_client.data.store.digests import FileDigests
 from dura_common.study import DataContract
 
-ELSEWHERE = frozenset({"minimum_patients"})
+ELSEWHERE = frozenset({"minimum_patients", "leave_out"})
 """Fields of a data contract that do not change what a patient is prepared to."""
 NAME_DIGITS = 32
 PEOPLE = "participants.tsv"

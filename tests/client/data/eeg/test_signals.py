@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dura_client.data.eeg.signals import complete_channels, euclidean_alignment, far_from_others, robust_deviation
 from dura_common.errors import InputError
-from dura_common.study import DataContract
+from dura_common.study import SignalContract
 
 NAMES = ["Fz", "F3", "F4", "C3", "Cz", "C4", "P3", "Pz", "P4", "O1", "Oz", "O2"]
 
@@ -23,7 +23,7 @@ def field(names: list[str] = NAMES) -> np.ndarray:
     return common * scale + 1e-6 * rng.standard_normal((len(names), len(common)))
 
 
-def referenced(values: np.ndarray, contract: DataContract) -> np.ndarray:
+def referenced(values: np.ndarray, contract: SignalContract) -> np.ndarray:
     """Return the study's channels of a recording with all channels, about their average."""
     chosen = values[[NAMES.index(name) for name in contract.channels]]
     return np.asarray(chosen - chosen.mean(axis=0))
@@ -53,7 +53,7 @@ def test_alignment_survives_the_average_reference() -> None:
     assert np.abs(whitener @ data).max() < 10
 
 
-def test_absent_channels_are_interpolated(contract: DataContract) -> None:
+def test_absent_channels_are_interpolated(contract: SignalContract) -> None:
     """A channel that the site lacks follows its neighbours."""
     names = [name for name in NAMES if name != "Cz"]
     values = field(names)
@@ -64,7 +64,7 @@ def test_absent_channels_are_interpolated(contract: DataContract) -> None:
 
 
 @pytest.mark.parametrize("fault", ["flat", "loud"])
-def test_bad_channels_are_found_and_replaced(contract: DataContract, fault: str) -> None:
+def test_bad_channels_are_found_and_replaced(contract: SignalContract, fault: str) -> None:
     """Flat and loud channels are found by the size of their steps; nothing of a bad channel gets through."""
     values = field()
     noise = np.random.default_rng(2).standard_normal(values.shape[1])
@@ -77,7 +77,7 @@ def test_bad_channels_are_found_and_replaced(contract: DataContract, fault: str)
     assert before.max() > 0
 
 
-def test_spelling_of_channels_does_not_matter(contract: DataContract) -> None:
+def test_spelling_of_channels_does_not_matter(contract: SignalContract) -> None:
     """CZ and cz are Cz, and other channels than those of the 10-05 system are left out."""
     names = [*(name.upper() for name in NAMES), "Trigger"]
     operator = complete_channels(names, (), contract)
@@ -85,19 +85,19 @@ def test_spelling_of_channels_does_not_matter(contract: DataContract) -> None:
     assert not operator[:, -1].any()
 
 
-def test_recordings_without_known_channels_are_refused(contract: DataContract) -> None:
+def test_recordings_without_known_channels_are_refused(contract: SignalContract) -> None:
     """Names such as E1 say nothing about the place."""
     with pytest.raises(InputError, match="no channel with a name of the 10-20 system"):
         complete_channels(["E1", "E2"], (), contract)
 
 
-def test_nothing_is_interpolated_from_nothing(contract: DataContract) -> None:
+def test_nothing_is_interpolated_from_nothing(contract: SignalContract) -> None:
     """One good channel is not enough to guess eight others."""
     with pytest.raises(InputError, match="no good channel"):
         complete_channels(["Cz"], (), contract)
 
 
-def test_reference_gain_and_order(contract: DataContract) -> None:
+def test_reference_gain_and_order(contract: SignalContract) -> None:
     """Rows follow the study's order, sum to zero, and do not depend on gain or reference."""
     operator, values = complete_channels(NAMES, (), contract), field()
     signal = operator @ values

@@ -15,14 +15,14 @@ from tests.support.ssvep_bids import find_data
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.prepare import prepare
-from dura_common.study import DataContract
+from dura_common.study import SignalContract
 
 DATA = find_data()
 pytestmark = pytest.mark.skipif(DATA is None, reason="the shared recordings are absent")
 KEY = b"k" * 32
 LINE = 50
 ONSETS = (1.0, 2.01, 3.2, 4.123, 5.0)
-STUDY = DataContract(
+STUDY = SignalContract(
     task="look",
     channels=("F3", "Cz", "C4", "P3", "Oz", "AFz"),
     sampling_rate=96.0,

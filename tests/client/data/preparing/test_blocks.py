@@ -15,10 +15,10 @@ from dura_client.data.eeg.preparing.filters import bring_to_rate_and_band
 from dura_client.data.eeg.preparing.patient import Preparation
 from dura_client.data.store.entry import open_entry
 from dura_common.errors import InputError
-from dura_common.study import DataContract
+from dura_common.study import SignalContract
 
 KEY = b"k" * 32
-CONTRACT = DataContract(
+CONTRACT = SignalContract(
     task="motorimagery",
     channels=("C3", "C4"),
     sampling_rate=128.0,
@@ -31,7 +31,7 @@ RATES = (128.0, 160.0, 200.0, 250.0, 256.0, 500.0, 512.0, 173.61, 249.99)
 
 
 def filtered(
-    signal: NDArray[np.float64], contract: DataContract, rate: float, sizes: list[int], line: float | None = None
+    signal: NDArray[np.float64], contract: SignalContract, rate: float, sizes: list[int], line: float | None = None
 ) -> NDArray[np.float64]:
     """Return a signal after the study's filters, in blocks of these sizes, the last one repeated."""
     chain, parts, begin = bring_to_rate_and_band(contract, rate, line), [], 0
@@ -63,7 +63,7 @@ def test_blocks_of_any_size_give_the_whole(
 
 
 @pytest.mark.parametrize("rate", RATES)
-def test_resampling_is_exact_in_time(contract: DataContract, rate: float) -> None:
+def test_resampling_is_exact_in_time(contract: SignalContract, rate: float) -> None:
     """A rhythm has the same phase at the begin and at the end of a recording: less than 0.02 ms off, at any length."""
     samples = round(61.3 * rate)
     signal = np.sin(2 * np.pi * 10 * np.arange(samples) / rate)[None]
@@ -75,7 +75,7 @@ def test_resampling_is_exact_in_time(contract: DataContract, rate: float) -> Non
 
 
 @pytest.mark.parametrize("rate", [128.0, 160.0, 500.0, 173.61])
-def test_causal_filters_do_not_look_ahead(contract: DataContract, rate: float) -> None:
+def test_causal_filters_do_not_look_ahead(contract: SignalContract, rate: float) -> None:
     """What comes later changes no earlier sample; zero-phase filters, for comparison, do look ahead."""
     signal = np.random.default_rng(3).standard_normal((1, round(20 * rate)))
     later = signal.copy()
@@ -89,7 +89,7 @@ def test_causal_filters_do_not_look_ahead(contract: DataContract, rate: float) -
         assert np.abs(first - second)[:, until:].max() > 0.1
 
 
-def test_causal_filters_keep_the_band(contract: DataContract) -> None:
+def test_causal_filters_keep_the_band(contract: SignalContract) -> None:
     """Their gain is that of the zero-phase filters, and they are late by less than 60 ms."""
     impulse = np.zeros((1, 4096))
     impulse[0, 1024] = 1.0
@@ -102,7 +102,7 @@ def test_causal_filters_keep_the_band(contract: DataContract) -> None:
     np.testing.assert_allclose(gains["causal"], gains["zero-phase"], atol=0.01)
 
 
-def test_a_patient_does_not_depend_on_the_blocks(hospitals: Path, tmp_path: Path, contract: DataContract) -> None:
+def test_a_patient_does_not_depend_on_the_blocks(hospitals: Path, tmp_path: Path, contract: SignalContract) -> None:
     """The windows of a whole recording read in one block or in odd ones: equal to single precision."""
     dataset = DataSet(name="motor", root=str(hospitals / "north"), task=contract.task)
     found = []
@@ -119,7 +119,7 @@ def test_a_patient_does_not_depend_on_the_blocks(hospitals: Path, tmp_path: Path
         assert np.array_equal(other.labels, found[0].labels)
 
 
-def test_too_slow_recordings_are_refused(contract: DataContract) -> None:
+def test_too_slow_recordings_are_refused(contract: SignalContract) -> None:
     """A band that the recording never held is not made up."""
     with pytest.raises(InputError, match="sampled at 64 Hz"):
         bring_to_rate_and_band(contract, 64.0, None)
@@ -127,7 +127,7 @@ def test_too_slow_recordings_are_refused(contract: DataContract) -> None:
 
 @pytest.mark.parametrize("band", [(4.0, 38.0), (4.0, 45.0), (4.0, 60.0)])
 @pytest.mark.parametrize("kind", ["zero-phase", "causal"])
-def test_the_line_is_removed_whatever_the_band(contract: DataContract, band: tuple[float, float], kind: str) -> None:
+def test_the_line_is_removed_whatever_the_band(contract: SignalContract, band: tuple[float, float], kind: str) -> None:
     """50 Hz does not pass as a sign of the hospital, by the band-pass alone or by a notch."""
     time = np.arange(2560) / 256
     signal = (np.sin(2 * np.pi * 10 * time) + 1.5 * np.sin(2 * np.pi * 50 * time))[None]

@@ -9,7 +9,7 @@ import pytest
 from tests.client.data.store.helpers import KEY, Registered
 
 from dura_client.data.prepare import PreparedData, prepare
-from dura_common.study import DataContract
+from dura_common.study import SignalContract
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def cache(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def make(cache: Path, contract: DataContract, registered: Registered) -> Callable[..., PreparedData]:
+def make(cache: Path, contract: SignalContract, registered: Registered) -> Callable[..., PreparedData]:
     """Return a function that prepares a folder into the store."""
 
     def made(root: Path, **changes: object) -> PreparedData:

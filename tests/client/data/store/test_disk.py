@@ -20,16 +20,16 @@ from dura_client.data.prepare import PreparedData
 from dura_client.data.store.clean import clean, stored
 from dura_client.data.store.entry import ABOUT, TEMPORARY
 from dura_client.data.store.seal import MAGIC, Damaged, Seal, reading, writing
-from dura_common.study import DataContract
+from dura_common.study import SignalContract
 
 CHILD = """
 import sys
 from dura_client.data.dataset import DataSet
 from dura_client.data.prepare import prepare
-from dura_common.study import DataContract
+from dura_common.study import SignalContract
 if __name__ == "__main__":
     dataset = DataSet.model_validate_json(sys.argv[1])
-    contract = DataContract.model_validate_json(sys.argv[2])
+    contract = SignalContract.model_validate_json(sys.argv[2])
     for _ in range(1000):
         prepare(dataset, contract, workers=2, pseudonym_key=b"k" * 32, cache=__import__("pathlib").Path(sys.argv[3]),
                 progress=lambda done, total: print(done, flush=True))
@@ -37,7 +37,7 @@ if __name__ == "__main__":
 
 
 def test_a_kill_in_the_middle_leaves_nothing_half(
-    make: Callable[..., PreparedData], own_copy: OwnCopy, registered: Registered, contract: DataContract, cache: Path
+    make: Callable[..., PreparedData], own_copy: OwnCopy, registered: Registered, contract: SignalContract, cache: Path
 ) -> None:
     """After SIGKILL no entry is half, the workers end by themselves, and the next run goes on from what is there."""
     root = own_copy("west")
@@ -111,10 +111,10 @@ def test_a_sealed_file_gives_back_exactly_what_was_written(
         spoiled[place % len(spoiled)] ^= 1 << bit
         for other in (bytes(spoiled), written[: place % len(written)]):
             path.write_bytes(other)
-            with pytest.raises(Damaged), reading(path, seal) as stream:
+            with pytest.raises(Damaged, match="the file "), reading(path, seal) as stream:
                 stream.read()
         path.write_bytes(written)
-        with pytest.raises(Damaged), reading(path, Seal(b"x" * 32)) as stream:
+        with pytest.raises(Damaged, match="the file "), reading(path, Seal(b"x" * 32)) as stream:
             stream.read()
 
 

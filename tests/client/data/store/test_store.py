@@ -20,7 +20,7 @@ from dura_client.data.prepare import PreparedData, digest_of, prepare, pseudonym
 from dura_client.data.recordings.folder import Recording
 from dura_client.data.store.entry import ABOUT, TEMPORARY
 from dura_common.errors import InputError
-from dura_common.study import DataContract
+from dura_common.study import SignalContract
 
 
 def lift_channels_to_the_root(root: Path) -> Path:
@@ -141,7 +141,7 @@ def test_a_damaged_entry_is_noticed_and_made_again(
 
 
 def test_a_running_study_keeps_what_was_approved(
-    make: Callable[..., PreparedData], own_copy: OwnCopy, registered: Registered, contract: DataContract, cache: Path
+    make: Callable[..., PreparedData], own_copy: OwnCopy, registered: Registered, contract: SignalContract, cache: Path
 ) -> None:
     """Changed recordings are prepared beside the approved ones; without the approved copy the patient counts zero."""
     root = own_copy("west")
@@ -168,7 +168,7 @@ def test_a_running_study_keeps_what_was_approved(
 
 
 def test_entries_of_an_earlier_dura_serve_their_studies(
-    make: Callable[..., PreparedData], own_copy: OwnCopy, registered: Registered, contract: DataContract, cache: Path
+    make: Callable[..., PreparedData], own_copy: OwnCopy, registered: Registered, contract: SignalContract, cache: Path
 ) -> None:
     """A patient's folder that holds the arrays, as 0.1.0 wrote it, is opened if its digest is the approved one."""
     root = own_copy("west")
@@ -185,7 +185,7 @@ def test_entries_of_an_earlier_dura_serve_their_studies(
 
 
 def test_recordings_that_change_while_they_are_read_are_refused(
-    own_copy: OwnCopy, registered: Registered, contract: DataContract, cache: Path, monkeypatch: pytest.MonkeyPatch
+    own_copy: OwnCopy, registered: Registered, contract: SignalContract, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was hashed and what was read must be one content; nothing of the mixture is kept."""
     root = own_copy("west")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dura_client.data.privacy_class import PrivacyClass, declares
-from dura_common.study import DataContract
+from dura_common.study import SignalContract
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Window:
 
 @declares(PrivacyClass.PER_PATIENT)
 def cut(
-    events: Sequence[tuple[int, str]], contract: DataContract, rate: float, stretch: tuple[int, int]
+    events: Sequence[tuple[int, str]], contract: SignalContract, rate: float, stretch: tuple[int, int]
 ) -> tuple[Window, ...]:
     """Return the windows around the events of the study's classes that lie whole in one stretch, in order of time.
 

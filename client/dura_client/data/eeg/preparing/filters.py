@@ -13,7 +13,7 @@ from scipy.signal import firwin, minimum_phase
 from dura_client.data.eeg.preparing.stages import AtTimes, Chain, Fir, Polyphase, Stage
 from dura_client.data.privacy_class import PrivacyClass, declares
 from dura_common.errors import InputError
-from dura_common.study import DataContract
+from dura_common.study import SignalContract
 
 MAX_RATIO = 1000
 """Largest term of a resampling ratio that one polyphase filter is built for; odd rates are interpolated."""
@@ -27,7 +27,7 @@ OVERSAMPLED = 8
 
 
 @declares(PrivacyClass.PER_PATIENT)
-def bring_to_rate_and_band(contract: DataContract, rate: float, line: float | None) -> Chain:
+def bring_to_rate_and_band(contract: SignalContract, rate: float, line: float | None) -> Chain:
     """Return what removes the line where the band reaches it, resamples, and keeps the study's band.
 
     Args:

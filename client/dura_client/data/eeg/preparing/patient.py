@@ -36,7 +36,8 @@ from dura_client.data.recordings.folder import BidsFolder
 from dura_client.data.store.entry import Parts, write_entry
 from dura_client.data.store.fingerprint import as_rows, keyed
 from dura_client.data.store.seal import Seal, reading, writing
-from dura_common.study import DataContract
+from dura_common.errors import InputError
+from dura_common.study import DataContract, SignalContract
 
 THINNED = 1 << 18
 """Samples of a channel, at most, from which the scale of a recording is taken: evenly thinned where there are more."""
@@ -60,7 +61,7 @@ class Preparation:
     """Prepares patients of a data set for a contract. It can be sent to another process."""
 
     dataset: DataSet
-    contract: DataContract
+    contract: SignalContract
     pseudonym_key: bytes
     seal: Seal | None = None
     block: int | None = None
@@ -92,7 +93,7 @@ class Preparation:
         whitener = np.eye(shape[1])
         if self.contract.alignment == "euclidean" and labels:
             products = (np.einsum("nct,ndt->cd", part, part, optimize=True) for part in self._windows(cuts))
-            whitener = euclidean_alignment(np.sum(list(products), axis=0) / (shape[0] * shape[2]))
+            whitener = euclidean_alignment(np.sum(list(products), axis=0) / (shape[0] * shape[2]))  # 5
 
         def aligned() -> Iterator[NDArray[np.float32]]:
             for part in self._windows(cuts):
@@ -149,7 +150,7 @@ class Preparation:
 class _Thinned:
     """Evenly spaced samples of a recording's signal, as many as are needed for its scale."""
 
-    def __init__(self, opened: EegRecording, contract: DataContract) -> None:
+    def __init__(self, opened: EegRecording, contract: SignalContract) -> None:
         total = opened.samples * contract.sampling_rate / opened.rate
         self._step = max(1, -(-int(total) // THINNED))
         self._at = 0
@@ -177,6 +178,13 @@ def steps_of(contract: DataContract) -> tuple[Step, ...]:
         cut,
         robust_deviation,
     ]
-    if contract.alignment == "euclidean":
+    if signals_only(contract).alignment == "euclidean":
         functions.append(euclidean_alignment)
     return tuple(step_of(function) for function in functions)
+
+
+def signals_only(contract: DataContract) -> SignalContract:
+    """Return a contract for recordings; :class:`InputError` for another source, which this version cannot prepare."""
+    if not isinstance(contract, SignalContract):
+        raise InputError(f'this version of dura prepares EEG only; the study asks for source = "{contract.source}"')
+    return contract
