@@ -24,7 +24,7 @@ __all__ = ["Recording", "check_amplitude", "find_recordings", "folder_of", "open
 
 def folder_of(dataset: DataSet) -> BidsFolder:
     """Return the folder of a data set, ready to be looked at."""
-    return BidsFolder(Path(dataset.root), dataset.task)
+    return BidsFolder(Path(dataset.root), dataset.task or "")
 
 
 def find_recordings(dataset: DataSet) -> list[Recording]:

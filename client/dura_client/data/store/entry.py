@@ -28,7 +28,7 @@ TEMPORARY = ".new-"
 """Prefix of an entry that is being written or removed; a crash leaves such a folder behind and nothing reads it."""
 ABOUT = "entry.json"
 SEEN = ("windows", "labels", "recordings")
-PRINTS = ("fingerprints", "contents")
+PRINTS = ("fingerprints", "contents", "broken")
 FORMAT = 1
 MOST_BYTES = 1 << 16
 """Of ``entry.json``."""
@@ -42,12 +42,14 @@ class PatientData:
     """Keyed hash of the BIDS label, 64 hex digits."""
     windows: NDArray[np.float32]
     """(windows, channels, samples), about unit variance."""
-    labels: NDArray[np.int64]
-    """(windows,), index into the study's classes."""
+    labels: NDArray[np.int64] | NDArray[np.float32]
+    """(windows,), index into the study's classes, or a value from -1 to 1."""
     recordings: NDArray[np.int64]
     """(windows,), index of the recording in time order."""
     fingerprints: tuple[bytes, ...]
     """Of each recording in time order, 32 bytes, keyed by the site's secret: equal for copies."""
+    broken: tuple[int, ...]
+    """Of each recording in time order, the study's rules that it breaks (:class:`~...leaving_out.Broken`)."""
     contents: tuple[bytes, ...]
     """Plain digests of the same recordings, equal at any site; of public data sets only, otherwise empty."""
 
@@ -162,13 +164,15 @@ def _patient(key: str, arrays: Mapping[str, NDArray[Any]]) -> PatientData:
         labels=arrays["labels"],
         recordings=arrays["recordings"],
         fingerprints=from_rows(arrays["fingerprints"]),
+        broken=tuple(int(rules) for rules in arrays["broken"]),
         contents=from_rows(arrays["contents"]),
     )
 
 
 def open_old(path: Path, digest: str) -> PatientData | None:
     """Open a patient as dura 0.1.0 kept it, without ``entry.json``; None if the data have another digest."""
-    arrays = _arrays(path, None)
+    arrays = {name: _array(path / f"{name}.npy", None, mapped=False) for name in (*SEEN, *PRINTS[:2])}
+    arrays["broken"] = np.zeros(len(arrays["fingerprints"]), dtype=np.uint8)
     if _digest(arrays, SEEN, path) != digest:
         return None
     return _patient(path.name, arrays)

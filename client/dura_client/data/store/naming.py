@@ -43,10 +43,11 @@ class EntryNames:
         folder: of the data set.
         dataset: its registration.
         digests: of files.
+        tables: of the data set, in which answers stand.
     """
 
-    def __init__(self, folder: BidsFolder, dataset: DataSet, digests: FileDigests) -> None:
-        self._folder, self._dataset, self._digests = folder, dataset, digests
+    def __init__(self, folder: BidsFolder, dataset: DataSet, digests: FileDigests, tables: Sequence[Path] = ()) -> None:
+        self._folder, self._dataset, self._digests, self._tables = folder, dataset, digests, tables
 
     def of(self, recordings: Sequence[Recording]) -> str:
         """Return the name of the entry of one patient, 32 hex digits, by the patient's recordings in their order."""
@@ -55,7 +56,9 @@ class EntryNames:
         def add(*words: object) -> None:
             hasher.update(json.dumps(words).encode() + b"\0")
 
-        add(sorted(self._dataset.labels.items()), self._dataset.public)
+        told = self._dataset
+        add(sorted(told.labels.items()), told.public, sorted(told.columns.items()), told.missing)
+        add([self._digests.of(path) for path in self._tables])
         add(self._rows.get(recordings[0].subject, self._people))
         for recording in recordings:
             place = self._folder.place(recording.path)
@@ -63,10 +66,6 @@ class EntryNames:
             for path in files_of(self._folder, recording):
                 add(_place(self._folder, path), self._digests.of(path))
         return hasher.hexdigest()[:NAME_DIGITS]
-
-    def unchanged(self, recordings: Sequence[Recording]) -> bool:
-        """Tell whether the files are still those whose content gave the name."""
-        return all(self._digests.same(path) for recording in recordings for path in files_of(self._folder, recording))
 
     @cached_property
     def _rows(self) -> dict[str, list[list[tuple[str, str]]]]:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.eeg.preparing.filters import bring_to_rate_and_band
-from dura_client.data.eeg.preparing.patient import Preparation
-from dura_client.data.store.entry import open_entry
+from dura_client.data.eeg.preparing.windows import WindowSource
+from dura_client.data.store.entry import open_entry, write_entry
 from dura_common.errors import InputError
 from dura_common.study import SignalContract
 
@@ -107,11 +107,11 @@ def test_a_patient_does_not_depend_on_the_blocks(hospitals: Path, tmp_path: Path
     dataset = DataSet(name="motor", root=str(hospitals / "north"), task=contract.task)
     found = []
     for block in (None, 997, 10_007):
-        work = Preparation(dataset, contract, KEY, block=block)
-        recordings = [item for item in work.folder.recordings if item.subject == "001"]
+        source = WindowSource(dataset, contract, block=block)
+        recordings = [item for item in source.folder.recordings if item.subject == "001"]
         target = tmp_path / str(block) / "patient" / "entry"
         target.parent.parent.mkdir()
-        work((recordings, target))
+        write_entry(target, lambda work, source=source, items=recordings: source.arrays(items, KEY, work, None), None)  # type: ignore[misc]  # a default binds the loop's value
         found.append(open_entry(target))
     for other in found[1:]:
         np.testing.assert_allclose(other.windows, found[0].windows, atol=2e-5)

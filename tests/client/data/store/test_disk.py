@@ -82,7 +82,7 @@ def test_encrypted_at_rest(make: Callable[..., PreparedData], own_copy: OwnCopy,
     sealed = make(root, seal=Seal(b"s" * 32))
     assert digests(sealed) == digests(plain)
     files = list(cache.glob("*/*/*/*.npy"))
-    assert len(files) == 15
+    assert len(files) == 18
     assert all(path.read_bytes().startswith(MAGIC) for path in files)
     assert make(root, seal=Seal(b"s" * 32)).made == 0
     assert make(root, seal=Seal(b"t" * 32)).mended == 3

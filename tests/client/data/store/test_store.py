@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 from tests.client.data.store.helpers import KEY, OwnCopy, Registered, digests, entries
 
-from dura_client.data.eeg.preparing.patient import Preparation
-from dura_client.data.prepare import PreparedData, digest_of, prepare, pseudonym, restore
+from dura_client.data.prepare import Preparation, PreparedData, digest_of, prepare, pseudonym, restore
 from dura_client.data.recordings.folder import Recording
 from dura_client.data.store.entry import ABOUT, TEMPORARY
 from dura_common.errors import InputError

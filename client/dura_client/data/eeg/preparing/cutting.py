@@ -1,55 +1,99 @@
-"""Windows out of a signal that comes in blocks."""
+"""From a recording's marks and the study's rules to the places, labels and samples of its windows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dura_client.data.dataset import DataSet
+from dura_client.data.eeg.recording import EegRecording
 from dura_client.data.privacy_class import PrivacyClass, declares
+from dura_client.data.sources.answers import Answers
+from dura_client.data.sources.cuts import EVEN, Places, Span, places, without
+from dura_client.data.sources.leaving_out import Broken, broken_rules
 from dura_common.study import SignalContract
+
+NOWHERE = Places((), (), 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """Where one window lies."""
+class Planned:
+    """Which windows a recording gives to a study."""
 
-    begin: int
-    """Sample at the study's rate from the begin of the stretch."""
-    label: int
-    """Index into the study's classes."""
+    begins: tuple[int, ...]
+    """In samples at the study's rate."""
+    labels: NDArray[Any]
+    """(windows,), int64 classes or float32 values."""
+    broken: Broken
+    """Rules of the study that the recording breaks; it then has no window."""
+    lost: int
+    """Windows that would have crossed a gap, a BAD mark or a moment without values."""
+
+
+def plan_windows(
+    opened: EegRecording,
+    dataset: DataSet,
+    contract: SignalContract,
+    answers: Answers | None,
+    *,
+    stretches: Sequence[Span],
+    interpolated: float,
+) -> Planned:
+    """Return where the windows of a recording begin and what each is labelled.
+
+    Args:
+        opened: the recording.
+        dataset: its registration.
+        contract: what the study asks for.
+        answers: of the tables, for a label that stands in one.
+        stretches: parts without a gap in which every value is a number, at the recording's rate.
+        interpolated: share of the study's channels that are interpolated.
+    """
+    marks = opened.marked(dataset)
+    whole = without(stretches, opened.bad_spans)
+    found = places(contract, marks, rate=opened.rate, samples=opened.samples, stretches=whole)
+    broken = broken_rules(
+        contract.leave_out, interpolated=interpolated, rejected=found.rejected, seconds=opened.seconds
+    )
+    answer: float | None = None
+    if answers is not None:
+        answer = answers.of(opened.recording.subject, opened.recording.entities.get("ses"))
+        broken |= Broken(0) if answer is not None else Broken.ANSWER
+    kept = NOWHERE if broken else found
+    kind = np.int64 if contract.target == "class" else np.float32
+    labels = np.array(kept.classes if answers is None else [answer] * len(kept.begins), dtype=kind)
+    return Planned(kept.begins, labels, broken, found.lost)
 
 
 @declares(PrivacyClass.PER_PATIENT)
-def cut(
-    events: Sequence[tuple[int, str]], contract: SignalContract, rate: float, stretch: tuple[int, int]
-) -> tuple[Window, ...]:
-    """Return the windows around the events of the study's classes that lie whole in one stretch, in order of time.
+def cut(begins: Sequence[int], contract: SignalContract, rate: float, stretch: Span) -> tuple[int, ...]:
+    """Return where the windows of one stretch begin, in samples at the study's rate from the begin of the stretch.
 
     Args:
-        events: sample at the recording's own rate, and class.
+        begins: of all windows of the recording, in samples at the study's rate from its first sample, in order.
         contract: what the study asks for.
         rate: of the recording, Hz.
-        stretch: begin and end at the recording's rate; a window belongs to the stretch of its event.
+        stretch: begin and end at the recording's rate; windows lie whole in it, but for half a sample of rounding.
     """
-    first, last = stretch
-    samples = -(-(last - first) * contract.sampling_rate // rate)
-    windows = []
-    for at, name in events:
-        begin = round(((at - first) / rate + contract.window_start) * contract.sampling_rate)
-        inside = first <= at < last and begin >= 0 and begin + contract.window_samples <= samples
-        if name in contract.classes and inside:
-            windows.append(Window(begin, contract.classes.index(name)))
-    return tuple(sorted(windows, key=lambda window: window.begin))
+    ratio = contract.sampling_rate / rate
+    first, last = stretch[0] * ratio, stretch[1] * ratio
+    latest = int(np.ceil(last - first - EVEN)) - contract.window_samples
+    return tuple(
+        min(max(round(begin - first), 0), latest)
+        for begin in begins
+        if first - 0.5 < begin and begin + contract.window_samples <= last + 0.5 and latest >= 0
+    )
 
 
 class Cutter:
     """Cuts the windows of one stretch out of blocks (channels, samples) at the study's rate."""
 
-    def __init__(self, windows: Sequence[Window], length: int) -> None:
-        self._windows = list(windows)
+    def __init__(self, begins: Sequence[int], length: int) -> None:
+        self._begins = list(begins)
         self._length = length
         self._held: NDArray[np.float64] | None = None
         self._begin = 0
@@ -60,11 +104,11 @@ class Cutter:
         held = block if self._held is None else np.concatenate([self._held, block], axis=1)
         end = self._begin + held.shape[1]
         done = 0
-        for window in self._windows:
-            if window.begin + self._length > end:
+        for begin in self._begins:
+            if begin + self._length > end:
                 break
-            yield held[:, window.begin - self._begin : window.begin - self._begin + self._length]
+            yield held[:, begin - self._begin : begin - self._begin + self._length]
             done += 1
-        del self._windows[:done]
-        oldest = min(self._windows[0].begin, end) if self._windows else end
+        del self._begins[:done]
+        oldest = min(self._begins[0], end) if self._begins else end
         self._held, self._begin = held[:, oldest - self._begin :].copy(), oldest
