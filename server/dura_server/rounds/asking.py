@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from dura_common.messages import EvaluateRound, Refusal, Reply, SumRound, TrainRound
+from dura_common.messages import LEARNED, EvaluateRound, Refusal, Reply, SumRound, TrainRound
 from dura_common.secagg import Opened, SessionParameters
 from dura_server.rounds.ports import Replies, Sites, Vector
 from dura_server.studies.store import StoredStudy
@@ -63,9 +63,13 @@ class Numbers:
         return attempts[name]
 
     def learn(self, request: SumRound, answers: Mapping[str, Reply | None]) -> None:
-        """Begin above the number that a site knows already: this coordinator may come from a backup."""
-        known = [answer.attempt or 0 for answer in answers.values() if isinstance(answer, Refusal)]
+        """Begin above the number that a site knows already: this coordinator may come from a backup.
+
+        A site that claims a number far above is not believed: the other sites would accept no number after it.
+        """
         attempts = dict(self._stored.read_state().attempts)
         name = f"{'train' if isinstance(request, TrainRound) else 'evaluate'}-{request.round}"
-        attempts[name] = max([attempts.get(name, 0), *known])
+        own = attempts.get(name, 0)
+        known = [answer.attempt or 0 for answer in answers.values() if isinstance(answer, Refusal)]
+        attempts[name] = max([own, *(number for number in known if number <= own + LEARNED)])
         self._stored.update(attempts=attempts)
