@@ -14,11 +14,12 @@ from tests.attacks.draws.hospital import NOW, vector_for
 from tests.attacks.draws.meeting import SITES, Heard, World
 from tests.support.commands import Failed, dura
 from tests.support.consortium import Consortium
+from tests.support.policies import approve_study
 
 from dura_client.consortium.people import distrust
 from dura_client.consortium.witness import Seen, Witnessed, load_witnessed
 from dura_client.node.service import SiteService
-from dura_client.review.approval import approve_study, decline_study
+from dura_client.review.approval import decline_study
 from dura_client.site.keys import SiteKeys
 from dura_client.site.policy import load_policy, write_policy
 from dura_client.sums.ports import Part
