@@ -169,6 +169,10 @@ class MemoryReplies:
         """Count refusals so far."""
         return sum(isinstance(f.result(), Refusal) for f in self.futures.values() if f.done())
 
+    def absent(self) -> frozenset[str]:
+        """Nobody is: threads are always there."""
+        return frozenset()
+
     def collect(self, seconds: float, *, but: Collection[str] = ()) -> dict[str, Reply | None]:
         """Wait for all but some."""
         wait([future for name, future in self.futures.items() if name not in but], timeout=seconds)

@@ -92,15 +92,14 @@ class SiteService:
             return standing(self._home, request.study, self._clock())
         if vector is None:
             return Refusal(reason=RefusalReason.NOT_UNDERSTOOD)
-        state = None
+        done, state = request.round, None
         if isinstance(request, TrainRound):
-            state = self._gate.train(request, vector)
+            trained = self._gate.work_through(request, vector)
+            done, state = trained.round, trained.state.digest()
         else:
             self._gate.evaluate(request, vector)
         redraws = self._gate.redraws(request.study)
-        return RoundDone(
-            study=request.study, round=request.round, attempt=request.attempt, state=state, redraws=redraws
-        )
+        return RoundDone(study=request.study, round=done, attempt=request.attempt, state=state, redraws=redraws)
 
 
 def _reason(error: DuraError) -> RefusalReason:

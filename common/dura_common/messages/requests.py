@@ -101,11 +101,18 @@ class SumRound(Frozen):
 
 
 class TrainRound(SumRound):
-    """Coordinator to site: make the steps of one round from the training state in the vector."""
+    """Coordinator to site: make the steps of one round, or of several, from the training state in the vector.
+
+    A request for several rounds saves an exchange of messages for each of them. The site computes each next state
+    itself, as everybody does. After a sum to which not all members have added, the request is over: who was lost can
+    take part in the next one.
+    """
 
     kind: Literal["train-round"] = "train-round"
     first_step: Annotated[int, Field(ge=1, le=100_000)] = 1
     """First step of the round to compute. After a loss it is above 1, if earlier sums of the round were opened."""
+    last: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Last round to work through, with the evaluations that the study names. Without it, the steps of ``round``."""
 
 
 class EvaluateRound(SumRound):
@@ -139,6 +146,7 @@ class RoundDone(Frozen):
     kind: Literal["round-done"] = "round-done"
     study: Digest
     round: Annotated[int, Field(ge=1, le=10_000)]
+    """The last round that this site took part in."""
     attempt: Annotated[int, Field(ge=1, le=MAX_ATTEMPTS)]
     state: Digest | None = None
     """Digest of the training state after the last opened sum, if sites make the steps themselves."""
