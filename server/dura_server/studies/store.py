@@ -105,6 +105,10 @@ class StudyStore:
     def __init__(self, home: CoordinatorHome) -> None:
         self._home = home
 
+    def check(self, study_envelope: str, roster_envelope: str, roster: Roster) -> Study:
+        """Verify a signed study, as :meth:`submit` does, and store nothing."""
+        return _verify(study_envelope, roster_envelope, roster)[1]
+
     def submit(self, study_envelope: str, roster_envelope: str, roster: Roster) -> StoredStudy:
         """Verify and store a signed study. A study that was submitted before stays unchanged.
 
