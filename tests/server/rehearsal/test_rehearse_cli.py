@@ -24,7 +24,9 @@ from dura_server.rehearsal import simulation
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-PREPARED = {f"{name}.npy" for name in ("windows", "labels", "recordings", "fingerprints", "contents")} | {"entry.json"}
+PREPARED = {f"{name}.npy" for name in ("windows", "labels", "recordings", "fingerprints", "contents", "broken")} | {
+    "entry.json"
+}
 """What is cached of one patient."""
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 """127.0.0.1, the same mapped into IPv6, and ::1."""

@@ -18,6 +18,7 @@ from mne_bids import BIDSPath, read_raw_bids, write_raw_bids
 from tests.support.commands import dura, failed
 from tests.support.consortium import Consortium
 from tests.support.policies import approve_study
+from tests.support.running import TASK
 from tests.support.studies import WITHOUT_NOISE, Only, study
 
 from dura_client.data.dataset import DataSet
@@ -25,7 +26,7 @@ from dura_client.data.doctor.diagnose import diagnose
 from dura_client.data.findings.grade import Grade
 from dura_client.data.prepare import prepare
 from dura_client.data.registry import register
-from dura_client.data.simulated.simulate import TASK, simulate
+from dura_client.data.simulated.simulate import simulate
 from dura_client.data.store.fingerprint import as_rows, digest_of, from_rows, held_by_several, keyed, points
 from dura_client.ledger.place import site_ledger
 from dura_client.node.service import SiteService
