@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from tests.bench.accuracy.motor_people import CONTRACT, people
 from tests.bench.line import Line
+from tests.bench.parts.motor_people import CONTRACT, people
 
 from dura_client.training.engine import PatientEngine, make_steps
 from dura_client.training.evaluation import score
