@@ -46,6 +46,11 @@ class Inside:
         with (self._folder / "journal.jsonl").open("a") as journal:
             journal.write(json.dumps({"what": what, **place, **more}) + "\n")
 
+    def left(self) -> None:
+        """A session is over, and all its sums were opened."""
+        if self.last is not None:
+            self.reached("between", self.last)
+
     def reached(self, stage: str, place: Place) -> None:
         """Carry out the first order for this place, once."""
         here = {**place, "stage": stage}
@@ -130,10 +135,6 @@ def install(inside: Inside) -> None:
         inside.last = _where(driver._params, opened.step)
         inside.note("opened", inside.last, contributors=list(opened.contributors))
 
-    def attended(_sums: Any, _result: None, _params: Any, _part: Any) -> None:
-        if inside.last is not None:
-            inside.reached("between", inside.last)
-
     def served(_source: Any, done: bool, _handler: Any) -> None:
         if done and inside.last is not None:
             place, inside.last = inside.last, None
@@ -146,7 +147,7 @@ def install(inside: Inside) -> None:
     _after(Site, "mask", masked)
     _after(Driver, "_transmit", transmitted)
     _after(Driver, "_opened", opened)
-    _after(PlaneSums, "attend", attended)
+    _after(PlaneSums, "attend", lambda *_: inside.left())
     _after(TaskSource, "serve_one", served)
 
 
