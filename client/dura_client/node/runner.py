@@ -21,6 +21,8 @@ from dura_client.node.flower_adapter import NodeAddress, TaskSource
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
+REST_SECONDS = 600.0
+"""A runner that has trained and has nothing to do for so long begins anew, without recordings and torch in memory."""
 
 
 def load(reference: str) -> ClientApp:
@@ -41,9 +43,14 @@ def main(arguments: list[str]) -> None:
     Path(arguments[1]).with_suffix(".ready").write_text(str(os.getpid()))
     source = TaskSource(node)
     log.info("serving tasks with %s", getattr(app, "__module__", "the installed app"))
+    served = time.monotonic()
     while True:
         try:
-            source.serve_one(lambda message, context: app(message=message, context=context))
+            if source.serve_one(lambda message, context: app(message=message, context=context)):
+                served = time.monotonic()
+            elif "torch" in sys.modules and time.monotonic() - served > REST_SECONDS:
+                log.info("begins anew, to hold less memory")
+                os.execv(sys.executable, sys.orig_argv)
         except httpx.HTTPError:
             log.warning("the SuperNode is out of reach; trying again")
             time.sleep(RETRY_SECONDS)

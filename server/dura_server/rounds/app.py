@@ -22,8 +22,8 @@ from dura_server.home import CoordinatorHome
 from dura_server.rounds.ending import Ended, ended_in_order, told_to
 from dura_server.rounds.exchange import Pending, nodes_by_key
 from dura_server.rounds.ports import Vector
+from dura_server.rounds.roll import Roll
 from dura_server.rounds.rosters import exchange_rosters
-from dura_server.rounds.rounds import Rounds
 from dura_server.studies.lease import exclusive
 from dura_server.studies.store import StoredStudy, StudyStore
 from dura_server.sums.plane import PlaneSessions
@@ -149,10 +149,12 @@ def main(grid: Grid, context: Context) -> None:
 def _work(home: CoordinatorHome, stored: StoredStudy, grid: Grid, job: str) -> None:
     if stored.stop_file.exists():
         raise Ended  # it was stopped while Flower was starting this process
-    rounds = Rounds(stored, FlowerSites(grid, stored.roster, home.bell), PlaneSessions(home))
+    sites = FlowerSites(grid, stored.roster, home.bell)
     if job == "offer":
-        rounds.offer(exchange_rosters(home, FlowerSites(grid, read_roster(home)[0], home.bell)))
+        Roll(stored, sites).offer(exchange_rosters(home, FlowerSites(grid, read_roster(home)[0], home.bell)))
         return
+    from dura_server.rounds.rounds import Rounds  # noqa: PLC0415  # torch takes seconds, and an offer needs none
+
     stored.update(phase="queued", message="waits until no other study runs")
     with exclusive(home.run / "turn"):
-        rounds.train()
+        Rounds(stored, sites, PlaneSessions(home)).train()
