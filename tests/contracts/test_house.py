@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 from pathlib import Path
 
@@ -14,6 +15,8 @@ MOST_LINES = 350
 UNCOUNTED = {"__init__.py", "__main__.py", "py.typed"}
 SERIES = {"docs/decisions", "."}
 """A numbered series, and the top level, which holds dot files that tools demand."""
+SAY_IT_ALL = {"TimeoutError", "Crash", "(Exception, pytest.fail.Exception)"}
+"""Errors that only one thing raises where they are expected."""
 
 
 def tracked() -> list[Path]:
@@ -52,4 +55,46 @@ def test_every_folder_says_what_belongs_there() -> None:
         for folder in folders:
             docstring = ast.get_docstring(ast.parse((ROOT / folder / "__init__.py").read_text()))
             assert docstring is not None, folder
-            assert docstring.splitlines()[0].endswith("."), folder
+            first = docstring.splitlines()[0]
+            assert first.endswith("."), folder
+            assert re.search(r"[.!?] ", first) is None, f"{folder}: one sentence, then an empty line"
+
+
+def test_numbered_steps_of_a_header_are_marked_in_the_code() -> None:
+    """A module whose header numbers its steps or rules names each number where it is done, and no other number."""
+    seen = 0
+    for path in tracked():
+        if path.suffix == ".py" and path.parts[0] in {"common", "client", "server"}:
+            text = (ROOT / path).read_text()
+            header = ast.get_docstring(ast.parse(text)) or ""
+            steps = {int(number) for number in re.findall(r"^(\d+)\. ", header, re.MULTILINE)}
+            if len(steps) > 1:
+                seen += 1
+                assert marked(text) == steps == set(range(1, len(steps) + 1)), path
+    assert seen > 10
+
+
+def marked(text: str) -> set[int]:
+    """Return the steps that the text below a module's header names: ``# 2``, ``step 2``, ``rules 2 and 3``."""
+    body = text.split('"""', 2)[2]
+    found = {int(number) for number in re.findall(r"  # (\d+)(?=$|[:;,]| )", body, re.MULTILINE)}
+    for words in re.findall(r"\b(?:steps?|rules?) (\d+(?: (?:and|to) \d+)?)", body):
+        first, *last = (int(number) for number in re.findall(r"\d+", words))
+        found |= set(range(first, (last or [first])[0] + 1))
+    return found
+
+
+def test_expected_failures_are_told_from_others() -> None:
+    """Every `pytest.raises` names the message or checks the error: any other failure of the same family would pass."""
+    found: list[str] = []
+    calls = 0
+    for path in tracked():
+        if path.suffix == ".py" and path.parts[0] == "tests":
+            for node in ast.walk(ast.parse((ROOT / path).read_text())):
+                if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.raises":
+                    calls += 1
+                    kinds = {ast.unparse(kind) for kind in node.args}
+                    if not {word.arg for word in node.keywords} & {"match", "check"} and not kinds <= SAY_IT_ALL:
+                        found.append(f"{path}:{node.lineno}")
+    assert calls > 200
+    assert found == []

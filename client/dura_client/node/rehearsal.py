@@ -21,9 +21,8 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
-from dura_client.data.dataset import DataSet
 from dura_client.data.prepare import PatientData, load_prepared, prepare, steps_of
-from dura_client.data.simulated.simulate import simulate_for
+from dura_client.data.simulated.kinds import dataset_for, simulate_for
 from dura_client.training.engine import train_round
 from dura_client.training.evaluation import score
 from dura_client.training.patient import TrainingPatient
@@ -42,7 +41,7 @@ app = ClientApp()
 
 
 def answer(body: bytes, vector: Vector | None) -> tuple[bytes, Vector | None]:
-    """Do one job; an error of dura's becomes a :class:`Fault`."""
+    """Do one job; a dura error becomes a :class:`Fault`."""
     torch.set_num_threads(1)  # one simulated site a core
     try:
         job = decode_job(body)
@@ -50,7 +49,7 @@ def answer(body: bytes, vector: Vector | None) -> tuple[bytes, Vector | None]:
         if isinstance(job, Simulate):
             _simulate(job)
         elif vector is None:
-            raise StateError("a job without parameters")
+            raise StateError("the job has no parameters")
         elif isinstance(job, Train):
             result = _train(job, vector)
         else:
@@ -87,7 +86,7 @@ def _simulate(job: Simulate) -> None:
             trials=job.trials,
             seed=job.seed,
         )
-        dataset = DataSet(name=job.site, root=str(recordings), task=job.contract.task, simulated=True)
+        dataset = dataset_for(job.site, recordings, job.contract)
         contract = job.contract.model_copy(update={"minimum_patients": 1})  # these are some of the site's patients
         prepare(dataset, contract, cache=cache, pseudonym_key=hashlib.sha256(job.site.encode()).digest())
         (prepared,) = cache.iterdir()
@@ -119,7 +118,7 @@ def _score(job: Score, parameters: Vector) -> Vector:
 
 
 def _cohort(job: Train | Score) -> tuple[list[TrainingPatient], list[TrainingPatient]]:
-    """Return who trains and who is held out, by the rule of real sites under a key of the job's own."""
+    """Return the training and the held-out patients, by the rule of real sites with a key of this job."""
     patients = [patient for site in job.sites for patient in _patients(Path(job.folder), site, job.study.sites[site])]
     secret = job.split.to_bytes(8, "big")
     keys = [hmac.new(secret, patient.key.encode(), hashlib.sha256).hexdigest() for patient in patients]

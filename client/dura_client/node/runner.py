@@ -17,6 +17,7 @@ import httpx
 from flwr.clientapp import ClientApp
 
 from dura_client.node.flower_adapter import NodeAddress, TaskSource
+from dura_client.training.subnormals import flush_subnormals
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ def main(arguments: list[str]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # or it writes a line for every poll
     node = NodeAddress(Path(arguments[0]), Path(arguments[1]))
+    flush_subnormals()  # before torch has any thread of its own
     app = load(arguments[2])
     Path(arguments[1]).with_suffix(".ready").write_text(str(os.getpid()))
     source = TaskSource(node)
@@ -50,9 +52,9 @@ def main(arguments: list[str]) -> None:
                 served = time.monotonic()
             elif "torch" in sys.modules and time.monotonic() - served > REST_SECONDS:
                 log.info("begins anew, to hold less memory")
-                os.execv(sys.executable, sys.orig_argv)
+                os.execv(sys.executable, sys.orig_argv)  # noqa: S606  # its own command line
         except httpx.HTTPError:
-            log.warning("the SuperNode is out of reach; trying again")
+            log.warning("the SuperNode cannot be reached; trying again")
             time.sleep(RETRY_SECONDS)
         except Exception:  # the boundary of a task: the next one may be served
             log.exception("a task could not be served")

@@ -1,7 +1,7 @@
-"""Answers the coordinator. Whatever goes wrong, the reply is one word of a closed list and the reason stays here.
+"""Answers the coordinator. Whatever goes wrong, the reply is one word from a fixed list; the reason stays here.
 
-What trains is imported when it is needed: a node that waits for work holds a quarter of the memory. After a coordinator
-has asked for an approval that stands, its study will be run, so the import begins then, beside the answer.
+The code that trains is imported only when it is needed: a node that waits needs a quarter of the memory. When the
+coordinator asks for an approval and there is one, its study will soon run, so the import begins then, in a thread.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _REASONS: tuple[tuple[type[DuraError], RefusalReason], ...] = (
     (TrustError, RefusalReason.NOT_AUTHENTIC),
     (InputError, RefusalReason.NOT_UNDERSTOOD),
 )
-"""The first family that fits. A request is all that can be wrong input here: recordings were settled at approval."""
+"""The first family that fits counts. Only a request can be invalid input here: recordings were settled at approval."""
 
 
 def _utc_now() -> datetime:
@@ -65,7 +65,7 @@ class SiteService:
 
     Args:
         home: the site's folder.
-        sums: the way into secure sums.
+        sums: opens secure sums.
         clock: returns the present time (UTC); tests set it.
     """
 

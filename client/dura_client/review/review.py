@@ -171,6 +171,7 @@ def _with_room(
     left_out = {
         "no budget is left for this study": frozenset(full),
         "held out in other studies only": cohort.neither,
+        **cohort.prepared.left_out,
     }
     return cohort.without(frozenset(full)), {why: keys for why, keys in left_out.items() if keys}
 
@@ -216,6 +217,7 @@ def _of_data(home: SiteHome, study: Study, ledger: Ledger, whole: Cohort, cohort
 _OUTPUTS = {
     "confusion": "a confusion matrix over held-out patients",
     "auc": "a histogram of scores over held-out patients and classes",
+    "fit": "three sums over held-out patients: squared errors, values, squared values",
 }
 
 

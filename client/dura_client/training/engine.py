@@ -1,4 +1,4 @@
-"""Patient-level private training, in pieces that serve one site's noise as well as noise shared by many.
+"""Patient-level private training, in pieces that work with one site's noise and with noise shared by many sites.
 
 A step, with ``engine = PatientEngine(...)``:
 
@@ -11,13 +11,13 @@ With noise shared between sites, (c) adds the site's share, and what goes into (
 vectors, with the divisor q times the patients of all sites. Either way (d) is the step of
 :mod:`dura_common.models.steps`, which every site and the coordinator make alike.
 
-In (b), at most K windows of each patient, chosen by the generator of (a), and the gradient of their mean loss
-(:mod:`dura_client.training.gradients`). An empty draw is a step of pure noise: leaving it out would tell that
-nobody was drawn. A patient without windows counts zero but is drawn like everybody else.
+(b) takes at most K windows of each patient, chosen by the generator of (a), and the gradient of their mean loss
+(:mod:`dura_client.training.gradients`). An empty draw is a step of pure noise: leaving it out would reveal that nobody
+was drawn. A patient without windows counts zero but is drawn like everybody else.
 
-The study chooses what is descended on: cross-entropy for DP-SGD on any model, or on a linear model of unit vectors
-a linear loss for one step (the one-sum estimator) or a squared one for a few (clipped-residual descent). Drawing,
-clipping, noise and accounting are the same code for all.
+The study chooses the loss: cross-entropy for DP-SGD on any model, or, on a linear model of unit vectors, a linear loss
+for one step (the one-sum estimator) or a squared loss for a few steps (clipped-residual descent). Drawing, clipping,
+noise and accounting are the same code for all.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from dura_client.training.clipping import PatientClipper, add_noise
 from dura_client.training.gradients import Batch, patient_gradients
 from dura_client.training.losses import loss_of
 from dura_client.training.patient import TrainingPatient
+from dura_client.training.places import Places
 from dura_client.training.secure_random import bernoulli, choose
 from dura_common.errors import HostError, InputError
 from dura_common.models import TrainingState, advance, first_state, load_vector, rule_of
@@ -52,13 +53,15 @@ class PatientEngine:
     Args:
         network: the model with the first parameters.
         study: the approved study; all limits come from it.
-        preparation: what the patients' data went through before they came here.
-        state: where the training stands; without one it begins with the parameters of ``network``.
+        preparation: the steps that the patients' data went through before training.
+        state: the state at which training continues; by default it begins with the parameters of ``network``.
+        places: the number of patients that every step computes, with dummies for missing ones
+            (:mod:`dura_client.training.places`); 0 computes only the drawn patients.
         device: where to compute; the noise always comes from the operating system.
 
     Raises:
-        InputError: the model keeps running batch statistics, which nobody would have paid for.
-        PolicyError: a preparation step uses a statistic over patients that nobody has paid for.
+        InputError: the model keeps running batch statistics, for which no budget has paid.
+        PolicyError: a preparation step uses a statistic over patients, for which no budget has paid.
         HostError: there is no such device.
     """
 
@@ -69,6 +72,7 @@ class PatientEngine:
         *,
         preparation: Sequence[Step],
         state: TrainingState | None = None,
+        places: int = 0,
         device: str = "cpu",
     ) -> None:
         refuse_unpaid(preparation)
@@ -77,6 +81,7 @@ class PatientEngine:
         self._network = network.to(device).train()
         self._privacy = study.privacy
         self._device = device
+        self._places = Places.of(study, places, device=device) if places else None
         self._loss = loss_of(study.training)
         averages = isinstance(study.training, ResidualDescentTraining) and study.training.average
         self._iterates: list[NDArray[np.float32]] | None = [] if averages else None
@@ -93,9 +98,10 @@ class PatientEngine:
     def clipped_sum(self, drawn: Sequence[TrainingPatient]) -> NDArray[np.int64]:
         """Return the sum of the patients' clipped gradients, int64 (parameters,), in steps of 2^-16 C.
 
-        One patient moves it by at most 2^16 in L2 norm, whatever the recordings hold.
+        One patient moves the sum by at most 2^16 in L2 norm, whatever the recordings hold.
         """
-        batches = (batch for patient in drawn if (batch := self._batch(patient)) is not None)
+        found = (self._batch(patient) for patient in drawn)
+        batches = (batch for batch in found if batch is not None) if self._places is None else self._places.fill(found)
         for stacks in patient_gradients(self._network, self._loss, batches):
             for parameter, stack in zip(self._network.parameters(), stacks, strict=True):
                 parameter.grad_sample = stack  # type: ignore[attr-defined]  # the attribute is Opacus's protocol
@@ -106,11 +112,11 @@ class PatientEngine:
         """Make one step with a noised sum, then project the model's constraints (post-processing).
 
         Args:
-            total: int64 (parameters,), in steps of the grid: of this site or of many.
+            total: int64 (parameters,), in steps of the grid: the sum of this site or of many.
             divisor: public constant: q times the declared patients of the sum.
 
         Raises:
-            ValueError: another length or type; nothing was changed.
+            ValueError: the sum has another length or type; nothing was changed.
         """
         scale = self._privacy.clipping_norm / WHOLE / divisor
         self.state = advance(self._network, self.state, total, self._rule, scale=scale)
@@ -128,8 +134,8 @@ class PatientEngine:
     def _batch(self, patient: TrainingPatient) -> Batch | None:
         """Return at most K windows of one patient without those that are not finite; None if no window is left.
 
-        Whatever is wrong with one patient's data makes that patient count zero: a step that ended with an error would
-        tell that the patient was drawn.
+        Any fault in one patient's data makes this patient count zero: a step that ended with an error would reveal that
+        the patient was drawn.
         """
         try:
             return self._windows(patient)
@@ -146,7 +152,7 @@ class PatientEngine:
         labels = patient.labels[index]
         if not finite.all():
             windows, labels = windows[finite], labels[finite]
-        return torch.from_numpy(windows).to(self._device), torch.from_numpy(labels).to(self._device)
+        return Batch.of(torch.from_numpy(windows).to(self._device), torch.from_numpy(labels).to(self._device))
 
 
 def train_round(
@@ -157,12 +163,13 @@ def train_round(
     *,
     declared_patients: float,
     preparation: Sequence[Step],
+    places: int = 0,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Make the steps of one round with this site's noise alone, changing ``network`` in place.
 
-    The network ends on the CPU, in training mode off.
+    Afterwards, the network is on the CPU and in evaluation mode.
 
     Args:
         network: the model with the round's first parameters.
@@ -170,16 +177,17 @@ def train_round(
         study: the approved study; all limits come from it.
         plan: the study's plan, whose noise multiplier is used.
         declared_patients: public number of training patients; the divisor is q times this.
-        preparation: what the patients' data went through before they came here.
+        preparation: the steps that the patients' data went through before training.
+        places: as for :class:`PatientEngine`.
         device: where to compute.
         progress: called with (steps done, steps).
 
     Raises:
-        InputError: the model keeps running batch statistics, which nobody would have paid for.
-        PolicyError: a preparation step uses a statistic over patients that nobody has paid for.
+        InputError: the model keeps running batch statistics, for which no budget has paid.
+        PolicyError: a preparation step uses a statistic over patients, for which no budget has paid.
     """
     divisor = study.privacy.participation * declared_patients
-    engine = PatientEngine(network, study, preparation=preparation, device=device)
+    engine = PatientEngine(network, study, preparation=preparation, places=places, device=device)
     make_steps(engine, patients, study.training.steps_per_round, plan.noise_multiplier, divisor, progress=progress)
     engine.finish()
 
@@ -202,10 +210,10 @@ def make_steps(
 
 
 def require_device(device: str) -> None:
-    """Check that this machine can compute where the site's settings say.
+    """Check that this machine has the device that the site's settings name.
 
     Raises:
-        HostError: it cannot; to be found out before the ledger is charged.
+        HostError: it does not. Callers check this before the ledger is charged.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise HostError(

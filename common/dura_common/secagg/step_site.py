@@ -1,6 +1,6 @@
-"""A site's side of step sums: keys once, then one message up for each step, all or nothing.
+"""A site's side of step sums: keys once, then one message to the coordinator for each step, all or nothing.
 
-1. every member advertises a fresh signed key; all of them must be there;
+1. every member advertises a fresh signed key, and all members must take part;
 2. for each step, the mask with each peer is keyed by the pair's key, the step and the digest of the list of keys and
    of all sums before, so sites that were told different lists or sums have masks that do not cancel, and nothing opens;
 3. the opened sum ends the step; a second vector for the same masks is refused.
@@ -64,10 +64,10 @@ class StepSite(Site):
     def _react(self, frame: Frame) -> Reaction:
         if self._awaits is Type.KEYS:
             self._expect(frame, Type.KEYS, 0)
-            return self._agree(frame)
+            return self._agree(frame)  # step 1; step 2 is the vector, see _mask
         if self._awaits is Type.OPENED:
             self._expect(frame, Type.OPENED, self._step)
-            return self._open(frame)
+            return self._open(frame)  # step 3
         raise Abort(Reason.OUT_OF_TURN, f"{frame.type.name} came while nothing was awaited")
 
     def _agree(self, frame: Frame) -> Reaction:

@@ -25,9 +25,10 @@ from dura_common.errors import InputError
 from dura_common.messages.rehearsal import Job, Score, Simulate, Train
 from dura_common.privacy.plan import plan_of
 from dura_common.study import NoNoise, SharedNoise, Study
-from dura_server.rehearsal.result import RehearsalPoint, point_of
+from dura_server.rehearsal.result import point_of
 from dura_server.rounds.ports import Vector
 from dura_server.rounds.rounds import first_parameters
+from dura_server.studies.planning import RehearsalPoint
 
 PATIENTS_PER_JOB = 4
 """Small, so that the cores finish at nearly the same time and progress is visible."""
@@ -35,7 +36,6 @@ FEWEST_HELD_OUT = 2
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of the stage, the number of finished jobs, and the number of all jobs."""
-Parameters = Vector
 
 
 class Crew(Protocol):
@@ -83,8 +83,8 @@ def check(study: Study, settings: Settings) -> list[_Try]:
         )
     if study.evaluation.split != "patients":
         raise InputError('only evaluation.split = "patients" can be rehearsed')
-    if study.data.modality != "eeg":
-        raise InputError(f"there is no simulator for {study.data.modality} recordings")
+    if study.data.source == "meg":
+        raise InputError("there is no simulator for MEG recordings")
     tries = []
     for epsilon in settings.epsilons:
         for number in range(settings.seeds):
@@ -112,9 +112,9 @@ def rehearse(study: Study, settings: Settings, crew: Crew, folder: Path, progres
         InputError: the study cannot be rehearsed.
         HostError: a simulated site failed.
     """
-    tries = check(study, settings)
+    tries = check(study, settings)  # step 2
     place = folder / _name_of(study, settings)
-    _simulate(study, settings, crew, place, progress)
+    _simulate(study, settings, crew, place, progress)  # step 1
     accuracies = _train_and_score(tries, crew, place, progress)
     return [
         point_of(epsilon, [value for one, value in zip(tries, accuracies, strict=True) if one.epsilon == epsilon])
@@ -159,7 +159,7 @@ def _train_and_score(tries: Sequence[_Try], crew: Crew, place: Path, progress: P
     def tell(finished: int) -> None:
         progress("training and scoring", done + finished, total)
 
-    for _ in range(rounds):
+    for _ in range(rounds):  # step 3
         jobs: list[tuple[Job, Vector | None]] = [
             (
                 Train(
@@ -180,7 +180,7 @@ def _train_and_score(tries: Sequence[_Try], crew: Crew, place: Path, progress: P
             _common(one.study, [(team, next(updates)) for team in groups])
             for one, groups in zip(tries, teams, strict=True)
         ]
-    scoring: list[tuple[Job, Vector | None]] = [
+    scoring: list[tuple[Job, Vector | None]] = [  # step 4
         (Score(folder=str(place), study=one.study, sites=team, split=one.seed), final)
         for one, final, groups in zip(tries, parameters, teams, strict=True)
         for team in groups

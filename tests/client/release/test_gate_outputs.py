@@ -12,6 +12,7 @@ import pytest
 import torch
 from tests.support.commands import answer, shown
 from tests.support.consortium import Consortium, contents
+from tests.support.policies import approve_study
 from tests.support.studies import study
 
 from dura_client.data.dataset import DataSet
@@ -21,7 +22,6 @@ from dura_client.data.simulated.simulate import TASK, simulate
 from dura_client.ledger.ledger import Ledger
 from dura_client.patients.frozen import load_frozen
 from dura_client.release.gate import Gate
-from dura_client.review.approval import approve_study
 from dura_client.site.home import SiteHome
 from dura_client.site.policy import write_policy
 from dura_client.studies.approvals import receive_offer
@@ -138,7 +138,8 @@ def test_a_yes_that_nobody_can_give_is_asked_for_by_an_option(hospital: tuple[Si
     before = contents(home.approvals)
     for words in (("approve", plan.name, "--data", "motor"), ("ledger", "move")):
         error = site(home, *words, code=PolicyError.exit_code)["error"]
-        assert "no terminal: give --yes" in error["hint"]
+        assert "not a terminal" in error["hint"]
+        assert "add --yes" in error["hint"]
     assert contents(home.approvals) == before
     assert site(home, "review", reference[:6], "--data", "motor")["study"] == reference
 
@@ -176,7 +177,7 @@ def test_the_audit_runs_on_the_sites_own_study(hospital: tuple[SiteHome, Study, 
     assert seen["steps"] == plan.training.steps
     assert seen["epsilon_accounted"] == pytest.approx(8.0, abs=0.1)
     assert 0 < seen["epsilon_expected"] < seen["epsilon_accounted"]
-    assert any("the bound is the accounting" in sentence for sentence in seen["cannot_show"])
+    assert any("only the accounting is a bound" in sentence for sentence in seen["cannot_show"])
     assert (home.ledger.read_bytes() if home.ledger.exists() else b"") == before
 
 

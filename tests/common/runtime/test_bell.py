@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def test_more_rings_than_a_pipe_holds_block_nobody(tmp_path: Path) -> None:
     """A process that does not listen for long is woken once by all of them."""
     bell = Bell(tmp_path / "bell")
     full = os.open(tmp_path / "bell", os.O_WRONLY | os.O_NONBLOCK)
-    with pytest.raises(BlockingIOError):
+    with suppress(BlockingIOError):
         while True:
             os.write(full, b"!" * 4096)
     os.close(full)

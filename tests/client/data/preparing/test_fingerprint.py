@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from mne_bids import BIDSPath, read_raw_bids, write_raw_bids
 from tests.support.commands import dura, failed
 from tests.support.consortium import Consortium
+from tests.support.policies import approve_study
 from tests.support.studies import WITHOUT_NOISE, Only, study
 
 from dura_client.data.dataset import DataSet
@@ -28,7 +29,6 @@ from dura_client.data.registry import register
 from dura_client.data.simulated.simulate import TASK, simulate
 from dura_client.ledger.place import site_ledger
 from dura_client.node.service import SiteService
-from dura_client.review.approval import approve_study
 from dura_client.site.policy import write_policy
 from dura_client.studies.approvals import receive_offer
 from dura_client.sums.ports import Part
@@ -36,7 +36,7 @@ from dura_common.errors import PolicyError
 from dura_common.messages import EvaluateRound, Refusal, RefusalReason, encode
 from dura_common.policy import Policy
 from dura_common.secagg import SessionParameters
-from dura_common.study import DataContract
+from dura_common.study import SignalContract
 
 KEY = b"k" * 32
 NAMED = "{0}/eeg/{0}_task-motorimagery_eeg.edf"
@@ -123,7 +123,7 @@ def test_recordings_of_several_patients_are_counted_once(patients: list[list[byt
 
 
 def test_stored_fingerprints_are_keyed_and_plain_ones_are_of_public_data_only(
-    own_copy: Callable[[str], Path], tmp_path: Path, registered: Callable[..., DataSet], contract: DataContract
+    own_copy: Callable[[str], Path], tmp_path: Path, registered: Callable[..., DataSet], contract: SignalContract
 ) -> None:
     """Two patients with one recording share a fingerprint that another site's key changes; the cache has no other."""
     root = own_copy("north")
