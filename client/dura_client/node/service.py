@@ -77,7 +77,9 @@ class SiteService:
     @cached_property
     def _gate(self) -> Gate:
         from dura_client.release.gate import Gate  # noqa: PLC0415  # see the module
+        from dura_client.training.subnormals import flush_subnormals  # noqa: PLC0415  # idem
 
+        flush_subnormals()  # in the thread that trains, before torch makes threads for it
         return Gate(self._home, self._sums, clock=self._clock)
 
     def answer(self, body: bytes, vector: NDArray[np.float32] | None) -> Reply:
