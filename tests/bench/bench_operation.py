@@ -31,8 +31,8 @@ ROUNDS = 8
 SETTLE_SECONDS = 20.0
 IDLE_SECONDS = 60.0
 TICKS = os.sysconf("SC_CLK_TCK")
-BEGUN = re.compile(r"^(\S+ \S+) INFO \S+: session (\S+): attempt 1 of")
-FINISHED = re.compile(r"^(\S+ \S+) INFO \S+: session (\S+): finished$")
+BEGUN = re.compile(r"^(\S+ \S+) INFO \S+: session (.+): attempt 1 of")
+FINISHED = re.compile(r"^(\S+ \S+) INFO \S+: session (.+): finished$")
 
 
 @contextmanager
