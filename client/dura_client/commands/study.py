@@ -9,18 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from dura_client.commands.options import DEFAULT_HOME, HomeOption
+from dura_client.commands.options import DEFAULT_HOME, DataOption, HomeOption, StudyArgument
 from dura_client.commands.roster import members_table
 from dura_common.runtime.console import JsonOption, Output, command, confirm
 
 if TYPE_CHECKING:
     from dura_client.review.alone import LocalScore
     from dura_client.review.review import Review
-
-DataOption = Annotated[str, typer.Option("--data", help="Name of the registered data set for this study.")]
-StudyArgument = Annotated[
-    str, typer.Argument(help="Name of the study, its digest, or at least the first 6 digits of the digest.")
-]
 
 
 def register(app: typer.Typer) -> None:

@@ -15,6 +15,7 @@ from dura_common.consortium.roster import Roster
 from dura_common.errors import DuraError, InputError, PolicyError
 from dura_common.messages import EvaluateRound, Refusal, Reply, Request, TrainRound, decode_reply, encode
 from dura_common.messages.records import from_records, to_records
+from dura_common.runtime.files import exclusive
 from dura_common.runtime.flower_waits import shorten_pulls
 from dura_common.runtime.running import Lock
 from dura_server.consortium.enrolment import read_roster
@@ -24,7 +25,6 @@ from dura_server.rounds.exchange import Pending, nodes_by_key
 from dura_server.rounds.ports import Vector
 from dura_server.rounds.rosters import exchange_rosters
 from dura_server.rounds.rounds import Rounds
-from dura_server.studies.lease import exclusive
 from dura_server.studies.store import StoredStudy, StudyStore
 from dura_server.sums.plane import PlaneSessions
 
@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 app = ServerApp()
 
 QUERY_TTL = 120.0
-TRAIN_TTL = 3600.0
-"""Seconds after which Flower drops a message that a node did not fetch."""
+TRAIN_TTL = 7 * 86_400.0
+"""Seconds after which Flower drops a message, or the answer to it. Training may take days; attempts only grow."""
 REFUSAL_POLL_SECONDS = 0.5
 REPLY_SECONDS = 5.0
 """Seconds after which a reply is given up that was announced and does not come: the connection of its node broke."""
@@ -86,6 +86,10 @@ class FlowerReplies:
             if (reply := self._pending.replies.get(node, _MISSING)) is not _MISSING
         )
         return failed + len(self._names) - len(self._nodes)
+
+    def absent(self) -> frozenset[str]:
+        """Return the sites that were not connected when they were asked."""
+        return frozenset(self._names) - self._nodes.keys()
 
     def collect(self, seconds: float, *, but: Collection[str] = ()) -> Mapping[str, Reply | None]:
         """Wait for missing replies, at most so long, and not at all for replies of ``but``."""

@@ -20,11 +20,10 @@ from dura_common.consortium.envelope import digest as digest_of
 from dura_common.consortium.envelope import payload_of, verify
 from dura_common.consortium.roster import Roster
 from dura_common.errors import DuraError, InputError, TrustError
-from dura_common.runtime.files import private_folder, read_limited, write_atomic
+from dura_common.runtime.files import exclusive, private_folder, read_limited, write_atomic
 from dura_common.study import STUDY_TYPE, Study, StudyDocument, explain_validation
 from dura_common.study.reference import find_study
 from dura_server.home import CoordinatorHome
-from dura_server.studies.lease import exclusive
 from dura_server.studies.state import StudyState
 
 MAX_MODEL_BYTES = 1 << 30
@@ -106,6 +105,10 @@ class StudyStore:
     def __init__(self, home: CoordinatorHome) -> None:
         self._home = home
 
+    def check(self, study_envelope: str, roster_envelope: str, roster: Roster) -> Study:
+        """Verify a signed study, as :meth:`submit` does, and store nothing."""
+        return _verify(study_envelope, roster_envelope, roster)[1]
+
     def submit(self, study_envelope: str, roster_envelope: str, roster: Roster) -> StoredStudy:
         """Verify and store a signed study. A study that was submitted before stays unchanged.
 
@@ -130,6 +133,10 @@ class StudyStore:
         folders = [path for path in self._home.studies.iterdir() if (path / "study.json").exists()]
         return tuple(path.name for path in sorted(folders, key=lambda path: (path / "study.json").stat().st_mtime))
 
+    def names(self) -> dict[str, str | None]:
+        """Return the name of each study by its digest, oldest first; None if the name cannot be read."""
+        return {digest: self._name(digest) for digest in self.digests()}
+
     def find(self, reference: str) -> StoredStudy:
         """Find the study that a person means; see :mod:`dura_common.study.reference`.
 
@@ -137,8 +144,7 @@ class StudyStore:
             StateError: none or more than one fits.
             TrustError: it was altered on disk.
         """
-        known = {digest: self._name(digest) for digest in self.digests()}
-        return self.load(find_study(reference, known, where="submitted studies", lister="dura study list"))
+        return self.load(find_study(reference, self.names(), where="submitted studies", lister="dura study list"))
 
     def load(self, digest: str) -> StoredStudy:
         """Read a study by its whole digest.

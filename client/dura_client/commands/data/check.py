@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from dura_client.commands.options import DEFAULT_HOME, HomeOption
+from dura_client.commands.options import DEFAULT_HOME, HomeOption, complete_data
 from dura_common.runtime.console import JsonOption, Output, command
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 
 def check(
-    name: Annotated[str, typer.Argument(help="Name of a registered data set.")],
+    name: Annotated[str, typer.Argument(help="Name of a registered data set.", autocompletion=complete_data)],
     study: Annotated[
         Path | None, typer.Option(help="A study file: show how well the data meet it, and how many windows remain.")
     ] = None,

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+from rich.markup import escape
+
 from dura_common.errors import HostError, PolicyError, StateError
 from dura_common.runtime.console import Output
 from dura_common.study.reference import SHORT_DIGITS
 from dura_common.study.warnings import warnings_of
-from dura_server.studies.state import StudyState
-from dura_server.studies.store import StoredStudy
+from dura_server.desk.view import StudyView
 
 
-def as_data(stored: StoredStudy, state: StudyState) -> dict[str, object]:
+def as_data(view: StudyView) -> dict[str, object]:
     """Return a study and its state as one JSON object."""
-    return {
-        "digest": stored.digest,
-        "name": stored.study.name,
-        **state.model_dump(mode="json"),
-        "model": str(stored.model_file) if stored.model_file.exists() else None,
-    }
+    return {"digest": view.digest, "name": view.study.name, **view.state.model_dump(mode="json"), "model": view.model}
 
 
-def finish(out: Output, stored: StoredStudy, state: StudyState) -> None:
+def finish(out: Output, view: StudyView) -> None:
     """End a command with the end of a study.
 
     Raises:
@@ -28,9 +24,10 @@ def finish(out: Output, stored: StoredStudy, state: StudyState) -> None:
         StateError: the study was stopped.
         HostError: the study failed, or its process was lost.
     """
-    for sentence in warnings_of(stored.study):
+    state = view.state
+    for sentence in warnings_of(view.study):
         out.warn(sentence)
-    goes_on = f"`dura study resume {stored.digest[:SHORT_DIGITS]}` continues from the last opened sum."
+    goes_on = f"`dura study resume {view.digest[:SHORT_DIGITS]}` continues from the last opened sum."
     place = f"after round {state.round} of {state.rounds}"
     if state.phase == "unapproved":
         raise PolicyError(state.message, hint="Sites decide with `dura site review` and `dura site approve`.")
@@ -43,9 +40,9 @@ def finish(out: Output, stored: StoredStudy, state: StudyState) -> None:
             f"the study failed {place}: {state.message}",
             hint="`dura study status` shows every site. Only the log of the site that refused has the reason.",
         )
-    lines = [f"{stored.study.name} ({stored.digest[:SHORT_DIGITS]}): {state.phase}"]
+    lines = [f"{view.short()}: {state.phase}"]
     lines += [f"  {name}: {standing}" for name, standing in state.sites.items()]
     lines += [f"  round {p.round}: accuracy {p.accuracy:.3f} +- {p.standard_error:.3f}" for p in state.curve]
     if state.duplicates is not None:
         lines.append(f"  {state.duplicates.sentence}")
-    out.result(as_data(stored, state), "\n".join(lines))
+    out.result(as_data(view), escape("\n".join(lines)))
