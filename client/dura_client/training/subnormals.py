@@ -1,7 +1,7 @@
-"""Numbers nearer to zero than 1.2e-38: processors compute with them up to a hundred times as slowly.
+"""Numbers nearer to zero than 1.2e-38: processors may compute with them up to a hundred times as slowly.
 
-A recording with such values slowed a step thirty times, which told that its patient was drawn. They are nothing a
-recording could mean, so they are taken as zero.
+A recording with such values slowed a step of an earlier model thirty times, which told that its patient was drawn. No
+recording means anything by them, so they are taken as zero.
 """
 
 from __future__ import annotations
