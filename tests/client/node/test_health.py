@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -148,7 +150,7 @@ def test_monitors_read_the_exit_code(home: SiteHome) -> None:
     assert dura("site", "status", *where, here=True)["grade"] == "critical"
     failed("site", "status", "--check", *where, code=2, here=True)
     with running.Lock(home.run):
-        (home.run / "state.json").write_text('{"ready": true, "children": []}')
+        (home.run / "state.json").write_text(json.dumps({"pid": os.getpid(), "ready": True, "children": []}))
         answer = failed("site", "status", "--check", *where, code=1, here=True).answer
         assert {one["what"] for one in answer["conditions"]} <= {"offers", "coordinator", "disk"}
         with pytest.raises(Failed, match="exit code 1"), coordinator(home, home.path.parent / "coordinator"):
