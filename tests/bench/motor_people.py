@@ -18,13 +18,13 @@ from dura_client.data.prepare import prepare
 from dura_client.data.simulated.hospitals import HOSPITALS
 from dura_client.data.simulated.simulate import simulate
 from dura_client.training.patient import TrainingPatient
-from dura_common.study import DataContract
+from dura_common.study import SignalContract
 from dura_server.demo.demo import CODES, WRONG_UNITS
 
 CHUNK = 25
 TRIALS = 32
 POOLS = {"tune": 1_000, "train": 2_000, "unseen": 3_000}
-CONTRACT = DataContract(
+CONTRACT = SignalContract(
     task="motorimagery",
     channels=("F3", "F4", "C3", "Cz", "C4", "T7", "T8", "P3", "Pz", "P4", "Oz"),
     sampling_rate=64.0,

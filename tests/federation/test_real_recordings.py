@@ -35,7 +35,7 @@ south = 2
 west = 2
 
 [data]
-modality = "eeg"
+source = "eeg"
 task = "{TASK}"
 channels = ["Oz", "O1", "O2", "PO3", "POz", "PO7", "PO8", "PO4"]
 sampling_rate = 128.0

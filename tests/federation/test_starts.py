@@ -1,4 +1,4 @@
-"""Real services that are killed, refused or broken: who starts them again hears the truth, and nothing loops for ever."""
+"""Real services that are killed, refused or broken: a start says what is true, and nothing loops for ever."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_a_broken_database_ends_the_services_with_that_reason(made: RunningConso
     database.write_bytes(b"no database" * 1000)
     for path in database.parent.glob("state.db-*"):
         path.unlink()
-    with pytest.raises(Failed, match="state.db cannot be used") as caught:
+    with pytest.raises(Failed, match=r"state\.db cannot be used") as caught:
         made.start_coordinator()
     assert "Move the file away" in caught.value.error["hint"]
     assert "cannot be used" in status(made.coordinator.run)["ended"]["message"]

@@ -44,7 +44,7 @@ from dura_client.data.privacy_class import PrivacyClass, Step, declares, step_of
 from dura_client.data.recordings.folder import BidsFolder
 from dura_common.errors import HostError, InputError
 from dura_common.runtime.files import private_folder
-from dura_common.study import DataContract
+from dura_common.study import DataContract, SignalContract
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +100,7 @@ def prepare(
         InputError: unreadable recordings, unknown channels, no event of a class, or too few patients.
         HostError: the cache cannot be written.
     """
+    contract = signals_only(contract)
     positions(contract)  # an impossible contract is refused before hours of reading
     if dataset.task != contract.task:
         raise InputError(
@@ -133,6 +134,13 @@ def prepare(
     return prepared
 
 
+def signals_only(contract: DataContract) -> SignalContract:
+    """Return a contract for recordings; :class:`InputError` for another source, which this version cannot prepare."""
+    if not isinstance(contract, SignalContract):
+        raise InputError(f'this version of dura prepares EEG only; the study asks for source = "{contract.source}"')
+    return contract
+
+
 def restore(
     dataset: DataSet, contract: DataContract, keys: Collection[str], *, folder: Path, pseudonym_key: bytes
 ) -> Iterator[tuple[str, PatientData | None]]:
@@ -142,6 +150,7 @@ def restore(
     that, and not of whom.
     """
     subjects: dict[str, list[Recording]] | None = None
+    contract = signals_only(contract)
     bids = folder_of(dataset)
     for key in keys:
         found = None
@@ -184,7 +193,7 @@ def steps_of(contract: DataContract) -> tuple[Step, ...]:
         reference_and_scale,
         cut,
     ]
-    if contract.alignment == "euclidean":
+    if signals_only(contract).alignment == "euclidean":
         functions.append(euclidean_alignment)
     return tuple(step_of(function) for function in functions)
 
@@ -194,7 +203,7 @@ def pseudonym(subject: str, key: bytes) -> str:
     return hmac.new(key, b"dura patient v1\0" + subject.encode(), hashlib.sha256).hexdigest()
 
 
-def _cache_name(dataset: DataSet, contract: DataContract, recordings: Sequence[Recording]) -> str:
+def _cache_name(dataset: DataSet, contract: SignalContract, recordings: Sequence[Recording]) -> str:
     hasher = hashlib.sha256(f"{VERSION}\0{contract.model_dump_json()}\0{dataset.scale}\0".encode())
     hasher.update(
         repr((sorted(dataset.labels.items()), sorted(dataset.scales.items()), dataset.public)).encode()
@@ -209,7 +218,7 @@ def _cache_name(dataset: DataSet, contract: DataContract, recordings: Sequence[R
 def _prepare_patient(
     folder: BidsFolder,
     dataset: DataSet,
-    contract: DataContract,
+    contract: SignalContract,
     recordings: Sequence[Recording],
     target: Path,
     key: bytes,
@@ -268,15 +277,15 @@ def _load(folder: Path) -> PatientData:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """One recording."""
-
     windows: NDArray[np.float64]
     labels: NDArray[np.int64]
     content: bytes
     """Plain digest of its samples."""
 
 
-def _prepare_recording(folder: BidsFolder, dataset: DataSet, contract: DataContract, recording: Recording) -> _Prepared:
+def _prepare_recording(
+    folder: BidsFolder, dataset: DataSet, contract: SignalContract, recording: Recording
+) -> _Prepared:
     opened = open_recording(folder, dataset, recording)
     loaded = load(opened)
     raw = loaded.raw
@@ -296,7 +305,7 @@ def _prepare_recording(folder: BidsFolder, dataset: DataSet, contract: DataContr
 def cut(
     signal: NDArray[np.float64],
     events: Sequence[tuple[int, str]],
-    contract: DataContract,
+    contract: SignalContract,
     rate: float,
     stretches: Sequence[tuple[int, int]],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

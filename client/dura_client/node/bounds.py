@@ -1,12 +1,12 @@
-"""What a node keeps of what its coordinator sends: bounded, since Flower (1.41.0, pinned exactly) bounds nothing of it.
+"""Bounds on what a node keeps of what its coordinator sends; Flower (1.41.0, pinned exactly) has none.
 
 Flower has no settings for this, so names in its modules are replaced, as in
 :mod:`~dura_client.node.supernode_adapter`:
 
-- an answer has a largest size, and is not unpacked: a few bytes could become gigabytes;
-- a message has a largest size over all its objects, an app bundle has one, and tables forget their oldest entries;
-- what is left of messages that were served is dropped before the next one comes;
-- the node is sent to no other address: a redirection could lead it to servers inside the hospital.
+- an answer has a largest size, and a compressed answer is refused: a few bytes could become gigabytes;
+- all objects of a message together have a largest size, and so has an app bundle; tables forget their oldest entries;
+- what is left of messages that were served is dropped before the next message is fetched;
+- the node follows no redirection, which could lead to servers inside the hospital.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_MESSAGE_BYTES = 700 << 20
 """All objects of one message: a model of 150 million parameters with two moments, and what goes with it."""
 MAX_OBJECTS = 2_000
 MAX_BUNDLE_BYTES = 1 << 20
-"""Of an app bundle, which is kept although nobody reads it; dura's has 500 bytes."""
+"""Largest app bundle. Flower keeps the bundle although nobody reads it; that of dura has 500 bytes."""
 PULL = "_pull_and_store_message"
 REMEMBERED = {
     "run_store": 256,
@@ -40,7 +40,7 @@ REMEMBERED = {
     "time_store": 4096,
     "task_store": 1024,
 }
-"""Entries of the tables that Flower never empties."""
+"""Most entries of the tables that Flower never empties."""
 
 
 class TooMuch(Exception):
@@ -67,19 +67,19 @@ class _Bounded(httpx.SyncByteStream):
 
 
 def bound_answer(response: httpx.Response) -> None:
-    """Let the body of an answer come up to a size; one that would have to be unpacked does not come at all.
+    """Bound the size of an answer's body, and refuse a compressed body.
 
     Raises:
-        TooMuch: it is packed: a few bytes could become gigabytes.
+        TooMuch: the body is compressed: a few bytes could become gigabytes.
     """
     if response.headers.get("content-encoding", "identity") != "identity":
-        raise TooMuch("an answer is packed")
+        raise TooMuch("an answer is compressed")
     if isinstance(response.stream, httpx.SyncByteStream):
         response.stream = _Bounded(response.stream)
 
 
 def bounded_pull(real: Callable[..., dict[str, bytes]], most: int = MAX_MESSAGE_BYTES) -> Callable[..., Any]:
-    """Return Flower's function that pulls the objects of a message, up to a number and a size of all together."""
+    """Return Flower's function that pulls the objects of a message, with bounds on their number and total size."""
 
     def pull_objects(ids: list[str], pull_object_fn: Callable[[str], bytes], **settings: Any) -> dict[str, bytes]:
         if len(ids) > MAX_OBJECTS:
@@ -115,7 +115,7 @@ class Recent(dict[Any, Any]):
 
 
 def bound_state(state: Any) -> None:
-    """Let the tables of Flower's state forget their oldest entries, and refuse large bundles."""
+    """Make the tables of Flower's state forget their oldest entries and refuse large bundles."""
     for name, most in REMEMBERED.items():
         setattr(state, name, Recent(most))
     keep = state.store_fab
@@ -141,7 +141,7 @@ def bound(command: Any) -> None:
 
 
 def _one(pull_message: Callable[..., Any]) -> Callable[..., Any]:
-    """Drop what is left of messages that were served, and those that are too much."""
+    """Drop what is left of messages that were served, and messages that are too large."""
 
     def pull_one(**given: Any) -> Any:
         if not given["state"].get_messages_legacy():

@@ -37,13 +37,13 @@ from dura_common.runtime.flower_waits import override, shorten_pulls
 POLL_SECONDS = 0.1
 RETRY_SECONDS = 0.3
 RETRIES = 10
-"""Flower's own retries never end, and end the process where a task is not known any more."""
+"""Flower's own client retries for ever, and ends the process if a task is no longer known."""
 REFUSED = "refused"
 """The only text that ever stands in an error reply: an exception's own text could carry data."""
 
 LEASE_INTERVAL = 10
-"""Seconds between signs of life of a task, in both processes of a site: a runner that died is noticed after twice as
-many, after a minute otherwise, and until then its node answers nothing."""
+"""Seconds between heartbeats of a task, in both processes of a site. A runner that died is noticed after twice this
+time. By Flower's default, this takes a minute, and until then the node answers nothing."""
 
 Handler = Callable[[Message, Context], Message]
 
@@ -111,6 +111,6 @@ def _answer(handler: Handler, message: Message, context: Context) -> Message:
 
 
 def quicken() -> None:
-    """Shorten what a process of a site waits for: objects on their way, and signs of life of a task."""
+    """Shorten how long a process of a site waits for objects that have not arrived, and for heartbeats of a task."""
     shorten_pulls()
     override(heartbeat_module, "HEARTBEAT_DEFAULT_INTERVAL", LEASE_INTERVAL)

@@ -1,4 +1,4 @@
-"""How a site stands: what runs, what waits for whom, and what needs a person, graded for people and monitors."""
+"""The health of a site: what is running, what is waiting, and what needs a person, graded for people and monitors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dura_common.runtime import running
 from dura_common.runtime.files import read_limited
 
 CERTIFICATE_DAYS = 30
-"""A certificate that ends sooner than this needs somebody who renews it."""
+"""A certificate that expires sooner must be renewed by somebody."""
 ROSTER_DAYS = 14
 DISK_WARNING, DISK_CRITICAL = 2 << 30, 200 << 20
 """Free bytes: recordings are prepared on this disk; below the lower bound the ledger may fail to write."""
@@ -61,10 +61,10 @@ class StudyHere:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """See the module."""
+    """The health of one site."""
 
     node: dict[str, Any]
-    """As :func:`dura_common.runtime.running.status` tells it."""
+    """The answer of :func:`dura_common.runtime.running.status`."""
     studies: tuple[StudyHere, ...]
     conditions: tuple[Condition, ...]
     """The most urgent first."""
@@ -76,10 +76,10 @@ class Health:
 
 
 def health(home: SiteHome, clock: Callable[[], datetime]) -> Health:
-    """Look at everything; what cannot be read is a condition and no error.
+    """Check everything; what cannot be read becomes a condition, not an error.
 
     Args:
-        home: of the site.
+        home: the site's folder.
         clock: returns the present time (UTC).
     """
     found: list[Condition] = []
@@ -171,5 +171,5 @@ def _studies(home: SiteHome, now: datetime, into: list[StudyHere]) -> Iterator[C
 
 
 def _redrawn(offer: OfferedStudy, count: int) -> Condition:
-    sentence = f"draws of {offer.study.name} that were repeated after a loss: {count}; many of them can be an attack"
+    sentence = f"draws of {offer.study.name} that were repeated after a lost sum: {count}; many can mean an attack"
     return Condition(Grade.WARNING, "redraws", sentence)

@@ -1,8 +1,8 @@
 """What a site asks the coordinator's public port before its node starts: who are you, and what time is it?
 
-Flower would find out too, but says so in a log only: a false certificate ends the SuperNode, and a clock that is
-seconds ahead makes the SuperLink refuse its signatures. A coordinator that is out of reach is no error here: the
-node goes on trying until it comes.
+Flower would notice too, but only writes to a log: a wrong certificate ends the SuperNode, and the SuperLink refuses the
+signatures of a clock that is seconds ahead. A coordinator that cannot be reached is not an error here: the node keeps
+trying until the coordinator answers.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ MOST_BEHIND = timedelta(seconds=300)
 
 
 def check_coordinator(address: str, authority_file: Path, clock: Callable[[], datetime]) -> bool:
-    """Compare the coordinator's certificate and clock with what this site pinned and what its own clock says.
+    """Compare the coordinator's certificate with the pinned authority, and its clock with that of this machine.
 
-    Returns whether anybody answered.
+    Returns whether the coordinator answered.
 
     Args:
         address: host:port of the gateway, from the roster.
@@ -45,14 +45,14 @@ def check_coordinator(address: str, authority_file: Path, clock: Callable[[], da
         seconds = abs(ahead.total_seconds())
         raise HostError(
             f"this machine's clock is {seconds:.0f} s {'ahead of' if ahead > timedelta(0) else 'behind'} the "
-            f"coordinator's; at most {MOST_AHEAD.seconds} s ahead and {MOST_BEHIND.seconds} s behind can work together",
+            f"coordinator's; at most {MOST_AHEAD.seconds} s ahead or {MOST_BEHIND.seconds} s behind are allowed",
             hint="Set the clocks of both machines by a time server (NTP).",
         )
     return True
 
 
 def _ask(address: str, authority_file: Path) -> datetime | None:
-    """Return the coordinator's time, or None if nobody answers or the answer does not tell it."""
+    """Return the coordinator's time, or None if nobody answers or the answer has no time."""
     host, _, port = address.rpartition(":")
     context = ssl.create_default_context(cafile=str(authority_file))
     connection = HTTPSConnection(host.strip("[]"), int(port), timeout=PATIENCE_SECONDS, context=context)
@@ -63,7 +63,7 @@ def _ask(address: str, authority_file: Path) -> datetime | None:
         raise TrustError(
             f"the server at {address} has no valid certificate of this consortium's authority: {error.verify_message}",
             hint="The coordinator must renew its certificate (`dura coordinator renew`), a clock is wrong, or "
-            "somebody stands between: compare `dura site roster` and `dura coordinator fingerprint` by telephone.",
+            "an attacker is in between: compare `dura site roster` and `dura coordinator fingerprint` by telephone.",
         ) from error
     except (OSError, HTTPException, TypeError, ValueError):
         return None

@@ -1,7 +1,7 @@
 """The site's node: Flower's SuperNode and dura's own runner, kept alive together.
 
-The SuperNode only connects outwards, to the consortium's gateway. It hands tasks to the runner at a Unix socket that
-this account alone may open, guarded by a secret that is made at every start.
+The SuperNode only connects outwards, to the consortium's gateway. It hands tasks to the runner over a Unix socket that
+only this account may open. A secret that is new at every start guards the socket.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def run_node(home: SiteHome, *, app: str = DEFAULT_APP) -> None:
     """Run the node of a home, an absolute path, until it is told to stop.
 
     Raises:
-        StateError: the site has not joined, its node runs already, or its path is too long for a socket.
+        StateError: the site has not joined, its node is already running, or its path is too long for a socket.
         PolicyError: the site has no policy.
-        TrustError: the roster or a certificate has expired or was altered, or the coordinator is a false one.
+        TrustError: the roster or a certificate has expired or was altered, or the server is not the coordinator.
         HostError: the clocks differ, or a process does not start.
     """
     settings = load_settings(home)
@@ -80,15 +80,15 @@ def _run(home: SiteHome, settings: SiteSettings, app: str) -> None:
             env=environment,
             log=home.logs / "runner.log",
         )
-        both = [runner, supernode]  # they import for seconds: side by side, ready when both are
+        both = [runner, supernode]  # both take seconds to import, so they start together
         Supervisor(both, home.run, prepare=prepare, diagnose=lambda _: diagnose(home)).run()
 
 
 def _threads(count: int) -> dict[str, str]:
-    """Return how the runner computes: on so many cores, and idle while it waits.
+    """Return the settings of the runner's threads: their number, and that a waiting thread uses no processor.
 
-    Several OpenMP threads spin by default when they wait for each other; with two of them, on a machine that had other
-    work, a step of training then took fourteen times as long.
+    By default, OpenMP threads that wait for each other keep their processors busy. With two threads, on a machine that
+    had other work, a step of training then took fourteen times as long.
     """
     return {"OMP_NUM_THREADS": str(count), "OMP_WAIT_POLICY": "PASSIVE"}
 

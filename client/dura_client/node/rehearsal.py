@@ -22,7 +22,7 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
 from dura_client.data.dataset import DataSet
-from dura_client.data.prepare import PatientData, load_prepared, prepare, steps_of
+from dura_client.data.prepare import PatientData, load_prepared, prepare, signals_only, steps_of
 from dura_client.data.simulated.simulate import simulate_for
 from dura_client.training.engine import train_round
 from dura_client.training.evaluation import score
@@ -42,7 +42,7 @@ app = ClientApp()
 
 
 def answer(body: bytes, vector: Vector | None) -> tuple[bytes, Vector | None]:
-    """Do one job; an error of dura's becomes a :class:`Fault`."""
+    """Do one job; a dura error becomes a :class:`Fault`."""
     torch.set_num_threads(1)  # one simulated site a core
     try:
         job = decode_job(body)
@@ -50,7 +50,7 @@ def answer(body: bytes, vector: Vector | None) -> tuple[bytes, Vector | None]:
         if isinstance(job, Simulate):
             _simulate(job)
         elif vector is None:
-            raise StateError("a job without parameters")
+            raise StateError("the job has no parameters")
         elif isinstance(job, Train):
             result = _train(job, vector)
         else:
@@ -78,16 +78,17 @@ def _simulate(job: Simulate) -> None:
         return
     with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as name:
         recordings, cache = Path(name) / "bids", Path(name) / "cache"
+        wanted = signals_only(job.contract)
         simulate_for(
             recordings,
-            job.contract,
+            wanted,
             job.index,
             first=job.first,
             patients=job.patients,
             trials=job.trials,
             seed=job.seed,
         )
-        dataset = DataSet(name=job.site, root=str(recordings), task=job.contract.task, simulated=True)
+        dataset = DataSet(name=job.site, root=str(recordings), task=wanted.task, simulated=True)
         contract = job.contract.model_copy(update={"minimum_patients": 1})  # these are some of the site's patients
         prepare(dataset, contract, cache=cache, pseudonym_key=hashlib.sha256(job.site.encode()).digest())
         (prepared,) = cache.iterdir()
@@ -119,7 +120,7 @@ def _score(job: Score, parameters: Vector) -> Vector:
 
 
 def _cohort(job: Train | Score) -> tuple[list[TrainingPatient], list[TrainingPatient]]:
-    """Return who trains and who is held out, by the rule of real sites under a key of the job's own."""
+    """Return the training and the held-out patients, by the rule of real sites with a key of this job."""
     patients = [patient for site in job.sites for patient in _patients(Path(job.folder), site, job.study.sites[site])]
     secret = job.split.to_bytes(8, "big")
     keys = [hmac.new(secret, patient.key.encode(), hashlib.sha256).hexdigest() for patient in patients]

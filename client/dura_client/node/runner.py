@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> None:
         try:
             source.serve_one(lambda message, context: app(message=message, context=context))
         except httpx.HTTPError:
-            log.warning("the SuperNode is out of reach; trying again")
+            log.warning("the SuperNode cannot be reached; trying again")
             time.sleep(RETRY_SECONDS)
         except Exception:  # the boundary of a task: the next one may be served
             log.exception("a task could not be served")

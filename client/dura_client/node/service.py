@@ -1,4 +1,4 @@
-"""Answers the coordinator. Whatever goes wrong, the reply is one word of a closed list and the reason stays here."""
+"""Answers the coordinator. Whatever goes wrong, the reply is one word from a fixed list; the reason stays here."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _REASONS: tuple[tuple[type[DuraError], RefusalReason], ...] = (
     (TrustError, RefusalReason.NOT_AUTHENTIC),
     (InputError, RefusalReason.NOT_UNDERSTOOD),
 )
-"""The first family that fits. A request is all that can be wrong input here: recordings were settled at approval."""
+"""The first family that fits counts. Only a request can be invalid input here: recordings were settled at approval."""
 
 
 def _utc_now() -> datetime:
@@ -55,7 +55,7 @@ class SiteService:
 
     Args:
         home: the site's folder.
-        sums: the way into secure sums.
+        sums: opens secure sums.
         clock: returns the present time (UTC); tests set it.
     """
 

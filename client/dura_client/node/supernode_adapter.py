@@ -1,14 +1,14 @@
-"""Flower's SuperNode as dura runs it (flwr 1.41.0, pinned exactly): nothing waits longer than what it waits for.
+"""Flower's SuperNode as dura runs it (flwr 1.41.0, pinned exactly): with short waits, and none that never ends.
 
 Flower has no settings for the following, so names in its modules are replaced:
 
-- idle sleeps of 3 s and 0.5 s become 0.2 s, and back-offs of 1 to 10 s less than 0.5 s;
-- what the coordinator announced and never sent (its process died) is given up after :data:`MISSING_SECONDS` without
-  anything new, not after 500 tries (80 minutes) during which the node answers nobody;
-- a coordinator that was away is tried again every :data:`RETRY_SECONDS` at most, not every 20 s;
-- a coordinator that fails at a request (its disk is full) is tried again too: Flower ends the thread that tells that
-  the node lives, and the node would be counted as gone for ever while it runs;
-- a node that was killed signs itself off and on again, where Flower refuses it for a minute;
+- idle sleeps of 3 s and 0.5 s become 0.2 s, and back-offs of 1 to 10 s become shorter than 0.5 s;
+- objects that the coordinator announced and never sent (its process died) are given up after :data:`MISSING_SECONDS`
+  without a new object; Flower tries 500 times, which takes 80 minutes, and the node answers nobody meanwhile;
+- a coordinator that could not be reached is tried again after at most :data:`RETRY_SECONDS`, not after 20 s;
+- a coordinator that fails at a request (its disk is full) is tried again too. Flower would end the thread that sends
+  heartbeats, and the running node would count as gone for ever;
+- a node that was killed signs off and on again; Flower would refuse it for a minute;
 - a second signal does not end a node that is signing off.
 """
 
@@ -45,7 +45,7 @@ SHORTEST_IDLE = 0.2
 MISSING_SECONDS = 15.0
 RETRY_SECONDS = 2
 ACTIVATION_SECONDS = 90.0
-"""An activation lapses after a minute without signs of life; the coordinator enters a new member within seconds."""
+"""An activation lapses after a minute without heartbeats; a new member is registered within seconds."""
 
 Pull = Callable[[str], bytes]
 Call = Callable[[FleetHttpClient, Any], Any]
@@ -82,7 +82,7 @@ def _undisturbed(leave: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _bounded(pull_all: Callable[..., dict[str, bytes]]) -> Callable[..., dict[str, bytes]]:
-    """Give up objects of which none has come for a while."""
+    """Give up on objects when none has arrived for a while."""
 
     def pull(object_ids: list[str], pull_object_fn: Pull, **options: Any) -> dict[str, bytes]:
         last = time.monotonic()
@@ -104,9 +104,9 @@ def _bounded(pull_all: Callable[..., dict[str, bytes]]) -> Callable[..., dict[st
 
 
 def _returning(activate: Call) -> Call:
-    """Sign a node off that was killed and is taken for alive, then on again; wait where that is not possible.
+    """Sign off a node that was killed but still counts as active, then sign it on; wait where that is not possible.
 
-    The gateway refuses with a detail, and for good, who is not on the roster.
+    The gateway refuses a node that is not on the roster. Its answer has a detail, and waiting does not help.
     """
     home = SiteHome(Path(os.environ["DURA_SITE_HOME"]))
     note = home.run / "node-id"
@@ -137,7 +137,7 @@ def _returning(activate: Call) -> Call:
 
 
 def _outlasting(call: Call) -> Call:
-    """Take a failure inside the coordinator for one of the way to it, which is tried again."""
+    """Treat a failure inside the coordinator like a failed connection, which is tried again."""
 
     def outlasted(client: FleetHttpClient, request: Any) -> Any:
         try:
@@ -151,7 +151,7 @@ def _outlasting(call: Call) -> Call:
 
 
 def _known(beat: Call) -> Call:
-    """End the process if the coordinator does not know this node any more: its supervisor signs it on again."""
+    """End the process if the coordinator no longer knows this node: its supervisor starts it, and it signs on again."""
 
     def beaten(client: FleetHttpClient, request: Any) -> Any:
         response = beat(client, request)

@@ -164,7 +164,7 @@ class FrozenCohort:
 
 def load_frozen(home: SiteHome, manifest: Manifest, contract: DataContract) -> FrozenCohort:
     """Load the patients of a manifest. If the data of a patient have any fault, the patient counts as zero."""
-    shape = (0, len(contract.channels), contract.window_samples)
+    shape = (0, *contract.shape)
     nobody = TrainingPatient(np.zeros(shape, dtype=np.float32), np.zeros(0, dtype=np.int64))
     found = _restored(home, manifest, contract)
     sides: list[dict[str, TrainingPatient]] = []

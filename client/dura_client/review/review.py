@@ -216,6 +216,7 @@ def _of_data(home: SiteHome, study: Study, ledger: Ledger, whole: Cohort, cohort
 _OUTPUTS = {
     "confusion": "a confusion matrix over held-out patients",
     "auc": "a histogram of scores over held-out patients and classes",
+    "fit": "three sums over held-out patients: squared errors, values, squared values",
 }
 
 

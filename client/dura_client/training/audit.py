@@ -1,24 +1,24 @@
 """An audit of the engine on a site's own study: what an observer of every step would see of canaries.
 
 A canary is an invented patient whose gradient lies on a coordinate of its own and has the full clipping norm (a Dirac
-gradient; Nasr et al. 2023, arXiv 2302.07956). Half of them take part, beside the site's real patients, in the real
-engine with the study's settings. In units of the clipping norm, and with the public divisor taken out again, a
-member's coordinate moves in each step by a coin of probability q plus noise, a non-member's by noise alone:
+gradient; Nasr et al. 2023, arXiv 2302.07956). Half of the canaries take part, together with the site's real patients,
+in the real engine with the study's settings. In units of the clipping norm, and times the public divisor, a member's
+coordinate moves in each step by a coin flip of probability q plus noise, a non-member's coordinate by noise alone:
 
     member      mean q, variance sigma^2 + q (1 - q)        non-member   mean 0, variance sigma^2
 
 Noise that is too small, sampling that is too frequent, clipping that is too weak and a divisor that follows the data
-each move these figures. Two more checks need no canaries: the longest weight of any patient, and steps in which
-nobody is drawn. A normal law fitted to the sums of members and non-members gives the epsilon that these canaries
-show, which is compared with the one that the same law gives for the mechanism that was accounted for.
+each move these figures. Two more checks need no canaries: the largest weight of any patient, and steps in which nobody
+is drawn. A normal distribution that is fitted to the sums of members and non-members gives the epsilon that these
+canaries show. The audit compares it with the epsilon that the same fit gives for the mechanism that was accounted for.
 
 Steps of :func:`audit`:
 
 1. invent canaries, choose half of them as members;
 2. make the study's steps with real patients and members, and keep each coordinate's mean and variance;
-3. make steps with nobody;
-4. weigh every patient and an adversary alone;
-5. compare with what was accounted for, within what the numbers of canaries and steps allow.
+3. make steps without patients;
+4. measure the weight of every patient, and of an adversary, alone;
+5. compare with what was accounted for, within the errors that the numbers of canaries and steps allow.
 """
 
 from __future__ import annotations
@@ -57,28 +57,28 @@ SHOWS = (
     "patients are drawn as often as the study says, and the divisor is the public one",
 )
 CANNOT_SHOW = (
-    "that no attack learns more: the fitted epsilon is what these canaries show; the bound is the accounting",
+    "that no attack learns more: the fitted epsilon is what these canaries show; only the accounting is a bound",
     "that the generator of noise and sampling cannot be predicted by somebody inside this machine",
     "that two labels are not the same person, or that the data are what they are said to be",
-    "anything about a program other than the one installed here: who alters the engine can alter its audit",
+    "anything about a program other than the one installed here: a person who alters the engine can alter its audit",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One figure against what was accounted for."""
+    """One measured figure, with the value that was accounted for."""
 
     name: str
     seen: float
     expected: float
     tolerance: float
-    """Largest honest difference."""
+    """Largest difference that an honest engine shows."""
     bound: bool = False
     """Whether ``expected`` is a bound from above rather than a value."""
 
     @property
     def passed(self) -> bool:
-        """Whether the figure is what it should be; a figure that is no number never is."""
+        """Whether the figure is as expected; a figure that is not a number never is."""
         if self.bound:
             return self.seen <= self.expected + self.tolerance
         return abs(self.seen - self.expected) <= self.tolerance
@@ -93,11 +93,11 @@ class Audit:
     steps: int
     checks: tuple[Check, ...]
     fitted_epsilon: float
-    """Of the canaries' sums, by a normal law fitted to them."""
+    """Epsilon of the canaries' sums, from a normal distribution that is fitted to them."""
     fitted_epsilon_range: tuple[float, float]
-    """95 % for the number of canaries."""
+    """95 % confidence interval, given the number of canaries."""
     expected_epsilon: float
-    """That the same fit gives, with unlimited canaries, for the mechanism that was accounted for."""
+    """Epsilon that the same fit gives, with unlimited canaries, for the mechanism that was accounted for."""
     delta: float
 
     @property
@@ -107,7 +107,7 @@ class Audit:
 
 
 class Canaried(nn.Module):
-    """A model beside which canaries have one parameter each; a window of shape (1, 1) names its canary."""
+    """A model with one more parameter for each canary; a window of shape (1, 1) holds the number of its canary."""
 
     def __init__(self, network: nn.Module, canaries: int, classes: int) -> None:
         super().__init__()
@@ -138,17 +138,17 @@ class _Watch:
         self.squares = np.zeros(canaries)
 
     def see(self, shown: NDArray[np.float64]) -> None:
-        """Take what one step shows of each canary."""
+        """Add what one step shows of each canary."""
         self.total += shown
         self.squares += shown**2
 
 
 class _WatchedEngine(PatientEngine):
-    """The engine, and somebody who sees the mean gradient of every step."""
+    """The engine, with an observer who sees the mean gradient of every step."""
 
     watch: _Watch
     divisor: float
-    """The public one, which the observer knows and takes out again."""
+    """The public divisor. The observer knows it and multiplies by it."""
 
     def apply(self, total: NDArray[np.int64], divisor: float) -> None:
         """Show the canaries' part of the mean gradient, and make the step. Canaries are the first parameters."""
@@ -171,16 +171,16 @@ def audit(
 ) -> Audit:
     """Audit the engine with a study's settings on the site's own patients.
 
-    Nothing is released: the results are for the site's own eyes and do not touch the ledger.
+    Nothing is released: the results stay at the site and do not touch the ledger.
 
     Args:
         network: the study's model; it is trained in place.
         patients: the site's training patients.
         study: the study whose settings are used.
         noise_multiplier: what this site adds in a step.
-        delta: where epsilon is computed.
+        delta: the delta at which epsilon is computed.
         declared_patients: public number of training patients.
-        preparation: what the patients' data went through.
+        preparation: the steps that the patients' data went through.
         canaries: how many; more make the audit sharper.
         device: where to compute.
         progress: called with (steps done, steps).
@@ -191,11 +191,11 @@ def audit(
     """
     if noise_multiplier <= 0:
         raise InputError("a study without noise promises no privacy; there is nothing to audit")
-    if canaries < 20:  # noqa: PLR2004  # fewer give no spread to speak of
+    if canaries < 20:  # noqa: PLR2004  # with fewer, a spread says little
         raise InputError(f"an audit needs at least 20 canaries, got {canaries}")
     rate = study.privacy.participation
     divisor = rate * declared_patients
-    model = Canaried(network, canaries, len(study.data.classes))
+    model = Canaried(network, canaries, study.data.outputs)
     engine = _WatchedEngine(model, study, preparation=preparation, device=device)
     engine.divisor = divisor
     member = np.zeros(canaries, dtype=np.bool_)  # 1
@@ -288,14 +288,14 @@ def _separation(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> tu
     """Return the distance of two samples' means in units of their spread, and its standard error."""
     spread = math.sqrt((np.var(inside, ddof=1) + np.var(outside, ddof=1)) / 2)
     if not math.isfinite(spread) or spread == 0:
-        return math.inf, 0.0  # without noise the two are told apart at a glance
+        return math.inf, 0.0  # without noise, members and non-members differ at once
     distance = float(np.mean(inside) - np.mean(outside)) / spread
     error = math.sqrt(1 / inside.size + 1 / outside.size + distance**2 / (2 * (inside.size + outside.size)))
     return distance, error
 
 
 def _epsilon(separation: float, delta: float) -> float:
-    """Return epsilon at ``delta`` of telling two normal laws apart (Dong et al. 2022, J. R. Stat. Soc. B 84:3)."""
+    """Return epsilon at ``delta`` for two normal distributions (Dong et al. 2022, J. R. Stat. Soc. B 84:3)."""
     if separation <= 1 / 1e4:
         return 0.0
     if separation > LARGEST_MU:

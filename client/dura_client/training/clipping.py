@@ -1,12 +1,12 @@
-"""What of a patient's gradient enters a sum: clipped, cut to the integer grid, noised by no seed.
+"""What enters a sum from a patient's gradient: clipped, cut to the integer grid, with noise that has no seed.
 
-Opacus's ``DPOptimizer`` with a patient as its sample, which the tests compare with the original, but:
+This is Opacus's ``DPOptimizer`` with a patient as its sample. The tests compare it with the original. Differences:
 
-- norms in float64, and a patient whose gradient is not finite counts zero (one NaN must neither spoil the model nor
-  tell who took part);
+- norms are computed in float64, and a patient whose gradient is not finite counts zero (one NaN must neither spoil the
+  model nor reveal who took part);
 - each clipped gradient is cut to a grid of 2^-16 C towards zero, which can only shorten it, so that sums are integers
   and integer noise carries the exact Gaussian guarantee (floating-point noise does not: Mironov 2012);
-- nothing here makes a step: noise may be a site's own or shared by many, and the step is the same everywhere
+- this module makes no step: noise may be a site's own or shared by many sites, and the step is the same everywhere
   (:mod:`dura_common.models.steps`, docs/decisions/0017-same-steps-everywhere.md).
 """
 
@@ -51,9 +51,10 @@ def clipped_to_grid(stacks: Sequence[Tensor], clipping_norm: float) -> Tensor:
 
 
 class PatientClipper(DPOptimizer):  # type: ignore[misc]  # Opacus ships no type information
-    """Opacus's optimiser for what it does before a step; ``grad_sample`` of a parameter is (patients, *shape).
+    """Opacus's optimiser, used for what it does before a step; ``grad_sample`` of a parameter is (patients, *shape).
 
-    ``clip_and_accumulate`` for one part of the patients after the other (bounded memory), then :meth:`take_sum`.
+    Call ``clip_and_accumulate`` for one part of the patients after the other, so that memory is bounded. Then call
+    :meth:`take_sum`.
     """
 
     def __init__(self, network: nn.Module, clipping_norm: float) -> None:
@@ -74,7 +75,7 @@ class PatientClipper(DPOptimizer):  # type: ignore[misc]  # Opacus ships no type
             parameter.grad_sample = None
 
     def take_sum(self) -> NDArray[np.int64]:
-        """Return what was accumulated, int64 (parameters,) in steps of the grid, and begin anew; zeros if nothing."""
+        """Return what was accumulated, int64 (parameters,) in steps of the grid, or zeros; start again from zero."""
         total, self._total = self._total, None
         if total is None:
             return np.zeros(sum(parameter.numel() for parameter in self.params), dtype=np.int64)
@@ -90,7 +91,7 @@ def add_noise(total: NDArray[np.int64], noise_multiplier: float, *, whole: int =
     """Return an integer sum plus Gaussian noise of ``noise_multiplier`` times its sensitivity.
 
     Args:
-        total: of training or of an evaluation.
+        total: the sum of a step of training or of an evaluation.
         noise_multiplier: 0 adds none and is for public data only.
         whole: the sensitivity: what one patient moves the sum by at most, in steps of the sum's grid.
     """

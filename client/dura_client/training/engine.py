@@ -1,4 +1,4 @@
-"""Patient-level private training, in pieces that serve one site's noise as well as noise shared by many.
+"""Patient-level private training, in pieces that work with one site's noise and with noise shared by many sites.
 
 A step, with ``engine = PatientEngine(...)``:
 
@@ -11,13 +11,13 @@ With noise shared between sites, (c) adds the site's share, and what goes into (
 vectors, with the divisor q times the patients of all sites. Either way (d) is the step of
 :mod:`dura_common.models.steps`, which every site and the coordinator make alike.
 
-In (b), at most K windows of each patient, chosen by the generator of (a), and the gradient of their mean loss
-(:mod:`dura_client.training.gradients`). An empty draw is a step of pure noise: leaving it out would tell that
-nobody was drawn. A patient without windows counts zero but is drawn like everybody else.
+(b) takes at most K windows of each patient, chosen by the generator of (a), and the gradient of their mean loss
+(:mod:`dura_client.training.gradients`). An empty draw is a step of pure noise: leaving it out would reveal that nobody
+was drawn. A patient without windows counts zero but is drawn like everybody else.
 
-The study chooses what is descended on: cross-entropy for DP-SGD on any model, or on a linear model of unit vectors
-a linear loss for one step (the one-sum estimator) or a squared one for a few (clipped-residual descent). Drawing,
-clipping, noise and accounting are the same code for all.
+The study chooses the loss: cross-entropy for DP-SGD on any model, or, on a linear model of unit vectors, a linear loss
+for one step (the one-sum estimator) or a squared loss for a few steps (clipped-residual descent). Drawing, clipping,
+noise and accounting are the same code for all.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ class PatientEngine:
     Args:
         network: the model with the first parameters.
         study: the approved study; all limits come from it.
-        preparation: what the patients' data went through before they came here.
-        state: where the training stands; without one it begins with the parameters of ``network``.
+        preparation: the steps that the patients' data went through before training.
+        state: the state at which training continues; by default it begins with the parameters of ``network``.
         device: where to compute; the noise always comes from the operating system.
 
     Raises:
-        InputError: the model keeps running batch statistics, which nobody would have paid for.
-        PolicyError: a preparation step uses a statistic over patients that nobody has paid for.
+        InputError: the model keeps running batch statistics, for which no budget has paid.
+        PolicyError: a preparation step uses a statistic over patients, for which no budget has paid.
         HostError: there is no such device.
     """
 
@@ -93,7 +93,7 @@ class PatientEngine:
     def clipped_sum(self, drawn: Sequence[TrainingPatient]) -> NDArray[np.int64]:
         """Return the sum of the patients' clipped gradients, int64 (parameters,), in steps of 2^-16 C.
 
-        One patient moves it by at most 2^16 in L2 norm, whatever the recordings hold.
+        One patient moves the sum by at most 2^16 in L2 norm, whatever the recordings hold.
         """
         batches = (batch for patient in drawn if (batch := self._batch(patient)) is not None)
         for stacks in patient_gradients(self._network, self._loss, batches):
@@ -106,11 +106,11 @@ class PatientEngine:
         """Make one step with a noised sum, then project the model's constraints (post-processing).
 
         Args:
-            total: int64 (parameters,), in steps of the grid: of this site or of many.
+            total: int64 (parameters,), in steps of the grid: the sum of this site or of many.
             divisor: public constant: q times the declared patients of the sum.
 
         Raises:
-            ValueError: another length or type; nothing was changed.
+            ValueError: the sum has another length or type; nothing was changed.
         """
         scale = self._privacy.clipping_norm / WHOLE / divisor
         self.state = advance(self._network, self.state, total, self._rule, scale=scale)
@@ -128,8 +128,8 @@ class PatientEngine:
     def _batch(self, patient: TrainingPatient) -> Batch | None:
         """Return at most K windows of one patient without those that are not finite; None if no window is left.
 
-        Whatever is wrong with one patient's data makes that patient count zero: a step that ended with an error would
-        tell that the patient was drawn.
+        Any fault in one patient's data makes this patient count zero: a step that ended with an error would reveal that
+        the patient was drawn.
         """
         try:
             return self._windows(patient)
@@ -162,7 +162,7 @@ def train_round(
 ) -> None:
     """Make the steps of one round with this site's noise alone, changing ``network`` in place.
 
-    The network ends on the CPU, in training mode off.
+    Afterwards, the network is on the CPU and in evaluation mode.
 
     Args:
         network: the model with the round's first parameters.
@@ -170,13 +170,13 @@ def train_round(
         study: the approved study; all limits come from it.
         plan: the study's plan, whose noise multiplier is used.
         declared_patients: public number of training patients; the divisor is q times this.
-        preparation: what the patients' data went through before they came here.
+        preparation: the steps that the patients' data went through before training.
         device: where to compute.
         progress: called with (steps done, steps).
 
     Raises:
-        InputError: the model keeps running batch statistics, which nobody would have paid for.
-        PolicyError: a preparation step uses a statistic over patients that nobody has paid for.
+        InputError: the model keeps running batch statistics, for which no budget has paid.
+        PolicyError: a preparation step uses a statistic over patients, for which no budget has paid.
     """
     divisor = study.privacy.participation * declared_patients
     engine = PatientEngine(network, study, preparation=preparation, device=device)
@@ -202,10 +202,10 @@ def make_steps(
 
 
 def require_device(device: str) -> None:
-    """Check that this machine can compute where the site's settings say.
+    """Check that this machine has the device that the site's settings name.
 
     Raises:
-        HostError: it cannot; to be found out before the ledger is charged.
+        HostError: it does not. Callers check this before the ledger is charged.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise HostError(

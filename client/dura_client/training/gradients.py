@@ -41,8 +41,8 @@ def patients_at_once(network: nn.Module) -> int:
 def patient_gradients(network: nn.Module, loss: Loss, batches: Iterable[Batch]) -> Iterator[list[Tensor]]:
     """Yield stacks of patients' gradients, one tensor (patients, *parameter.shape) per parameter of the model.
 
-    Every batch is in exactly one stack; their order means nothing. At most :func:`patients_at_once` gradients are in
-    memory, whatever comes in.
+    Every batch is in exactly one stack, in any order. At most :func:`patients_at_once` gradients are in memory at a
+    time, however many batches there are.
     """
     at_once = patients_at_once(network)
     alone: list[Batch] = []
@@ -74,9 +74,9 @@ def worth_vectorising(network: nn.Module, windows: int) -> bool:
 
 
 def by_backward(network: nn.Module, loss: Loss, batches: Sequence[Batch]) -> list[Tensor]:
-    """Return the patients' gradients by an ordinary backward pass each.
+    """Return the patients' gradients, by one ordinary backward pass for each patient.
 
-    Patients share the cores of a CPU: a pass of one patient is too little work to be shared.
+    Each core of a CPU takes other patients: the pass of one patient is too little work for several cores.
     """
     threads = min(torch.get_num_threads(), len(batches))
     if threads == 1 or batches[0][0].device.type != "cpu":

@@ -1,4 +1,4 @@
-"""What each engine descends on. All are means over a patient's windows, so that many windows weigh no more than one."""
+"""The loss of each engine: a mean over a patient's windows, so that many windows weigh no more than one."""
 
 from __future__ import annotations
 
@@ -20,13 +20,18 @@ def loss_of(training: DpSgdTraining | OneSumTraining | ResidualDescentTraining) 
         return one_sum
     if isinstance(training, ResidualDescentTraining):
         return half_square
-    return nn.functional.cross_entropy
+    return cross_entropy
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy of classes, or half the squared error of values between -1 and 1."""
+    return half_square(logits, labels) if labels.is_floating_point() else nn.functional.cross_entropy(logits, labels)
 
 
 def one_sum(logits: Tensor, labels: Tensor) -> Tensor:
     """Return minus the logits along the target: its gradient at a unit vector is minus target times vector.
 
-    That has length one exactly, so the sum over patients is a difference of class means with sensitivity one.
+    This gradient has length one exactly, so the sum over patients is a difference of class means with sensitivity one.
     """
     return -(_targets(logits, labels) * logits).sum(1).mean()
 
@@ -42,8 +47,11 @@ def half_square(logits: Tensor, labels: Tensor) -> Tensor:
 def _targets(logits: Tensor, labels: Tensor) -> Tensor:
     """Return one row per window: the class's corner of a centred simplex, of length one; two classes give +-1/sqrt(2).
 
-    With two classes the model's two rows stay opposite, and their difference behaves as one row with labels +-1.
+    With two classes the model's two rows stay opposite, and their difference behaves as one row with labels +-1. A
+    value, which lies between -1 and 1, is its own target.
     """
+    if labels.is_floating_point():
+        return labels[:, None].to(logits.dtype)
     classes = logits.shape[1]
     corners = torch.eye(classes, dtype=logits.dtype, device=logits.device) - 1 / classes
     return corners[labels] / math.sqrt(1 - 1 / classes)

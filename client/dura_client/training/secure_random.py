@@ -4,17 +4,17 @@ torch's and numpy's generators can be predicted from their output; an adversary 
 able to subtract the noise. Every call takes fresh 256-bit keys.
 
 Noise is a Gaussian rounded to integers, drawn exactly. For integer x, round(x + z) = x + round(z): post-processing, so
-the guarantee of the continuous Gaussian holds as it stands. Box and Muller (1958) give
+the guarantee of the continuous Gaussian holds unchanged. Box and Muller (1958) give
 
     z = s sqrt(-2 ln U) cos(2 pi V) and the same with sin,
 
-where U and V are real numbers of which 64 bits are drawn at first. Float64 computes z to within 2^-44 s (by hand: two
-units in the last place of each function, 2^-53 of the angle, and the bits of U that were not drawn). Where that could
-decide a rounding, within 2^-40 s of a half-integer, or where U is so near to 0 or 1 that the bound does not hold, the
-value is computed again in big numbers with 256 bits of U and V. So a value has the law of a rounded Gaussian but for a
-probability below 2^-190, and its tails go on to 18.9 standard deviations (:mod:`dura_common.privacy.tails`). With 53
-bits they would end at 8.57, and a patient who moves the sum by several standard deviations would be seen behind that
-end.
+where U and V are real numbers, of which 64 bits are drawn at first. Float64 computes z to within 2^-44 s (by hand: two
+units in the last place of each function, 2^-53 of the angle, and the bits of U that were not drawn). This error could
+decide a rounding within 2^-40 s of a half-integer, and the bound does not hold for U very near to 0 or 1. There, the
+value is computed again in big numbers, with 256 bits of U and V. So a value has the distribution of a rounded Gaussian,
+except with a probability below 2^-190, and its tails reach 18.9 standard deviations (:mod:`dura_common.privacy.tails`).
+With 53 bits, the tails would end at 8.57, and a patient who moves the sum by several standard deviations would be
+visible beyond that end.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _NONCE = bytes(16)  # a fresh key for every stream makes a fixed nonce safe
 CHUNK = 1 << 16
 """Values drawn at once: they stay in the processor's cache."""
 MORE_BITS = BITS - 64
-"""Of U and V, drawn where 64 do not decide."""
+"""More bits of U and V, drawn where the first 64 do not decide."""
 _DOUBT = 2.0**-40
-"""Distance from a half-integer, in standard deviations, below which float64 is not believed: 16 times its error."""
+"""Distance from a half-integer, in standard deviations, below which float64 is not trusted: 16 times its error."""
 _NEAR_ZERO = np.uint64(1 << 45)
-"""Below this the missing bits of U weigh more than 2^-45 of it, and the tail begins that 64 bits cannot resolve."""
+"""Below this word, the missing bits of U are more than 2^-45 of it, and 64 bits cannot resolve the tail."""
 _NEAR_ONE = np.uint64((1 << 64) - (1 << 48))
-"""From here on ln U is the difference of nearly equal numbers."""
+"""From this word on, ln U is the difference of nearly equal numbers."""
 _big = mpmath.MPContext()
 _big.prec = 320
 
@@ -102,7 +102,7 @@ def exact_pair(radius: int, angle: int, more_radius: int, more_angle: int, devia
 
 
 def bernoulli(count: int, probability: float) -> NDArray[np.bool_]:
-    """Return ``count`` independent coins that show True with ``probability``."""
+    """Return the results of ``count`` independent coin flips, each True with ``probability``."""
     return uniform(count) <= probability
 
 

@@ -1,8 +1,8 @@
-"""Who is held out: a threshold on a keyed hash, the same in every study, needing no list.
+"""Which patients are held out: those below a threshold on a keyed hash, the same in every study, without a list.
 
 Every site has one held-out side, whose size does not depend on a study: a quarter of its patients, unless the first
 study that it approved held out more. A study that holds out fewer takes its patients from within that side, and the
-rest of the side takes no part in it. So whoever is held out in one study trains in none.
+rest of the side takes no part in it. So a patient who is held out in one study trains in no study.
 """
 
 from __future__ import annotations

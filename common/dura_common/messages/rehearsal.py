@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from dura_common.errors import DuraError, HostError, InputError
-from dura_common.study import DataContract, Frozen, SiteName, Study
+from dura_common.study import AnyContract, Frozen, SiteName, Study
 
 GROUP = "dura.rehearsal"
 POINT = "site"
@@ -25,7 +25,7 @@ class Simulate(Frozen):
     kind: Literal["simulate"] = "simulate"
     folder: str
     """The folder for simulated patients on this machine."""
-    contract: DataContract
+    contract: AnyContract
     site: SiteName
     index: Annotated[int, Field(ge=0)]
     """Position of the site in the study. It makes the sites different, as hospitals are."""

@@ -44,10 +44,10 @@ def build_model(study: Study) -> nn.Module:
     """
     return build(
         study.model,
-        channels=len(study.data.channels),
-        samples=study.data.window_samples,
-        classes=len(study.data.classes),
-        sampling_rate=study.data.sampling_rate,
+        channels=study.data.shape[0],
+        samples=study.data.shape[1],
+        classes=study.data.outputs,
+        sampling_rate=study.data.rate,
         seed=study.training.seed,
     )
 

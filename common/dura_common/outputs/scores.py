@@ -5,7 +5,10 @@ patient together are scaled to at most one, so a whole evaluation is one Gaussia
 
 - ``accuracy``: (s - 1/2, 1/2) for the share s of a patient's windows that the model classifies correctly;
 - ``confusion``: the patient's windows by true and predicted class, as shares that add up to one;
-- ``auc``: the patient's windows by class and score, in bins, as shares that add up to one.
+- ``auc``: the patient's windows by class and score, in bins, as shares that add up to one;
+- ``error``, for a value: (s - 1/2, 1/2) with s = 1 - |e|, the mean error as a share of the range between the bounds;
+- ``fit``, for a value: means over the patient's windows of the squared error, the value and its square, on a scale from
+  -1 to 1.
 
 Before noise is added, sums are integers on a grid. Truncation can only shorten a patient's part, and integer noise has
 the exact Gaussian guarantee. The points of the learning curve contain only the accuracy; the last one has all outputs.
@@ -26,8 +29,13 @@ WHOLE = 1 << GRID_BITS
 """The largest L2 norm of one patient's parts together, in steps of the grid."""
 ROUNDING = 2.0**-40
 """A safety margin, so that no rounding of float64 can push a patient's parts above the bound."""
+LARGEST_SQUARE = 4.0
+"""The largest squared error on the scale from -1 to 1; a prediction outside the bounds counts as the bound."""
 PATIENT_NORM = math.sqrt(0.5)
 """The largest L2 norm of one patient's contribution to the accuracy: |s - 1/2| <= 1/2 and 1/2."""
+
+FIT_NORM = math.sqrt(LARGEST_SQUARE**2 + 2)
+"""The largest L2 norm of one patient's contribution to the fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +64,8 @@ class Section:
 def parts_of(study: Study, round_number: int) -> tuple[Section, ...]:
     """Return the parts that are released after one round (1-based), in order."""
     final = round_number == study.training.rounds
-    names = study.evaluation.outputs if final else ("accuracy",)
-    return layout(study.evaluation, len(study.data.classes), names)
+    names = study.evaluation.outputs if final else study.evaluation.curve
+    return layout(study.evaluation, study.data.outputs, names)
 
 
 def layout(evaluation: Evaluation, classes: int, names: tuple[str, ...]) -> tuple[Section, ...]:
@@ -66,6 +74,8 @@ def layout(evaluation: Evaluation, classes: int, names: tuple[str, ...]) -> tupl
         "accuracy": (2, PATIENT_NORM),
         "confusion": (classes * classes, 1.0),
         "auc": (2 * evaluation.bins, 1.0),
+        "error": (2, PATIENT_NORM),
+        "fit": (3, FIT_NORM),
     }
     parts: list[Section] = []
     begin = 0

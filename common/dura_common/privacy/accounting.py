@@ -21,8 +21,8 @@ RELATIVE_TOLERANCE = 2e-3
 """How far below its target a calibrated epsilon may lie."""
 LARGEST_NOISE = 1e5
 SMALLEST_NOISE = 0.05
-"""Below this the distribution of one step outgrows memory, and the promise would be empty anyway: it counts as none,
-epsilon infinite."""
+"""Below this multiplier, the distribution of one step does not fit into memory, and the promise would be empty anyway.
+Such noise counts as no noise: epsilon is infinite."""
 MOST_STEPS = 1 << 20
 """Largest number of steps that is looked for."""
 
@@ -30,15 +30,15 @@ MOST_STEPS = 1 << 20
 def epsilon_of(events: Iterable[SampledGaussian | Gaussian], delta: float) -> float:
     """Return epsilon of all events together on one patient, add/remove one patient.
 
-    It is infinite where no bound holds, and where delta is below what the accountant's own arithmetic may lose: about
-    1e-11, or 1e-13 for each step if there are more than a hundred (:attr:`.composition.Composition.floor`).
+    Epsilon is infinite where no bound holds, and where delta is below what the accountant's own arithmetic may lose:
+    about 1e-11, or 1e-13 for each step if there are more than a hundred (:attr:`.composition.Composition.floor`).
 
     Raises:
         ValueError: ``delta`` is not between 0 and 1.
     """
     if not 0 < delta < 1:
         raise ValueError(f"delta must lie between 0 and 1, got {delta}")
-    # Equal mechanisms are one that ran more often: composition does not depend on order.
+    # Equal mechanisms are one mechanism that ran more often: composition does not depend on order.
     totals: Counter[Sampled] = Counter()
     for event in events:
         mechanism, times = mechanism_of(event)
@@ -99,7 +99,7 @@ def calibrate_training(epsilon: float, delta: float, participation: float, steps
     """Return the smallest noise multiplier (to 0.2 %) whose ``steps`` cost at most ``epsilon``.
 
     Raises:
-        InputError: no noise below 1e5 reaches the target; for one, since delta is below what the accountant can tell.
+        InputError: no noise below 1e5 reaches the target, for example because delta is too small for the accountant.
     """
 
     def cost(noise: float) -> float:
@@ -138,8 +138,8 @@ def _smallest_noise(cost: Callable[[float], float], epsilon: float, delta: float
         low, high = high, 2 * high
         if high > LARGEST_NOISE:
             raise InputError(
-                f"no noise reaches epsilon {epsilon:g} at delta {delta:g}: the accountant tells nothing below what "
-                "its own arithmetic may lose, about 1e-11, or 1e-13 for each step",
+                f"no noise reaches epsilon {epsilon:g} at delta {delta:g}: this delta may be too small for the "
+                "accountant, whose own arithmetic may lose about 1e-11, or 1e-13 for each step",
                 hint="Ask for a larger delta or epsilon, or for fewer steps.",
             )
     # The invariant cost(high) <= epsilon makes the result safe; the tolerance only decides how tight it is.

@@ -1,12 +1,12 @@
-"""Privacy loss distributions composed: everything that was done to one patient, and its epsilon and delta.
+"""Composition of privacy loss distributions: epsilon and delta of everything that was done to one patient.
 
-Mechanisms compose as products of Fourier transforms (Koskela et al. 2020, arXiv 1906.03049), in a window that
-Chernoff's bound holds all but :data:`TAIL` of the mass in; the rest counts as a loss without bound. So does what
-float64 may have lost in the transforms (:attr:`Grid.error`): without it epsilon fell below the truth where delta is
-under 1e-10. A delta below :attr:`Composition.floor` has the epsilon infinity.
+Mechanisms are composed as products of Fourier transforms (Koskela et al. 2020, arXiv 1906.03049). Chernoff's bound
+gives a window that holds all but :data:`TAIL` of the mass. The rest counts as an infinite loss, and so does what
+float64 may have lost in the transforms (:attr:`Grid.error`). Without the second part, epsilon fell below the truth for
+delta under 1e-10. For a delta below :attr:`Composition.floor`, epsilon is infinite.
 
-dp_accounting does the same one mechanism after the other, ten times as slowly at a hundred studies; it is the oracle of
-the tests.
+dp_accounting composes one mechanism after the other. At a hundred studies this takes ten times as long. The tests use
+dp_accounting as their oracle.
 """
 
 from __future__ import annotations
@@ -26,41 +26,42 @@ from dura_common.privacy.loss import Sampled, Vector, length_of, step_of
 TAIL = 1e-15
 """Mass outside the window of a composition; added to delta."""
 POINTS = 1 << 15
-"""Grid points that a composition aims at; with twice as many epsilon falls by less than 0.02 %."""
+"""Intended number of grid points of a composition. With twice as many, epsilon falls by less than 0.02 %."""
 MOST_POINTS = 1 << 20
-"""Grid points spent where single steps are so small that :data:`POINTS` would round them coarsely."""
+"""Largest number of grid points, for single steps that are so small that :data:`POINTS` would round them coarsely."""
 FINEST = 2.0**-30
-"""No interval is smaller: the shares of a cell's two ends would have no digits left. Such losses are nothing."""
+"""Smallest interval. In a smaller one, the shares of a cell's two ends would have no digits left. Losses that are so
+small do not matter."""
 _REACH = math.log(2 / TAIL)
 _LEVEL_ERROR = 8 * 2.0**-53
-"""Rounding of one level of a transform, as a share of its input: a product and a sum of complex numbers and an
-inexact twiddle make 4.3 units of 2^-53."""
+"""Rounding error of one level of a transform, as a share of its input. A product and a sum of complex numbers and an
+inexact twiddle factor make 4.3 units of 2^-53."""
 _BLOCK_WIDTH = 100.0
-"""Losses that one block of a discounted sum spans: exp(-100) leaves float64 all its digits."""
+"""Range of losses in one block of a discounted sum: exp(-100) leaves float64 all its digits."""
 
 Number = TypeVar("Number", np.float64, np.complex128)
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Where losses lie: multiples of ``interval``, at most ``size`` of them (a power of two) in a composition."""
+    """The grid of losses: multiples of ``interval``; a composition has at most ``size`` of them (a power of two)."""
 
     interval: float
     size: int
 
     @property
     def orders(self) -> Vector:
-        """Orders of Chernoff's bound: good ones for deviations from a 200th to a 10th of the window."""
+        """Orders of Chernoff's bound, suited to deviations from a 200th to a 10th of the window."""
         deviations = self.size * np.geomspace(1 / 200, 1 / 10, 9)
         return math.sqrt(2 * _REACH) / deviations
 
     @property
     def error(self) -> float:
-        """Rounding of a transform of this size, as a share of its input.
+        """Rounding error of a transform of this size, as a share of its input.
 
-        A transform of 2^k values has k levels. Each adds up parts that are at most as large as the sum of the input's
-        magnitudes, which bounds the error of every value; the root of the sum of squares obeys the same bound (Higham
-        2002, Accuracy and Stability of Numerical Algorithms, theorem 24.2).
+        A transform of 2^k values has k levels. Each level adds up parts that are at most as large as the sum of the
+        input's magnitudes. This bounds the error of every value, and the root of the sum of squares obeys the same
+        bound (Higham 2002, Accuracy and Stability of Numerical Algorithms, theorem 24.2).
         """
         return _LEVEL_ERROR * (math.log2(self.size) + 1)
 
@@ -81,7 +82,7 @@ class Side:
     """Bound on the rounding errors of the spectrum: root of the mean of their squares."""
 
     def __mul__(self, other: Side) -> Side:
-        """Compose with another one on the same grid."""
+        """Compose with another side on the same grid."""
         return Side(
             self.spectrum * other.spectrum,
             self.lowest + other.lowest,
@@ -92,9 +93,9 @@ class Side:
         )
 
     def times(self, count: int, grid: Grid) -> Side:
-        """Compose one step with itself."""
-        # What count factors, each off by ``grid.error``, differ by: count times that, times the other factors. The
-        # rounding of the products is far smaller than the room in it.
+        """Compose one step ``count`` times with itself."""
+        # If each of ``count`` factors is off by ``grid.error``, the product is off by at most count times this error,
+        # times the other factors. The rounding of the products is far smaller than the slack in this bound.
         others = _power(np.abs(self.spectrum) + 2 * grid.error, count - 1)
         return Side(
             _power(self.spectrum, count),
@@ -106,7 +107,7 @@ class Side:
         )
 
     def lost(self, grid: Grid) -> float:
-        """Return what may be missing from delta: the mass of a loss without bound, outside the window, or rounded away.
+        """Return what may be missing from delta: the mass with infinite loss, outside the window, or rounded away.
 
         The mean of squares of a spectrum is the sum of squares of its masses (Parseval), and delta is a sum of at most
         ``size`` masses with weights of at most 1 (Cauchy and Schwarz).
@@ -136,7 +137,7 @@ class Side:
         """Return delta, the hockey-stick divergence, at each epsilon >= 0."""
         lost = self.lost(grid)
         lowest, masses = self.masses(grid)
-        # One point without mass above all losses, for every epsilon beyond them.
+        # One point without mass above all losses, for an epsilon beyond them.
         masses = np.append(masses, 0.0)
         above = _sums(masses)
         other = discounted(masses, grid.interval)
@@ -150,18 +151,18 @@ class Side:
         low, high = self.window(grid)
         masses = np.roll(fft.irfft(self.spectrum, grid.size), -low)[: high - low + 1]
         lowest = self.lowest + low
-        positive = max(0, 1 - lowest)  # a loss of at most 0 is none
+        positive = max(0, 1 - lowest)  # losses of at most 0 do not count
         return lowest + positive, np.maximum(masses[positive:], 0.0)
 
 
 def _epsilon(lowest: int, masses: Vector, interval: float, missing: float) -> float:
-    """Solve delta(epsilon) = delta on the grid from index ``lowest`` on; ``missing`` is infinite - delta, at most 0."""
+    """Solve delta(epsilon) = delta on the grid; ``missing`` is lost mass - delta, at most 0."""
     if not masses.size:
         return 0.0
-    # Of all losses from each grid point on: the mass, and exp(loss here) times the mass under the other distribution.
+    # For all losses from each grid point on: the mass, and exp(loss here) times the mass under the other distribution.
     above = missing + _sums(masses)
     other = discounted(masses, interval)
-    # delta(epsilon) = above + delta - exp(epsilon - loss here) other on the cell that ends here; it falls.
+    # On the cell that ends here, delta(epsilon) = above + delta - exp(epsilon - loss here) other, and it falls.
     first = int(np.argmax(above <= other))  # there is one: the last point has above = missing + other
     here = (lowest + first) * interval
     if above[first] <= 0 or other[first] <= 0:
@@ -170,9 +171,9 @@ def _epsilon(lowest: int, masses: Vector, interval: float, missing: float) -> fl
 
 
 def _sums(masses: Vector) -> Vector:
-    """Return, at each grid point, the sum of all masses from there on, and what rounding may have taken from it.
+    """Return, at each grid point, the sum of all masses from there on, plus what rounding may have lost.
 
-    The discounted sums are subtracted from it, so their rounding is in it as well.
+    The discounted sums are subtracted from these sums, so the addition also covers the rounding of those.
     """
     sums: Vector = np.cumsum(masses[::-1])[::-1] * (1 + masses.size * 2.0**-51)
     return sums
@@ -186,7 +187,8 @@ def _root_mean_square(half: Vector, grid: Grid) -> float:
 def discounted(masses: Vector, interval: float) -> Vector:
     """Return, at each grid point, the sum of all masses from there on times exp(-distance), like ``masses``.
 
-    One cumulative sum of masses times exp(-distance from a block's begin); a block ends before that leaves float64.
+    A block is one cumulative sum of masses times exp(-distance from the block's beginning). It ends before this factor
+    is too small for float64.
     """
     size = max(1, int(_BLOCK_WIDTH / interval))
     result = np.empty_like(masses)
@@ -215,10 +217,10 @@ def _power(values: NDArray[Number], count: int) -> NDArray[Number]:
 
 @lru_cache(maxsize=64)
 def _side_of(mechanism: Sampled, grid: Grid, adding: bool) -> Side:
-    """Return one step as a composition of one."""
+    """Return a single step as a composition."""
     step = step_of(mechanism, grid.interval, adding=adding)
     exponents = np.outer(grid.orders, np.arange(step.masses.size))
-    # Shifted by the largest exponent, which is 0 downwards, so that nothing overflows.
+    # Shifted by the largest exponent, so that nothing overflows; in the other direction, this exponent is 0.
     peak = exponents[:, -1:]
     return Side(
         fft.rfft(step.masses, grid.size),
@@ -237,13 +239,13 @@ class Composition:
     mechanisms: tuple[tuple[Sampled, int], ...]
     grid: Grid
     sides: tuple[Side, ...]
-    """Removing and adding the patient; one where they are equal."""
+    """Removing and adding the patient; a single side where both are equal."""
 
     @classmethod
     def of(cls, mechanisms: Sequence[tuple[Sampled, int]]) -> Self:
         """Compose (mechanism, times) pairs, at least one.
 
-        Any grid is safe, a bad one is slow or loose; this one is chosen from rough moments.
+        Every grid is safe; a bad grid is slow or loose. This grid is chosen from rough moments.
         """
         total = sum(mechanism.variance * times for mechanism, times in mechanisms)
         finest = math.sqrt(min(mechanism.variance for mechanism, _ in mechanisms))
@@ -262,18 +264,18 @@ class Composition:
                 interval *= 2
 
     def epsilon(self, delta: float) -> float:
-        """Return epsilon of all mechanisms together; infinite if no finite one holds."""
+        """Return epsilon of all mechanisms together; infinite if no finite epsilon holds."""
         return max(side.epsilon(self.grid, delta) for side in self.sides)
 
     def deltas(self, epsilons: Vector) -> Vector:
-        """Return delta of all mechanisms together at each epsilon >= 0, the worse one of both directions."""
+        """Return delta of all mechanisms together at each epsilon >= 0, in the worse one of the two directions."""
         curves = [side.deltas(self.grid, epsilons) for side in self.sides]
         worst: Vector = np.maximum.reduce(curves)
         return worst
 
     @property
     def floor(self) -> float:
-        """The smallest delta of which anything can be said; epsilon is infinite below."""
+        """The smallest delta for which the accountant can say anything; below it, epsilon is infinite."""
         return max(side.lost(self.grid) for side in self.sides)
 
     @property

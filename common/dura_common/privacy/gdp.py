@@ -1,23 +1,23 @@
 """Certificates of Gaussian differential privacy: numbers that add up over studies chosen one after the other.
 
 A privacy loss distribution composes what was fixed beforehand. When a researcher writes the second study after seeing
-the first one's result, a cap on the composed distribution of the studies that happened is no bound any more (measured:
+the first one's result, a cap on the composed distribution of the studies that happened is no longer a bound (measured:
 up to twice the stated delta). Parameters of Gaussian differential privacy may be added up adaptively: with ``mu`` as in
 Dong, Roth and Su 2022 (J. R. Stat. Soc. B 84:3), admitting a block while the sum of all mu squared stays at most M
 squared is a valid filter, and as tight as composition fixed beforehand (Koskela, Tobaben and Honkela 2022, arXiv
 2209.15596; Smith and Thakurta 2022, arXiv 2210.17520).
 
-A block is a number of equal mechanisms, fixed before it begins. With delta_B its privacy curve, the worse one of
-removing and adding a patient, its certificate is the smallest mu with
+A block is a number of equal mechanisms that is fixed before the block begins. Let delta_B be its privacy curve, the
+worse one of removing and adding a patient. The certificate of the block is the smallest mu with
 
     delta_B(e) <= leak + (1 - leak) delta_mu(e)    for every e >= 0
 
-and hence, since both directions are in it, for every e. The block then reveals no more than N(mu, 1) against N(0, 1)
-does, but for an event of probability ``leak`` (Blackwell's theorem). Leaks add up as well. All blocks together are
-(epsilon, delta) with ``epsilon = epsilon_of_mu(sqrt(sum of mu squared), delta - sum of leaks)``.
+and hence, since the curve covers both directions, for every e. Except in an event of probability ``leak``, the block
+then reveals no more than N(mu, 1) against N(0, 1) does (Blackwell's theorem). Leaks add up as well. All blocks together
+are (epsilon, delta) with ``epsilon = epsilon_of_mu(sqrt(sum of mu squared), delta - sum of leaks)``.
 
-Blocks far from Gaussian are dear: q 0.01, sigma 1 and 100 steps cost 1.4 times their own epsilon; q 0.5 and 40 steps
-cost 1 % more at most. A plain Gaussian sum costs exactly mu = 1 / sigma, without a leak.
+Blocks that are far from Gaussian are expensive: q 0.01, sigma 1 and 100 steps cost 1.4 times their own epsilon; q 0.5
+and 40 steps cost at most 1 % more. A plain Gaussian sum costs exactly mu = 1 / sigma, without a leak.
 """
 
 from __future__ import annotations
@@ -38,27 +38,27 @@ from dura_common.privacy.events import Gaussian, SampledGaussian
 from dura_common.privacy.loss import Sampled
 
 UNITS = 1 << 40
-"""What ``mu_squared`` counts is 1 / UNITS: integers add without drift and are given back exactly."""
+"""``mu_squared`` counts units of 1 / UNITS. Integers add up without drift, and what is returned is returned exactly."""
 POINTS = 2000
-"""Cells of the comparison of two curves; they make mu about 0.2 % too large."""
+"""Number of cells in which two curves are compared. It makes mu about 0.2 % too large."""
 FLOORS = 4
-"""A leak is at least this many times what the accountant's own arithmetic may lose: a leak nearer to that is dear."""
+"""A leak is at least this many times what the accountant's own arithmetic may lose. A smaller leak would cost more."""
 LARGEST_MU = 60.0
-"""A parameter above this would promise nothing: at delta 1e-6 epsilon is above 2,000."""
+"""A larger parameter would promise nothing: at delta 1e-6, its epsilon is above 2,000."""
 _MARGIN = 1e-9
-"""Share by which mu is enlarged for the rounding of float64 in the two curves."""
+"""Share by which mu is enlarged to cover the rounding of float64 in the two curves."""
 
 Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What a block costs in the filter over studies. Certificates of blocks add up, member by member."""
+    """What a block costs in the filter over studies. Certificates of blocks add up, field by field."""
 
     mu_squared: int
     """Square of the parameter of Gaussian differential privacy, in units of 2^-40, rounded up."""
     leak: float
-    """Probability of an event outside of which ``mu_squared`` holds; to be taken from delta."""
+    """Probability of the event in which ``mu_squared`` does not hold. It is subtracted from delta."""
 
     @property
     def mu(self) -> float:
@@ -71,14 +71,13 @@ def certificate_of(event: SampledGaussian | Gaussian, leak: float) -> Certificat
 
     Args:
         event: all steps of the block.
-        leak: probability that may be left out of the bound, for example a thousandth of the policy's delta. A block
-            without sampling needs none, and its certificate has the leak 0. A block of so many steps that the
-            accountant's own error counts (:data:`FLOORS`) has a larger one.
+        leak: probability that the bound may leave out, for example a thousandth of the policy's delta. A block without
+            sampling needs none, and its certificate has the leak 0. A block of so many steps that the accountant's own
+            error matters (:data:`FLOORS`) has a larger leak.
 
     Raises:
         ValueError: the leak is not between 0 and 1.
-        InputError: no certificate exists: a patient's loss is without bound, or nearly so, at a larger probability
-            than the leak.
+        InputError: no certificate exists: with a probability above the leak, a patient's loss is infinite or nearly so.
     """
     if not 0 < leak < 1:
         raise ValueError(f"the leak of a block must lie between 0 and 1, got {leak:g}")
@@ -122,7 +121,7 @@ def _certificate(mechanism: Sampled, times: int, leak: float) -> Certificate:
 def _none(mechanism: Sampled, times: int) -> InputError:
     return InputError(
         f"{times} steps with participation {mechanism.participation:g} and noise multiplier "
-        f"{mechanism.noise_multiplier:g} have no Gaussian certificate: now and then a patient would have no protection",
+        f"{mechanism.noise_multiplier:g} have no Gaussian certificate: sometimes a patient would have no protection",
         hint="Ask for a smaller epsilon, or for a larger participation with more noise.",
     )
 
@@ -140,10 +139,10 @@ def mu_of_units(mu_squared: int) -> float:
 
 
 def epsilon_of_mu(mu: float, delta: float) -> float:
-    """Return epsilon at ``delta`` of a parameter of Gaussian differential privacy, at most 1e-9 of it too high.
+    """Return epsilon at ``delta`` of a parameter of Gaussian differential privacy, too high by a share of at most 1e-9.
 
     Raises:
-        ValueError: a negative mu, or delta is not between 0 and 1.
+        ValueError: mu is negative, or delta is not between 0 and 1.
     """
     _check(delta, mu=mu)
     if mu == 0 or _delta(mu, 0.0) <= delta:
@@ -160,10 +159,12 @@ def epsilon_of_mu(mu: float, delta: float) -> float:
 
 
 def mu_of_epsilon(epsilon: float, delta: float) -> float:
-    """Return the largest mu of Gaussian differential privacy with ``epsilon`` at ``delta``, at most 1e-9 too low.
+    """Return the largest mu of Gaussian differential privacy with ``epsilon`` at ``delta``.
+
+    The result is too low by a share of at most 1e-9.
 
     Raises:
-        ValueError: a negative epsilon, or delta is not between 0 and 1.
+        ValueError: epsilon is negative, or delta is not between 0 and 1.
     """
     _check(delta, epsilon=epsilon)
     if math.isinf(epsilon):

@@ -46,7 +46,7 @@ class Output:
         self._warnings: list[str] = []
 
     def if_interrupted(self, text: str) -> None:
-        """Say what goes on, and how to end it, should Ctrl-C end this command."""
+        """Note what keeps running if Ctrl-C ends this command, and how to stop it."""
         self.interrupted = text
 
     def say(self, text: RenderableType) -> None:
@@ -112,25 +112,25 @@ def command(as_json: bool) -> Iterator[Output]:  # mirrors the --json option one
 
 
 def confirm(question: str, *, yes: bool, refusal: DuraError) -> None:
-    """Make a person say yes, unless ``yes`` was given on the command line.
+    """Ask a person to confirm, unless ``yes`` was given on the command line.
 
     Raises:
-        DuraError: ``refusal``, if the answer is no; with another hint if there is nobody to ask.
+        DuraError: ``refusal``, if the answer is no; it has another hint if there is nobody to ask.
     """
     if yes:
         return
     if not sys.stdin.isatty():
-        refusal.hint = "Nobody could be asked, since this is no terminal: give --yes once somebody has decided."
+        refusal.hint = "This is not a terminal, so nobody could be asked. Decide first, then add --yes."
         raise refusal
     if not typer.confirm(question, err=True):
         raise refusal
 
 
 def confirm_fingerprint(out: Output, *, whose: str, fingerprint: str, expected: str | None, yes: bool) -> None:
-    """Make a person compare a fingerprint by telephone, unless it was given on the command line.
+    """Ask a person to compare a fingerprint by telephone, unless the fingerprint was given on the command line.
 
     Raises:
-        TrustError: the given fingerprint differs, nobody confirmed, or there is nobody to ask.
+        TrustError: the given fingerprint differs, the person did not confirm it, or there is nobody to ask.
     """
     from dura_common.errors import TrustError  # noqa: PLC0415  # keeps the import list of commands short
 

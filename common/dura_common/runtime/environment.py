@@ -1,8 +1,8 @@
-"""What a process that dura starts takes over from where it was started: named variables, and nothing else.
+"""The environment of a process that dura starts: the variables that are named here, and nothing else.
 
-A site or a coordinator may be started from any folder and any shell. Python would import from that folder, the loader
-would take libraries from it, and Flower and other libraries obey variables that nobody thinks of. So a child process
-gets an environment that is built anew, imports installed packages only, and runs in a folder of its own home.
+A site or a coordinator may be started from any folder and any shell. Python would import modules from that folder, the
+loader could load libraries from it, and Flower and other libraries obey variables that an operator may not know. So a
+child process gets a new environment, imports installed packages only, and runs in a folder of its own home.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ PASSED = frozenset(
         *("CUDA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_VISIBLE_DEVICES"),
     }
 )
-"""Who one is, and in which language; the way to a ledger in PostgreSQL; processors."""
+"""User and language; the connection to a ledger in PostgreSQL; processors and GPUs."""
 PASSED_PREFIXES = ("DURA_", "LC_")
-"""dura's own settings, and the language. A prefix of a library would let names through that load code."""
+"""dura's own settings, and the language. No library has a prefix here: some of its variables could load code."""
 SEARCHED = frozenset({"PATH", "LD_LIBRARY_PATH", "TMPDIR"})
-"""Folders; only absolute ones pass, since an empty or relative one means the present folder."""
+"""Lists of folders. Only absolute folders are passed on: an empty or a relative one would mean the current folder."""
 FILES = ("FILE", "CERT", "KEY", "CRL", "DIR", "HOME")
-"""Ends of the names of variables that hold a path; the child runs in another folder."""
+"""Last letters of variables that hold a path. The path is made absolute, because the child runs in another folder."""
 PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy", "grpc_proxy"})
-"""In small or in capital letters."""
+"""In lower or upper case."""
 LOOPBACK = "localhost,127.0.0.1,::1"
 
 
@@ -44,9 +44,9 @@ def clean_environment(*, proxies: bool = False, source: Mapping[str, str] | None
     """Return the environment of a child process.
 
     Args:
-        proxies: whether the variables that name proxies pass: only a site's way to the coordinator may lead through
-            one. Whatever they say, what stays on this machine goes through none.
-        source: the environment to take from; the present one by default.
+        proxies: whether the variables that name proxies are passed on. Only a site's connection to the coordinator may
+            use a proxy; a connection within this machine never does.
+        source: the environment to start from; by default that of this process.
     """
     given = os.environ if source is None else source
     clean = {name: _absolute(name, value) for name, value in given.items() if _passes(name, proxies=proxies)}
@@ -78,7 +78,7 @@ def flower_environment(flower_home: Path, *, proxies: bool = False, **extra: str
 
 
 def module(name: str, *arguments: str) -> list[str]:
-    """Return the command line that runs an installed module; ``-P`` leaves the present folder off the import path."""
+    """Return the command line that runs an installed module; ``-P`` keeps the current folder off the import path."""
     return [sys.executable, "-P", "-m", name, *arguments]
 
 

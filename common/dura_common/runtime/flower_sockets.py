@@ -1,8 +1,9 @@
-"""Flower's servers and clients at Unix sockets of this account (flwr 1.41.0, pinned exactly).
+"""Flower's servers and clients on Unix sockets that only this account may open (flwr 1.41.0, pinned exactly).
 
-Flower serves nodes, operators and its own helpers on one TCP port, and asks operators for nothing. It has no setting
-for a Unix socket, so its references to uvicorn and httpx, with which it serves and asks, are replaced; nothing else of
-it is changed. A contract test starts all of it, so that another version fails loudly.
+Flower serves nodes, operators and its own helpers on one TCP port, and does not authenticate operators. Flower has no
+setting for a Unix socket. So this module replaces Flower's references to uvicorn, its server, and to httpx, its client;
+nothing else of Flower is changed. A contract test starts all of Flower's processes, so that it fails where another
+version of Flower works differently.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Client = TypeVar("Client", bound=ProtobufClient)
 
 
 def serve_at(command: ModuleType, path: Path) -> None:
-    """Let the module of one of Flower's commands serve at a socket, without TLS, in place of its port."""
+    """Make the module of one of Flower's commands serve on a socket, without TLS, instead of on a port."""
     listener = listen(path)
 
     def instead(make: Callable[..., Any]) -> Callable[..., Any]:
@@ -48,7 +49,7 @@ def client_at(
     interceptors: Sequence[ProtobufClientInterceptor],
     retry_invoker: RetryInvoker | None = None,
 ) -> Client:
-    """Return one of Flower's clients, which asks at a socket. No proxy comes between."""
+    """Return one of Flower's clients, connected to a socket. It uses no proxy."""
     address = f"http://{ADDRESS}"
     client = kind(address, interceptors=interceptors, verify=False, retry_invoker=retry_invoker)
     client._client.close()  # noqa: SLF001  # Flower has no setting for it
@@ -57,12 +58,12 @@ def client_at(
 
 
 def ask_everything_at(path: Path) -> None:
-    """Let every client that Flower makes in this process ask at a socket."""
+    """Make every client that Flower creates in this process connect to a socket."""
     namespace = SimpleNamespace(**{name: getattr(httpx, name) for name in httpx.__all__})
     namespace.Client = lambda **_settings: _client(path)
     flower_client.httpx = namespace  # type: ignore[attr-defined,assignment]  # a namespace in place of the module
 
 
 def _client(path: Path) -> httpx.Client:
-    # Without TLS nothing is verified; httpx would load all public authorities, 25 ms for each client.
+    # There is no TLS, so there is no certificate to verify. httpx would load all public authorities: 25 ms a client.
     return httpx.Client(transport=httpx.HTTPTransport(uds=str(path), verify=False), timeout=SECONDS)

@@ -1,4 +1,4 @@
-"""Files with private keys: read, and put under another passphrase."""
+"""Reading files with private keys, and changing their passphrase."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ MAX_KEY_BYTES = 16_384
 def read_private(path: Path, passphrase: bytes | None = None, *, what: str) -> PrivateKey:
     """Read a private key; ``what`` names it in errors ("the root key").
 
-    A file that an older dura encrypted opens as before, with a line in the log that says how to protect it better.
+    A file that an older version of dura encrypted opens as before. A line in the log says how to protect it better.
 
     Raises:
-        InputError: missing, unreadable, or no private key.
+        InputError: the file is missing, cannot be read, or holds no private key.
         TrustError: the passphrase is missing or wrong.
     """
     content = read_limited(path, what=what, limit=MAX_KEY_BYTES)
     key = load_private(content, passphrase)
     if is_encrypted(content) and not is_sealed(content):
         log.warning(
-            "%s was encrypted by an older dura, so that passphrases can be guessed a thousand times a second. "
-            "Encrypt it anew with `dura site passphrase` or `dura authority passphrase`.",
+            "%s was encrypted by an older version of dura. Whoever has the file can try a thousand passphrases a "
+            "second. Encrypt it again with `dura site passphrase` or `dura authority passphrase`.",
             what,
         )
     return key
@@ -40,7 +40,7 @@ def read_passphrase(path: Path) -> bytes:
     """Return the passphrase in a file, without the line end.
 
     Raises:
-        InputError: missing or empty.
+        InputError: the file is missing or empty.
     """
     passphrase = read_limited(path, what="the passphrase file", limit=MAX_KEY_BYTES).rstrip(b"\r\n")
     if not passphrase:
@@ -49,10 +49,10 @@ def read_passphrase(path: Path) -> bytes:
 
 
 def change_passphrase(paths: Iterable[Path], old: bytes | None, new: bytes) -> int:
-    """Put key files under another passphrase, or the same one in a better way; return how many there are.
+    """Encrypt key files with another passphrase, or again with the same one; return the number of files.
 
-    All are opened before the first is written. Files that have the new passphrase already are written once more: after
-    a crash in the middle the same call finishes the work.
+    All files are opened before the first is written. Files that already have the new passphrase are written again, so
+    that the same call finishes the work after a crash.
 
     Raises:
         StateError: there are no keys.
@@ -76,4 +76,4 @@ def _open(path: Path, old: bytes | None, new: bytes) -> PrivateKey:
         try:
             return load_private(content, new)
         except TrustError:
-            raise error from None  # about the passphrase that people think it has
+            raise error from None  # about the old passphrase, which people think the file has

@@ -1,6 +1,6 @@
-"""A service in a run folder, seen from outside: who holds its lock, how it stands, start it, stop it.
+"""A service seen from outside, through its run folder: who holds its lock, what its state is, start it, stop it.
 
-The lock belongs to a live process and vanishes with it, so a stale file never stands in the way.
+The lock belongs to a live process and vanishes with this process, so a file that was left behind blocks no start.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ START_SECONDS = 120.0
 STOP_SECONDS = 40.0
 TICK_SECONDS = 0.1
 LOOK_SECONDS = 1.0
-"""How long a look at a lock is repeated: others look at it for a moment, too."""
+"""A lock is tried again for this long, because another process that looks at it also holds it for a moment."""
 MAX_ERROR_BYTES = 20_000
 STATE, ENDED, OUTPUT = "state.json", "ended.json", "supervisor.out"
 """Files of a run folder: how the running service stands, why the last one ended by itself, and what it printed."""
@@ -46,7 +46,7 @@ class Lock:
             if time.monotonic() > deadline:
                 os.close(self._descriptor)
                 raise StateError("it is running already", hint="Use `stop` first, or `status` to look.")
-            time.sleep(TICK_SECONDS / 10)  # whoever asks for the status holds the lock for a moment
+            time.sleep(TICK_SECONDS / 10)  # a process that asks for the status holds the lock for a moment
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
         return self
@@ -65,8 +65,8 @@ class Lock:
 def holder(folder: Path) -> int | None:
     """Return the process that holds the lock of a run folder, or None.
 
-    A process that has just taken the lock may not have written its number yet, and an older number may still stand
-    there: only a process that has the file open is named.
+    A process that has just taken the lock may not have written its number yet, and the file may still hold an older
+    number. So only a process that has the file open is returned.
     """
     path = folder / "lock"
     deadline = time.monotonic() + LOOK_SECONDS
@@ -102,10 +102,10 @@ def _same(link: Path, file: os.stat_result) -> bool:
 
 
 def stop(folder: Path) -> bool:
-    """Ask the supervisor of a run folder to stop and wait until it has; False if none runs.
+    """Ask the supervisor of a run folder to stop, and wait until it has stopped; False if none is running.
 
     Raises:
-        HostError: it does not stop.
+        HostError: the supervisor does not stop.
     """
     process = holder(folder)
     if process is None:
@@ -167,13 +167,13 @@ def _read(path: Path) -> dict[str, Any]:
 def detach(argv: Sequence[str], folder: Path) -> None:
     """Start a supervisor command in the background and return when it is ready.
 
-    ``argv`` must be a dura command with --json: its one JSON object tells what went wrong. It runs in ``folder`` with a
-    clean environment, so every path in it must be absolute.
+    ``argv`` must be a dura command with --json: its JSON object says what went wrong. The command runs in ``folder``
+    with a clean environment, so every path in it must be absolute.
 
     Raises:
-        StateError: one is already running.
-        HostError: it did not become ready.
-        DuraError: what the command itself answered, in its own family.
+        StateError: a supervisor is already running.
+        HostError: the supervisor did not become ready.
+        DuraError: the error that the command itself reported, in its own family.
     """
     if holder(folder) is not None:
         raise StateError("it is running already", hint="Use `stop` first, or `status` to look.")
@@ -210,10 +210,10 @@ def _why(output: Path) -> DuraError:
 
 
 def require_free_port(host: str, port: int, *, what: str) -> None:
-    """Refuse to begin if somebody listens on a port already.
+    """Refuse to start if a port is already in use.
 
     Raises:
-        HostError: the port is in use or may not be used.
+        HostError: the port is in use, or this account may not use it.
     """
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -222,5 +222,5 @@ def require_free_port(host: str, port: int, *, what: str) -> None:
         except OSError as error:
             raise HostError(
                 f"port {port} for {what} cannot be used: {error.strerror}",
-                hint="Another process uses it, or it needs more rights. Choose another port.",
+                hint="Another process uses the port, or the port needs more rights. Choose another port.",
             ) from error

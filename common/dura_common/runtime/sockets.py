@@ -1,7 +1,7 @@
-"""Unix sockets in the folder of a home: what its processes say to each other, heard by its own account alone.
+"""Unix sockets in a home's folder: the processes of one account use them to talk to each other, and nobody else can.
 
-A TCP port on loopback has no users: every account of the machine may connect. A socket has an owner and a mode, and so
-has the folder that it lies in.
+Every account of a machine may connect to a TCP port on loopback. A socket has an owner and a mode, and so has its
+folder.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from pathlib import Path
 from dura_common.errors import StateError
 
 MAX_PATH = 107
-"""Bytes that Linux takes for the path of a Unix socket."""
+"""Longest path of a Unix socket on Linux, in bytes."""
 OWNER_ONLY = 0o177
 ADDRESS = "localhost:80"
-"""What a client of HTTP is told: it stands in a header, and nobody looks it up."""
+"""The address that an HTTP client is given. It only appears in a header; nothing resolves it."""
 PROBE_SECONDS = 0.5
 
 
 def socket_path(folder: Path, name: str) -> Path:
-    """Return where a socket lies in a home's run folder.
+    """Return the path of a socket in a home's run folder.
 
     Raises:
         StateError: the folder's path is too long for a socket in it.
@@ -37,7 +37,7 @@ def socket_path(folder: Path, name: str) -> Path:
 
 
 def listen(path: Path) -> socket.socket:
-    """Return a socket that is bound to a path; nobody but this account may connect. What a killed process left goes."""
+    """Return a socket bound to a path; only this account may connect. A socket of a killed process is removed first."""
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(OWNER_ONLY)

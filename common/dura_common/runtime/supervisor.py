@@ -1,9 +1,9 @@
 """Keeps a few child processes alive: ordered start, back-off after a crash, one clean stop, no strays.
 
-The supervisor holds a lock for as long as it lives, so a second start is refused and ``stop`` knows whom to ask.
-Children get their own process group (stopped as a whole) and a death signal, so that they end with a supervisor
-that was killed; whatever does not is ended by the next one. A child that ends again and again ends everything, with a
-reason: somebody has to act, and a loop would only hide that.
+The supervisor holds a lock for as long as it lives, so a second start is refused and ``stop`` knows which process to
+ask. Each child gets its own process group, which is stopped as a whole, and a death signal: if the supervisor is
+killed, its children end too, and the next supervisor ends those that do not. A child that ends again and again ends
+the supervisor, with a reason: a person has to act, and a loop would hide that.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ TRIES = 6
 STOP_SECONDS = 10.0
 READY_SECONDS = 60.0
 LOG_BYTES = 16 * 1_048_576
-"""Flower writes a line for every poll of every node; this bounds what a year of them takes on the disk."""
+"""Flower logs a line for every poll of every node. This limit bounds the disk space that a year of them takes."""
 TICK_SECONDS = 0.1
 OTHERS = 0o077
-"""What a child makes is its own account's alone: files, folders and sockets."""
+"""Files, folders and sockets that a child creates are closed to other accounts."""
 _DIE_WITH_PARENT = """\
 import ctypes, os, sys
 parent, *argv = sys.argv[1:]
@@ -47,9 +47,9 @@ ctypes.CDLL(None).prctl(1, 15)  # PR_SET_PDEATHSIG, SIGTERM: they outlive the ex
 if os.getppid() == int(parent):  # or the supervisor ended before
     os.execvp(argv[0], argv)
 """
-"""Runs before each program, in its place. Not as ``preexec_fn``: that makes Python fork in a way that runs what
-libraries have registered for forks, and gRPC's, in a supervisor that asks for a service's health, aborts now and then
-before the program begins."""
+"""Runs in the child and is then replaced by the program. A ``preexec_fn`` would not do: Python would run the fork
+handlers of all libraries, and that of gRPC, which a supervisor uses to ask for a service's health, sometimes aborts the
+child before its program begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +88,12 @@ class Supervisor:
 
     Args:
         children: in the order in which they start; they stop in reverse.
-        folder: the home's run folder (lock and state file); the children run in it, not where somebody was who
-            started them.
-        tick: called about once a second while all is well.
-        prepare: called with the lock held and nothing of an earlier start alive, before anything starts; what it raises
-            ends the start.
-        diagnose: tells why a child, named, ends again and again, by looking at what it needs; None if it cannot tell.
+        folder: the home's run folder (lock and state file). The children run in it, whatever folder the command was
+            started from.
+        tick: called about once a second while the children run.
+        prepare: called before anything starts, with the lock held and when nothing of an earlier start runs. An error
+            that it raises ends the start.
+        diagnose: returns why the named child ends again and again, or None if it finds no reason.
     """
 
     children: Sequence[Child]
@@ -150,7 +150,7 @@ class Supervisor:
         self._write(started, ready=False)
         deadline = time.monotonic() + READY_SECONDS
         while not self._stopping and item.child.ready is not None and not item.child.ready():
-            for other in started:  # a child that starts faster than it is asked for may have ended meanwhile
+            for other in started:  # a child that started before may have ended meanwhile
                 if other.process is not None and other.process.poll() is not None:
                     other.last = other.process.returncode
                     raise self._why(other, f"{other.child.name} {_end(other.last)} while starting")
@@ -172,7 +172,7 @@ class Supervisor:
     def _watch(self, running: Sequence[_Running]) -> None:
         next_tick, told = 0.0, True
         while not self._stopping:
-            changed = [self._revive(item) for item in running]  # every child is looked at, whatever the first says
+            changed = [self._revive(item) for item in running]  # a list, so that every child is looked at
             if any(changed) or not told:
                 told = self._tell(running)
             if time.monotonic() >= next_tick:
@@ -251,7 +251,7 @@ def _spawn(item: _Running, folder: Path) -> None:
 
 
 def _rotate(log: Path) -> None:
-    """Keep a log and its predecessor below a size; the writer appends, so it goes on at the new beginning."""
+    """Keep a log and its predecessor below a maximum size. The writer appends, so it continues in the emptied file."""
     try:
         if log.stat().st_size > LOG_BYTES:
             shutil.copyfile(log, log.with_name(f"{log.name}.1"))

@@ -8,7 +8,7 @@ from dura_common.errors import TrustError
 
 
 class Reason(IntEnum):
-    """Why a session ended; the number travels, so a number never changes its meaning."""
+    """Why a session ended. The number is sent to the other side, so a number never changes its meaning."""
 
     MALFORMED = 1
     """A frame is not what its type demands, or belongs to another session."""

@@ -1,4 +1,4 @@
-"""The common part of the coordinator for both kinds of sums. It trusts nobody, and keeps no secret but future sums."""
+"""The coordinator's common part of both kinds of sums. It trusts nobody, and its only secrets are unopened sums."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from dura_common.secagg.arithmetic.parallel import in_parts
 from dura_common.secagg.params import SessionParameters
 
 _SIGNATURES = 4
-"""A thread is worth its start from this many checks, about half a millisecond."""
+"""For fewer checks (about half a millisecond), starting a thread is not worth while."""
 _NONCE = bytes(12)
 """A key of :func:`pair_key` with a direction in its use seals one message only."""
 

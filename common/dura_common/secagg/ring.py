@@ -1,13 +1,14 @@
 """Numbers in the ring: signed integers as two's complement words, and reals as fixed-point integers.
 
-Zero is zero, so nothing is subtracted after the sum. A site refuses to send a value that could make the sum of all
-members wrap around: with n members each value is at most (2^(bits-1) - 1) / n, so the sum of honest vectors is exact.
+Zero is encoded as zero, so nothing is subtracted after the sum. A site refuses to send a value that could make the sum
+of all members wrap around: with n members, each value is at most (2^(bits-1) - 1) / n, so the sum of honest vectors is
+exact.
 
 Every vector ends in :data:`~dura_common.secagg.wire.CHECK_WORDS` words that each site computes before masking: two
 zeros, the sum of all words, and the sum of all words times their place. All are linear, so they hold for the sum of
 the vectors if they hold for each, and they say nothing that the sum does not say. Masks that do not cancel pass with
 probability 2^-128 (ring of 32 bits); a vector of which one word was damaged never passes. They show damage and
-faults, not lies: whoever knows the sum can compute them.
+faults, not lies: anybody who knows the sum can compute them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _ROW = 4096
 _BLOCK = 1 << 16
 """Values that are converted at a time: temporary arrays of the whole length cost more than the arithmetic."""
 _PART = 1 << 18
-"""A thread is worth its start from this many values."""
+"""For fewer values, starting a thread is not worth while."""
 
 
 def largest_value(ring_bits: int, members: int) -> int:
@@ -83,7 +84,7 @@ def _total(words: Words) -> int:
 class FixedPoint:
     """Real vectors with a bounded L2 norm as integers, at the finest grid that the ring holds for all members.
 
-    Half of the ring's room is left for rounding and for what else is added to the integers, such as noise.
+    Half of the ring is left free for rounding and for what else is added to the integers, such as noise.
 
     Raises:
         ValueError: the ring is too small for even whole numbers of that norm.
@@ -102,7 +103,7 @@ class FixedPoint:
 
     @property
     def fraction_bits(self) -> int:
-        """Bits behind the point; the bit left over is room for rounding."""
+        """Bits after the binary point; one more bit is left free for rounding."""
         return min(40, math.floor(math.log2(largest_value(self.ring_bits, self.members) / self.norm)) - 1)
 
     def encode(self, values: NDArray[np.floating]) -> NDArray[np.signedinteger]:

@@ -1,14 +1,14 @@
 """A site's side of a round sum (Bonawitz et al. 2017, figure 4, active adversary, complete graph).
 
-1. ADVERTISE: two fresh signed keys, one for sealing shares, one for masks, and a note to the others; KEYS brings those
-   of the others (U1);
-2. SHARES: the seed of the self-mask and the masking key, split among U1, sealed for each holder, with a commitment
-   to the seed; SEALED_SHARES brings the others' (U2);
-3. MASKED: the vector under the self-mask and the masks with everybody in U2;
-4. SURVIVORS names those whose vectors came (U3); CONFIRM signs keys, U2 and U3; CONFIRMS must show that enough
-   sites signed the very same;
-5. UNMASK: of every survivor the share of its seed, of everybody else in U2 the share of its masking key. One share
-   of each site, once, then all secrets are erased; OPENED ends the session.
+1. ADVERTISE: two fresh signed keys, one for sealing shares and one for masks, and a note to the other sites; KEYS
+   delivers those of the other sites (U1);
+2. SHARES: the seed of the self-mask and the masking key, split among U1 and sealed for each holder, with a commitment
+   to the seed; SEALED_SHARES delivers those of the other sites (U2);
+3. MASKED: the vector under the self-mask and the masks that this site shares with every other site in U2;
+4. SURVIVORS names the sites whose vectors arrived (U3); CONFIRM signs the keys, U2 and U3; CONFIRMS must show that
+   enough sites signed the same content;
+5. UNMASK: for every survivor the share of its seed, for every other site in U2 the share of its masking key. One share
+   of each site, once; then all secrets are erased. OPENED ends the session.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class RoundSite(Site):
         """Sealing and masking key of everybody in U1."""
         self._key_list = b""
         self._sealed_with: dict[int, bytes] = {}
-        """What the sealing key has in common with each peer's."""
+        """The secret that the sealing key shares with the key of each peer."""
         self._held: dict[int, tuple[bytes, bytes]] = {}
         """Shares (of seed, of masking key) by the site whose secrets they are."""
         self._second: frozenset[int] = frozenset()

@@ -173,7 +173,7 @@ class Site(ABC):
         return frame, words
 
     def _hear(self, notes: Mapping[int, bytes]) -> None:
-        """Let the notes of the others be judged; their signatures hold."""
+        """Have the notes of the other members judged; their signatures are valid."""
         if self._heard is not None:
             self._heard({self.params.names[index]: note for index, note in notes.items() if index != self.index})
 

@@ -1,6 +1,6 @@
-"""A site's side of step sums: keys once, then one message up for each step, all or nothing.
+"""A site's side of step sums: keys once, then one message to the coordinator for each step, all or nothing.
 
-1. every member advertises a fresh signed key; all of them must be there;
+1. every member advertises a fresh signed key, and all members must take part;
 2. for each step, the mask with each peer is keyed by the pair's key, the step and the digest of the list of keys and
    of all sums before, so sites that were told different lists or sums have masks that do not cancel, and nothing opens;
 3. the opened sum ends the step; a second vector for the same masks is refused.

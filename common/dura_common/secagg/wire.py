@@ -1,4 +1,4 @@
-"""Frames: strict, length-prefixed, sized before they are read. Nothing here decides anything.
+"""Frames: strict, length-prefixed, sized before they are read. This module decides nothing.
 
 A frame is type (1 byte), three zero bytes, step (4, big-endian), session id (32) and a body. Numbers are
 big-endian, vectors little-endian words. A list is a count (2 bytes) and its items; an index is 2 bytes. The header's
@@ -25,7 +25,7 @@ SHARE = 33
 SEALED = 2 * SHARE + 16
 """Two shares and the tag of AES-GCM."""
 CHECK_WORDS = 4
-"""Words at the end of every vector by which damage shows, see :mod:`~dura_common.secagg.ring`."""
+"""Words at the end of every vector that reveal damage, see :mod:`~dura_common.secagg.ring`."""
 _RESERVED = bytes(3)
 
 
@@ -133,7 +133,7 @@ def parts(body: memoryview, *sizes: int) -> tuple[bytes, ...]:
     """Cut a body of fixed fields.
 
     Raises:
-        Abort: the length is another one.
+        Abort: the body has another length.
     """
     if len(body) != sum(sizes):
         raise Abort(Reason.MALFORMED, f"a body of {sum(sizes)} bytes is expected, got {len(body)}")

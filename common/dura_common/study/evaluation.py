@@ -19,10 +19,12 @@ class Evaluation(Frozen):
     """Rounds between two points of the learning curve; the last round is always evaluated."""
     epsilon: Annotated[float, Field(gt=0, le=100)] | None = None
     """Epsilon of all evaluations together; held-out patients spend it. Absent exactly if ``noise = "none"``."""
-    outputs: Annotated[tuple[Literal["accuracy", "confusion", "auc"], ...], Field(min_length=1, max_length=3)] = (
-        "accuracy",
-    )
-    """What the final evaluation releases; the outputs share its budget. The learning curve has the accuracy alone."""
+    outputs: Annotated[
+        tuple[Literal["accuracy", "confusion", "auc", "error", "fit"], ...], Field(min_length=1, max_length=3)
+    ] = ("accuracy",)
+    """What the final evaluation releases; the outputs share its budget. With target = "class": accuracy, confusion,
+    auc. With target = "value": error (the mean absolute error) and fit (the share of explained variance). The learning
+    curve has the accuracy alone, or the error alone."""
     bins: Annotated[int, Field(ge=2, le=200)] = 20
     """Number of bins of the score histograms from which the area under the ROC curve is computed."""
     score_scale: Annotated[float, Field(gt=0, le=1000)] = 1.0
@@ -39,9 +41,19 @@ class Evaluation(Frozen):
 
     @model_validator(mode="after")
     def _outputs(self) -> Self:
-        if "accuracy" not in self.outputs or len(set(self.outputs)) != len(self.outputs):
-            raise ValueError('outputs must contain "accuracy", and no output twice')
+        kinds = [{"accuracy", "confusion", "auc"}, {"error", "fit"}]
+        mixed = not any(set(self.outputs) <= kind for kind in kinds)
+        if mixed or not {"accuracy", "error"} & set(self.outputs) or len(set(self.outputs)) != len(self.outputs):
+            raise ValueError(
+                'outputs must contain "accuracy", with "confusion" and "auc" if they are wanted, and no output twice; '
+                'for a value, "error" and perhaps "fit"'
+            )
         return self
+
+    @property
+    def curve(self) -> tuple[Literal["accuracy", "error"]]:
+        """The one output of every point of the learning curve."""
+        return ("error",) if "error" in self.outputs else ("accuracy",)
 
     def rounds(self, total: int) -> tuple[int, ...]:
         """Return the rounds (1-based) after which the model is evaluated; the last one is the final point."""

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from dura_common.errors import InputError
 from dura_common.study.aggregation import Aggregation
-from dura_common.study.data import DataContract
+from dura_common.study.data import AnyContract
 from dura_common.study.evaluation import Evaluation
 from dura_common.study.models import EEGNetModel, LinearModel, Model
 from dura_common.study.noise import LocalNoise, PatientNoise, Privacy, SharedNoise
@@ -39,7 +39,7 @@ class Study(Frozen):
     """Last day (UTC) on which a site takes part."""
     sites: Annotated[dict[SiteName, Annotated[int, Field(ge=1, le=10_000_000)]], Field(min_length=2, max_length=500)]
     """Declared, public number of patients of each site. Live counts are never sent."""
-    data: DataContract
+    data: AnyContract
     model: Model = EEGNetModel()
     privacy: Privacy
     training: Training
@@ -95,6 +95,9 @@ class Study(Frozen):
         return self
 
     def _check_evaluation(self) -> None:
+        if (self.data.target == "value") != ("error" in self.evaluation.outputs):
+            wanted = '"error", with or without "fit"' if self.data.target == "value" else '"accuracy"'
+            raise ValueError(f'evaluation.outputs: data.target = "{self.data.target}" needs {wanted}')
         if "auc" in self.evaluation.outputs and len(self.data.classes) != 2:  # noqa: PLR2004  # a curve has two sides
             raise ValueError('evaluation.outputs: "auc" needs exactly two classes')
         if self.evaluation.split == "recordings":
@@ -112,6 +115,11 @@ class Study(Frozen):
 
     def _check_engine(self) -> None:
         """Refuse settings under which the engines for feature vectors would not work as described."""
+        if self.data.source in {"fmri", "table"} and not isinstance(self.model, LinearModel):
+            raise ValueError(
+                f'data.source = "{self.data.source}" gives vectors, for which model.name must be "linear"; '
+                f'"{self.model.name}" needs a course of time'
+            )
         if isinstance(self.training, DpSgdTraining):
             return
         engine = self.training.engine

@@ -26,7 +26,8 @@ class RehearsalResult(Frozen):
     """Name of the study."""
     points: tuple[RehearsalPoint, ...]
     """By ascending epsilon."""
-    chance: float
+    chance: float | None
+    """The accuracy of a guess; None where the answer is a value."""
     seconds: float
 
 

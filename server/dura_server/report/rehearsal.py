@@ -27,7 +27,8 @@ def _plot(study: Study, result: RehearsalResult) -> Markup:
         [point.high - point.mean for point in result.points],
     ]
     axes.errorbar(epsilons, means, yerr=ranges, marker="o", capsize=3, color=BLUE, label="mean, lowest and highest run")
-    axes.axhline(result.chance, color=GREY, linestyle="--", label="chance")
+    if result.chance is not None:
+        axes.axhline(result.chance, color=GREY, linestyle="--", label="chance")
     own = getattr(study.privacy, "epsilon", None)
     if own is not None:
         axes.axvline(own, color=ORANGE, linestyle=":", label="the study's epsilon")

@@ -67,10 +67,15 @@ def _curve(result: StudyResult) -> Markup:
         color=BLUE,
         label="released (95 % of the privacy noise)",
     )
-    axes.axhline(result.chance, color=GREY, linestyle="--", label="chance")
-    axes.set(xlabel="round", ylabel="accuracy, held-out", ylim=(0, 1), xlim=(0, result.rounds + 0.5))
+    if result.chance is not None:
+        axes.axhline(result.chance, color=GREY, linestyle="--", label="chance")
+    axes.set(xlabel="round", ylabel=_what(result), ylim=(0, 1), xlim=(0, result.rounds + 0.5))
     figure.legend(frameon=False, loc="outside upper right", ncols=2)  # inside the plot, it would hide a bad curve
     return svg(figure, "curve")
+
+
+def _what(result: StudyResult) -> str:
+    return "accuracy, held-out" if result.bounds is None else "1 - mean error / range, held-out"
 
 
 def _spend(result: StudyResult) -> Markup | None:
@@ -95,9 +100,9 @@ def _comparison(result: StudyResult) -> Markup | None:
     return _bars(
         names,
         values,
-        label="accuracy, held-out",
-        limit=result.chance,
-        limit_label="chance",
+        label=_what(result),
+        limit=0.5 if result.chance is None else result.chance,
+        limit_label="half the range" if result.chance is None else "chance",
         prefix="comparison",
         top=1.0,
     )

@@ -31,6 +31,7 @@ class Point(Frozen):
     auc_standard_error: float | None = None
     confusion: tuple[tuple[float | None, ...], ...] | None = None
     confusion_standard_error: float | None = None
+    explained: float | None = None
 
 
 class SimulationOnly(Frozen):
@@ -59,9 +60,12 @@ class StudyResult(Frozen):
     delta: float | None
     rounds: int
     parameters: int
-    chance: float
+    chance: float | None
+    """The accuracy of a guess; None where the answer is a value."""
     classes: tuple[str, ...] = ()
     """Label names, in the order of the rows of a confusion matrix."""
+    bounds: tuple[float, float] | None = None
+    """The public bounds of a value; accuracies are then 1 minus the mean error as a share of their distance."""
     warnings: tuple[str, ...]
     sites: tuple[SiteResult, ...]
     curve: tuple[Point, ...]

@@ -1,8 +1,8 @@
 """``python -m dura_server.services.aggregator HOME``: the aggregation service, one child of `dura coordinator start`.
 
 It listens on the public aggregation port (mutual TLS) and on the ServerApp's socket, and answers the standard gRPC
-health protocol on both. Every opened sum is on disk before anybody hears of it. A crash ends the running sessions, and
-the study goes on from the sums on disk, with new sessions.
+health protocol on both. Every opened sum is on disk before any site or the ServerApp hears of the sum. A crash ends the
+running sessions; the study then continues from the sums on disk, with new sessions.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 2.0
 CONCURRENT_STREAMS = 2_000
-"""Of all sites together: four of each of 500."""
+"""For all sites together: 500 sites with four streams each."""
 HEALTH_SECONDS = 2.0
 
 
@@ -90,7 +90,7 @@ def _public(home: CoordinatorHome, service: AggregationService) -> Any:
 def _door(home: CoordinatorHome, sessions: RunningSessions) -> Any:
     private_folder(home.run)
     path = home.sums_socket
-    path.unlink(missing_ok=True)  # of a service that was killed; the supervisor starts one at a time
+    path.unlink(missing_ok=True)  # left by a service that was killed; the supervisor never runs two
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", MESSAGE_BYTES)])
     add_SessionsServicer_to_server(SessionsDoor(sessions), server)
     health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)

@@ -1,8 +1,8 @@
 """The coordinator's services, kept alive together: SuperLink, SuperExec for the ServerApp, gateway, aggregator.
 
-The SuperLink, with its Control and Runtime APIs, listens on a Unix socket that the coordinator's own account alone may
-open; the gateway and the aggregator are the two public ports. Telemetry, update checks and run-time installation are
-off.
+The SuperLink, with its Control and Runtime APIs, listens on a Unix socket that only the coordinator's own account may
+open. The gateway and the aggregator have the two public ports. Telemetry, update checks and the installation of
+packages at run time are switched off.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dura_server.services.diagnosis import check_certificate, diagnose, require_
 log = logging.getLogger(__name__)
 
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # names of "everywhere", not bound to here
-"""Where a service that listens everywhere is asked whether it is ready."""
+"""A service that listens on all addresses is asked at this address whether it is ready."""
 
 
 def run_services(home: CoordinatorHome) -> None:
@@ -86,7 +86,7 @@ def _children(home: CoordinatorHome, settings: CoordinatorSettings) -> list[Chil
         argv=[
             *module("dura_server.services.flower", "superlink", str(home.path)),
             *("--ssl-certfile", str(keys / "server.pem"), "--ssl-keyfile", str(keys / "server.key")),
-            *("--ssl-ca-certfile", authority),  # without TLS Flower would not authenticate nodes; the socket has none
+            *("--ssl-ca-certfile", authority),  # Flower authenticates nodes only with TLS files; the socket uses none
             *("--enable-supernode-auth", "--isolation", "process", *secret),
             *("--disable-runtime-dependency-installation", "--database", str(home.database)),
         ],
@@ -115,7 +115,7 @@ def _children(home: CoordinatorHome, settings: CoordinatorSettings) -> list[Chil
         env=environment,
         log=home.logs / "aggregator.log",
     )
-    return [gateway, aggregator, superlink, superexec]  # the first three start side by side, ready when all serve
+    return [gateway, aggregator, superlink, superexec]  # the first three start together, ready when all serve
 
 
 def _serves_tls(address: tuple[str, int], authority: str) -> bool:

@@ -1,8 +1,9 @@
-"""Who may hold a connection to the gateway: strangers few of them and briefly, members as long as they speak.
+"""The gateway's doorkeeper: strangers get few connections for a short time, members keep their connections.
 
-A connection is a stranger's until a request on it was signed by a member's node key. Strangers, from the first packet
-on, hold so many places and so many seconds; one more takes the place of the oldest. So whoever comes in crowds pushes
-out others of the crowd, and a member, who signs within milliseconds, gets through.
+A connection belongs to a stranger until a member's node key has signed a request on it. From the first packet on, all
+strangers together have a fixed number of connections, each for a fixed number of seconds. One more stranger takes the
+place of the oldest. So a crowd of strangers pushes out its own connections only. A member signs within milliseconds and
+gets through.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 log = logging.getLogger(__name__)
 
 STRANGERS = 64
-"""Each holds about 100 KiB: its TLS state and an unfinished head of a request."""
+"""Most connections of strangers. Each takes about 100 KiB: its TLS state and the unfinished head of a request."""
 SECONDS = 10.0
-"""For TLS and the first signed request, together."""
+"""A stranger's time for TLS and the first signed request together."""
 EACH = 16
-"""Connections of one member; Flower's node has one or two, and a few more while it uploads."""
+"""Most connections of one member. Flower's node has one or two, and a few more while it uploads."""
 PAUSE_SECONDS = 0.1
 
 
@@ -35,7 +36,7 @@ class Visit:
     """One connection.
 
     Attributes:
-        key: of the member whose signature was seen on it; None for a stranger.
+        key: node key of the member that signed a request on this connection; None for a stranger.
     """
 
     greeting: asyncio.Task[None] | None = None
@@ -43,7 +44,7 @@ class Visit:
     key: bytes | None = None
 
     def end(self) -> None:
-        """Close it without a word, in whatever state it is."""
+        """Close the connection without an answer, in any state."""
         if self.transport is not None:
             self.transport.abort()
         elif self.greeting is not None:
@@ -61,7 +62,7 @@ class Doorkeeper:
     async def open(
         self, listener: socket.socket, tls: ssl.SSLContext, protocol: Callable[[Visit], VisitProtocol]
     ) -> None:
-        """Accept for ever."""
+        """Accept connections until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -77,10 +78,10 @@ class Doorkeeper:
             self._strangers[visit] = None
             visit.greeting = loop.create_task(self._greet(visit, accepted, tls, protocol(visit)))
             visit.greeting.add_done_callback(partial(self._greeted, visit, accepted))
-            await asyncio.sleep(0)  # whoever has to give way goes before the next one comes
+            await asyncio.sleep(0)  # close those that must give way before the next one is accepted
 
     def recognise(self, visit: Visit, key: bytes) -> None:
-        """Note that a member has signed on a connection; its oldest connection goes if it has too many."""
+        """Note that a member has signed a request; if the member has too many connections, end its oldest one."""
         self.forget(visit)
         visit.key = key
         own = self._members.setdefault(key, [])
@@ -100,11 +101,11 @@ class Doorkeeper:
     async def _greet(self, visit: Visit, accepted: socket.socket, tls: ssl.SSLContext, made: VisitProtocol) -> None:
         loop = asyncio.get_running_loop()
         loop.call_later(self._seconds, self._end_if_strange, visit)
-        with suppress(OSError):  # refused TLS, or took too long
+        with suppress(OSError):  # the other side refused TLS or took too long
             await loop.connect_accepted_socket(lambda: made, accepted, ssl=tls, ssl_handshake_timeout=self._seconds)
 
     def _greeted(self, visit: Visit, accepted: socket.socket, _done: asyncio.Task[None]) -> None:
-        if visit.transport is None:  # it never got through TLS, or had to give way before it began
+        if visit.transport is None:  # TLS failed, or the connection had to give way first
             accepted.close()
             self.forget(visit)
 
@@ -115,7 +116,10 @@ class Doorkeeper:
 
 
 class VisitProtocol(H11Protocol):
-    """HTTP/1.1 on one connection, which tells the doorkeeper how it stands. The parser bounds a request's head."""
+    """HTTP/1.1 on one connection. It tells the doorkeeper when the connection begins and ends.
+
+    The parser limits the size of a request's head.
+    """
 
     visit: Visit
     doorkeeper: Doorkeeper

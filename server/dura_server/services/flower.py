@@ -1,8 +1,8 @@
 """``python -m dura_server.services.flower PART HOME ...``: Flower's processes at the coordinator, as dura starts them.
 
-The parts are Flower's own commands: ``superlink``, ``superexec``, which starts a process for each run, and that
-``serverapp``. They meet at a Unix socket in the coordinator's folder instead of a port (see
-:mod:`dura_common.runtime.flower_sockets`).
+The parts are Flower's own commands: ``superlink``; ``superexec``, which starts one process for each run; and
+``serverapp``, which is this process. They talk to each other over a Unix socket in the coordinator's folder instead of
+a port (see :mod:`dura_common.runtime.flower_sockets`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dura_common.runtime.environment import module
 from dura_common.runtime.flower_sockets import ask_everything_at, serve_at
 from dura_server.home import CoordinatorHome
 
-TOKEN = "DURA_TASK_TOKEN"  # noqa: S105  # the name of a variable, no secret
+TOKEN = "DURA_TASK_TOKEN"  # noqa: S105  # the name of a variable, not a secret
 SERVER_APP = "flwr-serverapp"
 
 

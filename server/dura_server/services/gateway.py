@@ -1,12 +1,12 @@
-"""The coordinator's only public door for Flower: it lets POST /v1/fleet/NAME of a member through and nothing else.
+"""The coordinator's only public entrance to Flower: it forwards POST /v1/fleet/NAME from members, and nothing else.
 
-The SuperLink serves hospitals, operators and its own helpers on one port, and its Control and Runtime APIs know
-no user. So the SuperLink listens on a socket that only its own account may open, and this gateway forwards exactly the
+The SuperLink serves hospitals, operators and its own helpers on one port, and its Control and Runtime APIs authenticate
+nobody. So the SuperLink listens on a socket that only its own account may open, and this gateway forwards only the
 requests that a node makes. For each request, in this order:
 
-1. the path is compared as it came over the wire, before anybody decodes it;
-2. the first request on a connection must be signed by the node key of a member (the SuperLink checks every one);
-3. the body passes in pieces, up to a size, so that nothing is kept here; the answer passes in the same way.
+1. the path is compared as it arrived, before it is decoded;
+2. the first request on a connection must be signed by the node key of a member (the SuperLink checks every request);
+3. the body is passed on in pieces, up to a maximum size, so that the gateway stores nothing; so is the answer.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ MAX_REQUEST_BYTES = 32 * 1_048_576
 """Flower cuts arrays into objects of 5 MiB; nothing that a node sends is larger than a few of them."""
 MAX_HEAD_BYTES = 16_384
 BODY_SECONDS = 60.0
-"""Between two pieces of a body."""
+"""Longest time between two pieces of a body."""
 TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=64)
 DROPPED = frozenset({b"host", b"connection", b"transfer-encoding", b"keep-alive", b"upgrade"})
@@ -55,7 +55,7 @@ BACKLOG = 256
 
 
 class TooLarge(Exception):
-    """A body goes on beyond what a node sends."""
+    """A body is longer than anything that a node sends."""
 
 
 class Gateway:
@@ -67,7 +67,7 @@ class Gateway:
         self._doorkeeper = doorkeeper
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Forward a node's request, answer 404 to everything else without telling why."""
+        """Forward a node's request, and refuse everything else."""
         if scope["type"] != "http":
             return
         response = await self._answer(Request(scope, receive))
@@ -85,12 +85,12 @@ class Gateway:
         return await self._forward(request, path.decode("ascii"))
 
     def _is_member(self, request: Request) -> bool:
-        """Tell whether a member's node is at the other end; its first signature stands for the connection."""
+        """Tell whether a connection belongs to a member's node; its first signed request decides that."""
         visit: Visit = request.state.visit
         if visit.key is None:
             try:
                 key = signed_by(request.headers, self._roster.now())
-            except DuraError:  # no roster, no members
+            except DuraError:  # without a roster there are no members
                 key = None
             if key is None:
                 return False
@@ -114,18 +114,18 @@ class Gateway:
 
 
 def _unknown(path: bytes) -> Response:
-    """Answer a stranger; a node that starts understands the first form and writes it into its log."""
+    """Answer a stranger. A node that is starting understands the first form and writes it to its log."""
     if path == ACTIVATE:
         return JSONResponse(NOT_ACTIVATED, status_code=412, headers={"connection": "close"})
     return Response(status_code=401, headers={"connection": "close"})
 
 
 async def _pieces(request: Request) -> AsyncIterator[bytes]:
-    """Yield a body as it comes.
+    """Yield the pieces of a body as they arrive.
 
     Raises:
-        TooLarge: it goes on beyond the limit.
-        TimeoutError: nothing came for a minute.
+        TooLarge: the body is longer than the limit.
+        TimeoutError: nothing arrived for a minute.
     """
     total, pieces = 0, request.stream()
     while True:

@@ -1,7 +1,7 @@
-"""Whose node signed a request to the gateway (flwr 1.41.0, pinned exactly).
+"""Which member's node signed a request to the gateway (flwr 1.41.0, pinned exactly).
 
-Flower's node sends its public key, a time, and its signature over the time, with every request. The SuperLink checks
-all of it again, with the node's number; here it decides whether somebody is listened to at all.
+With every request, Flower's node sends its public key, a time, and its signature over the time. The SuperLink checks
+all of this again, together with the node's number. Here the signature only decides whether the gateway listens at all.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from dura_common.consortium.roster import Roster
 MOST_AHEAD = timedelta(seconds=SYSTEM_TIME_TOLERANCE)
 MOST_BEHIND = timedelta(seconds=TIMESTAMP_TOLERANCE + SYSTEM_TIME_TOLERANCE)
 MAX_HEADER = 1_024
-"""Characters of a key, a signature or a time."""
+"""Most characters of a key, a signature or a time."""
 
 
 def signed_by(headers: Mapping[str, str], roster: Roster, now: datetime | None = None) -> bytes | None:
-    """Return the node key (DER) of the member that signed, or None: nobody, a stranger, or too old."""
+    """Return the node key (DER) of the member that signed; None if nobody or a stranger signed, or too long ago."""
     names = (FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER, TIMESTAMP_HEADER)
     given = [headers.get(name, "") for name in names]
     if not all(0 < len(value) <= MAX_HEADER for value in given):

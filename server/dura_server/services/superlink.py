@@ -1,8 +1,8 @@
 """The only module at the coordinator that touches Flower's internals (flwr 1.41.0, pinned exactly).
 
-It speaks to the SuperLink's Control API at its socket: register and unregister the nodes of the roster, start a
-run, ask how it ended. The app bundle holds two lines of configuration and no code: the ServerApp comes from the
-installed package, and sites never unpack a bundle at all.
+It talks to the SuperLink's Control API over a socket. It registers and unregisters the nodes of the roster, starts a
+run and asks how a run ended. The app bundle holds a few lines of configuration and no code: the ServerApp comes from
+the installed package, and sites never unpack a bundle at all.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def control(home: CoordinatorHome) -> Iterator[ControlHttpClient]:
     """Open the Control API of the running SuperLink.
 
     Raises:
-        HostError: it is out of reach, or refuses.
+        HostError: the SuperLink cannot be reached, or refuses.
     """
     client = client_at(
         ControlHttpClient,
@@ -103,7 +103,7 @@ def submit_run(home: CoordinatorHome, run_config: Mapping[str, str]) -> int:
     """Start a run of the installed ServerApp and return its id.
 
     Raises:
-        HostError: the SuperLink is out of reach or refuses.
+        HostError: the SuperLink cannot be reached, or refuses.
     """
     content = _bundle(home)
     bundle = Fab(sha256(content).hexdigest(), content, {})
@@ -120,10 +120,10 @@ def run_status(home: CoordinatorHome, run_id: int) -> str:
 
 
 def stop_run(home: CoordinatorHome, run_id: int) -> None:
-    """Tell Flower that a run is over, so that nodes drop what they still hold of it; a run that is over stays so.
+    """Tell Flower that a run is over, so that nodes drop what they still hold of it. A second call changes nothing.
 
     Raises:
-        HostError: the SuperLink is out of reach.
+        HostError: the SuperLink cannot be reached.
     """
     with control(home) as client, suppress(httpx.HTTPStatusError):
         client.StopRun(StopRunRequest(run_id=run_id))
@@ -133,7 +133,7 @@ def nodes_online(home: CoordinatorHome) -> dict[bytes, bool]:
     """Return whether each known node is connected, by the PEM of its public key.
 
     Raises:
-        HostError: the SuperLink is out of reach.
+        HostError: the SuperLink cannot be reached.
     """
     with control(home) as client:
         found = client.ListNodes(ListNodesRequest()).nodes_info
@@ -144,7 +144,7 @@ def connected(home: CoordinatorHome, roster: Roster) -> dict[str, bool]:
     """Return whether the node of each site of a roster is connected.
 
     Raises:
-        HostError: the SuperLink is out of reach.
+        HostError: the SuperLink cannot be reached.
     """
     online = nodes_online(home)
     return {site.name: online.get(_pem_of_ssh(site.node_key), False) for site in roster.sites}

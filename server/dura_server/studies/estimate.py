@@ -53,6 +53,8 @@ class Outcome:
     accuracy: Estimate
     confusion: Confusion | None = None
     auc: Area | None = None
+    explained: float | None = None
+    """Of a value: the share of its variance that the model explains; None also where the noise hides it."""
 
 
 def outcome_from(
@@ -72,17 +74,32 @@ def outcome_from(
         sites: how many independent noises are in the sums; 1 for shared noise.
         smallest_cell: fewest patients that a cell of the confusion matrix may show.
     """
-    accuracy, confusion, auc = Estimate(0.5, 0.5), None, None
+    accuracy, confusion, auc, explained = Estimate(0.5, 0.5), None, None, None
+    people = 0.0
     for part in parts:
         values = sums[part.place]
         deviation = 0.0 if noise_multiplier is None else noise_multiplier * part.unit * math.sqrt(sites)
-        if part.name == "accuracy":
+        if part.name in {"accuracy", "error"}:
             accuracy = _accuracy(values, deviation, noisy=noise_multiplier is not None)
+            people = 2 * float(values[1])
         elif part.name == "confusion":
             confusion = _confusion(values, deviation, smallest_cell)
+        elif part.name == "fit":
+            explained = _explained(values, people, deviation)
         else:
             auc = _area(values, deviation)
-    return Outcome(accuracy, confusion, auc)
+    return Outcome(accuracy, confusion, auc, explained)
+
+
+def _explained(sums: NDArray[np.float64], people: float, deviation: float) -> float | None:
+    """Return one minus the squared error over the variance; None if the variance is not above its noise."""
+    squared, first, second = (float(value) for value in sums)
+    if not np.isfinite(sums).all() or people < 1:
+        return None
+    variance = second - first**2 / people
+    if variance <= max(CERTAIN * deviation, 0.0):
+        return None
+    return min(1.0, 1 - squared / variance)
 
 
 def _accuracy(sums: NDArray[np.float64], deviation: float, *, noisy: bool) -> Estimate:

@@ -33,7 +33,10 @@ ACTIVE: frozenset[Phase] = frozenset({"starting", "offering", "queued", "asking"
 
 
 class CurvePoint(Frozen):
-    """Released accuracy after one round. The last round also has the other outputs that the study asked for."""
+    """Released accuracy after one round. The last round also has the other outputs that the study asked for.
+
+    For a value, the accuracy is one minus the mean absolute error as a share of the range between the bounds.
+    """
 
     round: int
     accuracy: float
@@ -43,6 +46,8 @@ class CurvePoint(Frozen):
     confusion: tuple[tuple[float | None, ...], ...] | None = None
     """Patients by true class (rows) and predicted class; None for a cell with too few patients."""
     confusion_standard_error: float | None = None
+    explained: float | None = None
+    """Share of a value's variance that the model explains."""
 
 
 def point_of(round_number: int, outcome: Outcome) -> CurvePoint:
@@ -55,6 +60,7 @@ def point_of(round_number: int, outcome: Outcome) -> CurvePoint:
         auc_standard_error=None if outcome.auc is None else outcome.auc.standard_error,
         confusion=None if outcome.confusion is None else outcome.confusion.cells,
         confusion_standard_error=None if outcome.confusion is None else outcome.confusion.standard_error,
+        explained=outcome.explained,
     )
 
 

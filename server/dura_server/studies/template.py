@@ -26,7 +26,7 @@ expires = {expires}
 
 # The form to which each site brings its recordings.
 [data]
-modality = "eeg"
+source = "eeg"
 task = "motorimagery"
 channels = ["F3", "F4", "C3", "Cz", "C4", "T7", "T8", "P3", "Pz", "P4", "Oz"]
 sampling_rate = 128.0     # Hz

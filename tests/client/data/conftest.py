@@ -11,7 +11,7 @@ import pytest
 from dura_client.data.dataset import DataSet
 from dura_client.data.simulated.hospitals import HOSPITALS
 from dura_client.data.simulated.simulate import TASK, simulate
-from dura_common.study import DataContract
+from dura_common.study import SignalContract
 
 PATIENTS = 3
 TRIALS = 8
@@ -56,9 +56,9 @@ def registered() -> Callable[..., DataSet]:
 
 
 @pytest.fixture
-def contract() -> DataContract:
+def contract() -> SignalContract:
     """Return what a motor-imagery study asks for."""
-    return DataContract(
+    return SignalContract(
         task=TASK,
         channels=("F3", "F4", "C3", "Cz", "C4", "P3", "Pz", "P4", "Oz"),
         sampling_rate=128.0,

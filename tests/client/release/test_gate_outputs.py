@@ -138,7 +138,8 @@ def test_a_yes_that_nobody_can_give_is_asked_for_by_an_option(hospital: tuple[Si
     before = contents(home.approvals)
     for words in (("approve", plan.name, "--data", "motor"), ("ledger", "move")):
         error = site(home, *words, code=PolicyError.exit_code)["error"]
-        assert "no terminal: give --yes" in error["hint"]
+        assert "not a terminal" in error["hint"]
+        assert "add --yes" in error["hint"]
     assert contents(home.approvals) == before
     assert site(home, "review", reference[:6], "--data", "motor")["study"] == reference
 

@@ -13,14 +13,14 @@ from dura_client.data.eeg.names import canonical, scalp
 from dura_client.data.eeg.recording import EegRecording
 from dura_client.data.findings.finding import WHOLE, Finding, found, listed
 from dura_client.data.findings.grade import Grade
-from dura_common.study import DataContract
+from dura_common.study import SignalContract
 
 MOST_FILLED = 0.25
 """Share of a study's channels that may be interpolated before it is called a loss."""
 
 
 def against(
-    dataset: DataSet, contract: DataContract, opened: Sequence[EegRecording], looks: Sequence[Look]
+    dataset: DataSet, contract: SignalContract, opened: Sequence[EegRecording], looks: Sequence[Look]
 ) -> tuple[list[Finding], dict[str, dict[str, int]]]:
     """Return findings about a study's demands, and the windows of each patient by class."""
     findings: list[Finding] = []
@@ -51,7 +51,7 @@ def against(
     return findings, {subject: dict(count) for subject, count in sorted(windows.items())}
 
 
-def _windows(dataset: DataSet, contract: DataContract, item: EegRecording) -> Counter[str]:
+def _windows(dataset: DataSet, contract: SignalContract, item: EegRecording) -> Counter[str]:
     """Count the windows of each class that lie in one stretch of the recording."""
     before, length = contract.window_start * item.rate, contract.window_length * item.rate
     counts: Counter[str] = Counter()
@@ -68,7 +68,7 @@ def _windows(dataset: DataSet, contract: DataContract, item: EegRecording) -> Co
     return counts
 
 
-def _band(contract: DataContract, item: EegRecording) -> list[Finding]:
+def _band(contract: SignalContract, item: EegRecording) -> list[Finding]:
     low, high = contract.band
     if item.rate / 2 <= high:
         cause = f"sampled at {item.rate:g} Hz, it cannot hold the study's band up to {high:g} Hz"
@@ -93,7 +93,7 @@ def _band(contract: DataContract, item: EegRecording) -> list[Finding]:
     ]
 
 
-def _filled(contract: DataContract, item: EegRecording, seen: Look) -> list[Finding]:
+def _filled(contract: SignalContract, item: EegRecording, seen: Look) -> list[Finding]:
     good = {channel.name for channel, odd in zip(item.channels, seen.odd, strict=True) if not (channel.bad or odd)}
     wanted = [canonical(name) for name in contract.channels]
     filled = [name for name in wanted if name not in good]
@@ -108,7 +108,7 @@ def _filled(contract: DataContract, item: EegRecording, seen: Look) -> list[Find
 
 
 def _classes(
-    dataset: DataSet, contract: DataContract, opened: Sequence[EegRecording], windows: dict[str, Counter[str]]
+    dataset: DataSet, contract: SignalContract, opened: Sequence[EegRecording], windows: dict[str, Counter[str]]
 ) -> list[Finding]:
     total: Counter[str] = Counter()
     for count in windows.values():

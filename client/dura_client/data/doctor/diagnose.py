@@ -25,6 +25,7 @@ from dura_client.data.eeg.amplitude import is_plausible
 from dura_client.data.eeg.recording import EegRecording, open_eeg
 from dura_client.data.findings.finding import WHOLE, Finding, found, sorted_findings, stops
 from dura_client.data.findings.grade import Grade
+from dura_client.data.prepare import signals_only
 from dura_client.data.recordings.folder import BidsFolder, Recording
 from dura_client.data.recordings.source import Unreadable
 from dura_common.errors import InputError
@@ -121,7 +122,7 @@ def diagnose(
     findings += find_copies(plausible)
     windows: dict[str, dict[str, int]] = {}
     if contract is not None:
-        more, windows = against(dataset, contract, opened, looks)
+        more, windows = against(dataset, signals_only(contract), opened, looks)
         findings += more
     classes = Counter(dataset.class_of(event.code, item.levels) for item in opened for event in item.events)
     return Diagnosis(

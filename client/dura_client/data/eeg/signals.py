@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dura_client.data.privacy_class import PrivacyClass, declares
 from dura_common.errors import InputError
-from dura_common.study import DataContract
+from dura_common.study import SignalContract
 
 SHRINKAGE = 0.05
 """Share of the identity in the covariance of alignment: an average reference leaves one direction empty."""
@@ -21,7 +21,7 @@ MAX_RATIO = 1000
 """Largest term of a resampling ratio that polyphase filters are built for; odd rates go through the spectrum."""
 
 
-def positions(contract: DataContract) -> tuple[mne.channels.DigMontage, dict[str, str]]:
+def positions(contract: SignalContract) -> tuple[mne.channels.DigMontage, dict[str, str]]:
     """Return the 10-05 system, and its names by their lower-case form.
 
     Raises:
@@ -39,7 +39,7 @@ def positions(contract: DataContract) -> tuple[mne.channels.DigMontage, dict[str
 
 
 @declares(PrivacyClass.PER_PATIENT)
-def complete_channels(raw: mne.io.BaseRaw, contract: DataContract) -> None:
+def complete_channels(raw: mne.io.BaseRaw, contract: SignalContract) -> None:
     """Place all channels, mark bad ones, add absent ones, and interpolate what the study needs, in place.
 
     Raises:
@@ -85,7 +85,7 @@ def far_from_others(size: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 @declares(PrivacyClass.PER_PATIENT)
-def bring_to_rate_and_band(raw: mne.io.BaseRaw, contract: DataContract) -> None:
+def bring_to_rate_and_band(raw: mne.io.BaseRaw, contract: SignalContract) -> None:
     """Remove the line where the band reaches it, resample and band-pass the continuous signal, in place.
 
     Raises:
@@ -106,7 +106,7 @@ def bring_to_rate_and_band(raw: mne.io.BaseRaw, contract: DataContract) -> None:
 
 
 @declares(PrivacyClass.PER_PATIENT)
-def reference_and_scale(raw: mne.io.BaseRaw, contract: DataContract) -> NDArray[np.float64]:
+def reference_and_scale(raw: mne.io.BaseRaw, contract: SignalContract) -> NDArray[np.float64]:
     """Return the study's channels (channels, samples), average reference, in robust standard deviations."""
     wanted = {name.lower(): index for index, name in enumerate(raw.ch_names)}
     signal: NDArray[np.float64] = raw.get_data(picks=[wanted[name.lower()] for name in contract.channels])

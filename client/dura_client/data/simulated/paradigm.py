@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass, replace
 
 from dura_client.data.simulated.hospitals import HOSPITALS, Hospital
-from dura_common.study import DataContract
+from dura_common.study import SignalContract
 
 JITTER_SECONDS = 0.2
 """Most that a cue comes later than planned."""
@@ -52,7 +52,7 @@ class Paradigm:
         return len(self.areas) - len(HANDS)
 
 
-def paradigm_of(contract: DataContract) -> Paradigm:
+def paradigm_of(contract: SignalContract) -> Paradigm:
     """Return a paradigm whose task fills the contract's windows, with a rhythm inside its band."""
     demo = Paradigm()
     low, high = contract.band
@@ -68,7 +68,7 @@ def paradigm_of(contract: DataContract) -> Paradigm:
     )
 
 
-def hospital_for(contract: DataContract, index: int) -> Hospital:
+def hospital_for(contract: SignalContract, index: int) -> Hospital:
     """Return the profile of a study's ``index``-th site: one of the four, with what the contract needs besides.
 
     It records the study's channels beside its own, fast enough for the band, and codes events by class name.

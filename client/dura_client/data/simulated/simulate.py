@@ -25,7 +25,7 @@ from dura_client.data.simulated.hospitals import HOSPITALS, Hospital
 from dura_client.data.simulated.paradigm import JITTER_SECONDS, Paradigm, hospital_for, paradigm_of
 from dura_common.errors import HostError, InputError, StateError
 from dura_common.runtime.files import SHARED_FILE, write_atomic
-from dura_common.study import DataContract
+from dura_common.study import SignalContract
 
 DEMO = Paradigm()
 TASK = DEMO.task
@@ -61,7 +61,7 @@ def simulate(
 
 
 def simulate_for(
-    out: Path, contract: DataContract, site: int, *, first: int, patients: int, trials: int, seed: int
+    out: Path, contract: SignalContract, site: int, *, first: int, patients: int, trials: int, seed: int
 ) -> None:
     """Write some patients of the ``site``-th site of a study as its contract needs them, numbered from ``first``.
 

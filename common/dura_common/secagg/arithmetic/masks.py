@@ -18,7 +18,7 @@ from dura_common.secagg.arithmetic.parallel import in_parts
 
 PIECE = 1 << 18
 PART = 4 * PIECE
-"""A thread is worth its start from this many bytes."""
+"""For fewer bytes, starting a thread is not worth while."""
 _ZEROS = bytes(PIECE)
 _BLOCK = 16
 
@@ -37,14 +37,14 @@ def add_masks(target: Words, plus: Sequence[bytes], minus: Sequence[bytes], *, t
         target: '<u4' or '<u8', contiguous.
         plus: keys of 32 bytes.
         minus: keys of 32 bytes.
-        threads: parts that are worked on at the same time; the machine's cores by default. Changes no word.
+        threads: parts that are computed at the same time; by default, the machine's cores. The result is the same.
     """
     signed = [(key, np.add) for key in plus] + [(key, np.subtract) for key in minus]
     in_parts(lambda begin, end: _add_part(target, signed, begin, end), target.nbytes, PIECE, PART, threads)
 
 
 def _add_part(target: Words, keys: Sequence[tuple[bytes, Callable[..., Words]]], begin: int, end: int) -> None:
-    """Do it for the bytes from ``begin`` (a multiple of a piece) to ``end``."""
+    """Add and subtract the masks of the bytes from ``begin`` (a multiple of a piece) to ``end``."""
     width = target.dtype.itemsize
     streams = [(_stream(key, begin), combine) for key, combine in keys]
     buffer = bytearray(PIECE + _BLOCK - 1)

@@ -14,10 +14,10 @@ def in_parts(work: Callable[[int, int], None], size: int, unit: int, least: int,
 
     Args:
         work: must give the same result however its range is cut.
-        size: of the whole.
-        unit: parts begin at multiples of it.
-        least: a part is at least so large: for less, a thread is not worth its start.
-        threads: most parts; by default the machine's cores, at most :data:`MAX_THREADS`.
+        size: length of the whole range.
+        unit: parts begin at multiples of this.
+        least: smallest size of a part: for less work, starting a thread is not worth while.
+        threads: largest number of parts; by default the machine's cores, at most :data:`MAX_THREADS`.
     """
     cores = min(MAX_THREADS, len(os.sched_getaffinity(0))) if threads is None else threads
     parts = max(1, min(cores, size // least))

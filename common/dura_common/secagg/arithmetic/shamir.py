@@ -18,7 +18,7 @@ def split(secret: bytes, holders: Collection[int], threshold: int) -> dict[int, 
     """Return one share (33 bytes) for each holder (index from 0).
 
     Raises:
-        ValueError: a secret of another length, or a threshold that the holders cannot reach.
+        ValueError: the secret has another length, or the holders cannot reach the threshold.
     """
     if len(secret) != SECRET_BYTES:
         raise ValueError(f"a secret has {SECRET_BYTES} bytes")
@@ -45,10 +45,10 @@ def join(shares: Mapping[int, bytes], lagrange: Mapping[int, int]) -> bytes:
     """Return the secret of ``shares``, whose holders are exactly those of ``lagrange``.
 
     Raises:
-        ValueError: a share that is no number of the field, or shares that belong to no 32-byte secret.
+        ValueError: a share is not a number of the field, or the shares do not belong to a 32-byte secret.
     """
     if shares.keys() != lagrange.keys():
-        raise ValueError("shares and weights must be of the same holders")
+        raise ValueError("shares and weights must belong to the same holders")
     total = 0
     for holder, share in shares.items():
         value = int.from_bytes(share, "big")

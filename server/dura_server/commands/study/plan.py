@@ -109,11 +109,10 @@ def _seconds_per_patient(study: Study) -> float:
     """Return the seconds that one patient's gradient takes on this machine; the machines of hospitals may differ."""
     import torch
 
-    from dura_common.models import build
+    from dura_common.models import build_model
 
-    channels, samples, classes = len(study.data.channels), study.data.window_samples, len(study.data.classes)
-    rate, seed = study.data.sampling_rate, study.training.seed
-    model = build(study.model, channels=channels, samples=samples, classes=classes, sampling_rate=rate, seed=seed)
+    (channels, samples), classes = study.data.shape, study.data.outputs
+    model = build_model(study)
     windows = torch.randn(study.privacy.windows_per_patient, channels, samples)
     labels = torch.arange(len(windows)) % classes
     times = []

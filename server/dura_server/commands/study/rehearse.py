@@ -70,7 +70,10 @@ def rehearse_command(
             points = _rehearse(out, study, settings, folder, workers or os.cpu_count() or 1)
         seconds = round(time.perf_counter() - begin, 1)
         result = RehearsalResult(
-            study=study.name, points=tuple(points), chance=1 / len(study.data.classes), seconds=seconds
+            study=study.name,
+            points=tuple(points),
+            chance=1 / len(study.data.classes) if study.data.classes else None,
+            seconds=seconds,
         )
         target = output or path.with_suffix(".rehearsal.json")
         write_atomic(target, (result.model_dump_json(indent=2) + "\n").encode(), mode=SHARED_FILE)
@@ -127,6 +130,7 @@ def _table(result: RehearsalResult) -> Table:
         table.add_row(
             f"{point.epsilon:g}", f"{point.mean:.3f}", f"{point.low:.3f}", f"{point.high:.3f}", str(point.seeds)
         )
-    table.add_section()
-    table.add_row("", f"{result.chance:.3f}", "", "", "chance")
+    if result.chance is not None:
+        table.add_section()
+        table.add_row("", f"{result.chance:.3f}", "", "", "chance")
     return table

@@ -14,7 +14,7 @@ from tests.client.data.corpus.tree import CHANNELS, TASK, Tree
 from dura_client.data.dataset import DataSet
 from dura_client.data.doctor.diagnose import Diagnosis, diagnose
 from dura_client.data.findings.finding import Finding
-from dura_common.study import DataContract
+from dura_common.study import SignalContract
 
 ENDINGS = {"edf": ".edf", "bdf": ".bdf", "brainvision": ".vhdr", "eeglab": ".set"}
 
@@ -29,7 +29,7 @@ class Outcome:
     """Findings that the sound data set has not."""
 
 
-def contract_of(changes: dict[str, Any] | None) -> DataContract | None:
+def contract_of(changes: dict[str, Any] | None) -> SignalContract | None:
     """Return what a study asks of the corpus."""
     if changes is None:
         return None
@@ -43,7 +43,7 @@ def contract_of(changes: dict[str, Any] | None) -> DataContract | None:
         "classes": ("left_hand", "right_hand"),
         "minimum_patients": 2,
     }
-    return DataContract.model_validate({**fields, **changes})
+    return SignalContract.model_validate({**fields, **changes})
 
 
 def registered(root: Path, **changes: Any) -> DataSet:

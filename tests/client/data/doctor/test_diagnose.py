@@ -12,7 +12,7 @@ from dura_client.data.dataset import DataSet
 from dura_client.data.doctor.diagnose import Diagnosis, diagnose
 from dura_client.data.findings.grade import Grade
 from dura_common.errors import InputError
-from dura_common.study import DataContract
+from dura_common.study import SignalContract
 
 
 def codes(found: Diagnosis, grade: Grade) -> set[tuple[str, str]]:
@@ -21,7 +21,7 @@ def codes(found: Diagnosis, grade: Grade) -> set[tuple[str, str]]:
 
 
 def test_a_sound_folder_has_nothing_that_stops_or_loses(
-    hospitals: Path, registered: Callable[..., DataSet], contract: DataContract
+    hospitals: Path, registered: Callable[..., DataSet], contract: SignalContract
 ) -> None:
     """Everything is counted under the names of the classes, against a study too."""
     found = diagnose(registered(hospitals / "west"), contract.model_copy(update={"channels": ("C3", "Cz", "C4", "Pz")}))
@@ -74,7 +74,7 @@ def test_no_recordings_is_an_error(hospitals: Path, registered: Callable[..., Da
 
 
 def test_a_study_of_another_task_is_stopped(
-    hospitals: Path, registered: Callable[..., DataSet], contract: DataContract
+    hospitals: Path, registered: Callable[..., DataSet], contract: SignalContract
 ) -> None:
     """What was registered for one task serves no study of another."""
     found = diagnose(registered(hospitals / "west"), contract.model_copy(update={"task": "rest"}))

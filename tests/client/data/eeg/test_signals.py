@@ -17,7 +17,7 @@ from dura_client.data.eeg.signals import (
     reference_and_scale,
 )
 from dura_common.errors import InputError
-from dura_common.study import DataContract
+from dura_common.study import SignalContract
 
 NAMES = ["Fz", "F3", "F4", "C3", "Cz", "C4", "P3", "Pz", "P4", "O1", "Oz", "O2"]
 
@@ -66,7 +66,7 @@ def test_alignment_survives_the_average_reference() -> None:
     assert np.abs(aligned).max() < 10
 
 
-def test_absent_channels_are_interpolated(recording: Callable[..., mne.io.RawArray], contract: DataContract) -> None:
+def test_absent_channels_are_interpolated(recording: Callable[..., mne.io.RawArray], contract: SignalContract) -> None:
     """A channel that the site lacks follows its neighbours."""
     raw = recording(names=[name for name in NAMES if name != "Cz"])
     truth = recording().get_data(picks=["Cz"])[0]
@@ -76,7 +76,7 @@ def test_absent_channels_are_interpolated(recording: Callable[..., mne.io.RawArr
 
 @pytest.mark.parametrize("fault", ["flat", "loud", "declared"])
 def test_bad_channels_are_replaced(
-    recording: Callable[..., mne.io.RawArray], contract: DataContract, fault: str
+    recording: Callable[..., mne.io.RawArray], contract: SignalContract, fault: str
 ) -> None:
     """Flat channels, loud ones and those that the site marked are interpolated from the good ones."""
     raw, truth = recording(), recording().get_data(picks=["C3"])[0]
@@ -88,7 +88,7 @@ def test_bad_channels_are_replaced(
 
 
 def test_spelling_of_channels_does_not_matter(
-    recording: Callable[..., mne.io.RawArray], contract: DataContract
+    recording: Callable[..., mne.io.RawArray], contract: SignalContract
 ) -> None:
     """CZ and cz are Cz, and other channels than those of the 10-05 system are left out."""
     raw = recording(names=[*(name.upper() for name in NAMES), "Trigger"])
@@ -97,7 +97,7 @@ def test_spelling_of_channels_does_not_matter(
 
 
 def test_recordings_without_known_channels_are_refused(
-    recording: Callable[..., mne.io.RawArray], contract: DataContract
+    recording: Callable[..., mne.io.RawArray], contract: SignalContract
 ) -> None:
     """Names such as E1 say nothing about the place."""
     with pytest.raises(InputError, match="no channel with a name of the 10-20 system"):
@@ -105,7 +105,7 @@ def test_recordings_without_known_channels_are_refused(
 
 
 def test_nothing_is_interpolated_from_nothing(
-    recording: Callable[..., mne.io.RawArray], contract: DataContract
+    recording: Callable[..., mne.io.RawArray], contract: SignalContract
 ) -> None:
     """One good channel is not enough to guess eight others."""
     with pytest.raises(InputError, match="no good channel"):
@@ -114,7 +114,7 @@ def test_nothing_is_interpolated_from_nothing(
 
 @pytest.mark.parametrize("rate", [128.0, 200.0, 250.0, 512.0, 250.37])
 def test_any_rate_comes_to_the_studys_rate(
-    recording: Callable[..., mne.io.RawArray], contract: DataContract, rate: float
+    recording: Callable[..., mne.io.RawArray], contract: SignalContract, rate: float
 ) -> None:
     """Ten seconds stay ten seconds, and a 10 Hz rhythm stays at 10 Hz."""
     raw = recording(rate)
@@ -127,7 +127,7 @@ def test_any_rate_comes_to_the_studys_rate(
 
 @pytest.mark.parametrize("band", [(4.0, 38.0), (4.0, 45.0), (4.0, 60.0)])
 def test_the_line_is_removed_whatever_the_band(
-    recording: Callable[..., mne.io.RawArray], contract: DataContract, band: tuple[float, float]
+    recording: Callable[..., mne.io.RawArray], contract: SignalContract, band: tuple[float, float]
 ) -> None:
     """50 Hz does not pass as a sign of the hospital, by the band-pass alone or by a notch."""
     raw = recording(line=50.0)
@@ -138,13 +138,13 @@ def test_the_line_is_removed_whatever_the_band(
     assert spectrum[np.abs(axis - 50) < 0.5].max() < 0.05 * spectrum[np.abs(axis - 10) < 0.5].max()
 
 
-def test_too_slow_recordings_are_refused(recording: Callable[..., mne.io.RawArray], contract: DataContract) -> None:
+def test_too_slow_recordings_are_refused(recording: Callable[..., mne.io.RawArray], contract: SignalContract) -> None:
     """A band that the recording never held is not made up."""
     with pytest.raises(InputError, match="sampled at 64 Hz"):
         bring_to_rate_and_band(recording(64.0), contract)
 
 
-def test_reference_gain_and_order(recording: Callable[..., mne.io.RawArray], contract: DataContract) -> None:
+def test_reference_gain_and_order(recording: Callable[..., mne.io.RawArray], contract: SignalContract) -> None:
     """Rows follow the study's order, sum to zero, and do not depend on gain or reference."""
     raw, other = recording(), recording()
     other._data = 4 * (other._data - other._data[3])

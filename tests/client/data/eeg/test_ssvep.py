@@ -14,14 +14,14 @@ from dura_client.data.findings.grade import Grade
 from dura_client.data.fingerprint import held_by_several
 from dura_client.data.prepare import prepare
 from dura_common.errors import InputError
-from dura_common.study import DataContract
+from dura_common.study import SignalContract
 
 DATA = find_data()
 pytestmark = pytest.mark.skipif(
     DATA is None, reason="the SSVEP recordings are absent; set DURA_TEST_DATA to their folder"
 )
 
-CONTRACT = DataContract(
+CONTRACT = SignalContract(
     task=TASK,
     channels=CHANNELS,
     sampling_rate=128.0,

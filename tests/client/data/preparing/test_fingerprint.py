@@ -36,7 +36,7 @@ from dura_common.errors import PolicyError
 from dura_common.messages import EvaluateRound, Refusal, RefusalReason, encode
 from dura_common.policy import Policy
 from dura_common.secagg import SessionParameters
-from dura_common.study import DataContract
+from dura_common.study import SignalContract
 
 KEY = b"k" * 32
 NAMED = "{0}/eeg/{0}_task-motorimagery_eeg.edf"
@@ -123,7 +123,7 @@ def test_recordings_of_several_patients_are_counted_once(patients: list[list[byt
 
 
 def test_stored_fingerprints_are_keyed_and_plain_ones_are_of_public_data_only(
-    own_copy: Callable[[str], Path], tmp_path: Path, registered: Callable[..., DataSet], contract: DataContract
+    own_copy: Callable[[str], Path], tmp_path: Path, registered: Callable[..., DataSet], contract: SignalContract
 ) -> None:
     """Two patients with one recording share a fingerprint that another site's key changes; the cache has no other."""
     root = own_copy("north")

@@ -16,7 +16,7 @@ from dura_client.data.dataset import DataSet
 from dura_client.data.prepare import PreparedData, prepare, pseudonym
 from dura_client.data.simulated.hospitals import HOSPITALS
 from dura_common.errors import HostError, InputError
-from dura_common.study import DataContract
+from dura_common.study import SignalContract
 
 KEY = b"k" * 32
 
@@ -36,7 +36,7 @@ def equal(first: PreparedData, second: PreparedData) -> bool:
 
 @pytest.mark.parametrize("name", HOSPITALS)
 def test_every_hospital_reaches_the_contract(
-    hospitals: Path, tmp_path: Path, registered: Callable[..., DataSet], contract: DataContract, name: str
+    hospitals: Path, tmp_path: Path, registered: Callable[..., DataSet], contract: SignalContract, name: str
 ) -> None:
     """Whatever montage, rate, reference, unit and coding: the same shapes, both classes, white covariance."""
     prepared = prepare(registered(hospitals / name), contract, cache=tmp_path / "cache", pseudonym_key=KEY)
@@ -52,7 +52,7 @@ def test_every_hospital_reaches_the_contract(
 
 
 def test_names_of_patients_leave_no_trace(
-    hospitals: Path, tmp_path: Path, registered: Callable[..., DataSet], contract: DataContract
+    hospitals: Path, tmp_path: Path, registered: Callable[..., DataSet], contract: SignalContract
 ) -> None:
     """Keys are keyed hashes, sorted; the cache has no BIDS label in any name and is closed to other users."""
     cache = tmp_path / "cache"
@@ -66,7 +66,7 @@ def test_names_of_patients_leave_no_trace(
 
 
 def test_the_cache_is_used_and_noticed_when_stale(
-    own_copy: Callable[[str], Path], tmp_path: Path, registered: Callable[..., DataSet], contract: DataContract
+    own_copy: Callable[[str], Path], tmp_path: Path, registered: Callable[..., DataSet], contract: SignalContract
 ) -> None:
     """A second run, even under another name, writes nothing; changed files or another contract are prepared anew."""
     root, cache = own_copy("west"), tmp_path / "cache"
@@ -87,7 +87,7 @@ def test_a_crash_leaves_no_half_patient(
     hospitals: Path,
     tmp_path: Path,
     registered: Callable[..., DataSet],
-    contract: DataContract,
+    contract: SignalContract,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A full disk between two files of a patient is one clear error; the next run completes the cache."""
@@ -110,13 +110,13 @@ def test_a_crash_leaves_no_half_patient(
     assert len(prepare(registered(hospitals / "west"), contract, cache=cache, pseudonym_key=KEY).patients) == 3
 
 
-def _prepare_shapes(dataset: DataSet, contract: DataContract, cache: Path) -> list[tuple[int, ...]]:
+def _prepare_shapes(dataset: DataSet, contract: SignalContract, cache: Path) -> list[tuple[int, ...]]:
     prepared = prepare(dataset, contract, cache=cache, pseudonym_key=KEY)
     return [patient.windows.shape for patient in prepared.patients]
 
 
 def test_two_processes_may_prepare_at_once(
-    hospitals: Path, tmp_path: Path, registered: Callable[..., DataSet], contract: DataContract
+    hospitals: Path, tmp_path: Path, registered: Callable[..., DataSet], contract: SignalContract
 ) -> None:
     """A node and a command on the same data do not disturb each other."""
     work = [(registered(hospitals / "west"), contract, tmp_path / "cache")] * 2
@@ -127,7 +127,7 @@ def test_two_processes_may_prepare_at_once(
 
 
 def test_memory_is_bounded_by_one_recording(
-    hospitals: Path, tmp_path: Path, registered: Callable[..., DataSet], contract: DataContract
+    hospitals: Path, tmp_path: Path, registered: Callable[..., DataSet], contract: SignalContract
 ) -> None:
     """The peak does not grow with the number of patients, and windows come as maps of files."""
     peaks = []
@@ -147,7 +147,7 @@ def test_memory_is_bounded_by_one_recording(
 
 
 def test_wrong_units_are_refused_with_the_remedy(
-    hospitals: Path, tmp_path: Path, registered: Callable[..., DataSet], contract: DataContract
+    hospitals: Path, tmp_path: Path, registered: Callable[..., DataSet], contract: SignalContract
 ) -> None:
     """The hospital with wrong units learns the scale that mends it, and following the hint works."""
     with pytest.raises(InputError, match=r"unit of .* is wrong") as caught:
@@ -163,7 +163,7 @@ def test_an_unreadable_recording_is_named(
     own_copy: Callable[[str], Path],
     tmp_path: Path,
     registered: Callable[..., DataSet],
-    contract: DataContract,
+    contract: SignalContract,
     damage: str,
 ) -> None:
     """The hint has the file's place below the folder, the message, which logs keep, has not; others are kept whole."""
@@ -180,7 +180,7 @@ def test_an_unreadable_recording_is_named(
 
 
 def test_unknown_channels_are_refused_before_reading(
-    hospitals: Path, tmp_path: Path, registered: Callable[..., DataSet], contract: DataContract
+    hospitals: Path, tmp_path: Path, registered: Callable[..., DataSet], contract: SignalContract
 ) -> None:
     """A channel that no system knows is named, and nothing is prepared."""
     odd = contract.model_copy(update={"channels": ("C3", "C4", "Q7")})
@@ -190,7 +190,7 @@ def test_unknown_channels_are_refused_before_reading(
 
 
 def test_too_few_patients_are_refused(
-    hospitals: Path, tmp_path: Path, registered: Callable[..., DataSet], contract: DataContract
+    hospitals: Path, tmp_path: Path, registered: Callable[..., DataSet], contract: SignalContract
 ) -> None:
     """The study's minimum holds, and the message does not tell the live count."""
     many = contract.model_copy(update={"minimum_patients": 4})
@@ -200,7 +200,7 @@ def test_too_few_patients_are_refused(
 
 
 def test_a_class_without_events_is_named(
-    hospitals: Path, tmp_path: Path, registered: Callable[..., DataSet], contract: DataContract
+    hospitals: Path, tmp_path: Path, registered: Callable[..., DataSet], contract: SignalContract
 ) -> None:
     """Codes that nobody mapped leave a class empty: the hint says how to map them."""
     half = registered(hospitals / "west", labels={"1": "left_hand"})
@@ -210,7 +210,7 @@ def test_a_class_without_events_is_named(
 
 
 def test_no_data_is_one_clear_error(
-    hospitals: Path, tmp_path: Path, registered: Callable[..., DataSet], contract: DataContract
+    hospitals: Path, tmp_path: Path, registered: Callable[..., DataSet], contract: SignalContract
 ) -> None:
     """A task that nobody recorded, or a folder that went away."""
     rest = contract.model_copy(update={"task": "rest"})
@@ -224,7 +224,7 @@ def test_no_data_is_one_clear_error(
 
 
 def test_a_data_set_serves_the_task_that_it_was_registered_for(
-    hospitals: Path, tmp_path: Path, registered: Callable[..., DataSet], contract: DataContract
+    hospitals: Path, tmp_path: Path, registered: Callable[..., DataSet], contract: SignalContract
 ) -> None:
     """A study of another task is refused before anything is read, although every rule of the policy may pass."""
     rest = contract.model_copy(update={"task": "rest"})
@@ -234,7 +234,7 @@ def test_a_data_set_serves_the_task_that_it_was_registered_for(
 
 
 def test_windows_beyond_the_recording_are_left_out(
-    hospitals: Path, tmp_path: Path, registered: Callable[..., DataSet], contract: DataContract
+    hospitals: Path, tmp_path: Path, registered: Callable[..., DataSet], contract: SignalContract
 ) -> None:
     """A window that would begin before the first sample or end after the last does not exist."""
     wide = contract.model_copy(update={"window_start": -4.0, "window_length": 8.0})

@@ -19,7 +19,7 @@ from dura_client.training.engine import PatientEngine
 from dura_common.errors import PolicyError
 from dura_common.models import build, to_vector
 from dura_common.privacy import Gaussian
-from dura_common.study import DataContract
+from dura_common.study import SignalContract
 
 KEY = b"k" * 32
 
@@ -79,7 +79,7 @@ def test_a_paid_step_needs_its_payment_in_the_ledger() -> None:
 
 
 @pytest.mark.parametrize("alignment", ["euclidean", "none"])
-def test_every_step_of_the_eeg_pipeline_is_per_patient(contract: DataContract, alignment: str) -> None:
+def test_every_step_of_the_eeg_pipeline_is_per_patient(contract: SignalContract, alignment: str) -> None:
     """The declared pipeline of recordings passes, alignment included."""
     steps = steps_of(contract.model_copy(update={"alignment": alignment}))
     refuse_unpaid(steps)
@@ -88,7 +88,7 @@ def test_every_step_of_the_eeg_pipeline_is_per_patient(contract: DataContract, a
 
 
 def test_a_patients_windows_do_not_depend_on_the_others(
-    own_copy: Callable[[str], Path], registered: Callable[..., DataSet], contract: DataContract, tmp_path: Path
+    own_copy: Callable[[str], Path], registered: Callable[..., DataSet], contract: SignalContract, tmp_path: Path
 ) -> None:
     """The declarations are true of the whole pipeline: without one patient, the others keep the same windows."""
     root = own_copy("north")

@@ -24,7 +24,7 @@ from dura_common.errors import BudgetError, InputError
 from dura_common.policy import Policy
 from dura_common.privacy import Gaussian
 from dura_common.privacy.gdp import epsilon_of_mu
-from dura_common.study import DataContract
+from dura_common.study import SignalContract
 
 ONE = Gaussian(noise_multiplier=2.0)
 CAP = epsilon_of_mu(0.6, DELTA * 0.875)
@@ -47,7 +47,7 @@ def home(tmp_path: Path) -> SiteHome:
 
 
 @pytest.fixture
-def patients(home: SiteHome, contract: DataContract) -> Callable[[DataSet], Patients]:
+def patients(home: SiteHome, contract: SignalContract) -> Callable[[DataSet], Patients]:
     """Return a function that registers and prepares a data set and returns its patients' keys."""
 
     def keys(dataset: DataSet) -> Patients:
@@ -133,7 +133,7 @@ def test_a_withdrawal_outlives_every_data_set(
     hospitals: Path,
     tmp_path: Path,
     registered: Callable[..., DataSet],
-    contract: DataContract,
+    contract: SignalContract,
 ) -> None:
     """Out of copies and of later data sets too; said twice, it is the same; prepared windows are deleted."""
     before = patients(registered(hospitals / "north", name="first"))

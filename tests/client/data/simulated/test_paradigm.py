@@ -14,10 +14,10 @@ from dura_client.data.prepare import PatientData, prepare
 from dura_client.data.simulated.paradigm import JITTER_SECONDS, Paradigm, hospital_for, paradigm_of
 from dura_client.data.simulated.simulate import simulate_for
 from dura_common.errors import InputError
-from dura_common.study import DataContract
+from dura_common.study import SignalContract
 
 CONTRACTS = {
-    "flicker": DataContract(
+    "flicker": SignalContract(
         task="flicker",
         channels=("Oz", "O1", "PO7", "POz", "PO4"),
         sampling_rate=160.0,
@@ -27,7 +27,7 @@ CONTRACTS = {
         classes=("rest", "13Hz", "17Hz", "21Hz"),
         minimum_patients=2,
     ),
-    "sleepy": DataContract(
+    "sleepy": SignalContract(
         task="naps",
         channels=("F3", "FCC3h", "C4"),
         sampling_rate=64.0,
@@ -40,7 +40,7 @@ CONTRACTS = {
 }
 
 
-def made(folder: Path, contract: DataContract, site: int, **numbers: int) -> tuple[PatientData, ...]:
+def made(folder: Path, contract: SignalContract, site: int, **numbers: int) -> tuple[PatientData, ...]:
     """Simulate and prepare some patients."""
     simulate_for(folder, contract, site, **{"first": 1, "patients": 2, "trials": 8, "seed": 3, **numbers})
     data = DataSet(name="practice", root=str(folder), task=contract.task, simulated=is_simulated(folder))
@@ -101,7 +101,7 @@ def test_unknown_channels_write_nothing(tmp_path: Path) -> None:
 
 def test_the_demo_contract_is_the_demo_paradigm() -> None:
     """What the demo always simulated is the paradigm of its own contract."""
-    contract = DataContract(
+    contract = SignalContract(
         task="motorimagery",
         channels=("C3", "C4"),
         sampling_rate=128.0,
@@ -126,7 +126,7 @@ def test_every_window_lies_in_its_trial(
     start: float, length: float, low: float, width: float, classes: int, site: int
 ) -> None:
     """Whatever a contract asks, its windows fit into a trial, and its band below half the sampling rate."""
-    contract = DataContract(
+    contract = SignalContract(
         task="any",
         channels=("C3", "C4"),
         sampling_rate=4096,
