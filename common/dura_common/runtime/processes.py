@@ -29,6 +29,11 @@ def mark_of(process: int) -> str | None:
     return None if fields[_STATE] in _ENDED else f"{_boot()}:{fields[_BEGUN]}"
 
 
+def how_ended(code: int) -> str:
+    """Return how a process ended, in words; ``code`` is as :attr:`subprocess.Popen.returncode` says it."""
+    return f"was ended by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"ended with exit code {code}"
+
+
 def group_lives(group: int, patience: float) -> bool:
     """Wait until a process group is empty; True if it is not after ``patience`` seconds."""
     deadline = time.monotonic() + patience

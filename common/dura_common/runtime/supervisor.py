@@ -23,14 +23,14 @@ from types import FrameType
 
 from dura_common.errors import DuraError, HostError
 from dura_common.runtime.files import private_folder, write_atomic
-from dura_common.runtime.processes import end_left_behind, group_lives, mark_of
+from dura_common.runtime.processes import end_left_behind, group_lives, how_ended, mark_of
 from dura_common.runtime.running import ENDED, OUTPUT, STATE, Lock, read_state
 
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 60.0
 HEALTHY_SECONDS = 120.0
 """A child that lived this long starts again with the shortest delay."""
-SHORT_SECONDS = 30.0
+SHORT_SECONDS = 60.0
 TRIES = 6
 """A child that ended so often in a row, each time within ``SHORT_SECONDS``, ends everything."""
 STOP_SECONDS = 10.0
@@ -153,7 +153,7 @@ class Supervisor:
             for other in started:  # a child that started before may have ended meanwhile
                 if other.process is not None and other.process.poll() is not None:
                     other.last = other.process.returncode
-                    raise self._why(other, f"{other.child.name} {_end(other.last)} while starting")
+                    raise self._why(other, f"{other.child.name} {how_ended(other.last)} while starting")
             if time.monotonic() > deadline:
                 raise HostError(
                     f"{item.child.name} is not ready after {READY_SECONDS:.0f} s",
@@ -193,7 +193,7 @@ class Supervisor:
             _stop(item)  # its group may have left processes behind
             item.failures = item.failures + 1 if now - item.since < SHORT_SECONDS else 0
             if item.failures >= TRIES:
-                raise self._why(item, f"{item.child.name} {_end(item.last)} {TRIES} times in a row")
+                raise self._why(item, f"{item.child.name} {how_ended(item.last)} {TRIES} times in a row")
             if now - item.since > HEALTHY_SECONDS:
                 item.delay = FIRST_DELAY
             item.due, item.delay = now + item.delay, min(2 * item.delay, LONGEST_DELAY)
@@ -258,11 +258,6 @@ def _rotate(log: Path) -> None:
             os.truncate(log, 0)
     except OSError:
         return  # a full disk must not end the services; the next second tries again
-
-
-def _end(code: int) -> str:
-    """Return how a process ended, in words."""
-    return f"was ended by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"ended with exit code {code}"
 
 
 def _ask_to_end(item: _Running) -> None:

@@ -24,7 +24,6 @@ from dura_server.rounds.exchange import Pending, nodes_by_key
 from dura_server.rounds.ports import Vector
 from dura_server.rounds.rosters import exchange_rosters
 from dura_server.rounds.rounds import Rounds
-from dura_server.studies.lease import exclusive
 from dura_server.studies.store import StoredStudy, StudyStore
 from dura_server.sums.plane import PlaneSessions
 
@@ -144,6 +143,4 @@ def _work(home: CoordinatorHome, stored: StoredStudy, grid: Grid, job: str) -> N
     if job == "offer":
         rounds.offer(exchange_rosters(home, FlowerSites(grid, read_roster(home)[0])))
         return
-    stored.update(phase="queued", message="waits until no other study runs")
-    with exclusive(home.run / "turn"):
-        rounds.train()
+    rounds.train()

@@ -22,6 +22,7 @@ from dura_server.consortium.enrolment import CoordinatorSettings, load_settings,
 from dura_server.home import CoordinatorHome
 from dura_server.services.aggregator import healthy
 from dura_server.services.diagnosis import check_certificate, diagnose, require_ports
+from dura_server.services.scheduler import Housekeeper, Scheduler
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def run_services(home: CoordinatorHome) -> None:
         Supervisor(
             _children(home, settings),
             home.run,
-            tick=_Registrar(home),
+            tick=Housekeeper(home, (_Registrar(home), Scheduler(home, settings.studies_at_once).turn)),
             prepare=lambda: require_ports(settings),
             diagnose=lambda name: diagnose(home, settings, name),
         ).run()
@@ -77,6 +78,7 @@ def _children(home: CoordinatorHome, settings: CoordinatorSettings) -> list[Chil
         private_folder(home.flower),
         DURA_COORDINATOR_HOME=str(home.path),
         FLWR_SUPEREXEC_TASK_POLL_INTERVAL="0.2",
+        PYTHONFAULTHANDLER="1",  # a process that crashes says where
     )
     authority = str(keys / "authority.pem")
     public = (LOOPBACK.get(settings.bind, settings.bind), settings.port)

@@ -14,7 +14,9 @@ from tests.support.commands import answer, dura, failed, shown
 from tests.support.consortium import Consortium, contents
 from tests.support.studies import study
 
-from dura_server.commands.study.runs import begin, phase_of
+from dura_server.services.runs import begin, phase_of
+from dura_server.services.scheduler import enqueue
+from dura_server.studies.queue import queue
 from dura_server.studies.state import ACTIVE, Phase
 from dura_server.studies.store import StoredStudy, StudyStore
 from dura_server.studies.template import study_toml
@@ -64,7 +66,7 @@ def test_a_start_that_came_to_nothing_is_interrupted(stored: StoredStudy, monkey
     """Flower is given two minutes to start a process, not for ever."""
     stored.update(phase="starting")
     assert phase_of(stored) == "starting"
-    monkeypatch.setattr("dura_server.commands.study.runs.START_SECONDS", 0.0)
+    monkeypatch.setattr("dura_server.services.runs.START_SECONDS", 0.0)
     assert phase_of(stored) == "interrupted"
 
 
@@ -112,6 +114,23 @@ def test_stopping_what_does_not_run_says_so(consortium: Consortium, stored: Stor
     stored.update(phase="running", round=1)
     assert dura("study", "stop", "hands", *home, here=True)["phase"] == "stopped"
     assert phase_of(stored) == "stopped"
+
+
+def test_a_study_that_waits_is_stopped_by_a_word(consortium: Consortium, stored: StoredStudy) -> None:
+    """It leaves the queue; no process is asked."""
+    enqueue(stored, datetime.now(UTC))
+    assert phase_of(stored) == "queued"
+    assert dura("study", "stop", "hands", "--home", consortium.coordinator, here=True)["phase"] == "stopped"
+    assert queue(StudyStore(consortium.coordinator)) == []
+
+
+def test_a_study_is_queued_only_where_somebody_will_start_it(consortium: Consortium, stored: StoredStudy) -> None:
+    """Without services the command says so, and the queue stays empty."""
+    consortium.submit(study(name="feet"))
+    refusal = failed("study", "run", "hands", "feet", "--home", consortium.coordinator, code=14, here=True)
+    assert "services are not running" in refusal.error["message"]
+    assert queue(StudyStore(consortium.coordinator)) == []
+    assert phase_of(stored) == "submitted"
 
 
 def test_nothing_begins_by_resuming(consortium: Consortium, stored: StoredStudy) -> None:

@@ -82,6 +82,7 @@ def status(
 def watch(study: StudyArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Follow a study until it ends; with --json, one JSON object a line for every change."""
     with command(as_json) as out:
+        from dura_server.studies.queue import wanted
         from dura_server.studies.state import ACTIVE
         from dura_server.studies.store import StudyStore
 
@@ -95,14 +96,14 @@ def watch(study: StudyArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOp
             if now != last:
                 _tell(out, now)
             last = now
-            if state.phase not in ACTIVE:
+            if state.phase not in ACTIVE and wanted(stored) is None:
                 return
             time.sleep(WATCH_SECONDS)
 
 
 def _present(stored: StoredStudy) -> StudyState:
     """Return the state with the current phase."""
-    from dura_server.commands.study.runs import phase_of
+    from dura_server.services.runs import phase_of
 
     phase = phase_of(stored)
     return stored.read_state().model_copy(update={"phase": phase})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +17,13 @@ if TYPE_CHECKING:
     from dura_server.studies.state import StudyState
     from dura_server.studies.store import StoredStudy
 
-APPROVAL_POLL_SECONDS = 5.0
+StudiesArgument = Annotated[
+    list[str],
+    typer.Argument(help="Names of studies, their digests, or at least the first 6 digits of the digests."),
+]
+DetachOption = Annotated[
+    bool, typer.Option("--detach", help="Return when the studies are in the queue. `dura study watch` follows them.")
+]
 WaitOption = Annotated[float, typer.Option(help="Seconds to wait for missing approvals.")]
 
 
@@ -41,8 +46,8 @@ def submit(
 
         from dura_common.study import require_unexpired
         from dura_server.commands.study.outcome import finish
-        from dura_server.commands.study.runs import begin, follow
         from dura_server.consortium.enrolment import read_roster
+        from dura_server.services.runs import begin, follow_offer
         from dura_server.studies.store import StudyStore
 
         coordinator = find_home(home)
@@ -55,43 +60,53 @@ def submit(
         out.if_interrupted("The coordinator keeps offering the study; `dura study status` shows its state.")
         with out.progress() as bar:
             task = bar.add_task("offering", total=len(stored.study.sites))
-            state = follow(
-                coordinator, stored, "offer", changed=lambda state: bar.update(task, completed=len(state.sites))
+            state = follow_offer(
+                coordinator, stored, changed=lambda state: bar.update(task, completed=len(state.sites))
             )
         finish(out, stored, state)
 
 
 def run(
-    study: StudyArgument, wait: WaitOption = 0.0, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False
+    studies: StudiesArgument,
+    wait: WaitOption = 0.0,
+    detach: DetachOption = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
 ) -> None:
-    """Train a study that its sites have approved. If the study is already running, this command only follows it.
+    """Train studies that their sites have approved, in this order. Studies that share no site run side by side.
 
-    If a study was stopped, or its process or coordinator was lost, it continues from the last opened sum.
+    If a study is already running or queued, this command only follows it. If a study was stopped, or its process or
+    coordinator was lost, it continues from the last opened sum.
     """
     with command(as_json) as out:
-        _run(out, find_home(home), study, wait)
+        _run(out, find_home(home), studies, wait, detach=detach)
 
 
 def resume(
-    study: StudyArgument, wait: WaitOption = 0.0, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False
+    studies: StudiesArgument,
+    wait: WaitOption = 0.0,
+    detach: DetachOption = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
 ) -> None:
-    """Continue a study that was stopped or interrupted, from the last opened sum."""
+    """Continue studies that were stopped or interrupted, from the last opened sum."""
     with command(as_json) as out:
-        from dura_server.commands.study.runs import phase_of
+        from dura_server.services.runs import phase_of
         from dura_server.studies.store import StudyStore
 
         coordinator = find_home(home)
-        phase = phase_of(StudyStore(coordinator).find(study))
-        if phase in {"submitted", "offering", "offered", "unapproved"}:
-            raise StateError(f"this study has not begun; it is {phase}", hint="`dura study run` begins it.")
-        _run(out, coordinator, study, wait)
+        for study in studies:
+            phase = phase_of(StudyStore(coordinator).find(study))
+            if phase in {"submitted", "offering", "offered", "unapproved"}:
+                raise StateError(f"this study has not begun; it is {phase}", hint="`dura study run` begins it.")
+        _run(out, coordinator, studies, wait, detach=detach)
 
 
 def stop(study: StudyArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Stop a running study. Opened sums are kept, sites are free at once, and `dura study resume` continues it."""
+    """Stop a running or queued study. Opened sums are kept, its sites are free, `dura study resume` continues it."""
     with command(as_json) as out:
         from dura_server.commands.study.outcome import as_data
-        from dura_server.commands.study.runs import halt
+        from dura_server.services.runs import halt
         from dura_server.studies.store import StudyStore
 
         coordinator = find_home(home)
@@ -108,38 +123,53 @@ def find_home(home: Path) -> CoordinatorHome:
     return CoordinatorHome(home.expanduser())
 
 
-def _run(out: Output, home: CoordinatorHome, reference: str, wait: float) -> None:
-    from datetime import UTC, datetime
+def _run(out: Output, home: CoordinatorHome, references: list[str], wait: float, *, detach: bool) -> None:
+    from datetime import UTC, datetime, timedelta
 
     from dura_common.study import require_unexpired
-    from dura_server.commands.study.outcome import finish
-    from dura_server.commands.study.runs import progress
+    from dura_server.commands.study.outcome import finish, finish_all
+    from dura_server.services.runs import phase_of, require_unfinished
+    from dura_server.services.scheduler import enqueue, require_services
+    from dura_server.studies.queue import wanted
+    from dura_server.studies.state import ACTIVE
     from dura_server.studies.store import StudyStore
 
-    stored = StudyStore(home).find(reference)
-    require_unexpired(stored.study, datetime.now(UTC))
+    now = datetime.now(UTC)
+    studies = list({stored.digest: stored for stored in map(StudyStore(home).find, references)}.values())
+    for stored in studies:
+        require_unexpired(stored.study, now)
+        require_unfinished(stored)
+    require_services(home)
+    short = " ".join(stored.digest[:12] for stored in studies)
     out.if_interrupted(
-        "The study continues at the coordinator. "
-        f"`dura study watch {stored.digest[:12]}` follows it, `dura study stop {stored.digest[:12]}` stops it."
+        "The queue continues at the coordinator. "
+        f"`dura study watch {short[:12]}` follows a study, `dura study stop {short[:12]}` stops it."
     )
-    deadline, before = time.monotonic() + wait, None
-    while True:
-        state = _once(out, home, stored)
-        if state.phase == "interrupted" and progress(stored) != before:
-            before = progress(stored)  # a process that dies at one place again and again is not started for ever
-            out.warn(f"{stored.study.name} was interrupted ({state.message}); it goes on from the last opened sum")
-        elif state.phase == "unapproved" and time.monotonic() < deadline:
-            time.sleep(APPROVAL_POLL_SECONDS)
-        else:
-            break
-    finish(out, stored, state)
+    for stored in studies:
+        if phase_of(stored) in ACTIVE or wanted(stored) is not None:
+            out.warn(f"{stored.study.name} is already running or queued: this command only follows it")
+        enqueue(stored, now + timedelta(seconds=wait))
+    states = [stored.read_state() for stored in studies] if detach else _follow(out, home, studies)
+    if detach or len(studies) > 1:
+        finish_all(out, list(zip(studies, states, strict=True)), queued=detach)
+    else:
+        finish(out, studies[0], states[0])
 
 
-def _once(out: Output, home: CoordinatorHome, stored: StoredStudy) -> StudyState:
-    from dura_server.commands.study.runs import begin, follow
+def _follow(out: Output, home: CoordinatorHome, studies: list[StoredStudy]) -> list[StudyState]:
+    from dura_server.services.scheduler import follow
 
-    if not begin(home, stored, "train"):
-        out.warn(f"{stored.study.name} is already running: this command only follows it")
     with out.progress() as bar:
-        task = bar.add_task("rounds", total=stored.study.training.rounds)
-        return follow(home, stored, "train", changed=lambda state: bar.update(task, completed=state.round))
+        tasks = {
+            stored.digest: bar.add_task(stored.study.name, total=stored.study.training.rounds) for stored in studies
+        }
+        told = {stored.digest: stored.read_state().interruptions for stored in studies}
+
+        def changed(stored: StoredStudy, state: StudyState) -> None:
+            place = f"{stored.study.name}: {state.phase}"
+            bar.update(tasks[stored.digest], completed=state.round, description=place)
+            if state.interruptions > told[stored.digest]:
+                out.warn(f"{stored.study.name} was interrupted; it {state.message or 'goes on'}")
+            told[stored.digest] = state.interruptions
+
+        return follow(home, studies, changed=changed)
