@@ -24,7 +24,7 @@ from dura_server.services.superlink import connected
 pytestmark = [pytest.mark.federation, pytest.mark.long, pytest.mark.timeout(600)]
 
 STARTS = 10
-LOOP_SECONDS = 180.0
+LOOP_SECONDS = 400.0
 """Six tries with their delays, on a busy machine."""
 
 
@@ -109,7 +109,7 @@ def test_a_node_whose_notes_are_lost_waits_until_it_is_taken_on(made: RunningCon
 def ended(made: RunningConsortium) -> dict[str, str]:
     """Wait until the coordinator has given up, and return its reason."""
     wait_until(lambda: not status(made.coordinator.run)["running"], "it has given up", LOOP_SECONDS)
-    assert not processes_of(made.coordinator.path)
+    wait_until(lambda: not processes_of(made.coordinator.path), "no process is left")
     return dict(status(made.coordinator.run)["ended"])
 
 

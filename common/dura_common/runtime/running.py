@@ -22,7 +22,7 @@ from dura_common.runtime.environment import clean_environment
 from dura_common.runtime.files import parse_json, private_folder, read_limited, write_atomic
 from dura_common.runtime.processes import mark_of
 
-START_SECONDS = 120.0
+START_SECONDS = 240.0
 STOP_SECONDS = 40.0
 TICK_SECONDS = 0.1
 LOOK_SECONDS = 1.0

@@ -34,7 +34,8 @@ SHORT_SECONDS = 60.0
 TRIES = 6
 """A child that ended so often in a row, each time within ``SHORT_SECONDS``, ends everything."""
 STOP_SECONDS = 10.0
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0
+"""Starting takes seconds of processor time, and a busy machine gives them slowly."""
 LOG_BYTES = 16 * 1_048_576
 """Flower logs a line for every poll of every node. This limit bounds the disk space that a year of them takes."""
 TICK_SECONDS = 0.1

@@ -21,11 +21,12 @@ from tests.support.studies import study
 
 from dura_client.consortium.membership import load_membership
 from dura_client.consortium.witness import Seen, Witnessed
-from dura_client.node.health import DISK_CRITICAL, DISK_WARNING, Grade, Health, health
+from dura_client.node.health import Health, health
 from dura_client.site.home import SiteHome
 from dura_client.site.policy import write_policy
 from dura_client.studies.approvals import receive_offer
 from dura_common.runtime import running
+from dura_common.runtime.conditions import DISK_CRITICAL, DISK_WARNING, Grade
 
 NOW = datetime.now(UTC)
 
