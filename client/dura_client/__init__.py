@@ -1,1 +1,1 @@
-"""Everything that runs in a hospital. Raw data, patient values and keys never leave this package's machine."""
+"""Everything that runs in a hospital; raw data, patient values and keys never leave this package's machine."""

@@ -1,1 +1,1 @@
-"""Everything that runs at the coordinator and on a researcher's desk. It sees sums over sites, never a recording."""
+"""Everything that runs at the coordinator and on a researcher's desk; it sees sums over sites, never a recording."""

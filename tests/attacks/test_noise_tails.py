@@ -17,7 +17,7 @@ from dura_client.training import secure_random
 from dura_client.training.secure_random import integer_gaussian
 from dura_common.errors import InputError
 from dura_common.privacy.plan import plan_of
-from dura_common.privacy.tails import REACH, extra_delta
+from dura_common.privacy.tails import REACH, smallest_multiplier
 from dura_common.study import Study
 
 OLD_REACH = math.sqrt(2 * 53 * math.log(2))
@@ -69,7 +69,7 @@ def test_the_new_noise_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.abs(integer_gaussian(1000, SHARE * 2**16)) / (SHARE * 2**16)
     assert values[:500].min() > OLD_REACH
     assert values.max() <= REACH + 1e-3
-    assert extra_delta(SHARE, 330) < 1e-25
+    assert smallest_multiplier(330, 1e-25) < SHARE
 
 
 def test_noise_that_its_tails_do_not_carry_is_refused() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from tests.support.consortium import Consortium
+from tests.support.policies import approve_study
 from tests.support.studies import Only, study
 from tests.support.sums import Hub, MemorySites, _Meeting
 
@@ -22,7 +23,6 @@ from dura_client.data.registry import register
 from dura_client.data.simulated.simulate import TASK, simulate
 from dura_client.node.service import SiteService
 from dura_client.patients.cohort import load_cohort
-from dura_client.review.approval import approve_study
 from dura_client.site.keys import SiteKeys
 from dura_client.site.policy import write_policy
 from dura_client.studies.approvals import find_offer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 from pathlib import Path
 
@@ -14,6 +15,8 @@ MOST_LINES = 350
 UNCOUNTED = {"__init__.py", "__main__.py", "py.typed"}
 SERIES = {"docs/decisions", "."}
 """A numbered series, and the top level, which holds dot files that tools demand."""
+SAY_IT_ALL = {"TimeoutError", "Crash", "(Exception, pytest.fail.Exception)"}
+"""Errors that only one thing raises where they are expected."""
 
 
 def tracked() -> list[Path]:
@@ -52,4 +55,22 @@ def test_every_folder_says_what_belongs_there() -> None:
         for folder in folders:
             docstring = ast.get_docstring(ast.parse((ROOT / folder / "__init__.py").read_text()))
             assert docstring is not None, folder
-            assert docstring.splitlines()[0].endswith("."), folder
+            first = docstring.splitlines()[0]
+            assert first.endswith("."), folder
+            assert re.search(r"[.!?] ", first) is None, f"{folder}: one sentence, then an empty line"
+
+
+def test_expected_failures_are_told_from_others() -> None:
+    """Every `pytest.raises` names the message or checks the error: any other failure of the same family would pass."""
+    found: list[str] = []
+    calls = 0
+    for path in tracked():
+        if path.suffix == ".py" and path.parts[0] == "tests":
+            for node in ast.walk(ast.parse((ROOT / path).read_text())):
+                if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.raises":
+                    calls += 1
+                    kinds = {ast.unparse(kind) for kind in node.args}
+                    if not {word.arg for word in node.keywords} & {"match", "check"} and not kinds <= SAY_IT_ALL:
+                        found.append(f"{path}:{node.lineno}")
+    assert calls > 200
+    assert found == []

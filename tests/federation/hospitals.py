@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.commands import dura
+from tests.support.policies import approve_study
 from tests.support.processes import interpreter
 from tests.support.running import CODES, SCALES, RunningConsortium, fix_pseudonyms, register_motor
 from tests.support.studies import Only, changed
@@ -18,7 +19,6 @@ from tests.support.studies import Only, changed
 from dura_client.data.simulated.simulate import simulate
 from dura_client.ledger.answers import Entry
 from dura_client.ledger.ledger import Ledger
-from dura_client.review.approval import approve_study
 from dura_client.studies.approvals import receive_offer
 from dura_common.policy import Policy
 from dura_common.study import Study, parse_study

@@ -25,10 +25,10 @@ from tests.federation.spoiled import (
     state_of,
 )
 from tests.support.consortium import admit, agree
+from tests.support.policies import approve_study
 from tests.support.running import RunningConsortium
 
 from dura_client.consortium import enrolment as at_site
-from dura_client.review.approval import approve_study
 from dura_client.site.home import SiteHome
 from dura_server.consortium import authority as at_authority
 

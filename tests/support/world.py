@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.consortium import Consortium
+from tests.support.policies import approve_study
 from tests.support.running import CODES, SCALES, register_motor
 from tests.support.studies import study
 from tests.support.sums import Hub, MemorySites
@@ -15,7 +16,6 @@ from tests.support.sums import Hub, MemorySites
 from dura_client.data.simulated.simulate import simulate
 from dura_client.ledger.ledger import Ledger
 from dura_client.node.service import SiteService
-from dura_client.review.approval import approve_study
 from dura_client.site.keys import SiteKeys
 from dura_client.site.policy import write_policy
 from dura_client.studies.approvals import find_offer

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from datetime import datetime
-from pathlib import Path
 
 from cryptography import x509
 
@@ -232,8 +231,3 @@ def load_pinned(home: SiteHome) -> Membership:
         TrustError: a file was altered.
     """
     return load_membership(home)
-
-
-def certificate_path(home: SiteHome) -> Path:
-    """Return the path of the site's client certificate."""
-    return home.consortium / "certificate.pem"

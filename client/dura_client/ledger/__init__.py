@@ -1,1 +1,1 @@
-"""The record of privacy spending. It is durable and hash-chained, and it decides before anything is computed."""
+"""The durable, hash-chained record of privacy spending, which decides before anything is computed."""

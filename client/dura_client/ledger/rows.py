@@ -132,9 +132,6 @@ def cohort_text(patients: tuple[str, ...]) -> str:
     return json.dumps(sorted(patients))
 
 
-NOBODY = cohort_text(())
-
-
 def cohort_digest(text: object) -> str:
     """Return the name of a cohort: SHA-256 (hex) of what is kept."""
     return hashlib.sha256(str(text).encode()).hexdigest()

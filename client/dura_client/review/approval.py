@@ -5,34 +5,19 @@ After a crash in between, the cost is set aside without an approval. Approving t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 
 from dura_client.ledger.ledger import Caps
 from dura_client.ledger.place import site_ledger
 from dura_client.patients.cohort import identity_for
 from dura_client.patients.frozen import freeze, keep
-from dura_client.review.review import Review, review
+from dura_client.review.review import Review
 from dura_client.site.home import SiteHome
 from dura_client.site.policy import load_policy
-from dura_client.studies.approvals import OfferedStudy, approve, decline, find_offer
+from dura_client.studies.approvals import OfferedStudy, approve, decline
 from dura_common.errors import PolicyError, StateError
 from dura_common.privacy.blocks import blocks_of
 from dura_common.study.approval import Approval
-
-
-def approve_study(
-    home: SiteHome, reference: str, dataset: str, now: datetime, *, progress: Callable[[int, int], None] | None = None
-) -> Approval:
-    """Review a study and approve it if every rule holds.
-
-    Raises:
-        PolicyError: a rule does not hold.
-        DuraError: as for :func:`approve_reviewed`, and the recordings cannot be prepared.
-    """
-    offer = find_offer(home, reference, now)
-    result = review(home, offer, dataset, progress=progress)
-    return approve_reviewed(home, offer, dataset, result, now)
 
 
 def approve_reviewed(home: SiteHome, offer: OfferedStudy, dataset: str, result: Review, now: datetime) -> Approval:

@@ -269,8 +269,8 @@ def _check_members(old: Roster, new: Roster) -> None:
             continue  # a new member, or a member who comes back with exactly the same keys
         if not member.lost and not vouched_by_old_keys(member, before):
             raise TrustError(
-                f"the roster changes the keys of {member.name}, and neither the old key has signed that nor is it "
-                "said to be lost",
+                f"the roster changes the keys of {member.name}, but the old key has not signed the change and was not "
+                "declared lost",
                 hint=f"Ask {member.name} by telephone, and tell the other hospitals.",
             )
 

@@ -38,8 +38,6 @@ class PrivacyPlan:
     """Noise multiplier of the opened sum in a step of training; 0 without noise."""
     honest_sites: int
     """h: number of sites whose shares together make up the noise of a sum; 1 with local noise."""
-    round_event: SampledGaussian | None
-    """The cost of one round for each training patient."""
     training_event: SampledGaussian | None
     """The cost of all rounds together, including spare steps."""
     evaluation_events: Mapping[int, Gaussian]
@@ -77,7 +75,7 @@ def _plan(text: str) -> PrivacyPlan:
     study = Study.model_validate_json(text)
     privacy = study.privacy
     if not isinstance(privacy, PatientNoise) or study.evaluation.epsilon is None:
-        return PrivacyPlan(0.0, 1, None, None, MappingProxyType({}), math.inf, math.inf, math.inf, math.inf)
+        return PrivacyPlan(0.0, 1, None, MappingProxyType({}), math.inf, math.inf, math.inf, math.inf)
     noise = calibrate_training(privacy.epsilon, privacy.delta, privacy.participation, study.paid_steps)
     whole = SampledGaussian(participation=privacy.participation, noise_multiplier=noise, steps=study.paid_steps)
     rounds = study.evaluation.rounds(study.training.rounds)
@@ -98,7 +96,6 @@ def _plan(text: str) -> PrivacyPlan:
     return PrivacyPlan(
         noise_multiplier=noise,
         honest_sites=honest,
-        round_event=whole.model_copy(update={"steps": study.training.steps_per_round}),
         training_event=whole,
         evaluation_events=MappingProxyType(events),
         training_epsilon=epsilon_of([whole], privacy.delta),

@@ -19,18 +19,6 @@ REACH = math.sqrt(2 * (BITS + 1) * math.log(2))
 """18.9 standard deviations. The ``+ 1`` is there because a length is computed in the middle of its cell."""
 
 
-def extra_delta(noise_multiplier: float, releases: int) -> float:
-    """Return what the end of the tails adds to delta over a number of releases, at most 1.
-
-    Raises:
-        ValueError: there is no noise, or no release.
-    """
-    if not noise_multiplier > 0 or releases < 1:
-        raise ValueError(f"noise and a release are needed, got multiplier {noise_multiplier} and {releases} releases")
-    room = REACH - 1 / noise_multiplier
-    return 1.0 if room <= 0 else min(1.0, releases * math.exp(-(room**2) / 2))
-
-
 def smallest_multiplier(releases: int, extra: float) -> float:
     """Return the smallest noise multiplier for which the end of the tails adds at most ``extra`` to delta.
 

@@ -1,1 +1,1 @@
-"""What both sides run on: files, console output, child processes. The only part of common with side effects."""
+"""What both sides run on: files, console output, child processes; the only part of common with side effects."""

@@ -1,4 +1,4 @@
-"""The study, the signed plan of one training: its file and its checks. Other folders import from here."""
+"""The study, the signed plan of one training: its file and its checks, from where other folders import."""
 
 from dura_common.study.aggregation import Aggregation
 from dura_common.study.data import (

@@ -53,7 +53,6 @@ from dura_server.settings import CoordinatorSettings, load_settings
 __all__ = [
     "CoordinatorSettings",
     "Service",
-    "chain_from",
     "collect",
     "fingerprint",
     "init",
@@ -182,11 +181,6 @@ def read_roster(home: CoordinatorHome, now: datetime | None = None) -> tuple[Ros
 def fingerprint(home: CoordinatorHome) -> str:
     """Return the fingerprint of the newest roster, for people to read out by telephone."""
     return roster_fingerprint(newest(home)[1])
-
-
-def chain_from(home: CoordinatorHome, serial: int = 1, *, limit: int = 16) -> tuple[Link, ...]:
-    """Return the rosters that begin with a given serial, at most so many, with their countersignatures."""
-    return tuple(links(home)[max(serial, 1) - 1 :][:limit])
 
 
 def install(home: CoordinatorHome, content: bytes) -> Roster:

@@ -35,7 +35,6 @@ FEWEST_HELD_OUT = 2
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of the stage, the number of finished jobs, and the number of all jobs."""
-Parameters = Vector
 
 
 class Crew(Protocol):

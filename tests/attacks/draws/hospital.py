@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from tests.support.consortium import Consortium
-from tests.support.policies import policy
+from tests.support.policies import approve_study, policy
 from tests.support.studies import study
 
 from dura_client.data.dataset import DataSet
@@ -22,7 +22,6 @@ from dura_client.data.simulated.simulate import TASK
 from dura_client.ledger.ledger import Ledger
 from dura_client.ledger.place import site_ledger
 from dura_client.node.service import SiteService
-from dura_client.review.approval import approve_study
 from dura_client.site.home import SiteHome
 from dura_client.site.policy import write_policy
 from dura_client.studies.approvals import receive_offer

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from tests.attacks.draws.hospital import DELTA, NOW, Hospital, Keeps, Loses, label
 from tests.support.commands import dura, failed
+from tests.support.policies import approve_study
 
 from dura_client.patients.frozen import Manifest, keep
 from dura_client.patients.withdrawal import withdraw
-from dura_client.review.approval import approve_study
 from dura_client.review.review import review
 from dura_client.studies.approvals import find_offer
 from dura_client.sums.ports import Part

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.attacks.draws.hospital import DELTA, NOW, Hospital, Keeps, Loses, vector_for
 from tests.support.commands import dura
+from tests.support.policies import approve_study
 from typer.testing import CliRunner
 
 from dura_client.commands.cli import app
@@ -19,7 +20,7 @@ from dura_client.patients.frozen import freeze
 from dura_client.patients.withdrawal import withdraw
 from dura_client.release import gate
 from dura_client.review import approval
-from dura_client.review.approval import approve_study, decline_study
+from dura_client.review.approval import decline_study
 from dura_client.review.review import review
 from dura_client.site.home import SiteHome
 from dura_client.studies.approvals import OfferedStudy, find_offer

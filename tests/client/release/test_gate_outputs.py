@@ -12,6 +12,7 @@ import pytest
 import torch
 from tests.support.commands import answer, shown
 from tests.support.consortium import Consortium, contents
+from tests.support.policies import approve_study
 from tests.support.studies import study
 
 from dura_client.data.dataset import DataSet
@@ -21,7 +22,6 @@ from dura_client.data.simulated.simulate import TASK, simulate
 from dura_client.ledger.ledger import Ledger
 from dura_client.patients.frozen import load_frozen
 from dura_client.release.gate import Gate
-from dura_client.review.approval import approve_study
 from dura_client.site.home import SiteHome
 from dura_client.site.policy import write_policy
 from dura_client.studies.approvals import receive_offer

@@ -96,7 +96,10 @@ def test_a_session_that_nobody_knows_frees_the_site_soon(plane: Plane) -> None:
     """The coordinator opens a session before it asks a site: what it does not know after some seconds is over."""
     patience = Patience(join=600.0, step=600.0, rejoin=1.0)
     params = plane.params(number=91)
-    with SumSession(plane.site("north"), params, patience=patience) as sums, pytest.raises(SumFailed) as caught:
+    with (
+        SumSession(plane.site("north"), params, patience=patience) as sums,
+        pytest.raises(SumFailed, match="unknown session") as caught,
+    ):
         sums.step(vector_of("north", 1, params.length))
     assert caught.value.word == "UNKNOWN_SESSION"
 

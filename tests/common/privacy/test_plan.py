@@ -32,10 +32,11 @@ def study(**changes: dict[str, Any]) -> Study:
 
 
 def test_the_rounds_of_the_ledger_add_up_to_the_plan() -> None:
-    """What the ledger is charged round by round composes to the planned epsilon, which is within the study's."""
+    """The steps of all rounds, one after the other, compose to the planned epsilon, which is within the study's."""
     plan = plan_of(study())
-    assert plan.round_event is not None
-    assert epsilon_of([plan.round_event] * 5, DELTA) == plan.training_epsilon
+    assert plan.training_event is not None
+    round_event = plan.training_event.model_copy(update={"steps": 4})
+    assert epsilon_of([round_event] * 5, DELTA) == plan.training_epsilon
     assert 0.98 * 6.0 < plan.training_epsilon <= 6.0
     assert set(plan.evaluation_events) == {2, 4, 5}
     assert epsilon_of(plan.evaluation_events.values(), DELTA) == plan.evaluation_epsilon
@@ -59,7 +60,6 @@ def test_without_noise_nothing_is_promised() -> None:
     """A study without noise has no events and an infinite epsilon, never a small one."""
     plan = plan_of(study(privacy=WITHOUT_NOISE, evaluation={"epsilon": None}))
     assert plan.noise_multiplier == 0
-    assert plan.round_event is None
     assert plan.training_event is None
     assert not plan.evaluation_events
     assert math.isinf(plan.training_epsilon)

@@ -17,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from tests.server.rehearsal.conftest import SETTINGS, SITES, small
 from tests.server.rehearsal.crew import HereCrew
+from tests.support.policies import approve_study
 from tests.support.running import RunningConsortium
 from tests.support.sums import Hub, MemorySites
 
@@ -25,7 +26,6 @@ from dura_client.data.registry import register
 from dura_client.data.simulated.simulate import TASK, simulate_for
 from dura_client.node.service import SiteService
 from dura_client.patients.cohort import load_cohort
-from dura_client.review.approval import approve_study
 from dura_client.site.keys import SiteKeys
 from dura_client.studies.approvals import receive_offer
 from dura_client.training.evaluation import score

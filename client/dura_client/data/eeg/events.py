@@ -15,7 +15,7 @@ import numpy as np
 from dura_client.data.findings.finding import counted, listed
 from dura_client.data.findings.grade import Grade
 from dura_client.data.recordings.edf import EdfSource
-from dura_client.data.recordings.source import Mark, Note, Piece, Source, length, sample_at
+from dura_client.data.recordings.source import Mark, Note, Piece, Source, sample_at
 from dura_client.data.recordings.tables import MISSING, Table, number_of
 
 TECHNICAL = (
@@ -311,8 +311,3 @@ def _status(source: EdfSource, notes: list[Note]) -> tuple[Mark, ...]:
     if wide:
         notes.append(Note("EV-BITS", f"{counted(wide, 'event')} with a code of more than 8 bits, kept whole"))
     return tuple(marks)
-
-
-def duration_of(pieces: Sequence[Piece], rate: float) -> float:
-    """Return the seconds that were recorded, gaps left out."""
-    return length(pieces) / rate

@@ -8,16 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 
 from dura_client.data.findings.kinds import KINDS, Grade
-
-
-class Seen(StrEnum):
-    """Who noticed."""
-
-    DURA = "dura"
-    READER = "the reader"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +25,6 @@ class Finding:
     """What was found there, in a sentence without a full stop."""
     remedy: str
     """What to do, in sentences."""
-    seen_by: Seen = Seen.DURA
 
     @property
     def title(self) -> str:
@@ -48,11 +39,10 @@ def found(
     *,
     remedy: str | None = None,
     grade: Grade | None = None,
-    seen_by: Seen = Seen.DURA,
 ) -> Finding:
     """Return a finding of a known kind, with the kind's own grade and remedy unless others are given."""
     kind = KINDS[code]
-    return Finding(code, grade or kind.grade, str(place), cause, remedy or kind.remedy, seen_by)
+    return Finding(code, grade or kind.grade, str(place), cause, remedy or kind.remedy)
 
 
 WHOLE = "the data set"

@@ -16,7 +16,6 @@ from dura_client.data.recordings.source import UNITS
 from dura_common.errors import InputError
 from dura_common.study import WORD, Frozen, explain_validation
 
-LAYOUTS = ("plain", "chbmit", "siena", "tuh", "seizeit")
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$", max_length=64)]
 UNKNOWN = "?"
 """What a draft writes where a person must answer."""

@@ -29,7 +29,6 @@ from dura_common.study import SignalContract
 
 DEMO = Paradigm()
 TASK = DEMO.task
-IMAGERY = DEMO.active
 HAND_BANK = 24
 NOISE_SOURCES = 24
 RNG_DOMAIN = 0xD0_2A

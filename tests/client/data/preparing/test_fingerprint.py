@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from mne_bids import BIDSPath, read_raw_bids, write_raw_bids
 from tests.support.commands import dura, failed
 from tests.support.consortium import Consortium
+from tests.support.policies import approve_study
 from tests.support.studies import WITHOUT_NOISE, Only, study
 
 from dura_client.data.dataset import DataSet
@@ -28,7 +29,6 @@ from dura_client.data.registry import register
 from dura_client.data.simulated.simulate import TASK, simulate
 from dura_client.ledger.place import site_ledger
 from dura_client.node.service import SiteService
-from dura_client.review.approval import approve_study
 from dura_client.site.policy import write_policy
 from dura_client.studies.approvals import receive_offer
 from dura_client.sums.ports import Part

@@ -13,7 +13,7 @@ from mne_bids import BIDSPath, read_raw_bids
 from dura_client.data.dataset import is_simulated
 from dura_client.data.eeg.bids import amplitude
 from dura_client.data.simulated.hospitals import HOSPITALS
-from dura_client.data.simulated.simulate import IMAGERY, TASK, simulate
+from dura_client.data.simulated.simulate import DEMO, TASK, simulate
 from dura_common.errors import HostError, InputError, StateError
 
 
@@ -73,7 +73,7 @@ def test_imagined_hand_weakens_the_opposite_hemisphere(tmp_path: Path) -> None:
         signal, rate = raw.get_data(picks=["C3", "C4"]), raw.info["sfreq"]
         asymmetry: dict[str, list[float]] = {"left_hand": [], "right_hand": []}
         for onset, code in zip(raw.annotations.onset, raw.annotations.description, strict=True):
-            begin, end = (round((onset + edge) * rate) for edge in IMAGERY)
+            begin, end = (round((onset + edge) * rate) for edge in DEMO.active)
             left, right = np.log(signal[:, begin:end].var(axis=1))
             asymmetry[str(code)].append(float(left - right))
         contrasts.append(np.mean(asymmetry["left_hand"]) - np.mean(asymmetry["right_hand"]))
