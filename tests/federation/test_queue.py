@@ -8,16 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.federation.hospitals import PATIENTS, POLICY, Hospitals, Place, small_study
+from tests.federation.hospitals import DELTA, PATIENTS, POLICY, Hospitals, Place
 from tests.support.commands import dura
 from tests.support.processes import processes_of, wait_until
-from tests.support.studies import changed
+from tests.support.studies import Only, changed
 
 from dura_client.review.approval import approve_study
 from dura_client.studies.approvals import receive_offer
 from dura_common.runtime.running import holder
+from dura_common.study import Study, parse_study
 from dura_server.services.runs import phase_of
 from dura_server.studies.store import StoredStudy
+from dura_server.studies.template import study_toml
 
 pytestmark = [pytest.mark.federation, pytest.mark.long, pytest.mark.timeout(1200)]
 
@@ -37,14 +39,25 @@ def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospitals]:
     wait_until(lambda: not processes_of(made.root), "no process is left", 90)
 
 
+def small(name: str, *sites: str) -> Study:
+    """Return a study of two rounds with each hospital's own noise."""
+    text = study_toml(
+        name=name, question="?", sites=dict.fromkeys(sites, PATIENTS), epsilon=8, delta=DELTA, seed=1, noise="local"
+    )
+    return changed(
+        parse_study(text.encode()),
+        data={"channels": ["C3", "Cz", "C4"], "minimum_patients": 5},
+        model=Only(name="eegnet", temporal_filters=2, separable_filters=4, kernel_seconds=0.1),
+        privacy={"windows_per_patient": 4, "participation": 1.0},
+        training={"rounds": 2, "steps_per_round": 2},
+        evaluation={"every": 2, "held_out": 0.4},
+        aggregation={"minimum_sites": 2, "tolerated_dropouts": 0, "tolerated_colluders": 0, "spare_steps": 8},
+    )
+
+
 def approved(made: Hospitals, name: str, *sites: str) -> StoredStudy:
     """Return a small study of two hospitals that both have approved."""
-    wanted = changed(
-        small_study(name, rounds=1),
-        sites=dict.fromkeys(sites, PATIENTS),
-        aggregation={"minimum_sites": 2, "tolerated_dropouts": 0},
-    )
-    stored, offer = made.submit(wanted)
+    stored, offer = made.submit(small(name, *sites))
     for site in sites:
         receive_offer(made.site(site), offer, made.now())
         approve_study(made.site(site), stored.digest, "mi", made.now())
@@ -58,7 +71,7 @@ def test_a_queue_of_three_studies(hospitals: Hospitals, tmp_path: Path) -> None:
     third = approved(hospitals, "third", "north", "east")
     go = tmp_path / "go"
     for name in ("east", "south"):
-        hospitals.order(name, Place("mask", "train", 1, step=1), wait_for=go)
+        hospitals.order(name, Place("mask", "train", 1), wait_for=go)
     home = ("--home", hospitals.coordinator)
     answer = dura("study", "run", "first", "second", "third", "--detach", *home)
     assert [one["phase"] for one in answer["studies"]] == ["queued"] * 3
@@ -83,7 +96,7 @@ def test_a_killed_process_is_noticed_and_the_study_goes_on(hospitals: Hospitals,
     """The log that the state names says which signal it was; nobody has to ask for the study again."""
     stored = approved(hospitals, "killed", "south", "west")
     go = tmp_path / "go"
-    hospitals.order("south", Place("mask", "train", 1, step=2), wait_for=go)
+    hospitals.order("south", Place("mask", "train", 2), wait_for=go)
     dura("study", "run", "killed", "--detach", "--home", hospitals.coordinator)
     wait_until(lambda: phase_of(stored) == "running", "it runs", SECONDS)
     pid = holder(stored.run_folder)
