@@ -60,6 +60,30 @@ def test_every_folder_says_what_belongs_there() -> None:
             assert re.search(r"[.!?] ", first) is None, f"{folder}: one sentence, then an empty line"
 
 
+def test_numbered_steps_of_a_header_are_marked_in_the_code() -> None:
+    """A module whose header numbers its steps or rules names each number where it is done, and no other number."""
+    seen = 0
+    for path in tracked():
+        if path.suffix == ".py" and path.parts[0] in {"common", "client", "server"}:
+            text = (ROOT / path).read_text()
+            header = ast.get_docstring(ast.parse(text)) or ""
+            steps = {int(number) for number in re.findall(r"^(\d+)\. ", header, re.MULTILINE)}
+            if len(steps) > 1:
+                seen += 1
+                assert marked(text) == steps == set(range(1, len(steps) + 1)), path
+    assert seen > 10
+
+
+def marked(text: str) -> set[int]:
+    """Return the steps that the text below a module's header names: ``# 2``, ``step 2``, ``rules 2 and 3``."""
+    body = text.split('"""', 2)[2]
+    found = {int(number) for number in re.findall(r"  # (\d+)(?=$|[:;,]| )", body, re.MULTILINE)}
+    for words in re.findall(r"\b(?:steps?|rules?) (\d+(?: (?:and|to) \d+)?)", body):
+        first, *last = (int(number) for number in re.findall(r"\d+", words))
+        found |= set(range(first, (last or [first])[0] + 1))
+    return found
+
+
 def test_expected_failures_are_told_from_others() -> None:
     """Every `pytest.raises` names the message or checks the error: any other failure of the same family would pass."""
     found: list[str] = []

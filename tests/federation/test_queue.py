@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from tests.federation.hospitals import DELTA, PATIENTS, POLICY, Hospitals, Place
 from tests.support.commands import dura
+from tests.support.policies import approve_study
 from tests.support.processes import processes_of, wait_until
 from tests.support.studies import Only, changed
 
-from dura_client.review.approval import approve_study
 from dura_client.studies.approvals import receive_offer
 from dura_common.runtime.running import holder
 from dura_common.study import Study, parse_study

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.federation.commanded import SITES, Commanded
+from tests.federation.commanded import PATIENTS, SITES, Commanded
 from tests.support.commands import Failed, dura
 from tests.support.processes import wait_until
 
@@ -130,6 +130,30 @@ def test_a_second_study_that_would_exceed_the_cap_is_refused_at_review(consortiu
     assert caught.value.code == 12
     assert not (home.approvals / f"{digest_of(signed)}.json").exists()
     assert (home.approvals / f"{finished}.json").exists()
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("finished")
+def test_a_study_whose_hospitals_hide_the_time_of_a_step(consortium: Commanded) -> None:
+    """Both hospitals measure a tick of their own on dummies, and the study ends as planned."""
+    ticking = f"draws of {PATIENTS} patients, real ones and dummies, leave at ticks of"
+    for name in SITES:
+        home = consortium.site(name)
+        assert ticking not in (home.logs / "runner.log").read_text()
+        caps = ["--epsilon-per-study", 8, "--epsilon-total", 20, "--delta", 1e-3, "--minimum-sites", 2]
+        dura("site", "policy", "init", *caps, "--hide-timing", "--replace", "--home", home)
+    signed = consortium.study("hidden")
+    digest = digest_of(signed)
+    dura("study", "submit", signed, "--home", consortium.coordinator, timeout=600)
+    for name in SITES:
+        dura("site", "approve", digest, "--data", "mi", "--yes", "--home", consortium.site(name))
+    outcome = dura("study", "run", digest, "--home", consortium.coordinator, timeout=600)
+    assert (outcome["phase"], outcome["round"]) == ("finished", 2)
+    for name in SITES:
+        home = consortium.site(name)
+        assert (home.logs / "runner.log").read_text().count(ticking) == 1
+        assert Ledger(home.ledger).spent(1e-3, digest) <= 8
+        assert dura("site", "ledger", "verify", "--home", home)["verified"]
 
 
 def test_code_in_a_bundle_never_runs_at_a_site(consortium: Commanded, finished: str, tmp_path: Path) -> None:

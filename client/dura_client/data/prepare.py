@@ -230,7 +230,7 @@ def _prepare_patient(
     origin = np.concatenate([np.full(len(part.labels), index, dtype=np.int64) for index, part in enumerate(parts)])
     contents = [part.content for part in parts]
     if contract.alignment == "euclidean" and len(windows):
-        windows = euclidean_alignment(windows)
+        windows = euclidean_alignment(windows)  # 6
     arrays: dict[str, NDArray[Any]] = {
         "windows": windows.astype(np.float32),
         "labels": labels.astype(np.int64),

@@ -17,6 +17,7 @@ import httpx
 from flwr.clientapp import ClientApp
 
 from dura_client.node.flower_adapter import NodeAddress, TaskSource
+from dura_client.training.subnormals import flush_subnormals
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ def main(arguments: list[str]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # or it writes a line for every poll
     node = NodeAddress(Path(arguments[0]), Path(arguments[1]))
+    flush_subnormals()  # before torch has any thread of its own
     app = load(arguments[2])
     Path(arguments[1]).with_suffix(".ready").write_text(str(os.getpid()))
     source = TaskSource(node)

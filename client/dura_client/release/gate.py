@@ -12,7 +12,8 @@ For every request, the gate makes these checks in this order, and stops at the f
 8. the other members report their rosters and the lengths of their ledgers, and none has returned to an older state;
 9. for every vector: steps 1 to 4 are repeated if a file behind them has changed; then the ledger durably begins one
    draw, and refuses a draw that was not declared;
-10. compute, and release the result once, only as a masked vector of a secure sum.
+10. compute, and release the result once, only as a masked vector of a secure sum, and at a tick of this site's own
+    clock if the policy asks for that (:mod:`dura_client.release.pace`).
 
 No answer depends on the content of recordings, on withdrawals, or on what a patient has spent. A patient who cannot
 take part counts as zero in a vector. Limits come from the approved study, and never from a message.
@@ -36,6 +37,7 @@ from dura_client.ledger.place import site_ledger
 from dura_client.ledger.refusals import Ended
 from dura_client.patients.cohort import identity_for
 from dura_client.patients.frozen import FrozenCohort, Manifest, load_frozen, read_manifest
+from dura_client.release.pace import Pace
 from dura_client.release.paid import PaidPart, Work
 from dura_client.release.standing import Standing
 from dura_client.release.work import AveragedRound, Evaluation, Setting, SharedSteps
@@ -45,16 +47,17 @@ from dura_client.site.policy import load_policy
 from dura_client.site.settings import SiteSettings, load_settings
 from dura_client.studies.approvals import ApprovedStudy, NotApproved, require_approved
 from dura_client.sums.ports import Sums
-from dura_client.training.engine import require_device
+from dura_client.training.engine import PatientEngine, require_device
+from dura_client.training.places import places_of
 from dura_common.errors import InputError, PolicyError, TrustError
 from dura_common.messages import EvaluateRound, RefusalReason, SumRound, TrainRound
 from dura_common.models import build_model, load_vector, parameter_total, state_from_vector
 from dura_common.outputs.duplicates import length_in, tabulate
 from dura_common.outputs.scores import length_of, parts_of
-from dura_common.policy import judge, judge_members
+from dura_common.policy import Policy, judge, judge_members
 from dura_common.privacy.blocks import Purpose, steps_of_draw
 from dura_common.privacy.plan import PrivacyPlan, plan_of
-from dura_common.study import Study
+from dura_common.study import PatientNoise, Study
 from dura_common.sums.agreed import Agreed, averaged, carried_rule
 
 log = logging.getLogger(__name__)
@@ -71,6 +74,8 @@ class Verified:
     settings: SiteSettings
     ledger: Ledger
     model: nn.Module
+    hides_time: bool
+    """Whether the policy asks that no time tells who was drawn."""
 
     @property
     def study(self) -> Study:
@@ -100,6 +105,7 @@ class Gate:
         # One study at a time stays in memory.
         self._known: tuple[str, Manifest] | None = None
         self._frozen: FrozenCohort | None = None
+        self._paces: dict[tuple[str, int], Pace] = {}
 
     def train(self, request: TrainRound, vector: NDArray[np.float32]) -> str | None:
         """Make the steps of one round; return the digest of the state after them if this site made them itself.
@@ -120,11 +126,13 @@ class Gate:
         load_vector(model, state.parameters)
         params = verified.agreed.training(request, state=state.digest(), length=length)
         cohort = self._take_up(verified)
+        pace = self._pace(verified, cohort)
         if averaged(study):
-            self._sums.attend(params, self._paid(verified, AveragedRound(_setting(verified, cohort), model, cohort)))
+            alone = AveragedRound(_setting(verified, cohort, pace), model, cohort)
+            self._sums.attend(params, self._paid(verified, alone, pace))
             return None
-        work = SharedSteps(_setting(verified, cohort), model, state, cohort)
-        part = self._paid(verified, work)
+        work = SharedSteps(_setting(verified, cohort, pace), model, state, cohort)
+        part = self._paid(verified, work, pace)
         while part.next_step <= steps:  # one session, or one for each step
             rest = request.model_copy(update={"first_step": part.next_step, "members": part.members})
             self._sums.attend(verified.agreed.training(rest, state=work.position, length=length), part)
@@ -143,8 +151,9 @@ class Gate:
         params = verified.agreed.evaluation(request, parameters=parameters, length=length)
         cohort = self._take_up(verified)
         table = partial(tabulate, verified.approved.digest, cohort.contents)
-        work = Evaluation(_setting(verified, cohort), verified.model, cohort, request.round, table)
-        self._sums.attend(params, self._paid(verified, work))
+        pace = self._pace(verified, cohort)
+        work = Evaluation(_setting(verified, cohort, pace), verified.model, cohort, request.round, table)
+        self._sums.attend(params, self._paid(verified, work, pace))
         if request.round == study.training.rounds:
             verified.ledger.close(verified.approved.digest)  # the study ends with the last evaluation
 
@@ -160,12 +169,13 @@ class Gate:
             raise InputError("this site is not among the members of the sum")
         Agreed(approved.digest, study, approved.roster).check(request)
         ledger = site_ledger(self._home, clock=self._clock)
-        self._require_policy(approved, settings)  # step 3
+        policy = self._require_policy(approved, settings)  # step 3
         self._require_allocation(ledger, approved)  # step 4
         require_device(settings.device)
-        return Verified(request, purpose, approved, plan_of(study), settings, ledger, build_model(study))
+        hides = policy.hide_timing and isinstance(study.privacy, PatientNoise)
+        return Verified(request, purpose, approved, plan_of(study), settings, ledger, build_model(study), hides)
 
-    def _require_policy(self, approved: ApprovedStudy, settings: SiteSettings) -> None:
+    def _require_policy(self, approved: ApprovedStudy, settings: SiteSettings) -> Policy:
         policy = load_policy(self._home)
         findings = judge(
             policy,
@@ -178,6 +188,7 @@ class Gate:
         failed = [finding.rule for finding in (*findings, members) if not finding.passed]
         if failed:
             raise PolicyError(f"the policy forbids this study: {', '.join(failed)}")
+        return policy
 
     def _manifest(self, approved: ApprovedStudy) -> Manifest:
         if approved.cohort is None:
@@ -207,7 +218,21 @@ class Gate:
         refuse_unpaid(self._frozen.steps)
         return self._frozen
 
-    def _paid(self, verified: Verified, work: Work) -> PaidPart:
+    def _pace(self, verified: Verified, cohort: FrozenCohort) -> Pace | None:
+        """Return when vectors leave, measured on dummies once in the life of this process; None for at once."""
+        if not verified.hides_time:
+            return None
+        study, settings = verified.study, verified.settings
+        places = places_of(study, settings.name, len(cohort.training))
+        key = (verified.approved.digest, places)
+        if key not in self._paces:
+            engine = PatientEngine(
+                build_model(study), study, preparation=cohort.steps, places=places, device=settings.device
+            )
+            self._paces[key] = Pace.measured(engine, places, steps=steps_of_draw(study))
+        return self._paces[key]
+
+    def _paid(self, verified: Verified, work: Work, pace: Pace | None) -> PaidPart:
         """Provide the part whose draws first begin in the ledger and are then computed: steps 8 to 10."""
         request, study, digest = verified.request, verified.study, verified.approved.digest
         each = study.training.steps_per_round // steps_of_draw(study)
@@ -231,16 +256,18 @@ class Gate:
             draws_before=(request.round - 1) * each if verified.purpose == "train" else 0,
             members=request.members,
             first_step=request.first_step if isinstance(request, TrainRound) else 1,
+            pace=pace,
         )
 
 
-def _setting(verified: Verified, cohort: FrozenCohort) -> Setting:
+def _setting(verified: Verified, cohort: FrozenCohort, pace: Pace | None) -> Setting:
     return Setting(
         study=verified.study,
         plan=verified.plan,
         site=verified.settings.name,
         device=verified.settings.device,
         members=verified.request.members,
+        places=0 if pace is None else pace.places,
         preparation=cohort.steps,
     )
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dura_client.ledger.answers import REPEATED
 from dura_client.ledger.ledger import Ledger
+from dura_client.release.pace import Pace
 from dura_client.release.standing import Standing
 from dura_client.sums.ports import Peers
 from dura_common.privacy.blocks import Purpose
@@ -49,6 +50,7 @@ class PaidPart:
         draws_before: draws of the block before the first step of this round.
         members: who was asked for.
         first_step: the first step that was asked for.
+        pace: when vectors leave; None for at once.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class PaidPart:
         draws_before: int,
         members: tuple[str, ...],
         first_step: int,
+        pace: Pace | None,
     ) -> None:
         self._work = work
         self._standing = standing
@@ -75,6 +78,7 @@ class PaidPart:
         self._purpose: Purpose = purpose
         self._round = round_number
         self._before = draws_before
+        self._pace = pace
         self.members = members
         """The sites that add to the next sum: first the requested sites, later the sites of the last sum."""
         self.next_step = first_step
@@ -105,7 +109,13 @@ class PaidPart:
                 "study %s, %s round %d, step %d: drawn again after a loss, spare draw %d",
                 *(self._study[:12], self._purpose, self._round, step, begun.number),
             )
-        return self._work.compute(begun.withdrawn)
+        if self._pace is None:
+            return self._work.compute(begun.withdrawn)
+        since = self._pace.clock()
+        try:
+            return self._work.compute(begun.withdrawn)
+        finally:  # a failure leaves at a tick, too
+            self._pace.wait(since)
 
     def opened(self, opened: Opened) -> None:
         """Continue from an opened sum."""

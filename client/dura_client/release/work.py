@@ -40,6 +40,8 @@ class Setting:
     site: str
     device: str
     members: tuple[str, ...]
+    places: int
+    """Patients that every step of training computes (:mod:`dura_client.training.places`); 0 for those drawn alone."""
     preparation: tuple[Step, ...]
     """The preparation steps of the patients' data. The engine refuses statistics that have not been paid for."""
 
@@ -51,7 +53,12 @@ class SharedSteps:
         self._setting = setting
         self._cohort = cohort
         self._engine = PatientEngine(
-            network, setting.study, preparation=setting.preparation, state=state, device=setting.device
+            network,
+            setting.study,
+            preparation=setting.preparation,
+            state=state,
+            places=setting.places,
+            device=setting.device,
         )
 
     @property
@@ -94,6 +101,7 @@ class AveragedRound:
             setting.plan,
             declared_patients=setting.study.training_patients(setting.site),
             preparation=setting.preparation,
+            places=setting.places,
             device=setting.device,
         )
         change = WeightedChange(setting.study)

@@ -35,6 +35,8 @@ noise = {noise}
 {confirmed_sites}
 # Whether this site follows only rosters that it has countersigned itself, even if a quorum of the others has.
 own_countersignature = {own_countersignature}
+# Whether no time tells who was drawn. Training then takes two to three times as long.
+hide_timing = {hide_timing}
 """
 
 
@@ -95,6 +97,9 @@ def explain(policy: Policy) -> tuple[str, ...]:
             else f"at least {policy.confirmed_sites}"
         )
         + " must be confirmed by telephone.",
+        "The time of a step must not tell which patients were drawn; training takes two to three times as long."
+        if policy.hide_timing
+        else "The time of a step may tell how many patients were drawn.",
     )
 
 

@@ -35,6 +35,7 @@ from dura_client.training.clipping import PatientClipper, add_noise
 from dura_client.training.gradients import Batch, patient_gradients
 from dura_client.training.losses import loss_of
 from dura_client.training.patient import TrainingPatient
+from dura_client.training.places import Places
 from dura_client.training.secure_random import bernoulli, choose
 from dura_common.errors import HostError, InputError
 from dura_common.models import TrainingState, advance, first_state, load_vector, rule_of
@@ -54,6 +55,8 @@ class PatientEngine:
         study: the approved study; all limits come from it.
         preparation: the steps that the patients' data went through before training.
         state: the state at which training continues; by default it begins with the parameters of ``network``.
+        places: the number of patients that every step computes, with dummies for missing ones
+            (:mod:`dura_client.training.places`); 0 computes only the drawn patients.
         device: where to compute; the noise always comes from the operating system.
 
     Raises:
@@ -69,6 +72,7 @@ class PatientEngine:
         *,
         preparation: Sequence[Step],
         state: TrainingState | None = None,
+        places: int = 0,
         device: str = "cpu",
     ) -> None:
         refuse_unpaid(preparation)
@@ -77,6 +81,7 @@ class PatientEngine:
         self._network = network.to(device).train()
         self._privacy = study.privacy
         self._device = device
+        self._places = Places.of(study, places, device=device) if places else None
         self._loss = loss_of(study.training)
         averages = isinstance(study.training, ResidualDescentTraining) and study.training.average
         self._iterates: list[NDArray[np.float32]] | None = [] if averages else None
@@ -95,7 +100,8 @@ class PatientEngine:
 
         One patient moves the sum by at most 2^16 in L2 norm, whatever the recordings hold.
         """
-        batches = (batch for patient in drawn if (batch := self._batch(patient)) is not None)
+        found = (self._batch(patient) for patient in drawn)
+        batches = (batch for batch in found if batch is not None) if self._places is None else self._places.fill(found)
         for stacks in patient_gradients(self._network, self._loss, batches):
             for parameter, stack in zip(self._network.parameters(), stacks, strict=True):
                 parameter.grad_sample = stack  # type: ignore[attr-defined]  # the attribute is Opacus's protocol
@@ -146,7 +152,7 @@ class PatientEngine:
         labels = patient.labels[index]
         if not finite.all():
             windows, labels = windows[finite], labels[finite]
-        return torch.from_numpy(windows).to(self._device), torch.from_numpy(labels).to(self._device)
+        return Batch.of(torch.from_numpy(windows).to(self._device), torch.from_numpy(labels).to(self._device))
 
 
 def train_round(
@@ -157,6 +163,7 @@ def train_round(
     *,
     declared_patients: float,
     preparation: Sequence[Step],
+    places: int = 0,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
@@ -171,6 +178,7 @@ def train_round(
         plan: the study's plan, whose noise multiplier is used.
         declared_patients: public number of training patients; the divisor is q times this.
         preparation: the steps that the patients' data went through before training.
+        places: as for :class:`PatientEngine`.
         device: where to compute.
         progress: called with (steps done, steps).
 
@@ -179,7 +187,7 @@ def train_round(
         PolicyError: a preparation step uses a statistic over patients, for which no budget has paid.
     """
     divisor = study.privacy.participation * declared_patients
-    engine = PatientEngine(network, study, preparation=preparation, device=device)
+    engine = PatientEngine(network, study, preparation=preparation, places=places, device=device)
     make_steps(engine, patients, study.training.steps_per_round, plan.noise_multiplier, divisor, progress=progress)
     engine.finish()
 

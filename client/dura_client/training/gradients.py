@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +22,22 @@ from torch.func import functional_call, grad, vmap
 from dura_client.training.losses import Loss
 from dura_common.models.recurrent import UnrollableGRU
 
-Batch = tuple[Tensor, Tensor]
-"""One patient's windows (windows, channels, samples) and labels (windows,), at least one of each."""
+
+class Batch(NamedTuple):
+    """What one patient has in a step: at least one window."""
+
+    windows: Tensor
+    """(windows, channels, samples)."""
+    labels: Tensor
+    """(windows,)."""
+    weights: Tensor
+    """(windows,); they add up to one, or to zero for a dummy."""
+
+    @classmethod
+    def of(cls, windows: Tensor, labels: Tensor) -> Batch:
+        """Return windows that weigh alike."""
+        return cls(windows, labels, torch.full((len(labels),), 1 / max(1, len(labels)), device=windows.device))
+
 
 MOST_PATIENTS = 64
 """Patients whose gradients are in memory together; more was not faster."""
@@ -48,8 +63,8 @@ def patient_gradients(network: nn.Module, loss: Loss, batches: Iterable[Batch]) 
     alone: list[Batch] = []
     together: dict[torch.Size, list[Batch]] = {}  # by shape: only equal windows can be stacked
     for batch in batches:
-        shape = batch[0].shape
-        if not worth_vectorising(network, len(batch[1])):
+        shape = batch.windows.shape
+        if not worth_vectorising(network, len(batch.labels)):
             alone.append(batch)
             if len(alone) == at_once or len(alone) * shape[0] >= MOST_WINDOWS:
                 yield by_backward(network, loss, alone)
@@ -79,7 +94,7 @@ def by_backward(network: nn.Module, loss: Loss, batches: Sequence[Batch]) -> lis
     Each core of a CPU takes other patients: the pass of one patient is too little work for several cores.
     """
     threads = min(torch.get_num_threads(), len(batches))
-    if threads == 1 or batches[0][0].device.type != "cpu":
+    if threads == 1 or batches[0].windows.device.type != "cpu":
         return _stacked([_gradient(network, loss, batch) for batch in batches])
     before = torch.get_num_threads()
     torch.set_num_threads(1)  # of this and of every new thread
@@ -91,8 +106,7 @@ def by_backward(network: nn.Module, loss: Loss, batches: Sequence[Batch]) -> lis
 
 
 def _gradient(network: nn.Module, loss: Loss, batch: Batch) -> list[Tensor]:
-    windows, labels = batch
-    mean = loss(network(windows), labels)
+    mean = loss(network(batch.windows), batch.labels, batch.weights)
     return list(torch.autograd.grad(mean, list(network.parameters()), materialize_grads=True))
 
 
@@ -100,16 +114,15 @@ def by_vmap(network: nn.Module, loss: Loss, batches: Sequence[Batch]) -> list[Te
     """Return the patients' gradients by one vectorised pass; each patient must have the same number of windows."""
     parameters = {name: parameter.detach() for name, parameter in network.named_parameters()}
 
-    def one(values: dict[str, Tensor], windows: Tensor, labels: Tensor) -> Tensor:
-        return loss(functional_call(network, values, (windows,)), labels)
+    def one(values: dict[str, Tensor], windows: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        return loss(functional_call(network, values, (windows,)), labels, weights)
 
-    windows = torch.stack([windows for windows, _ in batches])
-    labels = torch.stack([labels for _, labels in batches])
+    windows, labels, weights = (torch.stack(parts) for parts in zip(*batches, strict=True))
     with ExitStack() as stack:
         for module in network.modules():
             if isinstance(module, UnrollableGRU):
                 stack.enter_context(module.unrolled())
-        stacks = vmap(grad(one), in_dims=(None, 0, 0), randomness="different")(parameters, windows, labels)
+        stacks = vmap(grad(one), in_dims=(None, 0, 0, 0), randomness="different")(parameters, windows, labels, weights)
     return [stacks[name] for name in parameters]
 
 

@@ -10,8 +10,11 @@ from torch import Tensor, nn
 
 from dura_common.study.training import DpSgdTraining, OneSumTraining, ResidualDescentTraining
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""From logits (windows, classes) and labels (windows,) to a scalar."""
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From logits (windows, classes), labels (windows,) and weights (windows,) to a scalar: the weighted sum over windows.
+
+A patient's windows have one over their number as weights, which makes it a mean; windows of weight zero add nothing.
+"""
 
 
 def loss_of(training: DpSgdTraining | OneSumTraining | ResidualDescentTraining) -> Loss:
@@ -23,25 +26,27 @@ def loss_of(training: DpSgdTraining | OneSumTraining | ResidualDescentTraining) 
     return cross_entropy
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     """Return the cross-entropy of classes, or half the squared error of values between -1 and 1."""
-    return half_square(logits, labels) if labels.is_floating_point() else nn.functional.cross_entropy(logits, labels)
+    if labels.is_floating_point():
+        return half_square(logits, labels, weights)
+    return (nn.functional.cross_entropy(logits, labels, reduction="none") * weights).sum()
 
 
-def one_sum(logits: Tensor, labels: Tensor) -> Tensor:
+def one_sum(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     """Return minus the logits along the target: its gradient at a unit vector is minus target times vector.
 
     This gradient has length one exactly, so the sum over patients is a difference of class means with sensitivity one.
     """
-    return -(_targets(logits, labels) * logits).sum(1).mean()
+    return -((_targets(logits, labels) * logits).sum(1) * weights).sum()
 
 
-def half_square(logits: Tensor, labels: Tensor) -> Tensor:
+def half_square(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     """Return half the squared distance from logits to targets.
 
     Its gradient at a unit vector is the residual times the vector; clipping it to length one clips the residual.
     """
-    return 0.5 * (_targets(logits, labels) - logits).square().sum(1).mean()
+    return 0.5 * ((_targets(logits, labels) - logits).square().sum(1) * weights).sum()
 
 
 def _targets(logits: Tensor, labels: Tensor) -> Tensor:

@@ -170,8 +170,8 @@ def check_link(old: Roster, old_digest: str, link: Link) -> Roster:
     everybody = len(old.sites)
     signed_by_old = _signed_by(link.roster, old)
     weaker = new.quorum < old.quorum
-    _check_quorum(said, old.needed if signed_by_old and not weaker else everybody, new)
-    lost = changes(old, new).lost
+    _check_quorum(said, old.needed if signed_by_old and not weaker else everybody, new)  # rules 2 and 3
+    lost = changes(old, new).lost  # rule 4: keys that are marked as lost
     vouched = [one for one in said.values() if set(lost) <= set(one.lost)]
     if lost and len(vouched) < old.needed:
         raise NoQuorum(
@@ -188,14 +188,14 @@ def check_sound(old: Roster, old_digest: str, envelope: str) -> Roster:
         TrustError: a rule does not hold.
     """
     new = read_claimed_roster(envelope)  # rule 2: its own root key
-    if new.consortium != old.consortium:
+    if new.consortium != old.consortium:  # rule 1
         raise TrustError("the roster is of another consortium")
     if (new.serial, new.previous) != (old.serial + 1, old_digest):
         raise TrustError(f"the roster (serial {new.serial}) does not follow the one known here (serial {old.serial})")
-    if new.issued < old.issued:
+    if new.issued < old.issued:  # rule 6
         raise TrustError("the roster was issued before the roster that it follows")
-    _check_members(old, new)
-    if new.gone != (*old.gone, *tombstones(old, new)):
+    _check_members(old, new)  # rule 4
+    if new.gone != (*old.gone, *tombstones(old, new)):  # rule 5
         raise TrustError("the roster's list of members who have left is wrong")
     return new
 

@@ -3,7 +3,8 @@
 With shared noise, a sum is opened at every step, and each party makes the step separately. The results must agree in
 every bit, on any processor; otherwise, the model hashes would differ. A step is therefore computed element by element
 in float64, only with additions, multiplications, divisions and square roots, which IEEE 754 rounds exactly. No sum
-depends on an order that a processor could choose. An auditor can repeat a training from its opened sums alone.
+depends on an order that a processor could choose, and no subnormal number is kept. An auditor can repeat a training
+from its opened sums alone.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ SECOND_DECAY = 0.999
 STABILISER = 1e-8
 """Adam's constants as published (Kingma and Ba 2015, algorithm 1)."""
 
+SMALLEST = float(np.finfo(np.float32).smallest_normal)
 Vector = NDArray[np.float32]
 AnyTraining = DpSgdTraining | OneSumTraining | ResidualDescentTraining
 
@@ -124,7 +126,7 @@ def advance(
     gradient = total.astype(np.float64) * scale
     update, moments = _adam(state, gradient) if rule.adam else _sgd(state, gradient, rule.momentum)
     stepped = state.parameters.astype(np.float64) - rule.learning_rate * update
-    load_vector(network, stepped.astype(np.float32))
+    load_vector(network, _stored(stepped))
     project_constraints(network)
     return TrainingState(to_vector(network), moments, state.steps + 1)
 
@@ -136,7 +138,7 @@ def _adam(state: TrainingState, gradient: NDArray[np.float64]) -> tuple[NDArray[
     step = state.steps + 1
     root = np.sqrt(second / (1 - _power(SECOND_DECAY, step))) + STABILISER
     update = first / (1 - _power(FIRST_DECAY, step)) / root
-    return update, (first.astype(np.float32), second.astype(np.float32))
+    return update, (_stored(first), _stored(second))
 
 
 def _sgd(
@@ -145,7 +147,17 @@ def _sgd(
     if not momentum:
         return gradient, ()
     velocity = momentum * state.moments[0].astype(np.float64) + gradient
-    return velocity, (velocity.astype(np.float32),)
+    return velocity, (_stored(velocity),)
+
+
+def _stored(values: NDArray[np.float64]) -> Vector:
+    """Round to float32, and what is below its normal numbers to zero.
+
+    Whether a processor keeps subnormal numbers is a setting of each process. A site's runner does not, since they are
+    slow (:mod:`dura_client.training.subnormals`); so nobody does.
+    """
+    stored: Vector = np.where(np.abs(values) < SMALLEST, 0.0, values).astype(np.float32)
+    return stored
 
 
 def _power(base: float, exponent: int) -> float:

@@ -36,6 +36,10 @@ class Policy(Frozen):
     all other sites, except as many as the study tolerates as colluders."""
     own_countersignature: bool = False
     """Whether this site follows only rosters that it has countersigned itself, even if a quorum of the others has."""
+    hide_timing: bool = False
+    """Whether no time tells who was drawn: each step computes as many patients as could be drawn, with dummies in the
+    place of those who are missing, and a vector leaves only at a tick of this site's own clock. Training then takes two
+    to three times as long."""
 
     @property
     def total_if_broken(self) -> float:

@@ -76,7 +76,7 @@ class RoundSite(Site):
     def _advertise(self) -> bytes:
         if self._awaits is not None or self._publics:
             raise Abort(Reason.OUT_OF_TURN, "the keys were advertised already")
-        self._awaits = Type.KEYS
+        self._awaits = Type.KEYS  # step 1
         said = b"".join((*self._own_publics(), self._note))
         return self._frame(Type.ADVERTISE, 0, said + self._sign(KEY_USE, said))
 
@@ -85,10 +85,10 @@ class RoundSite(Site):
             raise Abort(Reason.OUT_OF_TURN, f"{frame.type.name} came while nothing was awaited")
         self._expect(frame, self._awaits, 0)
         act = {
-            Type.KEYS: self._share,
+            Type.KEYS: self._share,  # step 2
             Type.SEALED_SHARES: self._hold,
-            Type.SURVIVORS: self._confirm,
-            Type.CONFIRMS: self._unmask,
+            Type.SURVIVORS: self._confirm,  # step 4; step 3 is the vector, see _mask
+            Type.CONFIRMS: self._unmask,  # step 5
             Type.OPENED: self._open,
         }[self._awaits]
         return act(frame)

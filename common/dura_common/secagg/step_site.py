@@ -64,10 +64,10 @@ class StepSite(Site):
     def _react(self, frame: Frame) -> Reaction:
         if self._awaits is Type.KEYS:
             self._expect(frame, Type.KEYS, 0)
-            return self._agree(frame)
+            return self._agree(frame)  # step 1; step 2 is the vector, see _mask
         if self._awaits is Type.OPENED:
             self._expect(frame, Type.OPENED, self._step)
-            return self._open(frame)
+            return self._open(frame)  # step 3
         raise Abort(Reason.OUT_OF_TURN, f"{frame.type.name} came while nothing was awaited")
 
     def _agree(self, frame: Frame) -> Reaction:

@@ -35,13 +35,13 @@ def find_study(reference: str, known: Mapping[str, str | None], *, where: str, l
     """
     said = reference.strip()
     hint = f"`{lister}` lists the {where} with their digests."
-    if re.fullmatch(DIGEST, said):
+    if re.fullmatch(DIGEST, said):  # rule 1
         if said in known:
             return said
         raise StateError(f"none of the {where} has the digest {said}", hint=hint)
-    named = sorted(digest for digest, name in known.items() if name == said)
+    named = sorted(digest for digest, name in known.items() if name == said)  # rule 2
     digits = re.fullmatch(r"[0-9a-f]+", said) is not None
-    begun = sorted(digest for digest in known if digest.startswith(said)) if digits else []
+    begun = sorted(digest for digest in known if digest.startswith(said)) if digits else []  # rule 3
     if not named and begun and len(said) < FEWEST_DIGITS:
         raise StateError(
             f"{said!r} is not a name of the {where}, and too short for a digest: give at least {FEWEST_DIGITS} digits",

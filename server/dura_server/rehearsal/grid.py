@@ -111,9 +111,9 @@ def rehearse(study: Study, settings: Settings, crew: Crew, folder: Path, progres
         InputError: the study cannot be rehearsed.
         HostError: a simulated site failed.
     """
-    tries = check(study, settings)
+    tries = check(study, settings)  # step 2
     place = folder / _name_of(study, settings)
-    _simulate(study, settings, crew, place, progress)
+    _simulate(study, settings, crew, place, progress)  # step 1
     accuracies = _train_and_score(tries, crew, place, progress)
     return [
         point_of(epsilon, [value for one, value in zip(tries, accuracies, strict=True) if one.epsilon == epsilon])
@@ -158,7 +158,7 @@ def _train_and_score(tries: Sequence[_Try], crew: Crew, place: Path, progress: P
     def tell(finished: int) -> None:
         progress("training and scoring", done + finished, total)
 
-    for _ in range(rounds):
+    for _ in range(rounds):  # step 3
         jobs: list[tuple[Job, Vector | None]] = [
             (
                 Train(
@@ -179,7 +179,7 @@ def _train_and_score(tries: Sequence[_Try], crew: Crew, place: Path, progress: P
             _common(one.study, [(team, next(updates)) for team in groups])
             for one, groups in zip(tries, teams, strict=True)
         ]
-    scoring: list[tuple[Job, Vector | None]] = [
+    scoring: list[tuple[Job, Vector | None]] = [  # step 4
         (Score(folder=str(place), study=one.study, sites=team, split=one.seed), final)
         for one, final, groups in zip(tries, parameters, teams, strict=True)
         for team in groups

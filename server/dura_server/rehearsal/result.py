@@ -5,18 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dura_common.study import Frozen
-
-
-class RehearsalPoint(Frozen):
-    """Exact accuracy on all held-out simulated patients at one epsilon."""
-
-    epsilon: float
-    mean: float
-    low: float
-    """The lowest accuracy of any seed."""
-    high: float
-    """The highest accuracy of any seed."""
-    seeds: int
+from dura_server.studies.planning import RehearsalPoint
 
 
 class RehearsalResult(Frozen):

@@ -75,14 +75,14 @@ class Gateway:
 
     async def _answer(self, request: Request) -> Response:
         path = request.scope.get("raw_path") or b""
-        if request.method != "POST" or request.scope["query_string"] or not FLEET_PATH.fullmatch(path):
+        if request.method != "POST" or request.scope["query_string"] or not FLEET_PATH.fullmatch(path):  # step 1
             return Response(status_code=404)
-        if not self._is_member(request):
+        if not self._is_member(request):  # step 2
             return _unknown(path)
         length = request.headers.get("content-length", "0")
         if not length.isdigit() or int(length) > MAX_REQUEST_BYTES:
             return Response(status_code=413, headers={"connection": "close"})
-        return await self._forward(request, path.decode("ascii"))
+        return await self._forward(request, path.decode("ascii"))  # step 3
 
     def _is_member(self, request: Request) -> bool:
         """Tell whether a connection belongs to a member's node; its first signed request decides that."""

@@ -31,13 +31,16 @@ _HALVINGS = 12
 
 
 class RehearsalPoint(BaseModel):
-    """Accuracy of a rehearsal at one epsilon: its mean and its range over the seeds."""
+    """Accuracy of a rehearsal at one epsilon, exact, on all held-out simulated patients."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
     epsilon: float = Field(gt=0)
     mean: float
     low: float
+    """The lowest accuracy of any seed."""
     high: float
+    """The highest accuracy of any seed."""
+    seeds: int = Field(1, ge=1)
 
 
 class Rehearsal(BaseModel):

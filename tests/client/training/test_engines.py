@@ -20,6 +20,7 @@ from tests.support.studies import study as build_study
 from dura_client.training.engine import PatientEngine, train_round
 from dura_client.training.gradients import (
     MOST_WINDOWS,
+    Batch,
     by_backward,
     by_vmap,
     patient_gradients,
@@ -138,7 +139,7 @@ def test_both_ways_give_the_same_gradients(model: Model, windows: int) -> None:
     loss = loss_of(study({"rounds": 1, "steps_per_round": 1, "learning_rate": 0.1}).training)
     rng = torch.Generator().manual_seed(1)
     labels = torch.arange(windows) % 2
-    batches = [(torch.randn(windows, 3, 64, generator=rng), (labels + index) % 2) for index in range(5)]
+    batches = [Batch.of(torch.randn(windows, 3, 64, generator=rng), (labels + index) % 2) for index in range(5)]
     slow = by_backward(network, loss, batches)
     for one, other in zip(slow, by_vmap(network, loss, batches), strict=True):
         assert torch.allclose(one, other, atol=1e-5)
@@ -153,7 +154,7 @@ def test_sharing_the_cores_changes_no_gradient(model: Model) -> None:
     network = build(model, channels=3, samples=64, classes=2, sampling_rate=64, seed=3).eval()
     loss = loss_of(study({"rounds": 1, "steps_per_round": 1, "learning_rate": 0.1}).training)
     rng = torch.Generator().manual_seed(1)
-    batches = [(torch.randn(4, 3, 64, generator=rng), torch.arange(4) % 2) for _ in range(9)]
+    batches = [Batch.of(torch.randn(4, 3, 64, generator=rng), torch.arange(4) % 2) for _ in range(9)]
     with threads(1):
         alone = by_backward(network, loss, batches)
     with threads(3):
@@ -167,7 +168,7 @@ def test_a_pass_that_fails_leaves_the_threads_as_they_were() -> None:
     """An error in one patient's pass comes out, and later work has its threads again."""
     network = build(LinearModel(name="linear"), channels=1, samples=FEATURES, classes=2, sampling_rate=64, seed=1)
     loss = loss_of(study({"engine": "one-sum"}).training)
-    wrong = [(torch.ones(1, 1, FEATURES + 1), torch.zeros(1, dtype=torch.int64)) for _ in range(4)]
+    wrong = [Batch.of(torch.ones(1, 1, FEATURES + 1), torch.zeros(1, dtype=torch.int64)) for _ in range(4)]
     with threads(2):
         with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
             by_backward(network, loss, wrong)
@@ -199,7 +200,7 @@ def test_every_patient_is_in_exactly_one_stack() -> None:
     loss = loss_of(study({"engine": "one-sum"}).training)
     count = 2 * patients_at_once(network) + 3
     batches = [
-        (torch.full((1 + index % 2, 1, FEATURES), 1.0), torch.zeros(1 + index % 2, dtype=torch.int64))
+        Batch.of(torch.full((1 + index % 2, 1, FEATURES), 1.0), torch.zeros(1 + index % 2, dtype=torch.int64))
         for index in range(2 * count)
     ]
     stacks = list(patient_gradients(network, loss, batches))
@@ -211,7 +212,7 @@ def test_a_vectorised_pass_is_bounded_in_windows() -> None:
     """Recurrent networks share passes, but never with more than the stated number of windows."""
     network = build(SMALL[2], channels=3, samples=64, classes=2, sampling_rate=64, seed=3)
     loss = loss_of(study({"rounds": 1, "steps_per_round": 1, "learning_rate": 0.1}).training)
-    batches = [(torch.zeros(100, 3, 64), torch.zeros(100, dtype=torch.int64)) for _ in range(5)]
+    batches = [Batch.of(torch.zeros(100, 3, 64), torch.zeros(100, dtype=torch.int64)) for _ in range(5)]
     sizes = [len(stack[0]) for stack in patient_gradients(network, loss, batches)]
     assert sum(sizes) == 5
     assert max(sizes) == MOST_WINDOWS // 100

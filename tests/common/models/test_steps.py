@@ -75,6 +75,20 @@ def test_a_training_ends_in_the_same_bits_everywhere() -> None:
     assert state.digest() == "f82a41edb2e0d0c1ee04d824dbab679015247440a1f9e850028376fa38194a55"
 
 
+@pytest.mark.parametrize("settings", [ADAM, MOMENTUM, SGD], ids=["adam", "momentum", "sgd"])
+@given(weight=st.integers(1, 2**20), scale=st.floats(1e-45, 1e-20))
+def test_no_subnormal_number_is_kept(settings: StepRule, weight: int, scale: float) -> None:
+    """A state holds none, and no minus zero: its bits are the same whether a process keeps such numbers or not."""
+    network = linear()
+    load_vector(network, np.zeros(8, dtype=np.float32))
+    state = first_state(network, settings)
+    for _ in range(3):
+        state = advance(network, state, np.full(8, -weight, dtype=np.int64), settings, scale=scale)
+    values = np.abs(state.to_vector())
+    assert ((values == 0) | (values >= np.finfo(np.float32).smallest_normal)).all()
+    assert not np.signbit(state.to_vector()[values == 0]).any()
+
+
 @given(cut=st.integers(1, 9), adam=st.booleans())
 def test_a_state_that_travels_goes_on_as_if_it_had_stayed(cut: int, adam: bool) -> None:
     """Whoever joins in the middle with the state that was sent makes the very same further steps."""

@@ -10,6 +10,7 @@ from tests.support.policies import RULES
 
 from dura_common.errors import InputError
 from dura_common.policy import Policy, judge, parse_policy
+from dura_common.policy.profiles import PROFILES, Profile
 from dura_common.study import Study
 
 
@@ -71,3 +72,19 @@ def test_a_cap_per_study_above_the_total_is_a_mistake() -> None:
     """A policy that contradicts itself is refused."""
     with pytest.raises(InputError, match="epsilon_per_study"):
         parse_policy(tomli_w.dumps({**RULES, "epsilon_per_study": 11.0}).encode())
+
+
+def test_the_strict_profile_is_nowhere_looser() -> None:
+    """Every limit of the strict profile is at least as strict, and it alone hides the time of a step."""
+    standard, strict = PROFILES[Profile.STANDARD], PROFILES[Profile.STRICT]
+    assert set(PROFILES) == set(Profile)
+    for name in ("epsilon_per_study", "epsilon_total", "delta"):
+        assert getattr(strict, name) < getattr(standard, name)
+    for name in ("minimum_patients", "minimum_sites"):
+        assert getattr(strict, name) > getattr(standard, name)
+    assert set(strict.noise) <= set(standard.noise)
+    assert not strict.public_data_without_noise
+    assert strict.own_countersignature
+    assert (strict.hide_timing, standard.hide_timing) == (True, False)
+    for policy in PROFILES.values():
+        assert parse_policy(tomli_w.dumps(policy.model_dump(mode="json", exclude_none=True)).encode()) == policy
