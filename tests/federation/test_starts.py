@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.support.commands import Failed, dura, failed
-from tests.support.processes import alive, children, processes_of, wait_until
+from tests.support.processes import alive, children, free_port, processes_of, wait_until
 from tests.support.running import RunningConsortium
 
 from dura_common.consortium.identity import certificate_pem, load_certificate, make_server_certificate
@@ -168,3 +168,19 @@ def test_an_expired_certificate_is_the_reason(made: RunningConsortium) -> None:
     dura("coordinator", "renew", "--home", made.coordinator)
     made.start_coordinator()
     assert "ended" not in status(made.coordinator.run)
+
+
+def test_a_coordinator_moves_to_other_ports(made: RunningConsortium) -> None:
+    """The hospitals get the new roster as a file, since nobody answers at the old address, and connect again."""
+    made.start_site("north")
+    wait_until(lambda: online(made), "the node is connected")
+    where = ("--home", made.coordinator)
+    moved = dura("coordinator", "change", "--port", free_port(), "--aggregation-port", free_port(), *where)
+    assert moved["roster_needed"] is True
+    dura("authority", "issue", "--authority", made.authority)
+    dura("coordinator", "stop", *where)
+    made.agree()
+    made.start_coordinator()
+    dura("site", "stop", "--home", made.site("north"))
+    made.start_site("north")
+    wait_until(lambda: online(made), "the node is connected at the new address", 60)

@@ -19,9 +19,10 @@ from dura_common.runtime.running import telling_why
 from dura_common.runtime.sockets import ADDRESS, listens
 from dura_common.runtime.supervisor import Child, Supervisor
 from dura_server.consortium.enrolment import CoordinatorSettings, load_settings, read_roster
+from dura_server.consortium.place import require_ports
 from dura_server.home import CoordinatorHome
 from dura_server.services.aggregator import healthy
-from dura_server.services.diagnosis import check_certificate, diagnose, require_ports
+from dura_server.services.diagnosis import check_certificate, diagnose
 from dura_server.services.scheduler import Housekeeper, Scheduler
 
 log = logging.getLogger(__name__)

@@ -10,11 +10,11 @@ from dura_common.consortium.identity import check_issued, load_certificate
 from dura_common.errors import DuraError, HostError
 from dura_common.runtime.files import read_limited, require_space
 from dura_common.runtime.running import require_free_port
+from dura_server.consortium.place import GATEWAY, SUMS
 from dura_server.home import CoordinatorHome
 from dura_server.settings import CoordinatorSettings
 
 RENEWAL = "`dura coordinator renew` issues a new one."
-GATEWAY, SUMS = "the gateway", "the secure sums"
 
 
 def diagnose(home: CoordinatorHome, settings: CoordinatorSettings, name: str) -> DuraError | None:
@@ -31,16 +31,6 @@ def diagnose(home: CoordinatorHome, settings: CoordinatorSettings, name: str) ->
     except DuraError as error:
         return error
     return None
-
-
-def require_ports(settings: CoordinatorSettings) -> None:
-    """Check that nobody else has the two public ports.
-
-    Raises:
-        HostError: somebody has one of them, or this machine does not have the address.
-    """
-    require_free_port(settings.bind, settings.port, what=GATEWAY)
-    require_free_port(settings.bind, settings.aggregation_port, what=SUMS)
 
 
 def check_certificate(home: CoordinatorHome, now: datetime) -> None:
