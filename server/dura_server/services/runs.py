@@ -51,6 +51,18 @@ def phase_of(stored: StoredStudy) -> Phase:
     return "interrupted" if state.phase in ACTIVE else state.phase
 
 
+def present(home: CoordinatorHome, stored: StoredStudy) -> StudyState:
+    """Return the state of a study with its true phase; nothing is written."""
+    state, phase = stored.read_state(), phase_of(stored)
+    if phase == "interrupted" and state.phase in ACTIVE:
+        return state.model_copy(update={"phase": phase, "message": _died(home)})
+    return stored.read_state().model_copy(update={"phase": phase})
+
+
+def _died(home: CoordinatorHome) -> str:
+    return f"the study's process ended without a message; its log: {home.logs / LOG}"
+
+
 def begin(home: CoordinatorHome, stored: StoredStudy, job: Job) -> bool:
     """Start a process for a study, unless one already works on it. Return whether a new one was started.
 
@@ -130,7 +142,7 @@ def settled(home: CoordinatorHome, stored: StoredStudy) -> Phase:
         phase = "interrupted"  # it ended before it took its lock
     state = stored.read_state()
     if phase == "interrupted" and state.phase in ACTIVE:
-        stored.update(phase=phase, message=f"the study's process ended without a message; its log: {home.logs / LOG}")
+        stored.update(phase=phase, message=_died(home))
     return phase if state.phase in ACTIVE else state.phase
 
 

@@ -17,7 +17,7 @@ from dura_common.errors import DuraError, StateError
 from dura_common.runtime.running import holder
 from dura_common.runtime.sockets import listens
 from dura_server.home import CoordinatorHome
-from dura_server.services.runs import phase_of, progress, require_unfinished, settled, start
+from dura_server.services.runs import phase_of, present, progress, require_unfinished, settled, start
 from dura_server.studies.queue import Wanted, at_the_queue, drop, queue, want, wanted
 from dura_server.studies.state import ACTIVE, Phase, StudyState
 from dura_server.studies.store import StoredStudy, StudyStore
@@ -64,7 +64,7 @@ def follow(
     while True:
         left = [stored for stored in studies if wanted(stored) is not None]
         runs = holder(home.run) is not None
-        states = [stored.read_state().model_copy(update={"phase": phase_of(stored)}) for stored in studies]
+        states = [present(home, stored) for stored in studies]
         for stored, state in zip(studies, states, strict=True):
             if last.get(stored.digest) != state:
                 changed(stored, state)

@@ -155,6 +155,7 @@ def test_lists_and_status_say_what_is_so(consortium: Consortium, stored: StoredS
     assert (one["phase"], one["connected"]) == ("interrupted", None)
     text = shown("study", "status", "hands", *home)
     assert "interrupted, round 2 of 5" in text
+    assert str(consortium.coordinator.logs / "serverapp.log") in text
     assert "not asked" in text
     assert "s ago" in text
 

@@ -34,13 +34,15 @@ def register(app: typer.Typer) -> None:
 def list_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """List the studies at the coordinator, oldest first: digest, name, phase and round."""
     with command(as_json) as out:
+        from dura_server.services.runs import present
         from dura_server.studies.store import StudyStore
 
-        store = StudyStore(find_home(home))
+        coordinator = find_home(home)
+        store = StudyStore(coordinator)
         table, rows = Table("digest", "study", "phase", "round", "expires"), []
         for digest in store.digests():
             stored = store.load(digest)
-            state = _present(stored)
+            state = present(coordinator, stored)
             expires = stored.study.expires.isoformat()
             table.add_row(
                 digest[:SHORT_DIGITS], stored.study.name, state.phase, f"{state.round}/{state.rounds}", expires
@@ -63,6 +65,7 @@ def status(
     """Show the state of studies: phase, round, and the last answer and connection of each site."""
     with command(as_json) as out:
         from dura_server.commands.study.outcome import as_data
+        from dura_server.services.runs import present
         from dura_server.studies.store import StudyStore
 
         coordinator = find_home(home)
@@ -70,7 +73,7 @@ def status(
         found = [store.find(study)] if study else [store.load(digest) for digest in store.digests()]
         rows = []
         for stored in found:
-            state = _present(stored)
+            state = present(coordinator, stored)
             online = _connected(coordinator, stored)
             rows.append({**as_data(stored, state), "connected": online})
             out.say(_table(stored, state, online))
@@ -82,6 +85,7 @@ def status(
 def watch(study: StudyArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Follow a study until it ends; with --json, one JSON object a line for every change."""
     with command(as_json) as out:
+        from dura_server.services.runs import present
         from dura_server.studies.queue import wanted
         from dura_server.studies.state import ACTIVE
         from dura_server.studies.store import StudyStore
@@ -91,7 +95,7 @@ def watch(study: StudyArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOp
         out.if_interrupted(f"The study continues; `dura study stop {stored.digest[:SHORT_DIGITS]}` stops it.")
         last: dict[str, Any] = {}
         while True:
-            state = _present(stored)
+            state = present(coordinator, stored)
             now = _line(coordinator, stored, state)
             if now != last:
                 _tell(out, now)
@@ -99,14 +103,6 @@ def watch(study: StudyArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOp
             if state.phase not in ACTIVE and wanted(stored) is None:
                 return
             time.sleep(WATCH_SECONDS)
-
-
-def _present(stored: StoredStudy) -> StudyState:
-    """Return the state with the current phase."""
-    from dura_server.services.runs import phase_of
-
-    phase = phase_of(stored)
-    return stored.read_state().model_copy(update={"phase": phase})
 
 
 def _connected(home: CoordinatorHome, stored: StoredStudy) -> dict[str, bool] | None:
