@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from dura_common.runtime.files import parse_json, read_limited
 from dura_common.study import Frozen, Word, explain_validation
@@ -29,15 +29,41 @@ class DataSet(Frozen):
     name: Word
     root: str
     """Absolute path of the BIDS folder."""
-    task: Word
+    source: Literal["eeg", "meg", "fmri", "table"] = "eeg"
+    """What the data are; only studies that ask for this source can use them."""
+    task: Word | None = None
+    """BIDS task label of the recordings; a table has none."""
     labels: dict[str, Word] = Field(default_factory=dict)
-    """Local event code to class name; codes that are not listed count as class names themselves."""
+    """Local event code, or cell of a column, to class name; what is not listed counts as a class name itself."""
     scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """Factor that brings the stored values to volts."""
     scales: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(default_factory=dict)
     """The same for single recordings (path below the folder) or all of a patient (``sub-01``)."""
+    columns: dict[Word, str] = Field(default_factory=dict)
+    """Column name in studies to the local name of the column."""
+    tables: tuple[str, ...] = ()
+    """Tables below the folder that are read beside participants.tsv and the sessions.tsv of patients."""
+    missing: tuple[str, ...] = ()
+    """Cells that stand for a missing value here, beside n/a."""
+    series: str = ""
+    """Of fMRI: the mapping below the folder that lists files with series; without it, names say what a file is."""
     public: bool = False
     simulated: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.task is None) != (self.source == "table"):
+            raise ValueError("task: recordings have a BIDS task label, and a table has none")
+        if self.series and self.source != "fmri":
+            raise ValueError(f'series: a mapping of series has no meaning with source = "{self.source}"')
+        for name in (*self.tables, *([self.series] if self.series else [])):
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                raise ValueError(f"tables and mappings lie below the data set's folder, got {name}")
+        return self
+
+    def column_of(self, name: str) -> str:
+        """Return the local name of a column."""
+        return self.columns.get(name, name)
 
     def class_of(self, code: str, levels: Mapping[str, str] | None = None) -> str:
         """Return the class name of an event code.

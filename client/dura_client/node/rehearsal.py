@@ -21,9 +21,8 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
-from dura_client.data.dataset import DataSet
-from dura_client.data.prepare import PatientData, load_prepared, prepare, signals_only, steps_of
-from dura_client.data.simulated.simulate import simulate_for
+from dura_client.data.prepare import PatientData, load_prepared, prepare, steps_of
+from dura_client.data.simulated.kinds import dataset_for, simulate_for
 from dura_client.training.engine import train_round
 from dura_client.training.evaluation import score
 from dura_client.training.patient import TrainingPatient
@@ -78,17 +77,16 @@ def _simulate(job: Simulate) -> None:
         return
     with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as name:
         recordings, cache = Path(name) / "bids", Path(name) / "cache"
-        wanted = signals_only(job.contract)
         simulate_for(
             recordings,
-            wanted,
+            job.contract,
             job.index,
             first=job.first,
             patients=job.patients,
             trials=job.trials,
             seed=job.seed,
         )
-        dataset = DataSet(name=job.site, root=str(recordings), task=wanted.task, simulated=True)
+        dataset = dataset_for(job.site, recordings, job.contract)
         contract = job.contract.model_copy(update={"minimum_patients": 1})  # these are some of the site's patients
         prepare(dataset, contract, cache=cache, pseudonym_key=hashlib.sha256(job.site.encode()).digest())
         (prepared,) = cache.iterdir()

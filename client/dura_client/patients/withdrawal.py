@@ -11,9 +11,9 @@ import logging
 import shutil
 from dataclasses import dataclass
 
-from dura_client.data.eeg.bids import find_recordings
 from dura_client.data.prepare import pseudonym
 from dura_client.data.registry import load_dataset
+from dura_client.data.sources.subjects import subjects_of
 from dura_client.ledger.answers import PatientInStudy
 from dura_client.ledger.place import site_ledger
 from dura_client.site.home import SiteHome
@@ -73,7 +73,7 @@ def withdraw(home: SiteHome, patient: str, dataset: str) -> Withdrawal:
     label = patient.removeprefix(LABEL)
     key = pseudonym(label, SiteKeys(home).pseudonym_key())
     ledger = site_ledger(home)
-    if not ledger.knows(key) and label not in {item.subject for item in find_recordings(registered)}:
+    if not ledger.knows(key) and label not in subjects_of(registered):
         raise InputError(
             f"neither the data set {dataset} nor the ledger knows this patient; nothing was changed",
             hint=f"Give the label as in the folder, for example {LABEL}01. Case matters.",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dura_client.data.eeg.bids import find_recordings
 from dura_client.data.prepare import pseudonym
 from dura_client.data.registry import load_dataset
+from dura_client.data.sources.subjects import subjects_of
 from dura_client.ledger.ledger import Caps, Ledger
 from dura_client.ledger.place import site_ledger
 from dura_client.site.home import SiteHome
@@ -156,7 +156,7 @@ class _Budget:
 def _sides(home: SiteHome, dataset: str, fraction: float, ledger: Ledger) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the keys of the patients who would train and of those who would be held out."""
     pseudonym_key, withdrawn = SiteKeys(home).pseudonym_key(), ledger.withdrawn()
-    subjects = {recording.subject for recording in find_recordings(load_dataset(home, dataset))}
+    subjects = subjects_of(load_dataset(home, dataset))
     keys = sorted({pseudonym(subject, pseudonym_key) for subject in subjects} - withdrawn)
     if not keys:
         raise InputError(f"all patients of the data set {dataset} have withdrawn")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dura_client.data.eeg.bids import find_recordings
 from dura_client.data.prepare import pseudonym
 from dura_client.data.registry import load_dataset
+from dura_client.data.sources.subjects import subjects_of
 from dura_client.review.review import Review
 from dura_client.site.home import SiteHome
 from dura_client.site.keys import SiteKeys
@@ -22,7 +22,7 @@ def write_left_out(home: SiteHome, dataset: str, result: Review, path: Path) -> 
         HostError: it cannot be written.
     """
     key = SiteKeys(home).pseudonym_key()
-    subjects = {recording.subject for recording in find_recordings(load_dataset(home, dataset))}
+    subjects = subjects_of(load_dataset(home, dataset))
     labels = {pseudonym(subject, key): subject for subject in subjects}
     lines = sorted(
         f"sub-{labels.get(patient, '(no longer in the data set)')}\t{why}\n"

@@ -171,6 +171,7 @@ def _with_room(
     left_out = {
         "no budget is left for this study": frozenset(full),
         "held out in other studies only": cohort.neither,
+        **cohort.prepared.left_out,
     }
     return cohort.without(frozenset(full)), {why: keys for why, keys in left_out.items() if keys}
 

@@ -25,9 +25,10 @@ from dura_common.errors import InputError
 from dura_common.messages.rehearsal import Job, Score, Simulate, Train
 from dura_common.privacy.plan import plan_of
 from dura_common.study import NoNoise, SharedNoise, Study
-from dura_server.rehearsal.result import RehearsalPoint, point_of
+from dura_server.rehearsal.result import point_of
 from dura_server.rounds.ports import Vector
 from dura_server.rounds.rounds import first_parameters
+from dura_server.studies.planning import RehearsalPoint
 
 PATIENTS_PER_JOB = 4
 """Small, so that the cores finish at nearly the same time and progress is visible."""

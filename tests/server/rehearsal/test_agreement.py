@@ -23,7 +23,8 @@ from tests.support.sums import Hub, MemorySites
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.registry import register
-from dura_client.data.simulated.simulate import TASK, simulate_for
+from dura_client.data.simulated.kinds import simulate_for
+from dura_client.data.simulated.simulate import TASK
 from dura_client.node.service import SiteService
 from dura_client.patients.cohort import load_cohort
 from dura_client.site.keys import SiteKeys

@@ -1,7 +1,8 @@
-"""`dura site data simulate`: recordings to practise with."""
+"""`dura site data simulate`: data to practise with."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -17,35 +18,48 @@ def register(app: typer.Typer) -> None:
 
 def simulate(
     out_folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The BIDS folder to write.")],
+    *,
     hospital: Annotated[
         str,
         typer.Option(
             help="Which hospital to simulate: north, east, south or west. Each has its own equipment and habits."
         ),
     ] = "north",
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="What to simulate: motor (imagined movements), sleep (stages), seizures, rest (with a diagnosis), "
+            "fmri (series of regions, with a diagnosis) or table (volumes over three visits, with a diagnosis)."
+        ),
+    ] = "motor",
     patients: Annotated[int, typer.Option(min=1, max=100_000, help="Number of simulated patients.")] = 40,
     trials: Annotated[
-        int, typer.Option(min=2, max=1000, help="Number of imagined movements that each patient makes.")
+        int, typer.Option(min=2, max=1000, help="Of motor: number of imagined movements that each patient makes.")
     ] = 40,
+    minutes: Annotated[
+        float, typer.Option(min=0.5, max=600, help="Of sleep, seizures and rest: length of each recording.")
+    ] = 20.0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed writes the same recordings.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a simulated hospital's motor-imagery EEG as a BIDS folder, for practice."""
+    """Write a simulated hospital's data as a BIDS folder, for practice, and say how they are registered."""
     with command(as_json) as out:
-        from dura_client.data.simulated.simulate import TASK
-        from dura_client.data.simulated.simulate import simulate as write
+        from dura_client.data.simulated.kinds import simulate_kind
 
         with out.progress() as bar:
             task = bar.add_task(f"simulating {hospital}", total=patients)
-            write(
+            wrote = simulate_kind(
                 out_folder,
+                kind,
                 hospital,
                 patients=patients,
                 trials=trials,
+                minutes=minutes,
                 seed=seed,
                 progress=lambda done, _total: bar.update(task, completed=done),
             )
+        words = shlex.join(["dura", "site", "data", "add", kind, str(out_folder), *wrote.options])
         out.result(
-            {"folder": str(out_folder), "patients": patients, "task": TASK},
-            f"wrote {patients} simulated patients to {out_folder} (task {TASK})",
+            {"folder": str(out_folder), "patients": patients, "options": list(wrote.options)},
+            f"wrote {patients} simulated patients to {out_folder}; register them: {words}",
         )

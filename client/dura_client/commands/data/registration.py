@@ -8,13 +8,40 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from dura_client.commands.data.pairs import pairs_of, scales_of
 from dura_client.commands.options import DEFAULT_HOME, HomeOption
 from dura_common.runtime.console import JsonOption, Output, command
 
 NameArgument = Annotated[str, typer.Argument(help="Name of a registered data set.")]
 LabelOption = Annotated[
     list[str] | None,
-    typer.Option(help="CODE=CLASS: the class that a local event code stands for. Repeat the option for each code."),
+    typer.Option(
+        help="CODE=CLASS: the class that a local event code, or a cell of a column, stands for. Repeat the "
+        "option for each code."
+    ),
+]
+ColumnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="NAME=LOCAL: the column NAME of studies is called LOCAL in the tables here. Repeat it for each column."
+    ),
+]
+TableOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A table below the folder (TSV with participant_id) that is read beside participants.tsv and the "
+        "sessions.tsv of each patient. Repeat the option for each."
+    ),
+]
+MissingOption = Annotated[
+    list[str] | None, typer.Option(help="A cell that stands for a missing value here, such as -9999. May be repeated.")
+]
+SeriesOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Of fMRI: a table below the folder that lists the files with the series of regions (participant_id, file, "
+        "and where needed session_id and key)."
+    ),
 ]
 ScaleOption = Annotated[
     list[str] | None,
@@ -38,8 +65,17 @@ def register(app: typer.Typer) -> None:
 def add(
     name: Annotated[str, typer.Argument(help="Name for the data set; later commands use it.")],
     folder: Annotated[Path, typer.Argument(help="The BIDS folder that holds the recordings.")],
-    task: Annotated[str, typer.Option(help="BIDS task label of the recordings to use, such as motorimagery.")],
+    *,
+    task: Annotated[
+        str | None,
+        typer.Option(help="BIDS task label of the recordings to use, such as motorimagery. A table has no task."),
+    ] = None,
+    source: Annotated[str, typer.Option(help="What the data are: eeg, meg, fmri or table.")] = "eeg",
     label: LabelOption = None,
+    column: ColumnOption = None,
+    table: TableOption = None,
+    missing: MissingOption = None,
+    series: SeriesOption = None,
     scale: ScaleOption = None,
     public: Annotated[bool, typer.Option("--public", help="These data are public: anybody may see them.")] = False,
     home: HomeOption = DEFAULT_HOME,
@@ -48,40 +84,50 @@ def add(
     """Register a BIDS folder as a data set. Nothing is copied, and no study can use the data yet."""
     with command(as_json) as out:
         from dura_client.data.dataset import dataset_of, is_simulated
-        from dura_client.data.eeg.bids import find_recordings
         from dura_client.data.registry import register as keep
+        from dura_client.data.sources.subjects import subjects_of
         from dura_client.site.home import SiteHome
         from dura_client.site.settings import load_settings
 
         site = SiteHome(home.expanduser())
         load_settings(site)
         root = folder.expanduser().resolve()
-        factor, factors = _scales(scale)
+        factor, factors = scales_of(scale)
         dataset = dataset_of(
             name=name,
             root=str(root),
+            source=source,
             task=task,
-            labels=_labels(label),
+            labels=pairs_of(label, "--label", "CODE=CLASS"),
+            columns=pairs_of(column, "--column", "NAME=LOCAL"),
+            tables=tuple(table or ()),
+            missing=tuple(missing or ()),
+            series=series or "",
             scale=1.0 if factor is None else factor,
             scales=factors,
             public=public,
             simulated=is_simulated(root),
         )
-        recordings = find_recordings(dataset) if root.exists() else []
+        patients = subjects_of(dataset) if root.exists() else set()
         keep(site, dataset)
         if public:
             out.warn(PUBLIC)
         for code, meaning in dataset.labels.items():
-            out.say(f"event code {code} stands for class {meaning}")
-        out.result({"data": dataset.model_dump()}, f"registered {name}: {len(recordings)} recordings")
+            out.say(f"the code {code} stands for class {meaning}")
+        out.result({"data": dataset.model_dump()}, f"registered {name}: {len(patients)} patients")
 
 
 def update(
     name: NameArgument,
+    *,
     label: LabelOption = None,
     forget_label: Annotated[
         list[str] | None, typer.Option(help="An event code whose class is forgotten. Repeat the option for each code.")
     ] = None,
+    column: ColumnOption = None,
+    table: TableOption = None,
+    missing: MissingOption = None,
+    series: SeriesOption = None,
     scale: ScaleOption = None,
     folder: Annotated[Path | None, typer.Option(help="Where the BIDS folder lies now.")] = None,
     public: Annotated[
@@ -104,8 +150,12 @@ def update(
         if unknown:
             raise InputError(f"--forget-label names codes that have no class here: {', '.join(unknown)}")
         labels = {code: meaning for code, meaning in before.labels.items() if code not in (forget_label or ())}
-        changes["labels"] = {**labels, **_labels(label)}
-        factor, factors = _scales(scale)
+        changes["labels"] = {**labels, **pairs_of(label, "--label", "CODE=CLASS")}
+        changes["columns"] = {**before.columns, **pairs_of(column, "--column", "NAME=LOCAL")}
+        changes["tables"] = tuple(dict.fromkeys([*before.tables, *(table or ())]))
+        changes["missing"] = tuple(dict.fromkeys([*before.missing, *(missing or ())]))
+        changes["series"] = before.series if series is None else series
+        factor, factors = scales_of(scale)
         changes["scale"] = before.scale if factor is None else factor
         changes["scales"] = {**before.scales, **factors}
         if folder is not None:
@@ -115,7 +165,9 @@ def update(
         after = dataset_of(**changes)
         if after == before:
             raise InputError(
-                "nothing would change", hint="Give --label, --forget-label, --scale, --folder or --public."
+                "nothing would change",
+                hint="Give --label, --forget-label, --column, --table, --missing, --series, --scale, --folder or "
+                "--public.",
             )
         replace(site, after)
         if after.public and not before.public:
@@ -131,9 +183,9 @@ def list_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -
         from dura_client.site.home import SiteHome
 
         found = list_datasets(SiteHome(home.expanduser()))
-        table = Table("name", "task", "public", "simulated", "folder")
+        table = Table("name", "source", "task", "public", "simulated", "folder")
         for item in found:
-            table.add_row(item.name, item.task, str(item.public), str(item.simulated), item.root)
+            table.add_row(item.name, item.source, item.task or "", str(item.public), str(item.simulated), item.root)
         out.result({"data": [item.model_dump() for item in found]}, table)
 
 
@@ -142,18 +194,24 @@ def show(name: NameArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOptio
     with command(as_json) as out:
         from dura_client.data.eeg.bids import folder_of
         from dura_client.data.registry import load_dataset
+        from dura_client.data.sources.subjects import subjects_of
         from dura_client.patients.frozen import open_studies_on
         from dura_client.site.home import SiteHome
 
         site = SiteHome(home.expanduser())
         dataset = load_dataset(site, name)
         studies = open_studies_on(site, name)
-        recordings = folder_of(dataset).recordings
+        recordings = folder_of(dataset).recordings if dataset.task is not None else ()
         table = Table("", "", show_header=False, title=name)
         table.add_row("folder", dataset.root)
-        table.add_row("task", dataset.task)
-        table.add_row("patients, recordings", f"{len({item.subject for item in recordings})}, {len(recordings)}")
-        table.add_row("event codes", ", ".join(f"{code}: {meaning}" for code, meaning in dataset.labels.items()))
+        table.add_row("source, task", f"{dataset.source}, {dataset.task or 'none'}")
+        if dataset.source == "eeg":
+            table.add_row("patients, recordings", f"{len({item.subject for item in recordings})}, {len(recordings)}")
+        else:
+            table.add_row("patients", str(len(subjects_of(dataset))))
+        table.add_row("columns", ", ".join(f"{name}: {local}" for name, local in dataset.columns.items()))
+        table.add_row("tables, series", ", ".join([*dataset.tables, *([dataset.series] if dataset.series else [])]))
+        table.add_row("codes", ", ".join(f"{code}: {meaning}" for code, meaning in dataset.labels.items()))
         table.add_row("factor to volts", f"{dataset.scale:g}")
         for place, factor in dataset.scales.items():
             table.add_row(f"  {place}", f"{factor:g}")
@@ -193,38 +251,3 @@ def _in_use(out: Output, site: object, name: str) -> None:
             f"{len(studies)} open studies go on with the patients as they were approved; a patient whose prepared copy "
             "is deleted counts zero there"
         )
-
-
-def _labels(given: list[str] | None) -> dict[str, str]:
-    """Return CODE=CLASS options as a mapping."""
-    from dura_common.errors import InputError
-
-    pairs = [item.partition("=")[::2] for item in given or ()]
-    if not all(code and name for code, name in pairs):
-        raise InputError(f"--label expects CODE=CLASS, got {', '.join(given or ())!r}")
-    if len(dict(pairs)) != len(pairs):
-        raise InputError("--label gives one event code twice; give each code once")
-    return dict(pairs)
-
-
-def _scales(given: list[str] | None) -> tuple[float | None, dict[str, float]]:
-    """Return the factor for all recordings, if there is one, and those for places."""
-    from dura_common.errors import InputError
-
-    everywhere: list[float] = []
-    places: dict[str, float] = {}
-    for item in given or ():
-        place, equals, text = item.rpartition("=")
-        try:
-            factor = float(text)
-        except ValueError:
-            raise InputError(f"--scale expects FACTOR or PLACE=FACTOR, got {item!r}") from None
-        if not equals:
-            everywhere.append(factor)
-        elif not place or place in places:
-            raise InputError(f"--scale expects each PLACE once, got {item!r}")
-        else:
-            places[place] = factor
-    if len(everywhere) > 1:
-        raise InputError("--scale gives several factors for all recordings; give one, or PLACE=FACTOR")
-    return (everywhere[0] if everywhere else None), places

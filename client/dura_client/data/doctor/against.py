@@ -10,10 +10,15 @@ from dura_client.data.doctor.look import Look
 from dura_client.data.eeg.channels import band_text
 from dura_client.data.eeg.events import shown
 from dura_client.data.eeg.names import canonical, scalp
+from dura_client.data.eeg.preparing.cutting import plan_windows
 from dura_client.data.eeg.recording import EegRecording
-from dura_client.data.findings.finding import WHOLE, Finding, found, listed
+from dura_client.data.findings.finding import WHOLE, Finding, counted, found, listed
 from dura_client.data.findings.grade import Grade
-from dura_common.study import SignalContract
+from dura_client.data.sources.answers import Answers, answers_for
+from dura_client.data.sources.fitting import other_task
+from dura_client.data.sources.leaving_out import WORDS
+from dura_common.errors import InputError
+from dura_common.study import DataContract, SignalContract
 
 MOST_FILLED = 0.25
 """Share of a study's channels that may be interpolated before it is called a loss."""
@@ -24,10 +29,7 @@ def against(
 ) -> tuple[list[Finding], dict[str, dict[str, int]]]:
     """Return findings about a study's demands, and the windows of each patient by class."""
     findings: list[Finding] = []
-    if dataset.task != contract.task:
-        cause = f"it was registered for the task {dataset.task!r}, and the study asks for {contract.task!r}"
-        remedy = f"`dura site data add NAME {dataset.root} --task {contract.task}` registers those recordings."
-        findings.append(found("TASK-OTHER", WHOLE, cause, remedy=remedy))
+    findings += other_task(dataset, contract)
     unknown = [name for name in contract.channels if canonical(name).lower() not in scalp()]
     if unknown:
         cause = f"the study asks for channels that the 10-05 system does not know: {listed(unknown)}"
@@ -36,36 +38,73 @@ def against(
                 "CH-NAME", WHOLE, cause, remedy="Tell the researcher; `dura site decline` says no.", grade=Grade.STOPS
             )
         )
+    answers, faults = answers_or_fault(dataset, contract)
+    findings += faults
+    if answers is not None:
+        findings += answers.tables.findings
+        findings += answers.findings(
+            [(item.recording.subject, item.recording.entities.get("ses")) for item in opened],
+        )
     windows: dict[str, Counter[str]] = defaultdict(Counter)
     for item, seen in zip(opened, looks, strict=True):
-        windows[item.recording.subject].update(_windows(dataset, contract, item))
+        filled = _filled(contract, item, seen)
+        if not faults:
+            counts = _windows(dataset, contract, item, answers, filled, findings)
+            windows[item.recording.subject].update(counts)
         findings += _band(contract, item)
-        findings += _filled(contract, item, seen)
-    findings += _classes(dataset, contract, opened, windows)
-    patients = sum(bool(count.total()) for count in windows.values())
+        findings += _said(contract, item, filled)
+    findings += [] if faults else _classes(dataset, contract, opened, windows)
+    fewest = contract.leave_out.fewest_windows
+    patients = sum(count.total() >= fewest for count in windows.values())
     if patients < contract.minimum_patients:
-        cause = f"{patients} patients have a window, and the study demands {contract.minimum_patients}"
+        cause = (
+            f"{patients} patients have {counted(fewest, 'window')} or more, and the study demands "
+            f"{contract.minimum_patients}"
+        )
         findings.append(
             found("SIZE-SMALL", WHOLE, cause, grade=Grade.STOPS, remedy="Add patients, or `dura site decline`.")
         )
     return findings, {subject: dict(count) for subject, count in sorted(windows.items())}
 
 
-def _windows(dataset: DataSet, contract: SignalContract, item: EegRecording) -> Counter[str]:
-    """Count the windows of each class that lie in one stretch of the recording."""
-    before, length = contract.window_start * item.rate, contract.window_length * item.rate
-    counts: Counter[str] = Counter()
-    for event in item.events:
-        name = dataset.class_of(event.code, item.levels)
-        begin = event.sample + before
-        if name in contract.classes and any(
-            piece.first <= event.sample < piece.first + piece.samples
-            and piece.first - 0.5 <= begin
-            and begin + length <= piece.first + piece.samples + 0.5
-            for piece in item.pieces
-        ):
-            counts[name] += 1
-    return counts
+def answers_or_fault(dataset: DataSet, contract: DataContract) -> tuple[Answers | None, list[Finding]]:
+    """Return the answers of the tables, or the finding that there is no such column."""
+    try:
+        return answers_for(dataset, contract), []
+    except InputError as error:
+        return None, [found("ANS-COL", WHOLE, error.message, remedy=error.hint or "")]
+
+
+def _windows(
+    dataset: DataSet,
+    contract: SignalContract,
+    item: EegRecording,
+    answers: Answers | None,
+    filled: list[str],
+    findings: list[Finding],
+) -> Counter[str]:
+    """Count the windows of each class that a recording gives, and say what is lost and why."""
+    planned = plan_windows(
+        item,
+        dataset,
+        contract,
+        answers,
+        stretches=[(piece.first, piece.first + piece.samples) for piece in item.pieces],
+        interpolated=len(filled) / len(contract.channels),
+    )
+    if planned.lost:
+        findings.append(found("CUT-LOST", item.place, counted(planned.lost, "window")))
+    if planned.broken:
+        causes = "; ".join(words for rule, words in WORDS.items() if rule in planned.broken)
+        findings.append(found("CUT-RULE", item.place, causes))
+    spans = contract.label == "annotation"
+    names = (*contract.classes, *contract.within)
+    points = [mark for mark in item.marked(dataset) if mark.name in names and mark.end <= mark.begin]
+    if spans and points:
+        findings.append(found("CUT-SPAN", item.place, f"{counted(len(points), 'annotation')} of the study's classes"))
+    if contract.target == "value":
+        return Counter({"value": len(planned.labels)})
+    return Counter(contract.classes[int(label)] for label in planned.labels)
 
 
 def _band(contract: SignalContract, item: EegRecording) -> list[Finding]:
@@ -93,17 +132,19 @@ def _band(contract: SignalContract, item: EegRecording) -> list[Finding]:
     ]
 
 
-def _filled(contract: SignalContract, item: EegRecording, seen: Look) -> list[Finding]:
+def _filled(contract: SignalContract, item: EegRecording, seen: Look) -> list[str]:
+    """Return the study's channels that would be interpolated."""
     good = {channel.name for channel, odd in zip(item.channels, seen.odd, strict=True) if not (channel.bad or odd)}
-    wanted = [canonical(name) for name in contract.channels]
-    filled = [name for name in wanted if name not in good]
+    return [name for name in map(canonical, contract.channels) if name not in good]
+
+
+def _said(contract: SignalContract, item: EegRecording, filled: list[str]) -> list[Finding]:
+    wanted = len(contract.channels)
     if not filled:
         return []
-    cause = f"{len(filled)} of the study's {len(wanted)} channels would be interpolated: {listed(filled)}"
+    cause = f"{len(filled)} of the study's {wanted} channels would be interpolated: {listed(filled)}"
     return [
-        found(
-            "CH-FILL", item.place, cause, grade=Grade.LOSES if len(filled) > MOST_FILLED * len(wanted) else Grade.KNOW
-        )
+        found("CH-FILL", item.place, cause, grade=Grade.LOSES if len(filled) > MOST_FILLED * wanted else Grade.KNOW)
     ]
 
 
@@ -142,7 +183,7 @@ def _classes(
     few = [
         subject for subject, count in sorted(windows.items()) if count.total() and len(+count) < len(contract.classes)
     ]
-    if few and not missing:
+    if few and not missing and contract.label in {"event", "annotation"}:
         findings.append(
             found(
                 "EV-NONE",

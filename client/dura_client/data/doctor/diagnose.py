@@ -25,11 +25,12 @@ from dura_client.data.eeg.amplitude import is_plausible
 from dura_client.data.eeg.recording import EegRecording, open_eeg
 from dura_client.data.findings.finding import WHOLE, Finding, found, sorted_findings, stops
 from dura_client.data.findings.grade import Grade
-from dura_client.data.prepare import signals_only
 from dura_client.data.recordings.folder import BidsFolder, Recording
 from dura_client.data.recordings.source import Unreadable
+from dura_client.data.sources.counting import Counted, count_vectors
+from dura_client.data.sources.fitting import other_task
 from dura_common.errors import InputError
-from dura_common.study import DataContract
+from dura_common.study import DataContract, SignalContract
 
 MOVE = "Or move the recording out of the folder."
 
@@ -94,7 +95,9 @@ def diagnose(
             f"the folder of the data set {dataset.name} is not there",
             hint=f"It was {root}. Bring it back, or `dura site data update {dataset.name} --folder FOLDER`.",
         )
-    folder = BidsFolder(root, dataset.task)
+    if dataset.source in {"fmri", "table"}:
+        return _of_vectors(count_vectors(dataset, contract))
+    folder = BidsFolder(root, dataset.task or "")
     recordings = folder.recordings
     findings = [*folder.findings]
     if not recordings and not findings:
@@ -122,7 +125,10 @@ def diagnose(
     findings += find_copies(plausible)
     windows: dict[str, dict[str, int]] = {}
     if contract is not None:
-        more, windows = against(dataset, signals_only(contract), opened, looks)
+        if isinstance(contract, SignalContract):
+            more, windows = against(dataset, contract, opened, looks)
+        else:
+            more = other_task(dataset, contract)
         findings += more
     classes = Counter(dataset.class_of(event.code, item.levels) for item in opened for event in item.events)
     return Diagnosis(
@@ -136,6 +142,21 @@ def diagnose(
         windows=windows,
         findings=sorted_findings(findings),
         seen=tuple(_seen(dataset, item, one) for item, one in zip(opened, looks, strict=True)),
+    )
+
+
+def _of_vectors(counted: Counted) -> Diagnosis:
+    """Return what a data set of connectomes or rows holds."""
+    return Diagnosis(
+        patients=counted.patients,
+        recordings=counted.examples,
+        readable=counted.usable,
+        events={},
+        channels={},
+        rates={},
+        line_frequencies={},
+        windows=counted.windows,
+        findings=sorted_findings(counted.findings),
     )
 
 

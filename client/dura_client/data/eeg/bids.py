@@ -32,7 +32,7 @@ MOST_MISSING = 0.5
 
 def folder_of(dataset: DataSet) -> BidsFolder:
     """Return the folder of a data set, ready to be looked at."""
-    return BidsFolder(Path(dataset.root), dataset.task)
+    return BidsFolder(Path(dataset.root), dataset.task or "")
 
 
 def find_recordings(dataset: DataSet) -> list[Recording]:

@@ -15,7 +15,7 @@ import numpy as np
 from dura_client.data.findings.finding import counted, listed
 from dura_client.data.findings.grade import Grade
 from dura_client.data.recordings.edf import EdfSource
-from dura_client.data.recordings.source import Mark, Note, Piece, Source, sample_at
+from dura_client.data.recordings.source import Mark, Note, Piece, Source, length, sample_at
 from dura_client.data.recordings.tables import MISSING, Table, number_of
 
 TECHNICAL = (
@@ -31,6 +31,8 @@ TECHNICAL = (
     "syncstatus",
 )
 """Beginnings, in small letters, of marks that recorders and readers set themselves."""
+BAD = ("bad", "edge ", "boundary")
+"""Beginnings of marks that no window crosses."""
 MAX_WORDS = 3
 """A mark of more words is free text."""
 STATUS_BITS = 0xFFFF
@@ -53,6 +55,8 @@ class Events:
 
     events: tuple[Event, ...]
     notes: tuple[Note, ...]
+    bad: tuple[tuple[int, int], ...] = ()
+    """Begin and end, in samples, of what is marked as bad; of a joint, the same sample twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +240,22 @@ def _placed(rows: Sequence[_Raw], rate: float, pieces: Sequence[Piece], notes: l
     if in_gap:
         notes.append(Note("EV-GAP", f"{in_gap} of {len(rows)} events"))
     _samples_agree(rows, rate, pieces, notes)
-    return Events(_in_order(events, notes), tuple(notes))
+    bad = [span_of(row.onset, row.duration, rate, pieces) for row in technical if row.code.lower().startswith(BAD)]
+    return Events(_in_order(events, notes), tuple(notes), tuple(sorted(bad)))
+
+
+def span_of(onset: float, duration: float, rate: float, pieces: Sequence[Piece]) -> tuple[int, int]:
+    """Return begin and end, in samples, of a stretch of clock time; what lies in a gap has no samples."""
+    begin, end = (_next_sample(seconds, rate, pieces) for seconds in (onset, onset + duration))
+    return begin, max(begin, end)
+
+
+def _next_sample(seconds: float, rate: float, pieces: Sequence[Piece]) -> int:
+    """Return the first sample at or after a time by the clock."""
+    for piece in pieces:
+        if seconds < piece.clock + (piece.samples - 0.5) / rate:
+            return piece.first + max(round((seconds - piece.clock) * rate), 0)
+    return length(pieces)
 
 
 def _samples_agree(rows: Sequence[_Raw], rate: float, pieces: Sequence[Piece], notes: list[Note]) -> None:

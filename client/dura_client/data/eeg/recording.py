@@ -18,7 +18,7 @@ from dura_client.data.dataset import DataSet
 from dura_client.data.eeg.channels import Channel, choose
 from dura_client.data.eeg.declared import NOTHING, declared_by
 from dura_client.data.eeg.electrodes import electrode_findings
-from dura_client.data.eeg.events import Event, from_marks, from_table
+from dura_client.data.eeg.events import Event, Events, from_marks, from_table, span_of
 from dura_client.data.eeg.levels import meanings
 from dura_client.data.findings.finding import Finding, found
 from dura_client.data.findings.grade import Grade
@@ -26,6 +26,7 @@ from dura_client.data.recordings.folder import BidsFolder, Recording
 from dura_client.data.recordings.opening import open_source
 from dura_client.data.recordings.sidecars import Merged, merged_json, nearest_table
 from dura_client.data.recordings.source import Note, Piece, Source, Unreadable, length
+from dura_client.data.sources.cuts import Marked
 
 USED_KEYS = ("PowerLineFrequency", "SamplingFrequency", "RecordingDuration", "RecordingType", "EEGReference")
 RATE_TOLERANCE = 1e-3
@@ -46,6 +47,8 @@ class EegRecording:
     pieces: tuple[Piece, ...]
     """Stretches without a gap."""
     events: tuple[Event, ...]
+    bad_spans: tuple[tuple[int, int], ...]
+    """Begin and end, in samples, of what is marked as bad; no window crosses them."""
     levels: dict[str, str]
     """What the recording's own sidecars say that codes mean."""
     line: float | None
@@ -77,6 +80,18 @@ class EegRecording:
         values = self.source.read([channel.index for channel in chosen], start, stop)
         return values * self.scale if self.scale != 1.0 else values
 
+    def marked(self, dataset: DataSet) -> list[Marked]:
+        """Return events and annotated stretches by the class names of studies."""
+        return [
+            Marked(event.sample, self.end_of(event), dataset.class_of(event.code, self.levels)) for event in self.events
+        ]
+
+    def end_of(self, event: Event) -> int:
+        """Return the sample at which an annotation ends, by the clock."""
+        piece = next(piece for piece in reversed(self.pieces) if piece.first <= event.sample)
+        onset = piece.clock + (event.sample - piece.first) / self.rate
+        return max(span_of(onset, event.duration, self.rate, self.pieces)[1], event.sample)
+
 
 def open_eeg(folder: BidsFolder, dataset: DataSet, recording: Recording) -> EegRecording:
     """Open one recording with everything beside it.
@@ -106,9 +121,9 @@ def open_eeg(folder: BidsFolder, dataset: DataSet, recording: Recording) -> EegR
     notes += _disagreements(sidecar, chosen.rate, length(pieces) / chosen.rate)
     findings += _inherited(folder, sidecar)
     line, line_fault = _line(sidecar.content)
-    events, event_notes, event_findings = _events(folder, recording, source, chosen.rate, pieces)
+    events, event_findings = _events(folder, recording, source, chosen.rate, pieces)
     findings += event_findings
-    notes += event_notes
+    notes += events.notes
     levels = merged_json(folder, recording, "_events.json")
     findings += levels.findings
     findings += electrode_findings(folder, recording, [channel.label for channel in chosen.channels])
@@ -120,7 +135,8 @@ def open_eeg(folder: BidsFolder, dataset: DataSet, recording: Recording) -> EegR
         channels=tuple(channel for channel in chosen.channels if channel.on_scalp),
         rate=chosen.rate,
         pieces=pieces,
-        events=events,
+        events=events.events,
+        bad_spans=events.bad,
         levels=meanings(levels.content),
         line=line,
         line_fault=line_fault,
@@ -202,7 +218,7 @@ def _line(content: dict[str, Any]) -> tuple[float | None, str]:
 
 def _events(
     folder: BidsFolder, recording: Recording, source: Source, rate: float, pieces: Sequence[Piece]
-) -> tuple[tuple[Event, ...], list[Note], list[Finding]]:
+) -> tuple[Events, list[Finding]]:
     table, file, beside = nearest_table(folder, recording, "_events.tsv")
     findings = list(beside)
     notes: list[Note] = []
@@ -210,13 +226,13 @@ def _events(
         events = from_table(table, rate, pieces)
         notes += events.notes
         if events.events or table.rows or table.problems:
-            return events.events, _or_none(events.events, notes), findings
+            return _or_none(events, notes), findings
     elif file is None:
         notes.append(Note("SIDE-NONE", "there is no events.tsv"))
     own = from_marks(source, rate, pieces)
-    notes += own.notes
-    return own.events, _or_none(own.events, notes), findings
+    return _or_none(own, [*notes, *own.notes]), findings
 
 
-def _or_none(events: Sequence[Event], notes: list[Note]) -> list[Note]:
-    return notes if events else [*notes, Note("EV-NONE", "no event can be used")]
+def _or_none(events: Events, notes: list[Note]) -> Events:
+    more = notes if events.events else [*notes, Note("EV-NONE", "no event can be used")]
+    return Events(events.events, tuple(more), events.bad)

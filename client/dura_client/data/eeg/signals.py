@@ -39,8 +39,11 @@ def positions(contract: SignalContract) -> tuple[mne.channels.DigMontage, dict[s
 
 
 @declares(PrivacyClass.PER_PATIENT)
-def complete_channels(raw: mne.io.BaseRaw, contract: SignalContract) -> None:
+def complete_channels(raw: mne.io.BaseRaw, contract: SignalContract) -> float:
     """Place all channels, mark bad ones, add absent ones, and interpolate what the study needs, in place.
+
+    Returns:
+        The share of the study's channels that were interpolated.
 
     Raises:
         InputError: unknown channels in the contract, or nothing to interpolate from.
@@ -64,6 +67,7 @@ def complete_channels(raw: mne.io.BaseRaw, contract: SignalContract) -> None:
         raise InputError("a recording has no good channel to interpolate from")
     if bad & set(wanted):
         raw.interpolate_bads(reset_bads=True, method={"eeg": "spline"}, verbose="error")
+    return len(bad & set(wanted)) / len(wanted)
 
 
 def _suspicious(raw: mne.io.BaseRaw) -> list[str]:

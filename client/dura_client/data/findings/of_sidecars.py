@@ -117,6 +117,44 @@ OF_SIDECARS: dict[str, Kind] = {
     "PART-CODE": Kind(
         L, "values that look like codes for a missing value", "Write n/a where a value is missing, as BIDS wants."
     ),
+    "ANS-NONE": Kind(
+        L,
+        "examples without an answer",
+        "Fill the column if the answer is known, or map its codes with `--label CODE=CLASS`. Without an answer an "
+        "example is not used.",
+    ),
+    "ROI-KIND": Kind(
+        L, "a file is no table of series", "Give one row for each volume and one column for each region of the atlas."
+    ),
+    "ROI-ORDER": Kind(
+        L,
+        "series of another number of regions",
+        "Give the series of the atlas that the study names: one column for each region, in the atlas's order.",
+    ),
+    "ROI-SHORT": Kind(L, "a scan has fewer volumes than the study wants", "Nothing needs to be done: it is not used."),
+    "ROI-FLAT": Kind(
+        K,
+        "regions without values",
+        "Look at the coverage of the scan. The edges of these regions count as zero.",
+    ),
+    "CUT-LOST": Kind(
+        K,
+        "windows were lost to gaps, BAD marks or values that are no numbers",
+        "Nothing needs to be done: no window crosses them.",
+    ),
+    "ANS-COL": Kind(
+        S, "no table has the column that the study asks for", "Say what it is called here with --column NAME=LOCAL."
+    ),
+    "CUT-RULE": Kind(
+        L,
+        "a recording breaks a rule of the study and is not used",
+        "Mend the recording if you can; otherwise the study's own rule leaves it out.",
+    ),
+    "CUT-SPAN": Kind(
+        L,
+        "annotations without a duration cannot be cut into windows",
+        "Write the duration of each annotation, in seconds, into the column duration.",
+    ),
     "PART-BOUND": Kind(L, "values that cannot be, or are no numbers", MEND),
     "SES-ORDER": Kind(
         L,

@@ -59,25 +59,22 @@ def simulate(
     _write(out, f"hospital {hospital}, seed {seed}", HOSPITALS[hospital], DEMO, people, trials, progress)
 
 
-def simulate_for(
-    out: Path, contract: SignalContract, site: int, *, first: int, patients: int, trials: int, seed: int
+def simulate_events(
+    out: Path,
+    contract: SignalContract,
+    site: int,
+    people: Mapping[int, np.random.SeedSequence],
+    trials: int,
+    what: str,
 ) -> None:
-    """Write some patients of the ``site``-th site of a study as its contract needs them, numbered from ``first``.
-
-    The same seed makes the same patients however they are divided over calls.
+    """Write patients with events as a contract needs them.
 
     Raises:
         InputError: the contract asks for channels that nobody knows.
         HostError: the disk is full or the folder cannot be written.
     """
     positions(contract)
-    everybody = np.random.SeedSequence([RNG_DOMAIN, seed, site, 1])
-    people = {
-        number: np.random.SeedSequence(everybody.entropy, spawn_key=(number,))
-        for number in range(first, first + patients)
-    }
-    profile = hospital_for(contract, site)
-    _write(out, f"site {site}, seed {seed}", profile, paradigm_of(contract), people, trials, None)
+    _write(out, what, hospital_for(contract, site), paradigm_of(contract), people, trials, None)
 
 
 def _write(
@@ -92,7 +89,7 @@ def _write(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            _describe(out, what)  # before any recording
+            describe(out, what)  # before any recording
             for done, (number, seed) in enumerate(people.items(), start=1):
                 raw = _patient(profile, paradigm, np.random.default_rng(seed), trials)
                 path = BIDSPath(root=out, subject=f"{number:03d}", task=paradigm.task, datatype="eeg")
@@ -108,7 +105,8 @@ def _write(
         ) from error
 
 
-def _describe(out: Path, what: str) -> None:
+def describe(out: Path, what: str) -> None:
+    """Write the description of a simulated data set."""
     make_dataset_description(
         path=out, name=f"Simulated {what.partition(',')[0]}", authors=[SIMULATOR], overwrite=True, verbose="error"
     )
@@ -127,10 +125,10 @@ def _declare_reference(path: BIDSPath, profile: Hospital) -> None:
 
 
 @lru_cache(maxsize=8)
-def _leadfields(channels: tuple[str, ...], extra_areas: int) -> dict[str, NDArray[np.float64]]:
+def fields_of(channels: tuple[str, ...], extra_areas: int) -> dict[str, NDArray[np.float64]]:
     """Return volts per ampere-metre at the channels for banks of sources: (positions, channels)."""
     info = mne.create_info(list(channels), 256.0, "eeg", verbose="error")
-    info.set_montage(_montage(channels), match_case=False, verbose="error")
+    info.set_montage(montage_of(channels), match_case=False, verbose="error")
     sphere = mne.make_sphere_model("auto", "auto", info, verbose="error")
     centre, radius = np.array(sphere["r0"]), float(sphere["layers"][0]["rad"])
     rng = np.random.default_rng(RNG_DOMAIN)  # positions of the bank: the same for every hospital
@@ -171,7 +169,8 @@ def _extra_banks(count: int) -> dict[str, NDArray[np.float64]]:
     return banks
 
 
-def _montage(channels: tuple[str, ...]) -> str:
+def montage_of(channels: tuple[str, ...]) -> str:
+    """Return the name of MNE's montage that has these channels."""
     small = {name.lower() for name in mne.channels.make_standard_montage("colin27_1020").ch_names}
     return "colin27_1020" if {name.lower() for name in channels} <= small else "colin27_1005"
 
@@ -190,11 +189,11 @@ def _patient(profile: Hospital, paradigm: Paradigm, rng: np.random.Generator, tr
     classes = rng.permutation(np.arange(trials) % len(paradigm.areas))
     cues = np.arange(trials) * paradigm.trial_seconds + paradigm.cue_seconds + rng.uniform(0, JITTER_SECONDS, trials)
     signal = _signal(profile, paradigm, rng, classes, cues, samples)
-    signal = _recorded(profile, rng, signal)
+    signal = recorded(profile, rng, signal)
     info = mne.create_info(list(profile.channels), profile.rate, "eeg", verbose="error")
     raw = mne.io.RawArray(signal, info, verbose="error")
     raw.info["line_freq"] = profile.line
-    raw.set_montage(_montage(profile.channels), match_case=False, verbose="error")
+    raw.set_montage(montage_of(profile.channels), match_case=False, verbose="error")
     raw.set_annotations(mne.Annotations(cues, np.zeros(trials), [profile.codes[index] for index in classes]))
     return raw
 
@@ -208,7 +207,7 @@ def _signal(
     samples: int,
 ) -> NDArray[np.float64]:
     """Return the noiseless electrodes' view of one patient's sources, volts, (channels, samples)."""
-    banks, rate = _leadfields(profile.channels, paradigm.extra_areas), profile.rate
+    banks, rate = fields_of(profile.channels, paradigm.extra_areas), profile.rate
     frequency = rng.normal(paradigm.rhythm, 0.9)
     weakening = np.clip(rng.normal(0.55, 0.18), 0.1, 0.9)
     attentive = rng.random(len(classes)) > 0.12  # noqa: PLR2004  # 12 % of trials are lapses
@@ -216,21 +215,21 @@ def _signal(
     for name in ("left", "right", *paradigm.areas[2:]):
         mine = classes == paradigm.areas.index(name)
         envelope = _envelope(cues[mine & attentive], paradigm.active, samples, rate, weakening)
-        beta = 0.4 * _rhythm(rng, samples, rate, 2 * frequency, 2.0)
+        beta = 0.4 * rhythm(rng, samples, rate, 2 * frequency, 2.0)
         fields.append(banks[name][rng.integers(HAND_BANK)])
-        sources.append(2.4e-8 * envelope * (_rhythm(rng, samples, rate, frequency, 1.0) + beta))
+        sources.append(2.4e-8 * envelope * (rhythm(rng, samples, rate, frequency, 1.0) + beta))
     for position in rng.choice(8, 2, replace=False):
         fields.append(banks["occipital"][position])
-        sources.append(2.2e-8 * _rhythm(rng, samples, rate, rng.normal(10.0, 0.7), 0.8))
+        sources.append(2.2e-8 * rhythm(rng, samples, rate, rng.normal(10.0, 0.7), 0.8))
     for field in banks["noise"]:
         fields.append(field)
-        sources.append(1.5e-8 * _pink(rng, samples))
+        sources.append(1.5e-8 * pink(rng, samples))
     fields.append(banks["eyes"][0])
     sources.append(_blinks(rng, samples, rate))
     return np.stack(fields, axis=1) @ np.stack(sources)
 
 
-def _recorded(profile: Hospital, rng: np.random.Generator, signal: NDArray[np.float64]) -> NDArray[np.float64]:
+def recorded(profile: Hospital, rng: np.random.Generator, signal: NDArray[np.float64]) -> NDArray[np.float64]:
     """Add what amplifier, cables and conventions add: noise, line, bad channels, gain, reference, unit."""
     channels, samples = signal.shape
     time = np.arange(samples) / profile.rate
@@ -259,13 +258,14 @@ def _envelope(
     return np.convolve(padded, smooth / smooth.sum(), mode="same")[len(smooth) // 2 :][:samples]
 
 
-def _rhythm(rng: np.random.Generator, samples: int, rate: float, frequency: float, width: float) -> NDArray[np.float64]:
+def rhythm(rng: np.random.Generator, samples: int, rate: float, frequency: float, width: float) -> NDArray[np.float64]:
     """Return unit-variance noise around one frequency (Hz), Gaussian in the spectrum."""
     axis = np.fft.rfftfreq(samples, 1 / rate)
     return _shaped(rng, samples, np.exp(-0.5 * ((axis - frequency) / width) ** 2))
 
 
-def _pink(rng: np.random.Generator, samples: int) -> NDArray[np.float64]:
+def pink(rng: np.random.Generator, samples: int) -> NDArray[np.float64]:
+    """Return unit-variance noise whose amplitude falls with the frequency to the power of 0.6."""
     axis = np.arange(samples // 2 + 1, dtype=np.float64)
     axis[0] = np.inf
     return _shaped(rng, samples, axis**-0.6)

@@ -29,4 +29,5 @@ def identity(
 
         card, path = create_identity(ResearcherHome(researcher.expanduser()), check_site_name(name), datetime.now(UTC))
         mark = card.fingerprint()
-        out.result({"card": str(path), "fingerprint": mark}, f"card: {path}\nfingerprint: {mark}")
+        text = f"Hand this card to the authority: {path}\nfingerprint: {mark}\nRead it to the authority by telephone."
+        out.result({"card": str(path), "fingerprint": mark}, text)

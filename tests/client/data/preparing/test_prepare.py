@@ -104,7 +104,7 @@ def test_a_crash_leaves_no_half_patient(
         prepare(registered(hospitals / "west"), contract, cache=cache, pseudonym_key=KEY)
     folders = [path for path in cache.glob("*/*") if path.is_dir()]
     assert [sorted(file.name for file in path.iterdir()) for path in folders] == [
-        ["contents.npy", "fingerprints.npy", "labels.npy", "recordings.npy", "windows.npy"]
+        ["broken.npy", "contents.npy", "fingerprints.npy", "labels.npy", "recordings.npy", "windows.npy"]
     ]
     monkeypatch.undo()
     assert len(prepare(registered(hospitals / "west"), contract, cache=cache, pseudonym_key=KEY).patients) == 3
@@ -176,7 +176,7 @@ def test_an_unreadable_recording_is_named(
     assert path.relative_to(root).as_posix() in caught.value.hint
     assert "sub-003" not in caught.value.message
     assert str(tmp_path) not in caught.value.message + caught.value.hint
-    assert len(files(tmp_path / "cache")) == 2 * 5
+    assert len(files(tmp_path / "cache")) == 2 * 6
 
 
 def test_unknown_channels_are_refused_before_reading(

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from dura_client.data.dataset import DataSet, is_simulated
 from dura_client.data.prepare import PatientData, prepare
+from dura_client.data.simulated.kinds import simulate_for
 from dura_client.data.simulated.paradigm import JITTER_SECONDS, Paradigm, hospital_for, paradigm_of
-from dura_client.data.simulated.simulate import simulate_for
 from dura_common.errors import InputError
 from dura_common.study import SignalContract
 

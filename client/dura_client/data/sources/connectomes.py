@@ -56,3 +56,27 @@ def regions_of(edges: int) -> int:
     if edges < 1 or size * (size - 1) // 2 != edges:
         raise InputError(f"{edges} is not the number of edges of a connectome; 111 regions have 6105")
     return size
+
+
+@declares(PrivacyClass.PER_PATIENT)
+def edges_of(series: NDArray[np.float64], kind: str) -> tuple[NDArray[np.float64], float]:
+    """Return the edges of one recording's connectome, and the share of regions that had no usable values.
+
+    Pearson's correlation and not a shrunken one: shrinkage depends on the length of the scan, which would make the
+    length a mark of the hospital. Edges of a region that is flat or not finite are zero.
+
+    Args:
+        series: (volumes, regions).
+        kind: of the contract: correlation, ranks, root or root-ranks.
+    """
+    usable = np.isfinite(series).all(axis=0)
+    usable &= np.where(usable, series, 0.0).std(axis=0) > 0
+    correlation = np.zeros((series.shape[1], series.shape[1]))
+    if usable.sum() > 1:
+        correlation[np.ix_(usable, usable)] = np.corrcoef(series[:, usable], rowvar=False)
+    edges = correlation[np.triu_indices(series.shape[1], 1)]
+    if kind.startswith("root"):
+        edges = root_edges(edges)
+    if kind.endswith("ranks"):
+        edges = gaussian_ranks(edges)
+    return edges, 1 - float(usable.mean())

@@ -1,0 +1,42 @@
+"""Options that give pairs, such as CODE=CLASS, and factors to volts."""
+
+from __future__ import annotations
+
+
+def pairs_of(given: list[str] | None, option: str, form: str) -> dict[str, str]:
+    """Return options of the form LEFT=RIGHT as a mapping.
+
+    Raises:
+        InputError: one has another form, or one left side comes twice.
+    """
+    from dura_common.errors import InputError
+
+    pairs = [item.partition("=")[::2] for item in given or ()]
+    if not all(code and name for code, name in pairs):
+        raise InputError(f"{option} expects {form}, got {', '.join(given or ())!r}")
+    if len(dict(pairs)) != len(pairs):
+        raise InputError(f"{option} gives one {form.partition('=')[0].lower()} twice; give each once")
+    return dict(pairs)
+
+
+def scales_of(given: list[str] | None) -> tuple[float | None, dict[str, float]]:
+    """Return the factor for all recordings, if there is one, and those for places."""
+    from dura_common.errors import InputError
+
+    everywhere: list[float] = []
+    places: dict[str, float] = {}
+    for item in given or ():
+        place, equals, text = item.rpartition("=")
+        try:
+            factor = float(text)
+        except ValueError:
+            raise InputError(f"--scale expects FACTOR or PLACE=FACTOR, got {item!r}") from None
+        if not equals:
+            everywhere.append(factor)
+        elif not place or place in places:
+            raise InputError(f"--scale expects each PLACE once, got {item!r}")
+        else:
+            places[place] = factor
+    if len(everywhere) > 1:
+        raise InputError("--scale gives several factors for all recordings; give one, or PLACE=FACTOR")
+    return (everywhere[0] if everywhere else None), places

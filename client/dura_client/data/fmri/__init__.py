@@ -1,1 +1,0 @@
-"""fMRI: regions' time series to connectomes."""
