@@ -114,7 +114,7 @@ def test_a_study_where_nothing_is_as_usual(shell: Shell) -> None:
         folder = f"Aufnahmen {name}"
         shell("site", "data", "simulate", folder, "--hospital", name, "--patients", PATIENTS, "--trials", 8)
         codes = ("--label", "1=left_hand", "--label", "2=right_hand") if name == "west" else ()
-        shell("site", "data", "add", "hände", folder, "--task", "motorimagery", *codes, *home)
+        shell("site", "data", "add", "hands", folder, "--task", "motorimagery", *codes, *home)
         shell("site", "policy", "init", *caps, *home)
     shell("coordinator", "start", "--detach", *at)
     for name in SITES:
@@ -131,7 +131,7 @@ def test_a_study_where_nothing_is_as_usual(shell: Shell) -> None:
     signed = shell("study", "sign", plan, "--roster", coordinator / "roster.json", "--researcher", researcher)
     shell("study", "submit", signed["path"], *at)
     for name in SITES:
-        shell("site", "approve", signed["digest"], "--data", "hände", "--yes", "--home", name)
+        shell("site", "approve", signed["digest"], "--data", "hands", "--yes", "--home", name)
     assert shell("study", "run", "odd", *at)["phase"] == "finished"
     shell("study", "report", "odd", "--out", "Bericht Ä.html", *at)
     assert "odd" in (shell.folder / "Bericht Ä.html").read_text(encoding="utf-8")

@@ -246,7 +246,7 @@ def test_the_operator_sees_open_sessions(plane: Plane) -> None:
         Sites(plane, params, here),
     ):
         wait_until(lambda: [len(one.attending) for one in standings(plane.coordinator)] == [3], "three attend")
-        (session,) = dura("coordinator", "status", "--home", plane.coordinator.path)["sessions"]
+        (session,) = dura("coordinator", "status", "--home", plane.coordinator.path, here=True)["sessions"]
         assert session == {
             "study": "11" * 6,
             "purpose": "train",
