@@ -67,10 +67,10 @@ docs: setup  ## Build the documentation, warnings are errors.
 	$(BIN)/python docs/tools/reference.py docs/reference
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict -f .mkdocs.yml -d build/site
 
-proto: setup  ## Regenerate the wire types of the aggregation plane (after editing aggregation.proto).
+proto: setup  ## Regenerate the wire types (after editing a .proto file).
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[proto]'
 	$(BIN)/python -m grpc_tools.protoc -I common --python_out=common --pyi_out=common --grpc_python_out=common \
-	  common/dura_common/messages/proto/aggregation.proto
+	  common/dura_common/messages/proto/aggregation.proto common/dura_common/messages/proto/desk.proto
 
 wheel: setup  ## Build the wheel and check that it installs and starts.
 	rm -rf build/dist build/wheel-check

@@ -11,11 +11,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.support.consortium import NAMES, Consortium, contents
 from tests.support.policies import approve_study
+from tests.support.running import TASK
 from tests.support.studies import study
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.registry import register
-from dura_client.data.simulated.simulate import TASK, simulate
+from dura_client.data.simulated.simulate import simulate
 from dura_client.node.service import SiteService
 from dura_client.site.policy import write_policy
 from dura_client.studies.approvals import NotAuthentic, receive_offer

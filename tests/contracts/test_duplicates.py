@@ -14,13 +14,14 @@ import pytest
 from numpy.typing import NDArray
 from tests.support.consortium import Consortium
 from tests.support.policies import approve_study
+from tests.support.running import TASK
 from tests.support.studies import Only, study
 from tests.support.sums import Hub, MemorySites, _Meeting
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.fingerprint import keyed
 from dura_client.data.registry import register
-from dura_client.data.simulated.simulate import TASK, simulate
+from dura_client.data.simulated.simulate import simulate
 from dura_client.node.service import SiteService
 from dura_client.patients.cohort import load_cohort
 from dura_client.site.keys import SiteKeys
@@ -33,6 +34,7 @@ from dura_common.secagg import SessionParameters
 from dura_common.study import Study
 from dura_server.commands.study.outcome import as_data
 from dura_server.consortium.enrolment import read_roster
+from dura_server.desk.view import view_of
 from dura_server.report import render
 from dura_server.report.outcome import result_of
 from dura_server.rounds.rounds import Rounds
@@ -179,7 +181,7 @@ def test_copies_between_sites_are_found_and_counted_once(world: World, finished:
     expected = Duplicates(recordings=BETWEEN_SITES, complete=True)
     state = finished.read_state()
     assert (state.phase, state.duplicates) == ("finished", expected)
-    assert as_data(finished, state)["duplicates"] == expected.model_dump()
+    assert as_data(view_of(finished))["duplicates"] == expected.model_dump()
     result = result_of(finished, None)
     assert result.duplicates == expected
     assert "held by more than one site: at least 2. " in render(result)

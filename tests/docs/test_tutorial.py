@@ -64,12 +64,14 @@ class Reader:
         for theirs, mine in self.instead.items():
             block = block.replace(theirs, mine)
         script = f'. "{self.state}"\n{block}\n{{ export -p; echo "cd \'$PWD\'"; }} > "{self.state}"\n'
-        homes = {f"DURA_{side}_HOME": str(self.folder / "none") for side in ("SITE", "COORDINATOR", "RESEARCHER")}
+        homes = {f"DURA_{side}_HOME": str(self.folder / "none") for side in ("SITE", "RESEARCHER")}
+        homes["HOME"] = str(self.folder)
+        inherited = {name: value for name, value in os.environ.items() if name != "DURA_COORDINATOR_HOME"}
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         answer = subprocess.run(
             [BASH, "-euo", "pipefail", "-c", script],
             cwd=self.folder,
-            env={**os.environ, **homes, "PATH": path, "COLUMNS": "80", "OMP_NUM_THREADS": "1"},
+            env={**inherited, **homes, "PATH": path, "COLUMNS": "80", "OMP_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -113,5 +115,6 @@ def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
             reader.learn(content, answered)
     finally:
         reader.type(
-            "for site in north east south west; do dura site stop --home $site & done; wait; dura coordinator stop"
+            "for site in north east south west; do dura site stop --home $site & done; wait; "
+            "dura coordinator stop --home coordinator"
         )

@@ -58,3 +58,10 @@ class Commanded(RunningConsortium):
         """Sign a study.toml and return the digest and the path of the signed file."""
         roster = ("--roster", self.coordinator.roster, "--researcher", self.researcher)
         return dura("study", "sign", path, *roster)
+
+    def join_researcher(self) -> tuple[object, ...]:
+        """Let the researcher join by the answer of the authority; return the option that means the desk."""
+        desk = ("--researcher", self.researcher)
+        mark = dura("authority", "fingerprint", "--authority", self.authority)["fingerprint"]
+        dura("study", "join", self.post / "ada.admission.json", "--fingerprint", mark, *desk)
+        return desk

@@ -141,8 +141,8 @@ def outlived(hospitals: Hospitals) -> StoredStudy:
     stored = hospitals.approved(small_study("deaths", rounds=3))
     kill(hospitals, "east", Place("masked", "train", 1, step=2))
     kill(hospitals, "north", Place("survivors", "evaluate", 1))
-    kill(hospitals, "south", Place("idle", "train", 2))
-    kill(hospitals, "west", Place("idle", "evaluate", 2))
+    kill(hospitals, "south", Place("between", "train", 2))
+    kill(hospitals, "west", Place("between", "evaluate", 2))
     outcome = hospitals.run_study(stored)
     assert (outcome["phase"], outcome["round"]) == ("finished", 3)
     return stored

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.federation.commanded import PATIENTS, SITES, Commanded
-from tests.support.commands import Failed, dura
+from tests.support.commands import Failed, answer, dura
 from tests.support.processes import wait_until
 
 from dura_client.ledger.ledger import Ledger
@@ -46,20 +46,43 @@ def evaluation(study: str, number: int) -> EvaluateRound:
 
 @pytest.fixture(scope="module")
 def finished(consortium: Commanded) -> str:
-    """Return the digest of a study that was approved by all sites and run to its end."""
+    """Return the digest of a study that was approved by all sites, and run to its end from the researcher's desk."""
+    desk = consortium.join_researcher()
     signed = consortium.study("hands")
+    again = dura("study", "sign", consortium.root / "hands.toml", *desk)  # for the roster that the desk follows
+    assert (again["digest"], again.get("warnings")) == (digest_of(signed), None)
     digest = digest_of(signed)
-    offered = dura("study", "submit", signed, "--home", consortium.coordinator, timeout=600)
+    offered = dura("study", "submit", signed, *desk, timeout=600)
     assert offered["phase"] == "offered"
     with pytest.raises(Failed, match="needed sites have approved"):
-        dura("study", "run", digest, "--home", consortium.coordinator, timeout=600)
+        dura("study", "run", digest, *desk, timeout=600)
     for name in SITES:
         assert Ledger(consortium.site(name).ledger).spent(1e-3) == 0
         dura("site", "approve", digest, "--data", "mi", "--yes", "--home", consortium.site(name))
-    outcome = dura("study", "run", digest, "--home", consortium.coordinator, timeout=600)
+    outcome = dura("study", "run", digest, *desk, timeout=600)
     assert outcome["phase"] == "finished"
     assert outcome["round"] == 2
     return digest
+
+
+def test_the_desk_gets_what_was_released(consortium: Commanded, finished: str, tmp_path: Path) -> None:
+    """List, status, watch, report and model of the own study, the same as at the coordinator's machine."""
+    desk, home = ("--researcher", consortium.researcher), ("--home", consortium.coordinator)
+    (row,) = [row for row in dura("study", "list", *desk)["studies"] if row["digest"] == finished]
+    assert row["phase"] == "finished"
+    mine, theirs = (dura("study", "status", finished[:8], *where)["studies"][0] for where in (desk, home))
+    assert mine == {**theirs, "run": None, "attempts": {}}
+    assert mine["connected"] == dict.fromkeys(SITES, True)
+    assert dura("study", "watch", "hands", *desk)["phase"] == "finished"
+    pages = []
+    for name, where in (("desk", desk), ("home", home)):
+        page, model = tmp_path / f"{name}.html", tmp_path / f"{name}.safetensors"
+        pages.append(dura("study", "report", finished, "--out", page, "--model", model, *where)["result"])
+        assert "hands" in page.read_text()
+        assert model.read_bytes() == StudyStore(consortium.coordinator).load(finished).model_file.read_bytes()
+    assert {**pages[0], "created": None} == {**pages[1], "created": None}
+    for words in (("run", finished), ("stop", finished), ("resume", finished)):
+        assert answer("study", *words, *desk, code=14)["error"]["message"].startswith("the coordinator says: ")
 
 
 def test_an_approved_study_runs_to_its_end_and_costs_what_was_planned(consortium: Commanded, finished: str) -> None:

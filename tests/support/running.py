@@ -17,7 +17,7 @@ from tests.support.policies import STRICT
 from dura_client.data.dataset import DataSet
 from dura_client.data.prepare import pseudonym
 from dura_client.data.registry import register
-from dura_client.data.simulated.simulate import TASK
+from dura_client.data.simulated.simulate import DEMO
 from dura_client.site.home import SiteHome
 from dura_client.site.keys import SiteKeys
 from dura_client.site.policy import write_policy
@@ -25,6 +25,8 @@ from dura_common.policy import Policy
 from dura_common.runtime import running
 from dura_server.settings import CoordinatorSettings
 
+TASK = DEMO.task
+"""What simulated hospitals recorded, if nothing else is said."""
 CODES: dict[str, dict[str, str]] = {"west": {"1": "left_hand", "2": "right_hand"}}
 """What the event codes of simulated hospitals mean, where they do not say it themselves."""
 SCALES = {"south": 1e-3}

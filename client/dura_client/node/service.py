@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from dura_client.consortium.witness import MemberWentBack
+from dura_client.consortium.witness import MemberWentBack, ThisSiteWentBack
 from dura_client.ledger.refusals import Ended, NoDrawLeft, OldAttempt
 from dura_client.release.gate import Gate
 from dura_client.site.home import SiteHome
@@ -40,6 +40,7 @@ _REASONS: tuple[tuple[type[DuraError], RefusalReason], ...] = (
     (SumFailed, RefusalReason.AGGREGATION),
     (PolicyError, RefusalReason.POLICY),
     (MemberWentBack, RefusalReason.MEMBER_WENT_BACK),
+    (ThisSiteWentBack, RefusalReason.MEMBER_WENT_BACK),
     (TrustError, RefusalReason.NOT_AUTHENTIC),
     (InputError, RefusalReason.NOT_UNDERSTOOD),
 )
@@ -91,15 +92,14 @@ class SiteService:
             return standing(self._home, request.study, self._clock())
         if vector is None:
             return Refusal(reason=RefusalReason.NOT_UNDERSTOOD)
-        state = None
+        done, state = request.round, None
         if isinstance(request, TrainRound):
-            state = self._gate.train(request, vector)
+            trained = self._gate.work_through(request, vector)
+            done, state = trained.round, trained.state.digest()
         else:
             self._gate.evaluate(request, vector)
         redraws = self._gate.redraws(request.study)
-        return RoundDone(
-            study=request.study, round=request.round, attempt=request.attempt, state=state, redraws=redraws
-        )
+        return RoundDone(study=request.study, round=done, attempt=request.attempt, state=state, redraws=redraws)
 
 
 def _reason(error: DuraError) -> RefusalReason:

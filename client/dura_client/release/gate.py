@@ -51,7 +51,7 @@ from dura_client.training.engine import PatientEngine, require_device
 from dura_client.training.places import places_of
 from dura_common.errors import InputError, PolicyError, TrustError
 from dura_common.messages import EvaluateRound, RefusalReason, SumRound, TrainRound
-from dura_common.models import build_model, load_vector, parameter_total, state_from_vector
+from dura_common.models import TrainingState, build_model, load_vector, parameter_total, state_from_vector
 from dura_common.outputs.duplicates import length_in, tabulate
 from dura_common.outputs.scores import length_of, parts_of
 from dura_common.policy import Policy, judge, judge_members
@@ -88,6 +88,19 @@ class Verified:
         return Agreed(self.approved.digest, self.approved.study, self.approved.roster)
 
 
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """Where a round has led to."""
+
+    round: int
+    state: TrainingState
+    """After the last opened sum."""
+    members: tuple[str, ...]
+    """Who has added to that sum."""
+    evaluated: tuple[int, ...]
+    """Rounds after which the study evaluates."""
+
+
 class Gate:
     """Allows or refuses the releases of one site.
 
@@ -107,8 +120,38 @@ class Gate:
         self._frozen: FrozenCohort | None = None
         self._paces: dict[tuple[str, int], Pace] = {}
 
-    def train(self, request: TrainRound, vector: NDArray[np.float32]) -> str | None:
-        """Make the steps of one round; return the digest of the state after them if this site made them itself.
+    def work_through(self, request: TrainRound, vector: NDArray[np.float32]) -> Trained:
+        """Work through the rounds of a request, with their evaluations; each is verified as if it had been asked alone.
+
+        The request is over after a sum to which not all its members have added, so that the others can come back.
+
+        Args:
+            request: from which round and step on, and the last round.
+            vector: as for :meth:`train`.
+
+        Raises:
+            DuraError: as for :meth:`train`; what was done before holds.
+        """
+        last = request.round if request.last is None else request.last
+        total = require_approved(self._home, request.study, self._clock()).study.training.rounds
+        if not request.round <= last <= total:
+            raise InputError(f"the study has no rounds {request.round} to {last}")
+        asked = request.model_copy(update={"last": None})
+        while True:
+            done = self.train(asked, vector)
+            if request.last is None or done.members != request.members:
+                return done
+            vector = done.state.to_vector()
+            if asked.round in done.evaluated:
+                scored = EvaluateRound(**asked.model_dump(include={"study", "round", "attempt", "members"}))
+                if self.evaluate(scored, done.state.parameters) != request.members:
+                    return done
+            if asked.round == last:
+                return done
+            asked = asked.model_copy(update={"round": asked.round + 1, "first_step": 1})
+
+    def train(self, request: TrainRound, vector: NDArray[np.float32]) -> Trained:
+        """Make the steps of one round, and return where they lead to.
 
         Args:
             request: round, attempt, members and first step.
@@ -124,22 +167,21 @@ class Gate:
         before = (request.round - 1) * steps + request.first_step - 1
         state = state_from_vector(vector, carried_rule(study), length=length, steps=before)  # step 5
         load_vector(model, state.parameters)
-        params = verified.agreed.training(request, state=state.digest(), length=length)
+        verified.agreed.training(request, state=state.digest(), length=length)
         cohort = self._take_up(verified)
         pace = self._pace(verified, cohort)
-        if averaged(study):
-            alone = AveragedRound(_setting(verified, cohort, pace), model, cohort)
-            self._sums.attend(params, self._paid(verified, alone, pace))
-            return None
-        work = SharedSteps(_setting(verified, cohort, pace), model, state, cohort)
+        kind = AveragedRound if averaged(study) else SharedSteps
+        work = kind(_setting(verified, cohort, pace), model, state, cohort)
+        sums = 1 if averaged(study) else steps
         part = self._paid(verified, work, pace)
-        while part.next_step <= steps:  # one session, or one for each step
+        while part.next_step <= sums:  # one session, or one for each step
             rest = request.model_copy(update={"first_step": part.next_step, "members": part.members})
-            self._sums.attend(verified.agreed.training(rest, state=work.position, length=length), part)
-        return work.position
+            self._sums.attend(verified.agreed.training(rest, state=work.state.digest(), length=length), part)
+        evaluated = study.evaluation.rounds(study.training.rounds)
+        return Trained(request.round, work.state, part.members, evaluated)
 
-    def evaluate(self, request: EvaluateRound, parameters: NDArray[np.float32]) -> None:
-        """Score ``parameters`` on held-out patients and add to the sums that the study asks for.
+    def evaluate(self, request: EvaluateRound, parameters: NDArray[np.float32]) -> tuple[str, ...]:
+        """Score ``parameters`` on held-out patients and add to the sums that the study asks for; return who has added.
 
         Raises:
             DuraError: as for :meth:`train`.
@@ -153,9 +195,11 @@ class Gate:
         table = partial(tabulate, verified.approved.digest, cohort.contents)
         pace = self._pace(verified, cohort)
         work = Evaluation(_setting(verified, cohort, pace), verified.model, cohort, request.round, table)
-        self._sums.attend(params, self._paid(verified, work, pace))
+        part = self._paid(verified, work, pace)
+        self._sums.attend(params, part)
         if request.round == study.training.rounds:
             verified.ledger.close(verified.approved.digest)  # the study ends with the last evaluation
+        return part.members
 
     def redraws(self, study: str) -> int:
         """Return how many draws of a study this site has repeated; this number depends only on messages."""

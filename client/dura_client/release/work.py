@@ -26,7 +26,7 @@ from dura_common.outputs.scores import WHOLE, length_of, parts_of, to_integers
 from dura_common.privacy.plan import PrivacyPlan
 from dura_common.secagg import Opened
 from dura_common.study import Study
-from dura_common.sums.agreed import WeightedChange, divisor_of
+from dura_common.sums.agreed import WeightedChange, divisor_of, follow
 
 log = logging.getLogger(__name__)
 
@@ -66,11 +66,6 @@ class SharedSteps:
         """After the last opened sum."""
         return self._engine.state
 
-    @property
-    def position(self) -> str:
-        """Digest of the state after the last opened sum."""
-        return self.state.digest()
-
     def compute(self, withdrawn: frozenset[str]) -> NDArray[np.int64]:
         """Return this site's sum of clipped gradients with its share of the noise."""
         total = self._engine.clipped_sum(self._engine.draw(self._cohort.side("train", withdrawn)))
@@ -84,16 +79,18 @@ class SharedSteps:
 class AveragedRound:
     """Training with this site's own noise: all steps of a round here, then one sum of weighted changes."""
 
-    def __init__(self, setting: Setting, network: nn.Module, cohort: FrozenCohort) -> None:
+    def __init__(self, setting: Setting, network: nn.Module, state: TrainingState, cohort: FrozenCohort) -> None:
         self._setting = setting
         self._network = network
         self._cohort = cohort
-        self._before = to_vector(network)
+        self.state = state
+        """After the last opened sum."""
 
     def compute(self, withdrawn: frozenset[str]) -> NDArray[np.signedinteger]:
         """Train from the common model and return the weighted change."""
         setting = self._setting
-        load_vector(self._network, self._before)
+        before = self.state.parameters
+        load_vector(self._network, before)
         train_round(
             self._network,
             self._cohort.side("train", withdrawn),
@@ -105,10 +102,11 @@ class AveragedRound:
             device=setting.device,
         )
         change = WeightedChange(setting.study)
-        return change.encode(setting.site, self._before, to_vector(self._network))
+        return change.encode(setting.site, before, to_vector(self._network))
 
     def opened(self, opened: Opened) -> None:
-        """Do nothing, because the coordinator sends the average with the next round."""
+        """Take the average, as everybody does."""
+        self.state = follow(self._setting.study, self._network, self.state, opened)
 
 
 class Evaluation:

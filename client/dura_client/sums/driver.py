@@ -18,6 +18,7 @@ import queue
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +65,10 @@ class Redraw:
     """The sites whose vectors the new sum will contain."""
 
 
+class Wanted:
+    """The members have verified each other: the first vector has its place now."""
+
+
 class SumFailed(HostError):
     """The session ended before all its sums were opened.
 
@@ -80,7 +85,7 @@ class SumFailed(HostError):
         self.word = word
 
 
-Answer = Opened | Redraw | DuraError
+Answer = Opened | Redraw | Wanted | DuraError
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,7 @@ class Driver(threading.Thread):
         self._number = 0
         """Of the last attempt that began."""
         self._machine: Site | None = None
-        self._ready = False
+        self._ready = self._wanted = False
         self._tries = 0
         self._connected = self._away = time.monotonic()
         """When the present stream was opened, and since when none has served."""
@@ -215,7 +220,9 @@ class Driver(threading.Thread):
         if peers is None:
             self._machine = open_site(params, site, identity)
         else:
-            self._machine = open_site(params, site, identity, peers.note(), peers.heard)
+            self._machine = open_site(
+                params, site, identity, peers.note(params.names), partial(peers.heard, params.names)
+            )
         self._transmit(self._machine.advertise())
 
     def _frame(self, frame: Frame) -> None:  # step 3
@@ -231,6 +238,9 @@ class Driver(threading.Thread):
         if reaction.opened is not None:
             self._opened(reaction.opened)
         self._ready = reaction.ready
+        if self._ready and not self._wanted:
+            self._wanted = True
+            self.answers.put(Wanted())
         self._send()
 
     def _opened(self, opened: Opened) -> None:

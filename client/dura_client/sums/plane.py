@@ -31,5 +31,6 @@ class PlaneSums:
             return part.draw(wanted.step)
 
         with SumSession(self._home, params, redraw=redraw, patience=PATIENCE, peers=part.peers) as sums:
+            sums.wait()
             for step in range(params.first_step, params.first_step + params.steps):
                 part.opened(sums.step(part.draw(step)))

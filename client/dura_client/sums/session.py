@@ -6,8 +6,8 @@
             opened = sums.step(vector)               # int64 (length,); the ledger has already paid for it
             use(opened.total, opened.contributors)
 
-- Entering the block starts a thread that connects and agrees on keys, while the training continues. In this way, a
-  round sum (kind ``round``, one step) exchanges keys and shares during the local training.
+- Entering the block starts a thread that connects and agrees on keys. ``wait`` waits until the members have verified
+  each other: a vector that is drawn only then is not drawn for a session that does not come about.
 - ``step`` waits for the other sites, limited by ``patience``. It raises :class:`SumFailed` (host) if the session ended,
   :class:`~dura_common.secagg.Abort` (trust) if another party broke the protocol, and all errors of ``redraw``. After an
   error, the session is over, and everything that was sent counts as spent.
@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dura_client.site.home import SiteHome
-from dura_client.sums.driver import Driver, Patience, Redraw, SumFailed
+from dura_client.sums.driver import Answer, Driver, Patience, Redraw, SumFailed, Wanted
 from dura_client.sums.link import Endpoint
 from dura_client.sums.ports import Peers
 from dura_common.errors import DuraError, StateError
@@ -101,6 +101,17 @@ class SumSession:
         self._driver.finish()
         self._driver.join(CLOSE_SECONDS)
 
+    def wait(self) -> None:
+        """Wait until the members have verified each other; what is drawn before that may be drawn for nothing.
+
+        Raises:
+            SumFailed: the session ended before that.
+            Abort: the protocol was broken.
+        """
+        while not isinstance(answer := self._answer(), Wanted):
+            if isinstance(answer, DuraError):
+                raise answer
+
     def step(self, vector: Vector) -> Opened:
         """Add this site's vector (int32 or int64, (length,)) to the next sum and return the opened sum.
 
@@ -121,6 +132,8 @@ class SumSession:
             if isinstance(answer, Opened):
                 self._opened += 1
                 return answer
+            if isinstance(answer, Wanted):
+                continue
             if self._redraw is None:
                 self._driver.finish()
                 raise FreshDrawNeeded(answer)
@@ -131,7 +144,7 @@ class SumSession:
             raise ValueError(f"expected an int32 or int64 vector of shape ({self._params.length},)")
         self._driver.give(self._opened, vector.copy())
 
-    def _answer(self) -> Opened | Redraw | DuraError:
+    def _answer(self) -> Answer:
         while True:
             try:
                 return self._driver.answers.get(timeout=LOOK_SECONDS)

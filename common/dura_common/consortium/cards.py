@@ -98,17 +98,24 @@ class SiteCard(Frozen):
 
 
 class ResearcherCard(Frozen):
-    """A researcher's card."""
+    """A researcher's card: the key that signs studies, and a certificate signing request for the desk's TLS key."""
 
     kind: Literal["researcher"] = "researcher"
     name: SiteName
     identity: Identity
+    request: Pem = ""
+    """Empty on a card of an earlier dura: its researcher signs studies, and the operator submits them."""
     created: AwareDatetime
     handover: Signature = ""
 
+    @property
+    def tls_key(self) -> str:
+        """The TLS key for which the card requests a certificate; empty without a request."""
+        return tls_public_text(load_request(self.request.encode()).public_key()) if self.request else ""
+
     def fingerprint(self) -> str:
         """Return the fingerprint that the researcher reads out by telephone."""
-        return member_fingerprint("researcher", self.name, identity=self.identity)
+        return member_fingerprint("researcher", self.name, identity=self.identity, tls_key=self.tls_key)
 
 
 Card = SiteCard | ResearcherCard

@@ -1,8 +1,8 @@
 """Keys and certificates as values: this module makes, writes and reads them, and other modules store them.
 
 Ed25519 identifies a site, a researcher and the consortium. TLS uses ECDSA P-256, because gRPC's TLS accepts no
-Ed25519 certificates. Flower's node authentication needs an EC P-384 key in OpenSSH form. A site's certificate
-carries exactly one URI SAN, ``urn:dura:site:NAME``.
+Ed25519 certificates. Flower's node authentication needs an EC P-384 key in OpenSSH form. A client certificate carries
+exactly one URI SAN, ``urn:dura:site:NAME`` or ``urn:dura:researcher:NAME``.
 """
 
 from __future__ import annotations
@@ -125,8 +125,13 @@ def site_uri(name: str) -> str:
     return f"urn:dura:site:{name}"
 
 
+def researcher_uri(name: str) -> str:
+    """Return the URI that names a researcher in the certificate of the researcher's desk."""
+    return f"urn:dura:researcher:{name}"
+
+
 def make_request(key: ec.EllipticCurvePrivateKey, name: str) -> bytes:
-    """Return a certificate signing request (PEM) of a site."""
+    """Return a certificate signing request (PEM) of a member."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(_subject(name))
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
@@ -206,13 +211,35 @@ def make_site_certificate(
     now: datetime,
 ) -> x509.Certificate:
     """Return a site's TLS client certificate; the name comes from the roster, never from the request."""
+    return _client_certificate(authority, authority_key, request, name, site_uri(name), now)
+
+
+def make_researcher_certificate(
+    authority: x509.Certificate,
+    authority_key: ec.EllipticCurvePrivateKey,
+    request: x509.CertificateSigningRequest,
+    name: str,
+    now: datetime,
+) -> x509.Certificate:
+    """Return the TLS client certificate of a researcher's desk; no service of the sites accepts it."""
+    return _client_certificate(authority, authority_key, request, name, researcher_uri(name), now)
+
+
+def _client_certificate(
+    authority: x509.Certificate,
+    authority_key: ec.EllipticCurvePrivateKey,
+    request: x509.CertificateSigningRequest,
+    name: str,
+    uri: str,
+    now: datetime,
+) -> x509.Certificate:
     key = request.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise TypeError("load_request admits P-256 keys only")
     builder = _builder(_subject(name), authority.subject, key, now, days=LEAF_DAYS)
     builder = _leaf(builder, authority, ExtendedKeyUsageOID.CLIENT_AUTH)
-    uri = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(site_uri(name))])
-    return builder.add_extension(uri, critical=True).sign(authority_key, hashes.SHA256())
+    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)])
+    return builder.add_extension(names, critical=True).sign(authority_key, hashes.SHA256())
 
 
 def check_issued(

@@ -100,6 +100,9 @@ class RosterSite(_Member):
 class RosterResearcher(_Member):
     """A person who may sign studies."""
 
+    tls_key: TlsKey = ""
+    """The key of the researcher's desk; without one, the operator submits what this researcher signs."""
+
     @property
     def kind(self) -> Kind:
         """What this member is."""
@@ -107,16 +110,18 @@ class RosterResearcher(_Member):
 
     def fingerprint(self) -> str:
         """Return the fingerprint that the researcher reads out by telephone."""
-        return member_fingerprint("researcher", self.name, identity=self.identity)
+        return member_fingerprint("researcher", self.name, identity=self.identity, tls_key=self.tls_key)
 
     def public_key(self) -> Ed25519PublicKey:
         """Return the researcher's key."""
         return self.identity_key()
 
     @model_validator(mode="after")
-    def _key_is_a_key(self) -> Self:
+    def _keys_are_keys(self) -> Self:
         try:
             self.identity_key()
+            if self.tls_key:
+                check_tls_public(self.tls_key)
         except InputError as error:
             raise ValueError(error.message) from error
         return self
@@ -156,7 +161,7 @@ class Roster(Frozen):
     authority: Pem
     """Certificate authority of the service, limited to its own names."""
     clients: Pem
-    """Certificate authority of the sites' client certificates."""
+    """Certificate authority of the client certificates of sites and researchers."""
     quorum: Annotated[int, Field(ge=SMALLEST_QUORUM, le=MAX_MEMBERS)] = SMALLEST_QUORUM
     """The smallest number of countersignatures for a change, if more than half of the sites would be fewer."""
     sites: Annotated[tuple[RosterSite, ...], Field(max_length=MAX_MEMBERS)] = ()
@@ -184,7 +189,7 @@ class Roster(Frozen):
         for what, values in (
             ("names", [member.name for member in self.members]),
             ("identities", [member.identity for member in self.members]),
-            ("TLS keys", [site.tls_key for site in self.sites]),
+            ("TLS keys", [member.tls_key for member in self.members if member.tls_key]),
             ("node keys", [" ".join(site.node_key.split()[:2]) for site in self.sites]),
         ):
             if len(set(values)) != len(values):
@@ -228,7 +233,7 @@ def _mark(member: Member | None) -> str | None:
 
 
 class Admission(Frozen):
-    """The file that the authority sends to an admitted site, signed by the root key of the roster in it."""
+    """The file that the authority sends to an admitted member, signed by the root key of the roster in it."""
 
     name: SiteName
     certificate: Pem

@@ -11,16 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from dura_common.consortium.cards import decode_identity
 from dura_common.consortium.envelope import canonical_json, digest
 from dura_common.consortium.roster import Roster
 from dura_common.errors import InputError
 from dura_common.messages import EvaluateRound, SumRound, TrainRound
-from dura_common.models import StepRule, rule_of
+from dura_common.models import StepRule, TrainingState, advance, rule_of
 from dura_common.privacy.grid import WHOLE
 from dura_common.privacy.plan import plan_of
-from dura_common.secagg import FixedPoint, Kind, Member, SessionParameters, largest_value, smallest_threshold
+from dura_common.secagg import FixedPoint, Kind, Member, Opened, SessionParameters, largest_value, smallest_threshold
 from dura_common.secagg.params import MIN_MEMBERS
 from dura_common.study import SharedNoise, Study
 
@@ -193,6 +194,18 @@ class WeightedChange:
     def _weight(self, site: str) -> float:
         """Return a site's declared patients divided by those of the largest site: public, at most one."""
         return self.study.sites[site] / max(self.study.sites.values())
+
+
+def follow(study: Study, network: nn.Module, state: TrainingState, opened: Opened) -> TrainingState:
+    """Return the state that everybody comes to from an opened sum of the training, in every bit.
+
+    With shared noise, the sum is one step; otherwise it is the average of what the sites have changed in a round.
+    """
+    if not averaged(study):
+        scale = step_scale(study, opened.contributors)
+        return advance(network, state, opened.total, rule_of(study.training), scale=scale)
+    parameters = WeightedChange(study).apply(state.parameters, opened.total, opened.contributors)
+    return TrainingState(parameters, (), state.steps + study.training.steps_per_round)
 
 
 def carried_rule(study: Study) -> StepRule:

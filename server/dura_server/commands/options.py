@@ -30,6 +30,15 @@ ResearcherOption = Annotated[
     typer.Option("--researcher", envvar="DURA_RESEARCHER_HOME", help="The researcher's folder."),
 ]
 DEFAULT_RESEARCHER = Path("~/.dura/researcher")
+WhereOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--home",
+        envvar="DURA_COORDINATOR_HOME",
+        help="The coordinator's folder, on its machine. Default: the coordinator that this researcher has joined; "
+        "otherwise ~/.dura/coordinator.",
+    ),
+]
 StudyArgument = Annotated[
     str, typer.Argument(help="Name of the study, its digest, or at least the first 6 digits of the digest.")
 ]

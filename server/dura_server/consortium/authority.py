@@ -26,6 +26,7 @@ from dura_common.consortium.identity import (
     load_certificate,
     load_request,
     make_authority,
+    make_researcher_certificate,
     make_site_certificate,
 )
 from dura_common.consortium.keyfile import private_pem
@@ -57,7 +58,7 @@ class Admitted:
 
     name: str
     path: Path | None
-    """The file for the site; a researcher gets no file."""
+    """The file for the member; None for a researcher whose card, of an earlier dura, requests no certificate."""
 
 
 def init(
@@ -108,10 +109,7 @@ def fingerprint(home: AuthorityHome) -> str:
     Raises:
         StateError: no roster was issued yet.
     """
-    found = read_newest(home)
-    if found is None:
-        raise StateError("no roster was issued yet", hint="Admit the founders' cards: `dura authority admit`.")
-    return roster_fingerprint(found[1])
+    return roster_fingerprint(_require_roster(home)[1])
 
 
 def check_card(home: AuthorityHome, content: bytes, now: datetime) -> SiteCard | ResearcherCard:
@@ -127,8 +125,9 @@ def check_card(home: AuthorityHome, content: bytes, now: datetime) -> SiteCard |
         raise TrustError("the card was made in the future", hint="Check the clocks of both machines.")
     if card.created < now - timedelta(days=CARD_DAYS):
         raise TrustError(f"the card is older than {CARD_DAYS} days", hint="Ask its sender to make a new one.")
-    if isinstance(card, SiteCard):
+    if card.request:
         load_request(card.request.encode())
+    if isinstance(card, SiteCard):
         check_node_public(card.node_key)
     return card
 
@@ -163,7 +162,7 @@ def admit(
         same = wanted.members == found[0].members
         roster = found[0] if same else successor(found[0], roster_digest(found[1]), wanted, now, why=_why(cards, lost))
     private_folder(out)
-    certificates = {card.name: _certify(home, card, now, passphrase) for card in cards if isinstance(card, SiteCard)}
+    certificates = {card.name: _certify(home, card, now, passphrase) for card in cards if card.request}
     envelope = found[1] if found is not None and roster == found[0] else _issue(home, roster, [root])
     write_rosters(home, out / "rosters.json")
     return [
@@ -301,13 +300,14 @@ def _why(cards: Sequence[SiteCard | ResearcherCard], lost: Collection[str]) -> s
     return f"keys lost: {', '.join(gone)}"[:200] if gone else "keys rotated"
 
 
-def _certify(home: AuthorityHome, card: SiteCard, now: datetime, passphrase: bytes | None) -> str:
+def _certify(home: AuthorityHome, card: SiteCard | ResearcherCard, now: datetime, passphrase: bytes | None) -> str:
     key = read_private(home.clients_key, passphrase, what="the clients' authority key")
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise InputError("clients.key does not hold an elliptic-curve key")
     authority = load_certificate(read_limited(home.clients, what="the clients' authority"))
     request = load_request(card.request.encode())
-    return certificate_pem(make_site_certificate(authority, key, request, card.name, now)).decode()
+    make = make_site_certificate if isinstance(card, SiteCard) else make_researcher_certificate
+    return certificate_pem(make(authority, key, request, card.name, now)).decode()
 
 
 def _write_admission(

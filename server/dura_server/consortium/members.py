@@ -102,7 +102,7 @@ def member_of(card: Card, now: datetime, *, lost: bool = False) -> Member:
     common = {"name": card.name, "identity": card.identity, "since": now, "handover": card.handover, "lost": lost}
     if isinstance(card, SiteCard):
         return RosterSite.model_validate({**common, "tls_key": card.tls_key, "node_key": card.node_key})
-    return RosterResearcher.model_validate(common)
+    return RosterResearcher.model_validate({**common, "tls_key": card.tls_key})
 
 
 def _same(before: Member | Tombstone, member: Member) -> bool:
@@ -113,4 +113,4 @@ def _same(before: Member | Tombstone, member: Member) -> bool:
 def _keys(member: Member) -> set[str]:
     if isinstance(member, RosterSite):
         return {member.identity, member.tls_key, " ".join(member.node_key.split()[:2])}
-    return {member.identity}
+    return {member.identity, member.tls_key} - {""}

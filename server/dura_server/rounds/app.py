@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 app = ServerApp()
 
 QUERY_TTL = 120.0
-TRAIN_TTL = 3600.0
-"""Seconds after which Flower drops a message that a node did not fetch."""
+TRAIN_TTL = 7 * 86_400.0
+"""Seconds after which Flower drops a message, or the answer to it. Training may take days; attempts only grow."""
 REFUSAL_POLL_SECONDS = 0.5
 REPLY_SECONDS = 5.0
 """Seconds after which a reply is given up that was announced and does not come: the connection of its node broke."""
@@ -85,6 +85,10 @@ class FlowerReplies:
             if (reply := self._pending.replies.get(node, _MISSING)) is not _MISSING
         )
         return failed + len(self._names) - len(self._nodes)
+
+    def absent(self) -> frozenset[str]:
+        """Return the sites that were not connected when they were asked."""
+        return frozenset(self._names) - self._nodes.keys()
 
     def collect(self, seconds: float, *, but: Collection[str] = ()) -> Mapping[str, Reply | None]:
         """Wait for missing replies, at most so long, and not at all for replies of ``but``."""

@@ -20,6 +20,10 @@ class Replies(Protocol):
         """Return how many sites have refused or failed so far: their vectors will not come."""
         ...
 
+    def absent(self) -> frozenset[str]:
+        """Return the sites that were not connected when they were asked."""
+        ...
+
     def collect(self, seconds: float, *, but: Collection[str] = ()) -> Mapping[str, Reply | None]:
         """Wait for missing answers, at most so long, and not at all for ``but``; None for a site without an answer."""
         ...

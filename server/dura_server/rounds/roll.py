@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
 from dura_common.consortium.envelope import verify
 from dura_common.errors import DuraError, HostError, PolicyError, TrustError
-from dura_common.messages import AskApproval, Refusal, RefusalReason, Reply, RoundDone, Standing, SumRound
+from dura_common.messages import AskApproval, Offer, Refusal, RefusalReason, Reply, RoundDone, Standing
 from dura_common.study.approval import APPROVAL_TYPE, parse_approval
+from dura_server.rounds.asking import Asking
 from dura_server.rounds.ports import Sites
 from dura_server.studies.store import StoredStudy
+from dura_server.sums.ports import Lost
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +49,10 @@ class Roll:
         self._refusing: set[str] = set()
         """Sites that said no for a reason of their own: they are not asked again in this run."""
 
-    def note_offer(self, replies: Mapping[str, Reply | None]) -> None:
-        """Note what sites answered to an offer."""
-        standing = {name: self._standing(name, replies.get(name)) for name in self.names}
-        self._note(standing, replies, phase="offered", message=advice(standing))
+    def offer(self, request: Offer) -> None:
+        """Send an offer to every site and note what they answer."""
+        standing, answers = self._ask(self.names, request, QUERY_SECONDS)
+        self._note(standing, answers, phase="offered", message=advice(standing))
 
     def collect_approvals(self, *, begun: bool) -> None:
         """Ask every site for its approval. Once a study has begun, too few answers are a reason to wait, not to end.
@@ -58,11 +60,10 @@ class Roll:
         Raises:
             PolicyError: too few approvals to begin.
         """
-        request = AskApproval(study=self._stored.digest)
-        replies = self._sites.ask(self.names, request, None).collect(GRACE_SECONDS if begun else QUERY_SECONDS)
-        standing = {name: self._standing(name, replies.get(name)) for name in self.names}
+        patience = GRACE_SECONDS if begun else QUERY_SECONDS
+        standing, answers = self._ask(self.names, AskApproval(study=self._stored.digest), patience)
         self._present = {name for name in self.names if standing[name] == "approved"}
-        self._note(standing, replies, phase="asking", message=advice(standing))
+        self._note(standing, answers, phase="asking", message=advice(standing))
         if len(self._present) < self._needed and not begun:
             message = f"{len(self._present)} of the {self._needed} needed sites have approved; {advice(standing)}"
             self._stored.update(phase="unapproved", message=message)
@@ -95,27 +96,26 @@ class Roll:
 
     def ask_again(self, names: Collection[str], seconds: float) -> set[str]:
         """Ask sites whether they still approve; return those that do. Who has said no is out for this run."""
-        request = AskApproval(study=self._stored.digest)
-        answers = self._sites.ask(tuple(sorted(names)), request, None).collect(seconds)
-        standing = {name: self._standing(name, answers.get(name)) for name in names}
+        standing, answers = self._ask(tuple(sorted(names)), AskApproval(study=self._stored.digest), seconds)
         back = {name for name in names if standing[name] == "approved"}
         self._present = (self._present - set(names)) | back
         self._refusing |= {name for name in names if _is_no(answers.get(name))}
         self._note({**self._stored.read_state().sites, **standing}, answers)
         return back
 
-    def note_done(self, request: SumRound, answers: Mapping[str, Reply | None], state: str | None) -> None:
-        """Note the answers to a request whose sums are all open, and compare the states that sites came to.
+    def note_done(self, asking: Asking, number: int, state: str | None) -> None:
+        """Note the answers to a request that is over with a round, and compare the states that sites came to.
 
         Raises:
             TrustError: a site made other steps from the same sums.
         """
+        answers = asking.answers(GRACE_SECONDS)
         before = self._stored.read_state()
         standing = dict(before.sites)
         done = {name: answer for name, answer in answers.items() if isinstance(answer, RoundDone)}
         for name in self.names:
             answer = done.get(name)
-            if answer is not None and (answer.study, answer.round) == (request.study, request.round):
+            if answer is not None and (answer.study, answer.round) == (self._stored.digest, number):
                 standing[name] = "approved"
                 if answer.state != state:
                     raise TrustError(
@@ -123,24 +123,22 @@ class Roll:
                         hint="Its installation differs; compare `dura --version` at all sites.",
                     )
             elif name in answers:
-                standing[name] = f"round {request.round}: {words(answers[name])}"
+                standing[name] = f"round {number}: {words(answers[name], here=name not in asking.absent())}"
         redraws = max([before.redraws, *(answer.redraws for answer in done.values())])
         self._note(standing, answers, redraws=redraws)
 
-    def note_loss(
-        self, request: SumRound, message: str, gone: Iterable[str], answers: Mapping[str, Reply | None]
-    ) -> set[str]:
+    def note_loss(self, asking: Asking, number: int, loss: Lost, answers: Mapping[str, Reply | None]) -> set[str]:
         """Note who was lost; they are asked again before the next request. Return who has no draw left."""
         fine = {name for name, answer in answers.items() if isinstance(answer, RoundDone) or _is_not_its_own(answer)}
-        lost = (set(request.members) - fine) | set(gone)
+        lost = (set(asking.request.members) - fine) | set(loss.gone)
         standing = dict(self._stored.read_state().sites)
         for name in sorted(lost):
-            standing[name] = f"round {request.round}: {words(answers.get(name))}"
+            standing[name] = f"round {number}: {words(answers.get(name), here=name not in asking.absent())}"
         self._present -= lost
         refusing = {name for name in lost if isinstance(answers.get(name), Refusal)}
         self._refusing |= {name for name in refusing if not _is_not_its_own(answers[name])}
-        self._note(standing, answers, message=f"round {request.round}: {message}")
-        log.warning("round %d was lost (%s); left out: %s", request.round, message, ", ".join(sorted(lost)))
+        self._note(standing, answers, message=f"round {number}: {loss.message}")
+        log.warning("round %d was lost (%s); left out: %s", number, loss.message, ", ".join(sorted(lost)))
         return {name for name, answer in answers.items() if _is_refused(answer, RefusalReason.NO_DRAW_LEFT)}
 
     def _note(self, standing: Mapping[str, str], answers: Mapping[str, Reply | None], **more: object) -> None:
@@ -152,11 +150,17 @@ class Roll:
         said = self._stored.read_state().sites
         return "; ".join(f"{name} ({said.get(name, 'not asked')})" for name in self.names if name not in self._present)
 
-    def _standing(self, name: str, reply: Reply | None) -> str:
+    def _ask(
+        self, names: tuple[str, ...], request: Offer | AskApproval, seconds: float
+    ) -> tuple[dict[str, str], Mapping[str, Reply | None]]:
+        """Ask sites where the study stands there; return it in words, and the answers."""
+        replies = self._sites.ask(names, request, None)
+        answers, absent = replies.collect(seconds), replies.absent()
+        return {name: self._standing(name, answers.get(name), here=name not in absent) for name in names}, answers
+
+    def _standing(self, name: str, reply: Reply | None, *, here: bool) -> str:
         if not isinstance(reply, Standing):
-            return words(reply)
-        if reply.state == "declined":
-            return "declined"
+            return words(reply, here=here)
         if reply.state != "approved":
             return reply.state
         try:
@@ -172,10 +176,10 @@ class Roll:
             raise TrustError("the approval is for another study or site")
 
 
-def words(reply: Reply | None) -> str:
-    """Return what a reply that is not the expected one says, in words."""
+def words(reply: Reply | None, *, here: bool) -> str:
+    """Return what a reply that is not the expected one says, in words; ``here``: whether its site was connected."""
     if reply is None:
-        return "unreachable"
+        return "connected, but has not answered" if here else "not connected"
     if not isinstance(reply, Refusal):
         return "answered out of turn"
     sentence = _SENTENCES.get(reply.reason)

@@ -4,8 +4,10 @@ Steps of :meth:`Rounds.train`:
 
 1. every site of the study is asked for its approval; signatures are verified with the keys of the roster;
 2. the newest checkpoint is the state to go on from; at first, the one that the study's public seed gives;
-3. each round: sums that an earlier run has kept are followed; a secure session is opened for what is missing, the state
-   goes out, sums come back, and the coordinator makes the steps that every site makes, or the average; checkpoint;
+3. each round: sums that an earlier run has kept are followed; a secure session is opened for what is missing, sums come
+   back, and the coordinator makes the steps that every site makes, or the average; checkpoint. A request carries the
+   state to the sites. It is for one round at first, later for as many as take a minute, which the sites work through
+   without another message;
 4. after the rounds that the study names: held-out sums, one point of the learning curve;
 5. the model is written, the study is finished.
 
@@ -22,18 +24,18 @@ from dataclasses import replace
 
 from dura_common.consortium.chain import Link
 from dura_common.errors import HostError
-from dura_common.messages import EvaluateRound, Offer, TrainRound
-from dura_common.models import TrainingState, advance, build_model, first_state, rule_of, to_vector
+from dura_common.messages import EvaluateRound, Offer, SumRound, TrainRound
+from dura_common.models import TrainingState, build_model, first_state, to_vector
 from dura_common.outputs.duplicates import decode, length_in
 from dura_common.outputs.scores import from_integers, length_of, parts_of
 from dura_common.privacy.plan import plan_of
 from dura_common.secagg import Opened
 from dura_common.study import Study
-from dura_common.sums.agreed import Agreed, WeightedChange, averaged, carried_rule, step_scale
-from dura_server.rounds.asking import Asking, Numbers
+from dura_common.sums.agreed import Agreed, averaged, carried_rule, follow
+from dura_server.rounds.asking import Asking, Numbers, Pace, parts_of_request
 from dura_server.rounds.checkpoint import Checkpoint, Checkpoints, require_room
 from dura_server.rounds.ports import Sites, Vector
-from dura_server.rounds.roll import GRACE_SECONDS, QUERY_SECONDS, Roll
+from dura_server.rounds.roll import GRACE_SECONDS, Roll
 from dura_server.studies.estimate import outcome_from
 from dura_server.studies.state import CurvePoint, point_of
 from dura_server.studies.store import StoredStudy
@@ -66,12 +68,16 @@ class Rounds:
         self._checkpoints = Checkpoints(stored.folder / "checkpoints")
         self._agreed = Agreed(stored.digest, stored.study, stored.roster)
         self._network = build_model(stored.study)
+        self._evaluated = stored.study.evaluation.rounds(stored.study.training.rounds)
+        self._pace = Pace()
+        self._asking: Asking | None = None
+        """The request that is under way: sites work through its rounds by themselves."""
 
     def offer(self, links: tuple[Link, ...] = ()) -> None:
         """Send the study, its roster and the newest ``links`` of rosters to every site that the study lists."""
         self._stored.update(phase="offering")
         request = Offer(study=self._stored.study_envelope, roster=self._stored.roster_envelope, links=links)
-        self._roll.note_offer(self._sites.ask(self._roll.names, request, None).collect(QUERY_SECONDS))
+        self._roll.offer(request)
 
     def train(self) -> None:
         """Run the whole study, or what is left of it.
@@ -79,26 +85,27 @@ class Rounds:
         Raises:
             PolicyError: too few approvals.
             HostError: too few sites are left, a round was lost too often, or the disk is full.
-            TrustError: sites made other steps from the same sums.
+            TrustError: a site made other steps from the same sums.
         """
         before = self._stored.read_state()
         self._roll.collect_approvals(begun=bool(before.attempts))  # step 1
         self._stored.update(phase="running", message="")
-        last, evaluated = (
-            self._newest(before.round),
-            self._study.evaluation.rounds(self._study.training.rounds),
-        )  # step 2
+        last = self._newest(before.round)  # step 2
         curve = list(before.curve)
         for number in range(before.round + 1, self._study.training.rounds + 1):
+            self._pace.begin()
             if last.round < number:
                 last = self._train_round(number, last)  # step 3
                 self._checkpoints.save(last)
             self._kept.drop("train", number)
-            if number in evaluated:
-                curve += self._evaluate(number, last.state.parameters)  # step 4
+            if number in self._evaluated:
+                curve += self._evaluate(number, last.state)  # step 4
             points = [point.model_dump() for point in curve]
             self._stored.update(round=number, curve=points, given_up=last.given_up)
             self._kept.drop("evaluate", number)
+            self._pace.end()
+            if self._asking is not None and not self._asking.covers(number + 1):
+                self._conclude(number, last.state)
         self._finish(last)  # step 5
 
     def _newest(self, done: int) -> Checkpoint:
@@ -126,7 +133,7 @@ class Rounds:
         return 1 if averaged(self._study) else self._study.training.steps_per_round
 
     def _train_round(self, number: int, before: Checkpoint) -> Checkpoint:
-        """Return where one round leads to, through as many attempts as it takes."""
+        """Return where one round leads to, through as many requests as it takes."""
         fruitless, last = 0, 0
         while True:
             state, done, given_up = self._replay(number, before)
@@ -136,12 +143,9 @@ class Rounds:
             if fruitless > ATTEMPTS:
                 raise HostError(f"round {number} was lost {ATTEMPTS} times", hint="`dura study status` shows why.")
             require_room(self._stored.folder, WORD_BYTES * state.parameters.size * (self._steps - done + 2))
-            members = self._roll.members()
-            attempt = self._numbers.next("train", number)
-            request = TrainRound(
-                study=self._stored.digest, round=number, attempt=attempt, members=members, first_step=done + 1
-            )
-            self._make_steps(request, state)
+            if self._asking is None:
+                self._asking = self._ask(number, done, state)
+            self._make_steps(self._asking, number, done, state)
 
     def _replay(self, number: int, before: Checkpoint) -> tuple[TrainingState, int, int]:
         """Follow the sums of a round that are kept; return the state after them, their number, and all given up."""
@@ -151,10 +155,22 @@ class Rounds:
             given_up += kept.opened is None
         return state, done, given_up
 
-    def _make_steps(self, request: TrainRound, state: TrainingState) -> None:
-        """Ask for the rest of a round: every sum that is opened is kept, and a loss leaves the others as they are."""
-        asking = Asking(self._sites, self._sessions, request, state.to_vector())
-        rest = request
+    def _ask(self, number: int, done: int, state: TrainingState) -> Asking:
+        """Return a request for the rest of a round and some rounds after it; it is sent with its first session."""
+        members = self._roll.members()
+        last = min(number + self._pace.rounds() - 1, self._study.training.rounds)
+        request = TrainRound(
+            study=self._stored.digest, round=number, attempt=1, members=members, first_step=done + 1, last=last
+        )
+        attempt = self._numbers.next(*parts_of_request(request, self._evaluated))
+        return Asking(self._sites, self._sessions, request.model_copy(update={"attempt": attempt}), state.to_vector())
+
+    def _make_steps(self, asking: Asking, number: int, done: int, state: TrainingState) -> None:
+        """Make the rest of a round: every sum that is opened is kept, and a loss leaves the others as they are."""
+        asked = asking.request
+        rest = TrainRound(
+            study=asked.study, round=number, attempt=asked.attempt, members=asked.members, first_step=done + 1
+        )
         try:
             while rest.first_step <= self._steps:
                 params = self._agreed.training(rest, state=state.digest(), length=state.parameters.size)
@@ -163,31 +179,31 @@ class Rounds:
                     changes = {"members": opened.contributors, "first_step": opened.step + 1}
                     rest = rest.model_copy(update=changes)
         except Lost as lost:
-            if self._spent(lost, asking):
-                self._give_up(request)
-            return
-        self._roll.note_done(request, asking.answers(GRACE_SECONDS), None if averaged(self._study) else state.digest())
+            if self._spent(lost, asking, number):
+                self._give_up(rest)
 
     def _follow(self, state: TrainingState, opened: Opened | None) -> TrainingState:
-        """Make the step that every site makes, or average what the sites changed; a sum that was given up is none."""
-        each = self._study.training.steps_per_round // self._steps
+        """Go on from a sum as every site does; one that was given up leaves the state, and takes its place."""
         if opened is None:
-            return TrainingState(state.parameters, state.moments, state.steps + each)
-        if not averaged(self._study):
-            scale = step_scale(self._study, opened.contributors)
-            return advance(self._network, state, opened.total, rule_of(self._study.training), scale=scale)
-        change = WeightedChange(self._study)
-        parameters = change.apply(state.parameters, opened.total, opened.contributors)
-        return TrainingState(parameters, (), state.steps + each)
+            return replace(state, steps=state.steps + self._study.training.steps_per_round // self._steps)
+        return follow(self._study, self._network, state, opened)
 
-    def _spent(self, lost: Lost, asking: Asking) -> bool:
+    def _conclude(self, number: int, state: TrainingState) -> None:
+        """Collect the answers to a request that is over with a round, and compare the states of the sites."""
+        asking, self._asking = self._asking, None
+        if asking is None:
+            return
+        self._roll.note_done(asking, number, state.digest())
+
+    def _spent(self, lost: Lost, asking: Asking, number: int) -> bool:
         """Note a loss; return whether a site that still approves has no draw left for what was lost."""
+        self._asking = None
         answers = asking.answers(GRACE_SECONDS, lost=lost.gone)
-        self._numbers.learn(asking.request, answers)
-        spent = self._roll.note_loss(asking.request, lost.message, lost.gone, answers)
+        self._numbers.learn(parts_of_request(asking.request, self._evaluated), answers)
+        spent = self._roll.note_loss(asking, number, lost, answers)
         return bool(spent) and bool(self._roll.ask_again(spent, GRACE_SECONDS))
 
-    def _give_up(self, request: TrainRound) -> None:
+    def _give_up(self, request: SumRound) -> None:
         """Go on without the sum that was lost: it cannot be drawn again, and the next one can be."""
         done = max((kept.step for kept in self._kept.sums("train", request.round)), default=0)
         if done == self._steps:
@@ -195,29 +211,35 @@ class Rounds:
         log.warning("round %d, sum %d is given up: no spare draw is left", request.round, done + 1)
         self._kept.append("train", request.round, Kept(request.attempt, done + 1, None))
 
-    def _evaluate(self, number: int, parameters: Vector) -> list[CurvePoint]:
-        """Return one point of the learning curve; none if its sum was lost and the study has no spare draw of it."""
+    def _evaluate(self, number: int, state: TrainingState) -> list[CurvePoint]:
+        """Return one point of the learning curve; none if its sum was lost and no spare draw is left."""
+        if self._asking is not None and not self._asking.covers(number):
+            self._conclude(number, state)  # a site was lost in the training: the others have ended the request
         for _ in range(ATTEMPTS):
             kept = next(self._kept.sums("evaluate", number), None)
             if kept is not None and kept.opened is not None:
                 return [self._point(number, kept.opened)]
-            if not self._ask_scores(number, parameters):
+            if not self._ask_scores(number, state.parameters):
                 return []
         return []
 
     def _ask_scores(self, number: int, parameters: Vector) -> bool:
         """Ask for the sum of an evaluation; return whether there is anything left to try if it was not opened."""
-        members, attempt = self._roll.members(), self._numbers.next("evaluate", number)
+        asking = self._asking
+        members = self._roll.members() if asking is None else asking.request.members
+        attempt = self._numbers.next(f"evaluate-{number}") if asking is None else asking.request.attempt
         request = EvaluateRound(study=self._stored.digest, round=number, attempt=attempt, members=members)
         length = length_of(parts_of(self._study, number)) + length_in(self._study, number)
         params = self._agreed.evaluation(request, parameters=parameters, length=length)
-        asking = Asking(self._sites, self._sessions, request, parameters)
+        if asking is None:
+            asking = Asking(self._sites, self._sessions, request, parameters)
         try:
             for _ in asking.sums(params):
                 pass
         except Lost as lost:
-            return not self._spent(lost, asking)
-        self._roll.note_done(request, asking.answers(GRACE_SECONDS), None)
+            return not self._spent(lost, asking, number)
+        if asking is not self._asking:
+            self._roll.note_done(asking, number, None)
         return True
 
     def _point(self, number: int, opened: Opened) -> CurvePoint:

@@ -1,8 +1,9 @@
 """``python -m dura_server.services.aggregator HOME``: the aggregation service, one child of `dura coordinator start`.
 
-It listens on the public aggregation port (mutual TLS) and on the ServerApp's socket, and answers the standard gRPC
-health protocol on both. Every opened sum is on disk before any site or the ServerApp hears of the sum. A crash ends the
-running sessions; the study then continues from the sums on disk, with new sessions.
+It listens on the public aggregation port (mutual TLS: sites bring sums, researchers ask at the desk) and on the socket
+of the ServerApp, and answers the standard gRPC health protocol on both. Every opened sum is on disk before any site or
+the ServerApp hears of the sum. A crash ends the running sessions; the study then continues from the sums on disk, with
+new sessions.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from dura_common.messages.proto.aggregation_pb2_grpc import (
     add_AggregationServicer_to_server,
     add_SessionsServicer_to_server,
 )
+from dura_common.messages.proto.desk_pb2_grpc import add_DeskServicer_to_server
 from dura_common.runtime.files import private_folder, read_limited
 from dura_common.sums.plane import MESSAGE_BYTES, SERVER_OPTIONS
 from dura_server.consortium.enrolment import load_settings
+from dura_server.desk.service import DeskService
 from dura_server.home import CoordinatorHome
 from dura_server.sums.door import SessionsDoor
 from dura_server.sums.identity import RosterWatch
@@ -47,9 +50,10 @@ async def serve(home: CoordinatorHome) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    sessions = RunningSessions(home, RosterWatch(home))
+    roster = RosterWatch(home)
+    sessions = RunningSessions(home, roster)
     service = AggregationService(sessions)
-    public, door = _public(home, service), _door(home, sessions)
+    public, door = _public(home, service, DeskService(home, roster, sessions)), _door(home, sessions)
     watch = asyncio.create_task(service.watch_roster())
     await public.start()
     await door.start()
@@ -72,7 +76,7 @@ def healthy(home: CoordinatorHome) -> bool:
         channel.close()
 
 
-def _public(home: CoordinatorHome, service: AggregationService) -> Any:
+def _public(home: CoordinatorHome, service: AggregationService, desk: DeskService) -> Any:
     settings = load_settings(home)
     key, certificate, clients = (
         read_limited(home.keys / name, what=f"the coordinator's {name}")
@@ -81,6 +85,7 @@ def _public(home: CoordinatorHome, service: AggregationService) -> Any:
     credentials = grpc.ssl_server_credentials([(key, certificate)], clients, require_client_auth=True)
     server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=CONCURRENT_STREAMS)
     add_AggregationServicer_to_server(service, server)
+    add_DeskServicer_to_server(desk, server)
     health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
     host = f"[{settings.bind}]" if ":" in settings.bind else settings.bind
     _bind(lambda: server.add_secure_port(f"{host}:{settings.aggregation_port}", credentials), "the aggregation port")

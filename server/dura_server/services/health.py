@@ -25,9 +25,9 @@ from dura_common.runtime.conditions import (
 from dura_common.runtime.files import read_limited
 from dura_server.consortium.enrolment import read_roster, standing
 from dura_server.home import CoordinatorHome
-from dura_server.services.runs import phase_of
 from dura_server.services.superlink import Contact, contacts
 from dura_server.studies.queue import wanted
+from dura_server.studies.standing import phase_of
 from dura_server.studies.state import ACTIVE
 from dura_server.studies.store import StudyStore
 from dura_server.sums.client import standings

@@ -19,6 +19,7 @@ from dura_common.runtime.running import holder
 from dura_server.home import CoordinatorHome
 from dura_server.services.superlink import run_status, stop_run, submit_run
 from dura_server.studies.queue import at_the_queue, drop, wanted
+from dura_server.studies.standing import START_SECONDS, phase_of
 from dura_server.studies.state import ACTIVE, Phase, StudyState
 from dura_server.studies.store import StoredStudy
 
@@ -29,26 +30,12 @@ LOG = "serverapp.log"
 
 POLL_SECONDS = 0.2
 FLOWER_POLL_SECONDS = 2.0
-START_SECONDS = 120.0
-"""Time for Flower to start a process, which takes about five seconds."""
 SERVICE_SECONDS = 60.0
 """Time for a SuperLink to answer whose services are running."""
 STOP_SECONDS = 30.0
 """Time for that process to end without being killed."""
 OFFERED: frozenset[Phase] = frozenset({"offered", "failed", "stopped", "interrupted"})
 """Phases in which an offer has ended."""
-
-
-def phase_of(stored: StoredStudy) -> Phase:
-    """Return the phase of a study, after checking that a process works on it: "interrupted" if none does."""
-    state = stored.read_state()
-    if state.phase not in ACTIVE or holder(stored.run_folder) is not None:
-        return state.phase
-    age = (datetime.now(UTC) - state.updated).total_seconds()
-    if state.phase == "starting" and age < START_SECONDS:
-        return state.phase
-    state = stored.read_state()  # the process may have ended between the two looks
-    return "interrupted" if state.phase in ACTIVE else state.phase
 
 
 def present(home: CoordinatorHome, stored: StoredStudy) -> StudyState:

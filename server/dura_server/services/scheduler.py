@@ -17,8 +17,9 @@ from dura_common.errors import DuraError, StateError
 from dura_common.runtime.running import holder
 from dura_common.runtime.sockets import listens
 from dura_server.home import CoordinatorHome
-from dura_server.services.runs import phase_of, present, progress, require_unfinished, settled, start
+from dura_server.services.runs import present, progress, require_unfinished, settled, start
 from dura_server.studies.queue import Wanted, at_the_queue, drop, queue, want, wanted
+from dura_server.studies.standing import phase_of
 from dura_server.studies.state import ACTIVE, Phase, StudyState
 from dura_server.studies.store import StoredStudy, StudyStore
 
@@ -34,8 +35,8 @@ OVER: frozenset[Phase] = frozenset({"finished", "failed", "stopped"})
 Start = Callable[[CoordinatorHome, StoredStudy, str], None]
 
 
-def enqueue(stored: StoredStudy, until: datetime) -> Phase:
-    """Put a study into the queue, and return the phase in which it was. A study that is there keeps its place.
+def enqueue(stored: StoredStudy, until: datetime) -> bool:
+    """Put a study into the queue; return whether it was neither there nor running. A queued study keeps its place.
 
     Args:
         stored: the study.
@@ -48,29 +49,23 @@ def enqueue(stored: StoredStudy, until: datetime) -> Phase:
         require_unfinished(stored)
         phase, there = phase_of(stored), wanted(stored) is not None
         want(stored, datetime.now(UTC), until)
-        if phase not in ACTIVE and not there:
+        new = phase not in ACTIVE and not there
+        if new:
             stored.update(phase="queued", message="waits for its turn")
-        return phase
+        return new
 
 
-def follow(
-    home: CoordinatorHome, studies: list[StoredStudy], *, changed: Callable[[StoredStudy, StudyState], None]
-) -> list[StudyState]:
-    """Wait until none of some studies is in the queue any more, or until the services have stopped.
-
-    Calls ``changed`` at every change, and returns the states in which the studies are.
-    """
-    last: dict[str, StudyState] = {}
+def follow(home: CoordinatorHome, stored: StoredStudy, changed: Callable[[], None]) -> None:
+    """Wait until a study is not in the queue any more, or until the services have stopped; tell every change."""
+    last: StudyState | None = None
     while True:
-        left = [stored for stored in studies if wanted(stored) is not None]
-        runs = holder(home.run) is not None
-        states = [present(home, stored) for stored in studies]
-        for stored, state in zip(studies, states, strict=True):
-            if last.get(stored.digest) != state:
-                changed(stored, state)
-            last[stored.digest] = state
+        left, runs = wanted(stored) is not None, holder(home.run) is not None
+        state = present(home, stored)
+        if state != last:
+            changed()
+        last = state
         if not left or not runs:
-            return states
+            return
         time.sleep(POLL_SECONDS)
 
 

@@ -13,9 +13,8 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from dura_common.errors import DuraError
-from dura_common.runtime.files import private_folder, read_limited, write_atomic
+from dura_common.runtime.files import exclusive, private_folder, read_limited, write_atomic
 from dura_common.study import Frozen
-from dura_server.studies.lease import exclusive
 from dura_server.studies.store import StoredStudy, StudyStore
 
 

@@ -69,7 +69,7 @@ class StudyState(Frozen):
 
     phase: Phase = "submitted"
     sites: dict[str, str] = Field(default_factory=dict)
-    """Maps each site's name to offered, approved, declined, unreachable or the word of its refusal."""
+    """Maps each site's name to offered, approved, declined, or why there is no such answer."""
     heard: dict[str, datetime] = Field(default_factory=dict)
     """Maps each site's name to the time of its last answer about this study."""
     run: int | None = None

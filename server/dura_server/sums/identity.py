@@ -76,14 +76,8 @@ def identify(auth_context: Mapping[str, Sequence[bytes]], roster: Roster) -> Pee
     Raises:
         TrustError: there is no certificate, it has not exactly one name of a site, or the site is not on the roster.
     """
-    versions = list(auth_context.get("ssl_tls_version", ()))
-    if versions != [b"TLSv1.3"]:
-        raise TrustError("expected TLS 1.3")
-    certificates = list(auth_context.get("x509_pem_cert", ()))
-    if len(certificates) != 1:
-        raise TrustError("expected one client certificate")
-    certificate = load_certificate(certificates[0])
-    name = _site_name(certificate)
+    certificate = certificate_of(auth_context)
+    name = named(certificate, site_uri(""))
     site = roster.site(name)
     if site is None:
         raise TrustError(f"{name[:40]!r} is not on the roster")
@@ -92,12 +86,30 @@ def identify(auth_context: Mapping[str, Sequence[bytes]], roster: Roster) -> Pee
     return Peer(site, certificate.public_bytes(Encoding.DER))
 
 
-def _site_name(certificate: x509.Certificate) -> str:
-    """Return the site of a certificate whose only alternative name is one URI of a site."""
+def certificate_of(auth_context: Mapping[str, Sequence[bytes]]) -> x509.Certificate:
+    """Return the client certificate of a connection.
+
+    Raises:
+        TrustError: the connection is not TLS 1.3 with exactly one certificate.
+    """
+    versions = list(auth_context.get("ssl_tls_version", ()))
+    if versions != [b"TLSv1.3"]:
+        raise TrustError("expected TLS 1.3")
+    certificates = list(auth_context.get("x509_pem_cert", ()))
+    if len(certificates) != 1:
+        raise TrustError("expected one client certificate")
+    return load_certificate(certificates[0])
+
+
+def named(certificate: x509.Certificate, prefix: str) -> str:
+    """Return the member of a certificate whose only alternative name is one URI that begins with ``prefix``.
+
+    Raises:
+        TrustError: the certificate has other names.
+    """
     names = alternative_names(certificate)
     if len(names) != 1 or not isinstance(names[0], x509.UniformResourceIdentifier):
         raise TrustError(f"expected one URI in the client certificate, got {len(names)} names")
-    prefix = site_uri("")
     if not names[0].value.startswith(prefix):
-        raise TrustError("the client certificate does not name a site")
+        raise TrustError("the client certificate names another kind of member")
     return names[0].value.removeprefix(prefix)

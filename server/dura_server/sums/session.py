@@ -115,6 +115,7 @@ class Session:
                 if self.opened < self.series.sums and (self.opened == before or self.params.kind is Kind.STEP):
                     await self._gather(self._came, self._timing.rejoin)  # step 3
             reason = Reason.FINISHED
+            log.info("session %s: finished", self._label)
             await self._report(reason)
         except _Failed as failed:
             reason = failed.reason

@@ -12,10 +12,11 @@ from tests.attacks.draws.hospital import DELTA, NOW, PATIENTS, Hospital, key_wit
 from tests.attacks.draws.meeting import CAP, SITES, studies
 from tests.support.consortium import Consortium
 from tests.support.policies import approve_study, policy
+from tests.support.running import TASK
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.registry import register
-from dura_client.data.simulated.simulate import TASK, simulate
+from dura_client.data.simulated.simulate import simulate
 from dura_client.site.policy import write_policy
 from dura_client.studies.approvals import receive_offer
 from dura_common.consortium.roster import Roster

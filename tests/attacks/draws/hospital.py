@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tests.support.consortium import Consortium
 from tests.support.policies import approve_study, policy
+from tests.support.running import TASK
 from tests.support.studies import study
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.prepare import pseudonym
 from dura_client.data.registry import register
-from dura_client.data.simulated.simulate import TASK
 from dura_client.ledger.ledger import Ledger
 from dura_client.ledger.place import site_ledger
 from dura_client.node.service import SiteService

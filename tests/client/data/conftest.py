@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.support.running import TASK
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.simulated.hospitals import HOSPITALS
-from dura_client.data.simulated.simulate import TASK, simulate
+from dura_client.data.simulated.simulate import simulate
 from dura_common.study import SignalContract
 
 PATIENTS = 3

@@ -13,12 +13,13 @@ import torch
 from tests.support.commands import answer, shown
 from tests.support.consortium import Consortium, contents
 from tests.support.policies import approve_study
+from tests.support.running import TASK
 from tests.support.studies import study
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.privacy_class import PrivacyClass, Step
 from dura_client.data.registry import register
-from dura_client.data.simulated.simulate import TASK, simulate
+from dura_client.data.simulated.simulate import simulate
 from dura_client.ledger.ledger import Ledger
 from dura_client.patients.frozen import load_frozen
 from dura_client.release.gate import Gate

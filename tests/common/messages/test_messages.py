@@ -29,6 +29,7 @@ REQUESTS = [
     Offer(study="{}", roster="{}"),
     AskApproval(study=DIGEST),
     TrainRound(study=DIGEST, round=1, attempt=2, members=("east", "north"), first_step=4),
+    TrainRound(study=DIGEST, round=2, attempt=3, members=("east", "north"), last=9),
     EvaluateRound(study=DIGEST, round=3, attempt=1, members=("east", "north")),
 ]
 TRAIN = {"kind": "train-round", "study": DIGEST, "round": 1, "attempt": 1, "members": ["east", "north"]}

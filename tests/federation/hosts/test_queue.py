@@ -17,7 +17,7 @@ from tests.support.studies import Only, changed
 from dura_client.studies.approvals import receive_offer
 from dura_common.runtime.running import holder
 from dura_common.study import Study, parse_study
-from dura_server.services.runs import phase_of
+from dura_server.studies.standing import phase_of
 from dura_server.studies.store import StoredStudy
 from dura_server.studies.template import study_toml
 

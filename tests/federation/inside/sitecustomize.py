@@ -6,7 +6,8 @@ carried out once: ``kill`` ends this process at once (SIGKILL), ``wait`` holds i
 
 Places, in the order of a session: ``advertise``, ``keys`` (everybody advertised), ``shares`` (everybody shared),
 ``mask``, ``masked`` (the vector is on its way), ``survivors``, ``confirms``, ``opened`` (the sum came, nobody here has
-looked at it), ``idle`` (the answer to the coordinator is out).
+looked at it), ``between`` (the session is over: the next one of the request begins), ``idle`` (the answer to the
+coordinator is out).
 """
 
 from __future__ import annotations
@@ -44,6 +45,11 @@ class Inside:
         log.debug("noted: %s", what)
         with (self._folder / "journal.jsonl").open("a") as journal:
             journal.write(json.dumps({"what": what, **place, **more}) + "\n")
+
+    def left(self) -> None:
+        """A session is over, and all its sums were opened."""
+        if self.last is not None:
+            self.reached("between", self.last)
 
     def reached(self, stage: str, place: Place) -> None:
         """Carry out the first order for this place, once."""
@@ -101,6 +107,7 @@ def install(inside: Inside) -> None:
     """Stand between the runner and the real classes of the site's side."""
     from dura_client.node.flower_adapter import TaskSource
     from dura_client.sums.driver import Driver
+    from dura_client.sums.plane import PlaneSums
     from dura_common.secagg.round_site import RoundSite
     from dura_common.secagg.site import Site
     from dura_common.secagg.step_site import StepSite
@@ -140,6 +147,7 @@ def install(inside: Inside) -> None:
     _after(Site, "mask", masked)
     _after(Driver, "_transmit", transmitted)
     _after(Driver, "_opened", opened)
+    _after(PlaneSums, "attend", lambda *_: inside.left())
     _after(TaskSource, "serve_one", served)
 
 

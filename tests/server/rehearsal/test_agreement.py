@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from tests.server.rehearsal.conftest import SETTINGS, SITES, small
 from tests.server.rehearsal.crew import HereCrew
 from tests.support.policies import approve_study
-from tests.support.running import RunningConsortium
+from tests.support.running import TASK, RunningConsortium
 from tests.support.sums import Hub, MemorySites
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.registry import register
 from dura_client.data.simulated.kinds import simulate_for
-from dura_client.data.simulated.simulate import TASK
 from dura_client.node.service import SiteService
 from dura_client.patients.cohort import load_cohort
 from dura_client.site.keys import SiteKeys

@@ -15,9 +15,10 @@ from tests.support.studies import study
 
 from dura_common.errors import HostError
 from dura_server.home import CoordinatorHome
-from dura_server.services.runs import halt, phase_of
+from dura_server.services.runs import halt
 from dura_server.services.scheduler import Scheduler, enqueue
 from dura_server.studies.queue import queue, wanted
+from dura_server.studies.standing import phase_of
 from dura_server.studies.store import StoredStudy, StudyStore
 
 SITES = ("east", "north", "south", "west")

@@ -14,9 +14,10 @@ from tests.support.commands import answer, dura, failed, shown
 from tests.support.consortium import Consortium, contents
 from tests.support.studies import study
 
-from dura_server.services.runs import begin, phase_of
+from dura_server.services.runs import begin
 from dura_server.services.scheduler import enqueue
 from dura_server.studies.queue import queue
+from dura_server.studies.standing import phase_of
 from dura_server.studies.state import ACTIVE, Phase
 from dura_server.studies.store import StoredStudy, StudyStore
 from dura_server.studies.template import study_toml
@@ -66,7 +67,7 @@ def test_a_start_that_came_to_nothing_is_interrupted(stored: StoredStudy, monkey
     """Flower is given two minutes to start a process, not for ever."""
     stored.update(phase="starting")
     assert phase_of(stored) == "starting"
-    monkeypatch.setattr("dura_server.services.runs.START_SECONDS", 0.0)
+    monkeypatch.setattr("dura_server.studies.standing.START_SECONDS", 0.0)
     assert phase_of(stored) == "interrupted"
 
 

@@ -12,9 +12,6 @@ from dura_client.data.recordings.edf import open_edf
 from dura_client.data.recordings.source import Source, Unreadable
 from dura_client.data.recordings.through_mne import MneSource, open_with_mne
 
-OPENED = (".edf", ".bdf", ".vhdr", ".set", ".fif", ".gdf", ".cnt", ".eeg", ".mff", ".nxe", ".21e", ".lay", ".data")
-"""Endings of files that are opened on their own; parts that lie beside them (.eeg, .fdt) are found from them."""
-
 
 def open_source(path: Path) -> Source:
     """Open a recording of any format that dura knows.

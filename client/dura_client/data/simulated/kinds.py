@@ -44,7 +44,6 @@ DIAGNOSES = {
 }
 SLOWED = ((1.0, 0.85, 1.3, 1.0, 1.15), (1.25, 1.6, 0.75, 1.0, 0.85))
 """Control and dementia: theta for alpha."""
-SCORES = ("control", "patient")
 REGIONS = 30
 VOLUMES = {
     "cortex_thickness": (1.5, 3.5),

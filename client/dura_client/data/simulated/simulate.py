@@ -28,7 +28,6 @@ from dura_common.runtime.files import SHARED_FILE, write_atomic
 from dura_common.study import SignalContract
 
 DEMO = Paradigm()
-TASK = DEMO.task
 HAND_BANK = 24
 NOISE_SOURCES = 24
 RNG_DOMAIN = 0xD0_2A

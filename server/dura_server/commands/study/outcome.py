@@ -2,46 +2,35 @@
 
 from __future__ import annotations
 
+from rich.markup import escape
+
 from dura_common.errors import DuraError, HostError, PolicyError, StateError
 from dura_common.runtime.console import Output
 from dura_common.study.reference import SHORT_DIGITS
 from dura_common.study.warnings import warnings_of
-from dura_server.studies.queue import wanted
-from dura_server.studies.state import StudyState
-from dura_server.studies.store import StoredStudy
+from dura_server.desk.view import StudyView
 
 
-def as_data(stored: StoredStudy, state: StudyState) -> dict[str, object]:
+def as_data(view: StudyView) -> dict[str, object]:
     """Return a study and its state as one JSON object."""
-    return {
-        "digest": stored.digest,
-        "name": stored.study.name,
-        **state.model_dump(mode="json"),
-        "model": str(stored.model_file) if stored.model_file.exists() else None,
-    }
+    return {"digest": view.digest, "name": view.study.name, **view.state.model_dump(mode="json"), "model": view.model}
 
 
-def finish_all(out: Output, ended: list[tuple[StoredStudy, StudyState]], *, queued: bool) -> None:
+def finish_all(out: Output, views: list[StudyView], *, queued: bool) -> None:
     """End a command with the states of several studies.
 
     Raises:
-        DuraError: one of them has not finished, and it need not be queued only. All others have been printed.
+        DuraError: one of them has not finished, and ``queued`` does not say that this is right. All are printed before.
     """
-    lines = [
-        f"{stored.study.name} ({stored.digest[:SHORT_DIGITS]}): {state.phase}, round {state.round} of {state.rounds}"
-        for stored, state in ended
-    ]
-    if queued or all(state.phase == "finished" for _, state in ended):
-        out.result({"studies": [as_data(stored, state) for stored, state in ended]}, "\n".join(lines))
-        return
-    out.say("\n".join(lines))
-    for stored, state in ended:
-        error = _error_of(stored, state, name=f"{stored.study.name}: ")
-        if error is not None:
-            raise error
+    lines = [f"{view.short()}: {view.state.phase}, round {view.state.round} of {view.state.rounds}" for view in views]
+    errors = [] if queued else [error for view in views if (error := _error_of(view, f"{view.study.name}: "))]
+    if errors:
+        out.say(escape("\n".join(lines)))
+        raise errors[0]
+    out.result({"studies": [as_data(view) for view in views]}, escape("\n".join(lines)))
 
 
-def finish(out: Output, stored: StoredStudy, state: StudyState) -> None:
+def finish(out: Output, view: StudyView) -> None:
     """End a command with the end of a study.
 
     Raises:
@@ -49,24 +38,25 @@ def finish(out: Output, stored: StoredStudy, state: StudyState) -> None:
         StateError: the study was stopped.
         HostError: the study failed, or its process was lost.
     """
-    for sentence in warnings_of(stored.study):
+    state = view.state
+    for sentence in warnings_of(view.study):
         out.warn(sentence)
-    error = _error_of(stored, state)
+    error = _error_of(view)
     if error is not None:
         raise error
-    lines = [f"{stored.study.name} ({stored.digest[:SHORT_DIGITS]}): {state.phase}"]
+    lines = [f"{view.short()}: {state.phase}"]
     lines += [f"  {name}: {standing}" for name, standing in state.sites.items()]
     lines += [f"  round {p.round}: accuracy {p.accuracy:.3f} +- {p.standard_error:.3f}" for p in state.curve]
     if state.duplicates is not None:
         lines.append(f"  {state.duplicates.sentence}")
-    out.result(as_data(stored, state), "\n".join(lines))
+    out.result(as_data(view), escape("\n".join(lines)))
 
 
-def _error_of(stored: StoredStudy, state: StudyState, name: str = "") -> DuraError | None:
+def _error_of(view: StudyView, name: str = "") -> DuraError | None:
     """Return the error that stands for a study's end, or None if it ended well."""
-    digest = stored.digest[:SHORT_DIGITS]
-    goes_on = f"`dura study resume {digest}` continues from the last opened sum."
-    if wanted(stored) is not None:
+    state = view.state
+    goes_on = f"`dura study resume {view.digest[:SHORT_DIGITS]}` continues from the last opened sum."
+    if view.queued:
         goes_on = "The study is in the queue; it continues when the coordinator's services run again."
     place = f"after round {state.round} of {state.rounds}"
     if state.phase == "unapproved":

@@ -9,8 +9,8 @@ import typer
 
 from dura_common.runtime.console import JsonOption, command
 from dura_common.runtime.files import SHARED_FILE, write_atomic
-from dura_server.commands.options import DEFAULT_HOME, HomeOption, StudyArgument
-from dura_server.commands.study.run import find_home
+from dura_server.commands.options import DEFAULT_RESEARCHER, ResearcherOption, StudyArgument, WhereOption
+from dura_server.commands.study.run import find_place
 
 
 def register(app: typer.Typer) -> None:
@@ -26,21 +26,21 @@ def report(
         Path | None,
         typer.Option(help="JSON file with figures that only a simulation knows; `dura demo` writes such a file."),
     ] = None,
-    home: HomeOption = DEFAULT_HOME,
+    home: WhereOption = None,
+    researcher: ResearcherOption = DEFAULT_RESEARCHER,
     as_json: JsonOption = False,
 ) -> None:
     """Write the self-contained HTML report of a finished study."""
     with command(as_json) as out:
-        from dura_common.study.warnings import warnings_of
         from dura_server.report import render
-        from dura_server.report.outcome import read_extra, result_of
-        from dura_server.studies.store import StudyStore
+        from dura_server.report.outcome import read_extra
 
-        stored = StudyStore(find_home(home)).find(study)
-        result = result_of(stored, read_extra(extra) if extra else None)
+        place = find_place(home, researcher)
+        digest = place.find(study).digest
+        result = place.result(digest, read_extra(extra) if extra else None)
         write_atomic(output, render(result).encode(), mode=SHARED_FILE)
         if model is not None:
-            write_atomic(model, stored.model_file.read_bytes(), mode=SHARED_FILE)
-        for sentence in warnings_of(stored.study):
+            write_atomic(model, place.model(digest), mode=SHARED_FILE)
+        for sentence in result.warnings:
             out.warn(sentence)
         out.result({"report": str(output), "result": result.model_dump(mode="json")}, f"wrote {output}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,13 +11,19 @@ import typer
 from dura_common.errors import StateError
 from dura_common.runtime.console import JsonOption, Output, command
 from dura_common.runtime.files import read_limited
-from dura_server.commands.options import DEFAULT_HOME, HomeOption, StudyArgument
+from dura_server.commands.options import (
+    DEFAULT_HOME,
+    DEFAULT_RESEARCHER,
+    ResearcherOption,
+    StudyArgument,
+    WhereOption,
+)
 
 if TYPE_CHECKING:
-    from dura_server.home import CoordinatorHome
-    from dura_server.studies.state import StudyState
-    from dura_server.studies.store import StoredStudy
+    from dura_server.commands.study.places.place import Place
+    from dura_server.desk.view import StudyView
 
+APPROVAL_POLL_SECONDS = 5.0
 StudiesArgument = Annotated[
     list[str],
     typer.Argument(help="Names of studies, their digests, or at least the first 6 digits of the digests."),
@@ -37,40 +44,32 @@ def register(app: typer.Typer) -> None:
 
 def submit(
     path: Annotated[Path, typer.Argument(help="The signed study file that `dura study sign` wrote.")],
-    home: HomeOption = DEFAULT_HOME,
+    home: WhereOption = None,
+    researcher: ResearcherOption = DEFAULT_RESEARCHER,
     as_json: JsonOption = False,
 ) -> None:
     """Offer a signed study to its sites. The coordinator's services must be running."""
     with command(as_json) as out:
-        from datetime import UTC, datetime
-
-        from dura_common.study import require_unexpired
         from dura_server.commands.study.outcome import finish
-        from dura_server.consortium.enrolment import read_roster
-        from dura_server.services.runs import begin, follow_offer
-        from dura_server.studies.store import StudyStore
 
-        coordinator = find_home(home)
         envelope = read_limited(path, what="the signed study").decode("utf-8", errors="replace")
-        roster, roster_envelope = read_roster(coordinator)
-        stored = StudyStore(coordinator).submit(envelope, roster_envelope, roster)
-        require_unexpired(stored.study, datetime.now(UTC))
-        if not begin(coordinator, stored, "offer"):
+        place = find_place(home, researcher)
+        view = place.submit(envelope)
+        if not place.begin(view.digest, "offer"):
             raise StateError("this study is already running", hint="`dura study watch` shows it.")
         out.if_interrupted("The coordinator keeps offering the study; `dura study status` shows its state.")
         with out.progress() as bar:
-            task = bar.add_task("offering", total=len(stored.study.sites))
-            state = follow_offer(
-                coordinator, stored, changed=lambda state: bar.update(task, completed=len(state.sites))
-            )
-        finish(out, stored, state)
+            task = bar.add_task("offering", total=len(view.study.sites))
+            view = place.follow(view.digest, "offer", lambda now: bar.update(task, completed=len(now.state.sites)))
+        finish(out, view)
 
 
 def run(
     studies: StudiesArgument,
     wait: WaitOption = 0.0,
     detach: DetachOption = False,
-    home: HomeOption = DEFAULT_HOME,
+    home: WhereOption = None,
+    researcher: ResearcherOption = DEFAULT_RESEARCHER,
     as_json: JsonOption = False,
 ) -> None:
     """Train studies that their sites have approved, in this order. Studies that share no site run side by side.
@@ -79,97 +78,92 @@ def run(
     coordinator was lost, it continues from the last opened sum.
     """
     with command(as_json) as out:
-        _run(out, find_home(home), studies, wait, detach=detach)
+        place = find_place(home, researcher)
+        _run(out, place, [place.find(study) for study in studies], wait, detach=detach)
 
 
 def resume(
     studies: StudiesArgument,
     wait: WaitOption = 0.0,
     detach: DetachOption = False,
-    home: HomeOption = DEFAULT_HOME,
+    home: WhereOption = None,
+    researcher: ResearcherOption = DEFAULT_RESEARCHER,
     as_json: JsonOption = False,
 ) -> None:
     """Continue studies that were stopped or interrupted, from the last opened sum."""
     with command(as_json) as out:
-        from dura_server.services.runs import phase_of
-        from dura_server.studies.store import StudyStore
-
-        coordinator = find_home(home)
-        for study in studies:
-            phase = phase_of(StudyStore(coordinator).find(study))
+        place = find_place(home, researcher)
+        views = [place.find(study) for study in studies]
+        for phase in (view.state.phase for view in views):
             if phase in {"submitted", "offering", "offered", "unapproved"}:
                 raise StateError(f"this study has not begun; it is {phase}", hint="`dura study run` begins it.")
-        _run(out, coordinator, studies, wait, detach=detach)
+        _run(out, place, views, wait, detach=detach)
 
 
-def stop(study: StudyArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+def stop(
+    study: StudyArgument,
+    home: WhereOption = None,
+    researcher: ResearcherOption = DEFAULT_RESEARCHER,
+    as_json: JsonOption = False,
+) -> None:
     """Stop a running or queued study. Opened sums are kept, its sites are free, `dura study resume` continues it."""
     with command(as_json) as out:
         from dura_server.commands.study.outcome import as_data
-        from dura_server.services.runs import halt
-        from dura_server.studies.store import StudyStore
 
-        coordinator = find_home(home)
-        stored = StudyStore(coordinator).find(study)
-        state = halt(coordinator, stored)
-        place = f"after round {state.round} of {state.rounds}"
-        out.result(as_data(stored, state), f"{stored.study.name} ({stored.digest[:12]}): {state.phase} {place}")
+        place = find_place(home, researcher)
+        view = place.stop(place.find(study).digest)
+        where = f"after round {view.state.round} of {view.state.rounds}"
+        out.result(as_data(view), f"{view.short()}: {view.state.phase} {where}")
 
 
-def find_home(home: Path) -> CoordinatorHome:
-    """Return the coordinator's home that an option names."""
-    from dura_server.home import CoordinatorHome
+def find_place(home: Path | None, researcher: Path) -> Place:
+    """Return where a command acts, by its options."""
+    from dura_server.commands.study.places.choose import place_of
 
-    return CoordinatorHome(home.expanduser())
+    return place_of(home, researcher, DEFAULT_HOME)
 
 
-def _run(out: Output, home: CoordinatorHome, references: list[str], wait: float, *, detach: bool) -> None:
-    from datetime import UTC, datetime, timedelta
+def _run(out: Output, place: Place, views: list[StudyView], wait: float, *, detach: bool) -> None:
+    from datetime import UTC, datetime
 
     from dura_common.study import require_unexpired
+    from dura_common.study.reference import SHORT_DIGITS
     from dura_server.commands.study.outcome import finish, finish_all
-    from dura_server.services.runs import phase_of, require_unfinished
-    from dura_server.services.scheduler import enqueue, require_services
-    from dura_server.studies.queue import wanted
-    from dura_server.studies.state import ACTIVE
-    from dura_server.studies.store import StudyStore
 
-    now = datetime.now(UTC)
-    studies = list({stored.digest: stored for stored in map(StudyStore(home).find, references)}.values())
-    for stored in studies:
-        require_unexpired(stored.study, now)
-        require_unfinished(stored)
-    require_services(home)
-    short = " ".join(stored.digest[:12] for stored in studies)
+    views = list({view.digest: view for view in views}.values())
+    for view in views:
+        require_unexpired(view.study, datetime.now(UTC))
+    short, deadline = views[0].digest[:SHORT_DIGITS], time.monotonic() + wait
     out.if_interrupted(
         "The queue continues at the coordinator. "
-        f"`dura study watch {short[:12]}` follows a study, `dura study stop {short[:12]}` stops it."
+        f"`dura study watch {short}` follows a study, `dura study stop {short}` stops it."
     )
-    for stored in studies:
-        if phase_of(stored) in ACTIVE or wanted(stored) is not None:
-            out.warn(f"{stored.study.name} is already running or queued: this command only follows it")
-        enqueue(stored, now + timedelta(seconds=wait))
-    states = [stored.read_state() for stored in studies] if detach else _follow(out, home, studies)
-    if detach or len(studies) > 1:
-        finish_all(out, list(zip(studies, states, strict=True)), queued=detach)
+    for view in views:
+        if not place.begin(view.digest, "train", wait):
+            out.warn(f"{view.study.name} is already running or queued: this command only follows it")
+    ended = [place.find(view.digest) if detach else _to_the_end(out, place, view, deadline) for view in views]
+    if detach or len(ended) > 1:
+        finish_all(out, ended, queued=detach)
     else:
-        finish(out, studies[0], states[0])
+        finish(out, ended[0])
 
 
-def _follow(out: Output, home: CoordinatorHome, studies: list[StoredStudy]) -> list[StudyState]:
-    from dura_server.services.scheduler import follow
-
+def _to_the_end(out: Output, place: Place, view: StudyView, deadline: float) -> StudyView:
+    """Follow a study until it ends; a desk asks again for approvals that are missing."""
+    told = view.state.interruptions
     with out.progress() as bar:
-        tasks = {
-            stored.digest: bar.add_task(stored.study.name, total=stored.study.training.rounds) for stored in studies
-        }
-        told = {stored.digest: stored.read_state().interruptions for stored in studies}
+        task = bar.add_task(view.study.name, total=view.study.training.rounds)
 
-        def changed(stored: StoredStudy, state: StudyState) -> None:
-            place = f"{stored.study.name}: {state.phase}"
-            bar.update(tasks[stored.digest], completed=state.round, description=place)
-            if state.interruptions > told[stored.digest]:
-                out.warn(f"{stored.study.name} was interrupted; it {state.message or 'goes on'}")
-            told[stored.digest] = state.interruptions
+        def seen(now: StudyView) -> None:
+            nonlocal told
+            bar.update(task, completed=now.state.round, description=f"{now.study.name}: {now.state.phase}")
+            if now.state.interruptions > told:
+                out.warn(f"{now.study.name} was interrupted; it {now.state.message or 'goes on'}")
+            told = now.state.interruptions
 
-        return follow(home, studies, changed=changed)
+        while True:
+            view = place.follow(view.digest, "train", seen)
+            if view.state.phase != "unapproved" or time.monotonic() > deadline:
+                return view
+            time.sleep(APPROVAL_POLL_SECONDS)
+            place.begin(view.digest, "train", deadline - time.monotonic())

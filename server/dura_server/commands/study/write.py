@@ -15,6 +15,7 @@ from dura_server.commands.options import DEFAULT_RESEARCHER, ResearcherOption
 
 if TYPE_CHECKING:
     from dura_common.study import Study
+    from dura_server.studies.researcher import ResearcherHome
 
 FileArgument = Annotated[Path, typer.Argument(help="The study file (study.toml).")]
 
@@ -106,7 +107,13 @@ def check(path: FileArgument, as_json: JsonOption = False) -> None:
 
 def sign(
     path: FileArgument,
-    roster: Annotated[Path, typer.Option(help="The roster of the study's consortium (roster.json).")],
+    roster: Annotated[
+        Path | None,
+        typer.Option(
+            help="The roster of the study's consortium (roster.json). Default: the roster that this researcher "
+            "follows, after a question to the coordinator."
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--out", help="The signed study file to write. Default: the study file's name with .signed.json."),
@@ -123,12 +130,30 @@ def sign(
 
         study = parse_study(read_limited(path, what="the study file"))
         require_unexpired(study, datetime.now(UTC))
-        roster_text = read_limited(roster, what="the roster").decode("utf-8", errors="replace")
-        envelope, digest = sign_study(ResearcherHome(researcher.expanduser()), study, roster_text)
+        home = ResearcherHome(researcher.expanduser())
+        if roster is None:
+            text = _followed(out, home)
+        else:
+            text = read_limited(roster, what="the roster").decode("utf-8", errors="replace")
+        envelope, digest = sign_study(home, study, text)
         target = output or path.with_suffix(".signed.json")
         write_atomic(target, envelope.encode(), mode=SHARED_FILE)
         _warn(out, study)
         out.result({"digest": digest, "path": str(target)}, f"signed {study.name}: {digest}\nwrote {target}")
+
+
+def _followed(out: Output, home: ResearcherHome) -> str:
+    """Return the newest roster that this researcher may follow."""
+    from dura_common.errors import HostError
+    from dura_server.commands.study.places.at_desk import AtDesk
+    from dura_server.desk.membership import load_membership
+
+    here = load_membership(home)
+    try:
+        here = AtDesk(here).follow_rosters()
+    except HostError as error:
+        out.warn(f"{error.message}: the study is signed for roster {here.roster.serial}, the last one known here")
+    return here.link.roster
 
 
 def _site(item: str) -> tuple[str, int]:

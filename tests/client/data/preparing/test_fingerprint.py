@@ -18,6 +18,7 @@ from mne_bids import BIDSPath, read_raw_bids, write_raw_bids
 from tests.support.commands import dura, failed
 from tests.support.consortium import Consortium
 from tests.support.policies import approve_study
+from tests.support.running import TASK
 from tests.support.studies import WITHOUT_NOISE, Only, study
 
 from dura_client.data.dataset import DataSet
@@ -26,7 +27,7 @@ from dura_client.data.findings.grade import Grade
 from dura_client.data.fingerprint import as_rows, content_digest, from_rows, held_by_several, keyed
 from dura_client.data.prepare import prepare
 from dura_client.data.registry import register
-from dura_client.data.simulated.simulate import TASK, simulate
+from dura_client.data.simulated.simulate import simulate
 from dura_client.ledger.place import site_ledger
 from dura_client.node.service import SiteService
 from dura_client.site.policy import write_policy

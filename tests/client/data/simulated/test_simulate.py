@@ -9,11 +9,12 @@ import mne
 import numpy as np
 import pytest
 from mne_bids import BIDSPath, read_raw_bids
+from tests.support.running import TASK
 
 from dura_client.data.dataset import is_simulated
 from dura_client.data.eeg.bids import amplitude
 from dura_client.data.simulated.hospitals import HOSPITALS
-from dura_client.data.simulated.simulate import DEMO, TASK, simulate
+from dura_client.data.simulated.simulate import DEMO, simulate
 from dura_common.errors import HostError, InputError, StateError
 
 
