@@ -27,6 +27,8 @@ Job = Literal["offer", "train"]
 WAITING: frozenset[Phase] = frozenset({"submitted", "offered", "queued", "unapproved"})
 """Phases of a study that is in the queue and on which no process works."""
 LOG = "serverapp.log"
+DIED = f"the study's process ended without a message; see log/{LOG} in the coordinator's folder"
+"""Desks read it too: it names no path of this machine."""
 
 POLL_SECONDS = 0.2
 FLOWER_POLL_SECONDS = 2.0
@@ -38,16 +40,12 @@ OFFERED: frozenset[Phase] = frozenset({"offered", "failed", "stopped", "interrup
 """Phases in which an offer has ended."""
 
 
-def present(home: CoordinatorHome, stored: StoredStudy) -> StudyState:
+def present(stored: StoredStudy) -> StudyState:
     """Return the state of a study with its true phase; nothing is written."""
     state, phase = stored.read_state(), phase_of(stored)
     if phase == "interrupted" and state.phase in ACTIVE:
-        return state.model_copy(update={"phase": phase, "message": _died(home)})
+        return state.model_copy(update={"phase": phase, "message": DIED})
     return stored.read_state().model_copy(update={"phase": phase})
-
-
-def _died(home: CoordinatorHome) -> str:
-    return f"the study's process ended without a message; its log: {home.logs / LOG}"
 
 
 def begin(home: CoordinatorHome, stored: StoredStudy, job: Job) -> bool:
@@ -129,7 +127,7 @@ def settled(home: CoordinatorHome, stored: StoredStudy) -> Phase:
         phase = "interrupted"  # it ended before it took its lock
     state = stored.read_state()
     if phase == "interrupted" and state.phase in ACTIVE:
-        stored.update(phase=phase, message=_died(home))
+        stored.update(phase=phase, message=DIED)
     return phase if state.phase in ACTIVE else state.phase
 
 

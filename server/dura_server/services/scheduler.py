@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from threading import Event, Thread
 
-from dura_common.errors import DuraError, StateError
+from dura_common.errors import DuraError, HostError
 from dura_common.runtime.running import holder
 from dura_common.runtime.sockets import listens
 from dura_server.home import CoordinatorHome
@@ -60,7 +60,7 @@ def follow(home: CoordinatorHome, stored: StoredStudy, changed: Callable[[], Non
     last: StudyState | None = None
     while True:
         left, runs = wanted(stored) is not None, holder(home.run) is not None
-        state = present(home, stored)
+        state = present(stored)
         if state != last:
             changed()
         last = state
@@ -73,10 +73,10 @@ def require_services(home: CoordinatorHome) -> None:
     """Refuse to queue a study that nobody would start.
 
     Raises:
-        StateError: the coordinator's services are not running.
+        HostError: the coordinator's services are not running.
     """
     if holder(home.run) is None:
-        raise StateError("the coordinator's services are not running", hint="Start them: `dura coordinator start`.")
+        raise HostError("the coordinator's services are not running", hint="Start them: `dura coordinator start`.")
 
 
 class Scheduler:

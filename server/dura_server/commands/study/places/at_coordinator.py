@@ -101,7 +101,7 @@ class AtCoordinator:
         return self._store.load(digest).model_file.read_bytes()
 
     def _view(self, stored: StoredStudy) -> StudyView:
-        return view_of(stored).model_copy(update={"state": present(self._home, stored)})
+        return view_of(stored).model_copy(update={"state": present(stored)})
 
     def _connected(self, stored: StoredStudy) -> dict[str, bool] | None:
         """Return whether each site's node is connected; None if the services do not run."""
