@@ -143,6 +143,10 @@ class StudyStore:
         """Return the digests of the studies that are in the queue, oldest study first."""
         return tuple(name for name in self.digests() if (self._home.studies / name / "run" / QUEUE_FILE).exists())
 
+    def names(self) -> dict[str, str | None]:
+        """Return the name of each study by its digest, oldest first; None if the name cannot be read."""
+        return {digest: self._name(digest) for digest in self.digests()}
+
     def find(self, reference: str) -> StoredStudy:
         """Find the study that a person means; see :mod:`dura_common.study.reference`.
 
@@ -150,8 +154,7 @@ class StudyStore:
             StateError: none or more than one fits.
             TrustError: it was altered on disk.
         """
-        known = {digest: self._name(digest) for digest in self.digests()}
-        return self.load(find_study(reference, known, where="submitted studies", lister="dura study list"))
+        return self.load(find_study(reference, self.names(), where="submitted studies", lister="dura study list"))
 
     def load(self, digest: str) -> StoredStudy:
         """Read a study by its whole digest.

@@ -17,6 +17,7 @@ from dura_server.commands.options import (
     ResearcherOption,
     StudyArgument,
     WhereOption,
+    complete_study,
 )
 
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 APPROVAL_POLL_SECONDS = 5.0
 StudiesArgument = Annotated[
     list[str],
-    typer.Argument(help="Names of studies, their digests, or at least the first 6 digits of the digests."),
+    typer.Argument(
+        help="Names of studies, their digests, or at least the first 6 digits of the digests.",
+        autocompletion=complete_study,
+    ),
 ]
 DetachOption = Annotated[
     bool, typer.Option("--detach", help="Return when the studies are in the queue. `dura study watch` follows them.")
