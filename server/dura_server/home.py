@@ -74,6 +74,11 @@ class CoordinatorHome:
         """Flower's own state: database, configuration, the thin app."""
         return self.path / "flower"
 
+    @property
+    def database(self) -> Path:
+        """The SuperLink's database: nodes, runs and messages on their way. No study depends on it."""
+        return self.flower / "state.db"
+
 
 @dataclass(frozen=True, slots=True)
 class AuthorityHome:

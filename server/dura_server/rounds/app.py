@@ -15,7 +15,6 @@ from dura_common.consortium.roster import Roster
 from dura_common.errors import DuraError, InputError, PolicyError
 from dura_common.messages import EvaluateRound, Refusal, Reply, Request, TrainRound, decode_reply, encode
 from dura_common.messages.records import from_records, to_records
-from dura_common.runtime.files import exclusive
 from dura_common.runtime.flower_waits import shorten_pulls
 from dura_common.runtime.running import Lock
 from dura_server.consortium.enrolment import read_roster
@@ -155,6 +154,4 @@ def _work(home: CoordinatorHome, stored: StoredStudy, grid: Grid, job: str) -> N
         return
     from dura_server.rounds.rounds import Rounds  # noqa: PLC0415  # torch takes seconds, and an offer needs none
 
-    stored.update(phase="queued", message="waits until no other study runs")
-    with exclusive(home.run / "turn"):
-        Rounds(stored, sites, PlaneSessions(home)).train()
+    Rounds(stored, sites, PlaneSessions(home)).train()
