@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.dura-setup
 
-.PHONY: help setup lock demo test test-long test-full matrix bench lint model fuzz docs proto wheel clean
+.PHONY: help setup lock demo test test-long test-full matrix soak bench lint model fuzz docs proto wheel clean
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -42,7 +42,10 @@ test-full: setup  ## Run all tests, the long ones too.
 	$(BIN)/python -m pytest -m "not matrix"
 
 matrix: setup  ## Strike every process and host at every stage of a study (hours).
-	$(BIN)/python -m pytest -m matrix tests/federation/test_matrix.py
+	$(BIN)/python -m pytest -m matrix tests/federation/hosts/test_matrix.py
+
+soak: setup  ## Run 50 short studies in a row (STUDIES), then 20 quiet minutes (MINUTES); nothing may fail or grow.
+	$(BIN)/python -m tests.federation.hosts.soak --studies $(or $(STUDIES),50) --minutes $(or $(MINUTES),20)
 
 model: setup  ## Check the model of draws and attempts exhaustively (needs spin; minutes).
 	$(BIN)/python -m tests.model.check

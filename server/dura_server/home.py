@@ -55,6 +55,11 @@ class CoordinatorHome:
         return self.path / "run"
 
     @property
+    def bell(self) -> Path:
+        """Rings in the gateway when messages for nodes were sent."""
+        return self.run / "messages.bell"
+
+    @property
     def superlink_socket(self) -> Path:
         """Where Flower's SuperLink listens; a StateError where the path is too long."""
         return socket_path(self.run, "link.sock")
@@ -68,6 +73,11 @@ class CoordinatorHome:
     def flower(self) -> Path:
         """Flower's own state: database, configuration, the thin app."""
         return self.path / "flower"
+
+    @property
+    def database(self) -> Path:
+        """The SuperLink's database: nodes, runs and messages on their way. No study depends on it."""
+        return self.flower / "state.db"
 
 
 @dataclass(frozen=True, slots=True)

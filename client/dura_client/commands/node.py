@@ -69,7 +69,7 @@ def status_command(
         from dura_client.site.home import SiteHome
 
         found = health(SiteHome(home.expanduser()), lambda: datetime.now(UTC))
-        conditions = [{**asdict(one), "grade": one.grade.name.lower()} for one in found.conditions]
+        conditions = [one.as_data() for one in found.conditions]
         studies = [asdict(one) for one in found.studies]
         answer = {**found.node, "grade": found.grade.name.lower(), "conditions": conditions, "studies": studies}
         out.result(answer, "\n".join(_lines(found)))
@@ -85,4 +85,4 @@ def _lines(found: Health) -> list[str]:
         lines.append(
             f"study {study.name} ({study.digest[:12]}): {state}, draws {study.draws}, repeated {study.redraws}"
         )
-    return lines + [f"{one.grade.name.lower()}: {one.sentence}" for one in found.conditions]
+    return lines + [one.line() for one in found.conditions]

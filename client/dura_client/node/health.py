@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from enum import IntEnum
+from datetime import datetime
 from typing import Any
 
 from dura_client.consortium.membership import Membership, contradictions, has_joined, load_membership, pending
@@ -17,33 +15,19 @@ from dura_client.site.home import SiteHome
 from dura_client.site.policy import load_policy
 from dura_client.studies.approvals import OfferedStudy, list_offers
 from dura_common.consortium.identity import load_certificate
-from dura_common.errors import DuraError
 from dura_common.runtime import running
+from dura_common.runtime.conditions import (
+    CERTIFICATE_DAYS,
+    ROSTER_DAYS,
+    Condition,
+    Grade,
+    looked_at,
+    of_disk,
+    of_end,
+    of_service,
+    sorted_by_urgency,
+)
 from dura_common.runtime.files import read_limited
-
-CERTIFICATE_DAYS = 30
-"""A certificate that expires sooner must be renewed by somebody."""
-ROSTER_DAYS = 14
-DISK_WARNING, DISK_CRITICAL = 2 << 30, 200 << 20
-"""Free bytes: recordings are prepared on this disk; below the lower bound the ledger may fail to write."""
-
-
-class Grade(IntEnum):
-    """How urgent something is; the number is the exit code of a check, as monitors know it."""
-
-    OK = 0
-    WARNING = 1
-    CRITICAL = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """One thing that somebody should know."""
-
-    grade: Grade
-    what: str
-    """A word for scripts."""
-    sentence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,53 +66,23 @@ def health(home: SiteHome, clock: Callable[[], datetime]) -> Health:
         home: the site's folder.
         clock: returns the present time (UTC).
     """
-    found: list[Condition] = []
     node, studies = running.status(home.run), list[StudyHere]()
-
-    def look(what: str, part: Callable[[], Iterator[Condition]]) -> None:
-        try:
-            found.extend(part())
-        except DuraError as error:
-            found.append(Condition(Grade.CRITICAL, what, error.message))
-
-    look("node", lambda: _node(node))
-    look("disk", lambda: _disk(home))
+    found = [*of_service(node, what="node", name="the node is", consequence="no study can go on at this site")]
+    found += of_disk(home.path)
     if has_joined(home):
-        look("members", lambda: _members(home, clock()))
-        look("coordinator", lambda: _coordinator(load_membership(home), clock))
-        look("studies", lambda: _studies(home, clock(), studies))
+        found += looked_at("members", lambda: _members(home, clock()))
+        found += looked_at("coordinator", lambda: _coordinator(load_membership(home), clock))
+        found += looked_at("studies", lambda: _studies(home, clock(), studies))
     else:
         found.append(Condition(Grade.WARNING, "members", "this site has not joined a consortium yet"))
-    return Health(node, tuple(studies), tuple(sorted(found, key=lambda one: (-one.grade, one.what))))
-
-
-def _node(node: dict[str, Any]) -> Iterator[Condition]:
-    if not node["running"]:
-        yield Condition(Grade.CRITICAL, "node", "the node is not running; no study can go on at this site")
-        return
-    if not node["ready"]:
-        yield Condition(Grade.WARNING, "node", "the node is starting")
-    for child in node["children"]:
-        if child["restarts"]:
-            sentence = f"{child['name']} was started again {child['restarts']} times; its log says why it ended"
-            yield Condition(Grade.WARNING, "restarts", sentence)
-
-
-def _disk(home: SiteHome) -> Iterator[Condition]:
-    if not home.path.exists():
-        yield Condition(Grade.CRITICAL, "disk", f"{home.path} does not exist")
-        return
-    free = shutil.disk_usage(home.path).free
-    if free < DISK_WARNING:
-        grade = Grade.CRITICAL if free < DISK_CRITICAL else Grade.WARNING
-        yield Condition(grade, "disk", f"{free >> 20} MiB are free on the disk of {home.path}")
+    return Health(node, tuple(studies), sorted_by_urgency(found))
 
 
 def _members(home: SiteHome, now: datetime) -> Iterator[Condition]:
     here = load_membership(home)
     certificate = load_certificate(read_limited(home.consortium / "certificate.pem", what="the site's certificate"))
-    yield from _ends("certificate", "the site's certificate", certificate.not_valid_after_utc, now, CERTIFICATE_DAYS)
-    yield from _ends("roster", f"roster {here.roster.serial}", here.roster.expires, now, ROSTER_DAYS)
+    yield from of_end("certificate", "the site's certificate", certificate.not_valid_after_utc, now, CERTIFICATE_DAYS)
+    yield from of_end("roster", f"roster {here.roster.serial}", here.roster.expires, now, ROSTER_DAYS)
     for serial in contradictions(home):
         yield Condition(Grade.CRITICAL, "rosters", f"two different rosters of serial {serial} are known")
     waiting = len(pending(home))
@@ -138,13 +92,6 @@ def _members(home: SiteHome, now: datetime) -> Iterator[Condition]:
     if ahead:
         sentence = f"these members follow a newer roster than this site: {', '.join(ahead)}"
         yield Condition(Grade.WARNING, "rosters", sentence)
-
-
-def _ends(what: str, name: str, end: datetime, now: datetime, days: int) -> Iterator[Condition]:
-    if now > end:
-        yield Condition(Grade.CRITICAL, what, f"{name} has expired on {end:%Y-%m-%d}")
-    elif end - now < timedelta(days=days):
-        yield Condition(Grade.WARNING, what, f"{name} expires on {end:%Y-%m-%d}")
 
 
 def _coordinator(here: Membership, clock: Callable[[], datetime]) -> Iterator[Condition]:

@@ -14,11 +14,12 @@ from dura_client.node.preflight import check_coordinator
 from dura_client.site.home import SiteHome
 from dura_client.site.keys import SiteKeys
 from dura_client.site.policy import load_policy
-from dura_client.site.settings import load_settings
+from dura_client.site.settings import SiteSettings, load_settings
 from dura_common.consortium.identity import check_issued, load_certificate
-from dura_common.errors import TrustError
+from dura_common.errors import DuraError, TrustError
 from dura_common.runtime.environment import flower_environment, module
-from dura_common.runtime.files import closed_folder, private_folder, read_limited, write_atomic
+from dura_common.runtime.files import closed_folder, private_folder, read_limited, require_space, write_atomic
+from dura_common.runtime.running import telling_why
 from dura_common.runtime.sockets import listens, socket_path
 from dura_common.runtime.supervisor import Child, Supervisor
 
@@ -35,16 +36,23 @@ def run_node(home: SiteHome, *, app: str = DEFAULT_APP) -> None:
         TrustError: the roster or a certificate has expired or was altered, or the server is not the coordinator.
         HostError: the clocks differ, or a process does not start.
     """
-    settings, consortium = load_settings(home), load_consortium(home, datetime.now(UTC))
+    settings = load_settings(home)
+    with telling_why(closed_folder(home.run)):
+        _run(home, settings, app)
+
+
+def _run(home: SiteHome, settings: SiteSettings, app: str) -> None:
+    consortium = load_consortium(home, datetime.now(UTC))
     load_policy(home)
-    _check_certificates(home, consortium)
-    check_coordinator(consortium.roster.fleet, consortium.authority_file, lambda: datetime.now(UTC))
-    run = closed_folder(home.run)
-    secret = run / "superexec.secret"
-    write_atomic(secret, secrets.token_hex(SECRET_BYTES).encode())
-    where = socket_path(run, "node.sock")
+    check_way(home, consortium)
+    secret, where = home.run / "superexec.secret", socket_path(home.run, "node.sock")
     ready = secret.with_suffix(".ready")
-    ready.unlink(missing_ok=True)
+
+    def prepare() -> None:
+        write_atomic(secret, secrets.token_hex(SECRET_BYTES).encode())
+        ready.unlink(missing_ok=True)
+        home.refused.unlink(missing_ok=True)
+
     environment = flower_environment(
         private_folder(home.path / "flower"),
         proxies=True,
@@ -72,7 +80,8 @@ def run_node(home: SiteHome, *, app: str = DEFAULT_APP) -> None:
             env=environment,
             log=home.logs / "runner.log",
         )
-        Supervisor([runner, supernode], run).run()  # both take seconds to import, so they start together
+        both = [runner, supernode]  # both take seconds to import, so they start together
+        Supervisor(both, home.run, prepare=prepare, diagnose=lambda _: diagnose(home)).run()
 
 
 def _threads(count: int) -> dict[str, str]:
@@ -84,7 +93,29 @@ def _threads(count: int) -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(count), "OMP_WAIT_POLICY": "PASSIVE"}
 
 
-def _check_certificates(home: SiteHome, consortium: Membership) -> None:
+def diagnose(home: SiteHome) -> DuraError | None:
+    """Look for the reason why a process of the node ends again and again: disk, membership, certificates, clocks."""
+    try:
+        require_space(home.run)
+        check_way(home, load_consortium(home, datetime.now(UTC)))
+    except DuraError as error:
+        return error
+    if home.refused.exists():
+        return TrustError(
+            "the coordinator does not know this node: the roster in force there does not list its key",
+            hint="A new member, or one with new keys, counts when the others have countersigned the roster. Ask the "
+            "operator for `dura coordinator roster`, and compare it with `dura site roster`.",
+        )
+    return None
+
+
+def check_way(home: SiteHome, consortium: Membership) -> None:
+    """Check what the way to the coordinator needs.
+
+    Raises:
+        TrustError: a certificate has expired or was altered, or the coordinator is a false one.
+        HostError: the clocks differ.
+    """
     certificate = load_certificate(read_limited(home.consortium / "certificate.pem", what="the site's certificate"))
     check_issued(certificate, load_certificate(consortium.roster.clients.encode()), datetime.now(UTC))
     if read_limited(consortium.authority_file, what="the service's authority") != consortium.roster.authority.encode():
@@ -92,3 +123,4 @@ def _check_certificates(home: SiteHome, consortium: Membership) -> None:
             "the file authority.pem is not the authority that the roster names",
             hint="It was changed on disk: join again with the admission, `dura site join`.",
         )
+    check_coordinator(consortium.roster.fleet, consortium.authority_file, lambda: datetime.now(UTC))

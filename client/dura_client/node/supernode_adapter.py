@@ -8,7 +8,8 @@ Flower has no settings for the following, so names in its modules are replaced:
 - a coordinator that could not be reached is tried again after at most :data:`RETRY_SECONDS`, not after 20 s;
 - a coordinator that fails at a request (its disk is full) is tried again too. Flower would end the thread that sends
   heartbeats, and the running node would count as gone for ever;
-- a node that was killed signs off and on again; Flower would refuse it for a minute.
+- a node that was killed signs off and on again; Flower would refuse it for a minute;
+- a second signal does not end a node that is signing off.
 """
 
 from __future__ import annotations
@@ -27,14 +28,16 @@ import httpx
 from flwr.proto.fleet_pb2 import DeactivateNodeRequest
 from flwr.supercore.corestate import in_memory_corestate
 from flwr.supercore.error import ApiErrorCode, FlowerError
+from flwr.supercore.exit import flwr_exit, signal_handler
 from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUnavailableError, pull_objects
 from flwr.supercore.retry import http_retry
 from flwr.supernode import start_client_internal
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
-from dura_client.node.bounds import bound
+from dura_client.node.bounds import PULL, bound
 from dura_client.node.flower_adapter import LEASE_INTERVAL, quicken
 from dura_client.site.home import SiteHome
+from dura_common.runtime.bell import ring
 from dura_common.runtime.files import read_limited, write_atomic
 from dura_common.runtime.flower_sockets import serve_at
 from dura_common.runtime.flower_waits import override
@@ -43,7 +46,7 @@ SHORTEST_IDLE = 0.2
 MISSING_SECONDS = 15.0
 RETRY_SECONDS = 2
 ACTIVATION_SECONDS = 90.0
-"""An activation lapses after a minute without heartbeats."""
+"""An activation lapses after a minute without heartbeats; a new member is registered within seconds."""
 
 Pull = Callable[[str], bytes]
 Call = Callable[[FleetHttpClient, Any], Any]
@@ -63,8 +66,33 @@ def run_supernode(socket: Path) -> None:
     override(FleetHttpClient, "ActivateNode", _returning(FleetHttpClient.ActivateNode))
     override(FleetHttpClient, "PullMessages", _outlasting(FleetHttpClient.PullMessages))
     override(FleetHttpClient, "SendNodeHeartbeat", _outlasting(_known(FleetHttpClient.SendNodeHeartbeat)))
+    override(signal_handler, "flwr_exit", _undisturbed(flwr_exit))
     bound(command)
+    override(start_client_internal, PULL, _ringing(getattr(start_client_internal, PULL), socket.with_suffix(".bell")))
     command.flower_supernode()
+
+
+def _undisturbed(leave: Callable[..., Any]) -> Callable[..., Any]:
+    """Ignore signals from now on: Flower's handler resets them, and the next one would end the process at once."""
+
+    def left(**words: Any) -> Any:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        return leave(**words)
+
+    return left
+
+
+def _ringing(pull: Callable[..., int | None], bell: Path) -> Callable[..., int | None]:
+    """Wake the runner when there is a task."""
+
+    def pulled(**parts: Any) -> int | None:
+        run = pull(**parts)
+        if run is not None:
+            ring(bell)
+        return run
+
+    return pulled
 
 
 def _bounded(pull_all: Callable[..., dict[str, bytes]]) -> Callable[..., dict[str, bytes]]:
@@ -90,24 +118,32 @@ def _bounded(pull_all: Callable[..., dict[str, bytes]]) -> Callable[..., dict[st
 
 
 def _returning(activate: Call) -> Call:
-    """Sign off a node that was killed but still counts as active, then sign it on; wait where that is not possible."""
-    note = SiteHome(Path(os.environ["DURA_SITE_HOME"])).run / "node-id"
+    """Sign off a node that was killed but still counts as active, then sign it on; wait where that is not possible.
+
+    The gateway refuses a node that is not on the roster. Its answer has a detail, and waiting does not help.
+    """
+    home = SiteHome(Path(os.environ["DURA_SITE_HOME"]))
+    note = home.run / "node-id"
 
     def returned(client: FleetHttpClient, request: Any) -> Any:
         deadline = time.monotonic() + ACTIVATION_SECONDS
-        before = note.exists()
         while True:
             try:
                 response = activate(client, request)
             except httpx.HTTPStatusError as error:
-                if not _refused(error) or not before or time.monotonic() > deadline:
-                    raise  # a node that was never active here is one that the coordinator does not know
+                said = FlowerError.from_json(error.response.text)
+                if said is None or said.code != ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED:
+                    raise
+                if said.public_details is not None or time.monotonic() > deadline:
+                    home.refused.touch()
+                    raise
                 if note.exists():
                     _sign_off(client, int(read_limited(note, what="the node's number")))
                     note.unlink(missing_ok=True)
                 else:
                     time.sleep(RETRY_SECONDS)
                 continue
+            home.refused.unlink(missing_ok=True)
             write_atomic(note, str(response.node_id).encode())
             return response
 
@@ -138,12 +174,6 @@ def _known(beat: Call) -> Call:
         return response
 
     return beaten
-
-
-def _refused(error: httpx.HTTPStatusError) -> bool:
-    """Tell whether a node was refused because it counts as active, or because it is not registered yet."""
-    said = FlowerError.from_json(error.response.text)
-    return said is not None and said.code == ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED
 
 
 def _sign_off(client: FleetHttpClient, node: int) -> None:

@@ -73,6 +73,11 @@ class SiteHome:
         return self.path / "run"
 
     @property
+    def refused(self) -> Path:
+        """Exists if the coordinator has refused the node that started last."""
+        return self.run / "refused"
+
+    @property
     def ledger(self) -> Path:
         """The privacy ledger."""
         return self.path / "ledger.db"

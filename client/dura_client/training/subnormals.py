@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 def flush_subnormals() -> None:
     """Compute with zero in place of subnormal numbers, in this thread and in all threads that it starts from now on.
 
-    To be called first thing in a process: threads that torch has made before keep their ways.
+    To be called in a thread before it computes: threads that torch has made for it before keep their ways.
     """
     if not torch.set_flush_denormal(True):
         log.warning("this processor cannot take subnormal numbers as zero; recordings that hold some slow training")

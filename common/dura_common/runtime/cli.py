@@ -6,6 +6,10 @@ coordinator's dependencies, for example.)
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
+from contextlib import suppress
 from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, NoReturn
 
@@ -14,8 +18,11 @@ import typer
 from typer.main import get_command
 
 from dura_common import __version__
+from dura_common.errors import HostError
 
 GROUP = "dura.commands"
+STDOUT = 1
+OUTPUT_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE, errno.EBADF})
 EXTRAS = {"site": "site", "study": "coordinator", "coordinator": "coordinator", "demo": "demo"}
 
 root = typer.Typer(
@@ -78,5 +85,16 @@ def build() -> click.Group:
 
 
 def main() -> None:
-    """Run the ``dura`` command."""
-    build()(prog_name="dura")
+    """Run the ``dura`` command. Output that cannot be written is said in one line, and is no success."""
+    try:
+        try:
+            build()(prog_name="dura")
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in OUTPUT_FAULTS:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)  # or Python complains about the rest when it ends
+        with suppress(OSError):
+            click.echo(f"error: the output could not be written: {error.strerror}", err=True)
+        raise SystemExit(HostError.exit_code) from None

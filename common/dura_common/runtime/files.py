@@ -17,6 +17,7 @@ PRIVATE_FILE = 0o600
 SHARED_FILE = 0o644
 PRIVATE_FOLDER = 0o700
 
+PROBE_BYTES = 65_536
 MAX_DOCUMENT_BYTES = 1_048_576
 """Largest card, admission, roster, study or policy that is read (1 MiB: 500 sites fit with room to spare)."""
 
@@ -72,6 +73,19 @@ def write_atomic(path: Path, content: bytes, *, mode: int = PRIVATE_FILE, replac
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def require_space(folder: Path) -> None:
+    """Write a file and remove it.
+
+    Raises:
+        HostError: the disk is full or the folder cannot be written.
+    """
+    probe = folder / "space"
+    try:
+        write_atomic(probe, bytes(PROBE_BYTES))
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

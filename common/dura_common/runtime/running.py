@@ -12,20 +12,24 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from dura_common.errors import DuraError, HostError, StateError
+from dura_common.errors import DuraError, HostError, InputError, StateError
 from dura_common.runtime.environment import clean_environment
-from dura_common.runtime.files import parse_json, private_folder, read_limited
+from dura_common.runtime.files import parse_json, private_folder, read_limited, write_atomic
+from dura_common.runtime.processes import mark_of
 
-START_SECONDS = 120.0
+START_SECONDS = 240.0
 STOP_SECONDS = 40.0
 TICK_SECONDS = 0.1
 LOOK_SECONDS = 1.0
 """A lock is tried again for this long, because another process that looks at it also holds it for a moment."""
 MAX_ERROR_BYTES = 20_000
+STATE, ENDED, OUTPUT = "state.json", "ended.json", "supervisor.out"
+"""Files of a run folder: how the running service stands, why the last one ended by itself, and what it printed."""
 
 
 class Lock:
@@ -116,13 +120,48 @@ def stop(folder: Path) -> bool:
 
 
 def status(folder: Path) -> dict[str, Any]:
-    """Return the state of a run folder: whether it runs, is ready, and its children."""
-    if holder(folder) is None or not (folder / "state.json").exists():
-        return {"running": holder(folder) is not None, "ready": False, "children": []}
-    return {
-        "running": True,
-        **parse_json(read_limited(folder / "state.json", what="the state"), what="the state"),
-    }
+    """Return the state of a run folder: whether it runs, is ready, since when, and its children that live.
+
+    If it does not run, ``ended`` tells why the last one ended by itself (when, code, message, hint).
+    """
+    process = holder(folder)
+    if process is None:
+        ended = _read(folder / ENDED)
+        return {"running": False, "ready": False, "children": [], **({"ended": ended} if ended else {})}
+    state = read_state(folder)
+    if state.get("pid") != process:  # of one that was killed: the present one has not written its own yet
+        return {"running": True, "ready": False, "children": []}
+    for child in state["children"]:
+        mark = mark_of(child["pid"]) if child["pid"] else None
+        if mark is None or mark != child.get("mark"):
+            child["pid"] = None  # it has just died, and is about to be started again
+        child.pop("mark", None)
+    return {"running": True, **state}
+
+
+@contextmanager
+def telling_why(folder: Path) -> Iterator[None]:
+    """Keep the error with which a service in a run folder ends, for who asks for its status later."""
+    try:
+        yield
+    except DuraError as error:
+        if holder(folder) is None:  # or this was a second start, and the first one runs
+            told = {"when": time.time(), "code": error.code, "message": error.message, "hint": error.hint}
+            with suppress(HostError):  # a full disk may be the reason
+                write_atomic(private_folder(folder) / ENDED, json.dumps(told).encode())
+        raise
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """Return what the last supervisor of a run folder has written; empty if there is nothing that can be read."""
+    return _read(folder / STATE)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return parse_json(read_limited(path, what="the state"), what="the state")
+    except InputError:
+        return {}
 
 
 def detach(argv: Sequence[str], folder: Path) -> None:
@@ -138,8 +177,9 @@ def detach(argv: Sequence[str], folder: Path) -> None:
     """
     if holder(folder) is not None:
         raise StateError("it is running already", hint="Use `stop` first, or `status` to look.")
-    output = private_folder(folder) / "supervisor.out"
-    with output.open("wb") as stream:
+    output = private_folder(folder) / OUTPUT
+    output.unlink(missing_ok=True)
+    with output.open("ab") as stream:  # a rotation cuts it off: who appends goes on at the new end
         process = subprocess.Popen(
             argv,
             cwd=folder,

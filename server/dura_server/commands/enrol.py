@@ -1,9 +1,9 @@
-"""`dura coordinator init | follow | collect | chain | renew | roster | fingerprint`: the coordinator's rosters."""
+"""`dura coordinator init | change | renew | follow | collect | chain | roster | fingerprint`: addresses and rosters."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -12,7 +12,14 @@ from dura_common.runtime.console import JsonOption, command
 from dura_common.runtime.files import SHARED_FILE, read_limited, write_atomic
 from dura_server.commands.options import DEFAULT_HOME, HomeOption
 
+if TYPE_CHECKING:
+    from dura_server.home import CoordinatorHome
+
 MAX_FILE_BYTES = 32 << 20
+UncheckedOption = Annotated[
+    bool,
+    typer.Option("--unchecked", help="Do not check here that the host is known and the ports are free."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -21,6 +28,7 @@ def register(app: typer.Typer) -> None:
     app.command("follow")(follow_command)
     app.command("collect")(collect_command)
     app.command("chain")(chain_command)
+    app.command("change")(change_command)
     app.command("renew")(renew_command)
     app.command("roster")(roster_command)
     app.command("fingerprint")(fingerprint_command)
@@ -32,6 +40,7 @@ def init_command(
     port: Annotated[int, typer.Option(help="Public port of the gateway.")] = 8443,
     aggregation_port: Annotated[int, typer.Option(help="Public port of the secure sums.")] = 8444,
     bind: Annotated[str, typer.Option(help="Address on which both public ports listen.")] = "0.0.0.0",  # noqa: S104
+    unchecked: UncheckedOption = False,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
@@ -43,6 +52,7 @@ def init_command(
 
         from dura_common.study import explain_validation
         from dura_server.consortium.enrolment import CoordinatorSettings, init
+        from dura_server.consortium.place import require_known_host, require_ports
         from dura_server.home import CoordinatorHome
 
         try:
@@ -56,6 +66,9 @@ def init_command(
         except ValidationError as error:
             raise explain_validation(error, what="the arguments") from error
         coordinator = CoordinatorHome(home.expanduser())
+        if not unchecked:
+            require_known_host(settings)
+            require_ports(settings)
         init(coordinator, settings, datetime.now(UTC))
         out.result(
             {"home": str(coordinator.path), "service": str(coordinator.service)},
@@ -111,26 +124,53 @@ def chain_command(
         out.result({"path": str(path), "rosters": len(chain.links)}, f"wrote {path}")
 
 
-def renew_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Renew the server's certificate, before it expires or after the host or a port has changed."""
+def change_command(
+    host: Annotated[str | None, typer.Option(help="New name or address under which sites reach this machine.")] = None,
+    port: Annotated[int | None, typer.Option(help="New public port of the gateway.")] = None,
+    aggregation_port: Annotated[int | None, typer.Option(help="New public port of the secure sums.")] = None,
+    bind: Annotated[str | None, typer.Option(help="New address on which both public ports listen.")] = None,
+    unchecked: UncheckedOption = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Change the host name, the ports or the address on which the coordinator listens."""
     with command(as_json) as out:
         from datetime import UTC, datetime
 
-        from dura_server.consortium.enrolment import read_roster, renew
+        from dura_common.errors import InputError
+        from dura_server.consortium.place import change
+        from dura_server.home import CoordinatorHome
+
+        given = {"host": host, "port": port, "aggregation_port": aggregation_port, "bind": bind}
+        changes = {name: value for name, value in given.items() if value is not None}
+        if not changes:
+            raise InputError("nothing to change", hint="Give --host, --port, --aggregation-port or --bind.")
+        coordinator = CoordinatorHome(home.expanduser())
+        service, needed = change(coordinator, changes, datetime.now(UTC), unchecked=unchecked)
+        text = f"sites reach this coordinator at {service.fleet} and {service.aggregation}; restart the services"
+        out.result(
+            {"service": str(coordinator.service), "roster_needed": needed}, text + _roster_text(coordinator, needed)
+        )
+
+
+def renew_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Renew the server's certificate, before it expires or after coordinator.toml was changed by hand."""
+    with command(as_json) as out:
+        from datetime import UTC, datetime
+
+        from dura_server.consortium.enrolment import renew
+        from dura_server.consortium.place import roster_needed
         from dura_server.home import CoordinatorHome
 
         coordinator = CoordinatorHome(home.expanduser())
         service = renew(coordinator, datetime.now(UTC))
-        roster, _ = read_roster(coordinator)
-        changed = (service.fleet, service.aggregation, service.authority) != (
-            roster.fleet,
-            roster.aggregation,
-            roster.authority,
-        )
-        text = "the server's certificate is renewed; restart the services"
-        if changed:
-            text += f"\nThe addresses changed. The authority must now issue a roster with {coordinator.service}."
-        out.result({"service": str(coordinator.service), "roster_needed": changed}, text)
+        needed = roster_needed(coordinator, service)
+        text = "the server's certificate is renewed; restart the services" + _roster_text(coordinator, needed)
+        out.result({"service": str(coordinator.service), "roster_needed": needed}, text)
+
+
+def _roster_text(home: CoordinatorHome, needed: bool) -> str:
+    return f"\nThe addresses changed. The authority must now issue a roster with {home.service}." if needed else ""
 
 
 def roster_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:

@@ -11,7 +11,7 @@ from dura_common.runtime.console import JsonOption, command
 from dura_server.commands.options import DEFAULT_HOME, HomeOption
 
 if TYPE_CHECKING:
-    from dura_server.home import CoordinatorHome
+    from dura_server.services.health import Health
 
 SHORT_DIGEST = 12
 """Characters of a study's digest that people and the other commands use."""
@@ -59,43 +59,55 @@ def stop_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -
         out.result({"stopped": stopped}, "stopped" if stopped else "the coordinator was not running")
 
 
-def status_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Show whether the services are running, and the progress of secure sums."""
+def status_command(
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="For monitors: exit with 1 for a warning, and with 2 for something critical."),
+    ] = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what runs and since when, the last contact with each site, what waits for whom, and what needs a person."""
     with command(as_json) as out:
-        from dura_common.runtime import running
+        from dataclasses import asdict
+        from datetime import UTC, datetime
+
         from dura_server.home import CoordinatorHome
+        from dura_server.services.health import health
 
-        coordinator = CoordinatorHome(home.expanduser())
-        state = running.status(coordinator.run)
-        sessions = _sessions(coordinator) if state["running"] else []
-        children = [f"  {child['name']}: restarts {child['restarts']}" for child in state["children"]]
-        sums = ["the aggregation service does not answer"] if sessions is None else [_sentence(one) for one in sessions]
-        lines = ["running" if state["running"] else "not running", *children, *sums]
-        out.result({**state, "sessions": sessions}, escape("\n".join(lines)))
-
-
-def _sessions(home: CoordinatorHome) -> list[dict[str, Any]] | None:
-    """Return sites and progress of each open session of secure sums, or None if the service does not answer."""
-    from dura_common.errors import HostError
-    from dura_server.sums.client import standings
-
-    try:
-        found = standings(home)
-    except HostError:
-        return None
-    return [
-        {
-            "study": one.study[:SHORT_DIGEST],
-            "purpose": one.purpose,
-            "round": one.round,
-            "attempt": one.attempt,
-            "opened": one.opened,
-            "sums": one.sums,
-            "present": list(one.attending),
-            "missing": sorted(set(one.members) - set(one.attending)),
+        found = health(CoordinatorHome(home.expanduser()), datetime.now(UTC))
+        answer = {
+            **found.services,
+            "grade": found.grade.name.lower(),
+            "conditions": [one.as_data() for one in found.conditions],
+            "sites": [asdict(one) for one in found.sites],
+            "studies": [asdict(one) for one in found.studies],
+            "sessions": found.sessions,
         }
-        for one in found
-    ]
+        out.result(answer, escape("\n".join(_lines(found))))
+    if check and found.grade:
+        raise typer.Exit(int(found.grade))
+
+
+def _lines(found: Health) -> list[str]:
+    from datetime import UTC, datetime
+
+    services = found.services
+    lines = ["not running"]
+    if services["running"]:
+        since = datetime.fromtimestamp(services["since"], UTC) if "since" in services else None
+        lines = ["running" + (f" since {since:%Y-%m-%d %H:%M:%S} UTC" if since else "")]
+    lines += [f"  {child['name']}: restarts {child['restarts']}" for child in services["children"]]
+    for site in found.sites:
+        state = {None: "unknown", True: "connected", False: "not connected"}[site.connected]
+        last = f", last contact {site.last_contact:%Y-%m-%d %H:%M:%S} UTC" if site.last_contact else ""
+        lines.append(f"site {site.name}: {state}{last}")
+    for study in found.studies:
+        waits = f", {study.waits_for}" if study.waits_for else ""
+        place = f"{study.phase}, round {study.round} of {study.rounds}, repeated draws {study.redraws}"
+        lines.append(f"study {study.name} ({study.digest[:SHORT_DIGEST]}): {place}{waits}")
+    lines += [_sentence(one) for one in found.sessions or ()]
+    return lines + [one.line() for one in found.conditions]
 
 
 def _sentence(session: dict[str, Any]) -> str:

@@ -104,9 +104,10 @@ def _patients(folder: Path) -> int:
 
 def _enrol(stage: Stage) -> None:
     """Enrol as by telephone: each side compares the fingerprint that the other side has read out."""
+    port, aggregation_port = _free_ports()
     stage.dura(
-        *("coordinator", "init", "--consortium", "demo", "--host", "127.0.0.1", "--port", str(_free_port())),
-        *("--home", stage.coordinator),
+        *("coordinator", "init", "--consortium", "demo", "--host", "127.0.0.1", "--port", str(port)),
+        *("--aggregation-port", str(aggregation_port), "--home", stage.coordinator),
     )
     authority = ("--authority", stage.work / "authority")
     stage.dura("authority", "init", "--coordinator", stage.coordinator, *authority)
@@ -252,7 +253,9 @@ def _reset(stage: Stage) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _free_ports() -> tuple[int, int]:
+    """Return two different ports on which nobody listens."""
+    with socket.socket() as first, socket.socket() as second:
+        first.bind(("127.0.0.1", 0))
+        second.bind(("127.0.0.1", 0))
+        return int(first.getsockname()[1]), int(second.getsockname()[1])

@@ -26,7 +26,6 @@ from dura_server.consortium.enrolment import links, read_roster
 from dura_server.desk.request import Action, Request
 from dura_server.desk.view import StudyView, SumsView, view_of
 from dura_server.home import CoordinatorHome
-from dura_server.studies.state import ACTIVE
 from dura_server.studies.store import StoredStudy, StudyStore
 from dura_server.sums.service import RunningSessions
 
@@ -120,7 +119,7 @@ class Answers:
     async def _changes(self, stored: StoredStudy) -> AsyncIterator[StudyView]:
         """Yield the study at every change until nothing works on it any more."""
         last: StudyView | None = None
-        while last is None or last.state.phase in ACTIVE:
+        while last is None or last.goes_on:
             view = await asyncio.to_thread(view_of, stored, sums=self._sums(stored.digest))
             if view != last:
                 yield view

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dura_common.study import Digest, Frozen, SiteName, Study
 from dura_common.study.reference import SHORT_DIGITS
+from dura_server.studies.queue import wanted
 from dura_server.studies.standing import phase_of
-from dura_server.studies.state import StudyState
+from dura_server.studies.state import ACTIVE, StudyState
 from dura_server.studies.store import StoredStudy
 
 
@@ -29,8 +30,15 @@ class StudyView(Frozen):
     connected: dict[SiteName, bool] | None = None
     """Whether each site's node is connected; None if nobody asked, or the services do not run."""
     sums: SumsView | None = None
+    queued: bool = False
+    """Whether the study is in the queue: it waits, runs, or goes on by itself after an interruption."""
     model: bool
     """Whether there is a trained model."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the study changes by itself: a process works on it, or the queue will start one."""
+        return self.queued or self.state.phase in ACTIVE
 
     def for_desk(self) -> StudyView:
         """Return the view without what concerns only Flower at the coordinator."""
@@ -52,5 +60,6 @@ def view_of(
         state=state,
         connected=connected,
         sums=sums,
+        queued=wanted(stored) is not None,
         model=stored.model_file.exists(),
     )

@@ -12,16 +12,18 @@ import socket
 import ssl
 from datetime import UTC, datetime
 
-from dura_common.consortium.identity import check_issued, load_certificate
 from dura_common.errors import DuraError
 from dura_common.runtime.environment import flower_environment, module
-from dura_common.runtime.files import closed_folder, private_folder, read_limited
-from dura_common.runtime.running import require_free_port
+from dura_common.runtime.files import closed_folder, private_folder
+from dura_common.runtime.running import telling_why
 from dura_common.runtime.sockets import ADDRESS, listens
 from dura_common.runtime.supervisor import Child, Supervisor
 from dura_server.consortium.enrolment import CoordinatorSettings, load_settings, read_roster
+from dura_server.consortium.place import require_ports
 from dura_server.home import CoordinatorHome
 from dura_server.services.aggregator import healthy
+from dura_server.services.diagnosis import check_certificate, diagnose
+from dura_server.services.scheduler import Housekeeper, Scheduler
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +40,16 @@ def run_services(home: CoordinatorHome) -> None:
         HostError: a port is taken, or a service does not start.
     """
     settings = load_settings(home)
-    now = datetime.now(UTC)
-    read_roster(home)
-    authority = load_certificate(read_limited(home.keys / "authority.pem", what="the authority's certificate"))
-    server = load_certificate(read_limited(home.keys / "server.pem", what="the server's certificate"))
-    check_issued(server, authority, now, renewal="`dura coordinator renew` issues a new one.")
-    require_free_port(settings.bind, settings.port, what="the gateway")
-    require_free_port(settings.bind, settings.aggregation_port, what="the secure sums")
-    Supervisor(_children(home, settings), closed_folder(home.run), tick=_Registrar(home)).run()
+    with telling_why(closed_folder(home.run)):
+        read_roster(home)
+        check_certificate(home, datetime.now(UTC))
+        Supervisor(
+            _children(home, settings),
+            home.run,
+            tick=Housekeeper(home, (_Registrar(home), Scheduler(home, settings.studies_at_once).turn)),
+            prepare=lambda: require_ports(settings),
+            diagnose=lambda name: diagnose(home, settings, name),
+        ).run()
 
 
 class _Registrar:
@@ -53,7 +57,7 @@ class _Registrar:
 
     def __init__(self, home: CoordinatorHome) -> None:
         self._home = home
-        self._done = ""
+        self._done = self._said = ""
 
     def __call__(self) -> None:
         from dura_server.services.superlink import reconcile_nodes  # noqa: PLC0415  # Flower's import takes a second
@@ -62,9 +66,11 @@ class _Registrar:
             roster, envelope = read_roster(self._home)
             if envelope != self._done:
                 reconcile_nodes(self._home, roster)
-                self._done = envelope
+                self._done, self._said = envelope, ""
         except DuraError as error:
-            log.warning("the roster could not be applied yet: %s", error.message)
+            if error.message != self._said:  # every second would fill the log
+                log.warning("the roster could not be applied yet: %s", error.message)
+            self._said = error.message
 
 
 def _children(home: CoordinatorHome, settings: CoordinatorSettings) -> list[Child]:
@@ -73,6 +79,7 @@ def _children(home: CoordinatorHome, settings: CoordinatorSettings) -> list[Chil
         private_folder(home.flower),
         DURA_COORDINATOR_HOME=str(home.path),
         FLWR_SUPEREXEC_TASK_POLL_INTERVAL="0.2",
+        PYTHONFAULTHANDLER="1",  # a process that crashes says where
     )
     authority = str(keys / "authority.pem")
     public = (LOOPBACK.get(settings.bind, settings.bind), settings.port)
@@ -84,7 +91,7 @@ def _children(home: CoordinatorHome, settings: CoordinatorSettings) -> list[Chil
             *("--ssl-certfile", str(keys / "server.pem"), "--ssl-keyfile", str(keys / "server.key")),
             *("--ssl-ca-certfile", authority),  # Flower authenticates nodes only with TLS files; the socket uses none
             *("--enable-supernode-auth", "--isolation", "process", *secret),
-            *("--disable-runtime-dependency-installation", "--database", str(home.flower / "state.db")),
+            *("--disable-runtime-dependency-installation", "--database", str(home.database)),
         ],
         env=environment,
         log=home.logs / "superlink.log",

@@ -11,13 +11,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
 from dura_common.runtime.environment import module
 from dura_common.runtime.flower_sockets import ask_everything_at, serve_at
+from dura_common.runtime.processes import how_ended
 from dura_server.home import CoordinatorHome
 
 TOKEN = "DURA_TASK_TOKEN"  # noqa: S105  # the name of a variable, not a secret
@@ -31,15 +34,20 @@ def _superlink(home: CoordinatorHome) -> None:
 
 
 def _superexec(home: CoordinatorHome) -> None:
-    def start(words: Sequence[str], **settings: Any) -> subprocess.Popen[bytes]:
-        """Start the ServerApp from the installed package; its token stays out of the list of processes."""
+    def start(words: Sequence[str], **_settings: Any) -> subprocess.Popen[bytes]:
+        """Start the ServerApp from the installed package; its token stays out of the list of processes.
+
+        Its output goes to the log of this process, where Flower would drop it: the reason of a crash must be found.
+        """
         command, *arguments = words
         at = arguments.index("--token")
         token = arguments[at + 1]
         if command != SERVER_APP:
             raise ValueError(f"expected to start {SERVER_APP}, got {command}")
         line = module(__spec__.name, "serverapp", str(home.path), *arguments[:at], *arguments[at + 2 :])
-        return subprocess.Popen(line, env={**os.environ, TOKEN: token}, **settings)
+        process = subprocess.Popen(line, env={**os.environ, TOKEN: token}, stdin=subprocess.DEVNULL)
+        Thread(target=_say_how_it_ends, args=(process,), daemon=True).start()
+        return process
 
     ask_everything_at(home.superlink_socket)
     executor = import_module("flwr.supercore.superexec.executor.subprocess_executor")
@@ -47,6 +55,14 @@ def _superexec(home: CoordinatorHome) -> None:
         Popen=start, DEVNULL=subprocess.DEVNULL
     )
     import_module("flwr.supercore.cli.flower_superexec").flower_superexec()
+
+
+def _say_how_it_ends(process: subprocess.Popen[bytes]) -> None:
+    """Write into the log how a ServerApp has ended that could not say it itself."""
+    code = process.wait()
+    if code:
+        now = datetime.now(UTC).isoformat(sep=" ", timespec="seconds")
+        print(f"{now} the study's process {process.pid} {how_ended(code)}", flush=True)  # noqa: T201  # this is the log
 
 
 def _serverapp(home: CoordinatorHome) -> None:

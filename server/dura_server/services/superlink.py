@@ -7,8 +7,11 @@ the installed package, and sites never unpack a bundle at all.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from flwr.cli.build import build_fab_from_disk
 from flwr.cli.cli_client_interceptor import CliClientHttpInterceptor
+from flwr.common.constant import HEARTBEAT_PATIENCE
 from flwr.common.serde import fab_to_proto, user_config_to_proto
 from flwr.proto.control_pb2 import (
     ListNodesRequest,
@@ -129,25 +133,42 @@ def stop_run(home: CoordinatorHome, run_id: int) -> None:
         client.StopRun(StopRunRequest(run_id=run_id))
 
 
-def nodes_online(home: CoordinatorHome) -> dict[bytes, bool]:
-    """Return whether each known node is connected, by the PEM of its public key.
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """What Flower knows of the node of a site."""
+
+    connected: bool
+    last: datetime | None
+    """Its last sign of life, at most a minute too late; None if it was never connected."""
+
+
+def contacts(home: CoordinatorHome, roster: Roster) -> dict[str, Contact]:
+    """Return what is known of the node of each site of a roster.
 
     Raises:
-        HostError: the SuperLink cannot be reached.
+        HostError: the SuperLink is out of reach.
     """
     with control(home) as client:
         found = client.ListNodes(ListNodesRequest()).nodes_info
-    return {_normal(bytes(node.public_key)): node.status == ONLINE for node in found if node.status != GONE}
+    nodes = {_normal(bytes(node.public_key)): node for node in found if node.status != GONE}
+    known = {}
+    for site in roster.sites:
+        node = nodes.get(_pem_of_ssh(site.node_key))
+        online, last = node is not None and node.status == ONLINE, None
+        if node is not None and node.online_until:
+            ahead = HEARTBEAT_PATIENCE * node.heartbeat_interval if online else 0.0
+            last = datetime.fromtimestamp(min(node.online_until - ahead, time.time()), UTC)
+        known[site.name] = Contact(online, last)
+    return known
 
 
 def connected(home: CoordinatorHome, roster: Roster) -> dict[str, bool]:
     """Return whether the node of each site of a roster is connected.
 
     Raises:
-        HostError: the SuperLink cannot be reached.
+        HostError: the SuperLink is out of reach.
     """
-    online = nodes_online(home)
-    return {site.name: online.get(_pem_of_ssh(site.node_key), False) for site in roster.sites}
+    return {name: contact.connected for name, contact in contacts(home, roster).items()}
 
 
 def _bundle(home: CoordinatorHome) -> bytes:

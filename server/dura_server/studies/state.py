@@ -25,10 +25,10 @@ Phase = Literal[
     "stopped",
     "interrupted",
 ]
-"""offered: every site was asked to review the study. starting: its process is being started. queued: another study is
-running. unapproved: too few sites approved, and nothing was computed. stopped: by `dura study stop`. interrupted: its
-process ended in another way, with the coordinator or by a crash."""
-ACTIVE: frozenset[Phase] = frozenset({"starting", "offering", "queued", "asking", "running"})
+"""offered: every site was asked to review the study. queued: the study begins when its sites are free. starting: its
+process is being started. unapproved: too few sites approved, and nothing was computed. stopped: by `dura study stop`.
+interrupted: its process ended in another way, with the coordinator or by a crash."""
+ACTIVE: frozenset[Phase] = frozenset({"starting", "offering", "asking", "running"})
 """Phases in which a process of the study must be alive. Otherwise, the study was interrupted."""
 
 
@@ -85,6 +85,8 @@ class StudyState(Frozen):
     """Sums of the training that were lost and could not be drawn again."""
     attempts: dict[str, int] = Field(default_factory=dict)
     """Maps purpose and round to the highest number of a request, over all runs."""
+    interruptions: int = 0
+    """How often the study's process was lost and the study went on by itself."""
     message: str = ""
     """Tells the operator what to do next, or what went wrong."""
     updated: datetime

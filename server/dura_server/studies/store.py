@@ -27,6 +27,7 @@ from dura_server.home import CoordinatorHome
 from dura_server.studies.state import StudyState
 
 MAX_MODEL_BYTES = 1 << 30
+QUEUE_FILE = "wanted.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,11 @@ class StoredStudy:
     def stop_file(self) -> Path:
         """Exists from the moment the operator asks this study to stop until the study runs again."""
         return self.run_folder / "stop"
+
+    @property
+    def queue_file(self) -> Path:
+        """Exists as long as the study is in the queue; see :mod:`dura_server.studies.queue`."""
+        return self.run_folder / QUEUE_FILE
 
     @property
     def model_file(self) -> Path:
@@ -132,6 +138,10 @@ class StudyStore:
             return ()
         folders = [path for path in self._home.studies.iterdir() if (path / "study.json").exists()]
         return tuple(path.name for path in sorted(folders, key=lambda path: (path / "study.json").stat().st_mtime))
+
+    def queued(self) -> tuple[str, ...]:
+        """Return the digests of the studies that are in the queue, oldest study first."""
+        return tuple(name for name in self.digests() if (self._home.studies / name / "run" / QUEUE_FILE).exists())
 
     def names(self) -> dict[str, str | None]:
         """Return the name of each study by its digest, oldest first; None if the name cannot be read."""

@@ -140,9 +140,9 @@ def test_an_answer_tells_nothing_of_the_machine(door: Door) -> None:
     answers += asked(door, door.ada, "ada", action="run", study=door.of_ada.digest)
     assert not any(root in message.SerializeToString() for message in answers)
     assert answers[-1].refusal.message == "the coordinator could not do it; its log has the reason"
-    assert "SuperLink does not answer" in door.plane.log
+    assert "services are not running" in door.plane.log
     seen = json.loads(answers[0].part.data)
-    assert set(seen) == {"digest", "study", "state", "connected", "sums", "model"}
+    assert set(seen) == {"digest", "study", "state", "connected", "sums", "queued", "model"}
     assert (seen["state"]["run"], seen["state"]["attempts"]) == (None, {})
 
 

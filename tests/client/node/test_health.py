@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -19,11 +21,12 @@ from tests.support.studies import study
 
 from dura_client.consortium.membership import load_membership
 from dura_client.consortium.witness import Seen, Witnessed
-from dura_client.node.health import DISK_CRITICAL, DISK_WARNING, Grade, Health, health
+from dura_client.node.health import Health, health
 from dura_client.site.home import SiteHome
 from dura_client.site.policy import write_policy
 from dura_client.studies.approvals import receive_offer
 from dura_common.runtime import running
+from dura_common.runtime.conditions import DISK_CRITICAL, DISK_WARNING, Grade
 
 NOW = datetime.now(UTC)
 
@@ -148,7 +151,7 @@ def test_monitors_read_the_exit_code(home: SiteHome) -> None:
     assert dura("site", "status", *where, here=True)["grade"] == "critical"
     failed("site", "status", "--check", *where, code=2, here=True)
     with running.Lock(home.run):
-        (home.run / "state.json").write_text('{"ready": true, "children": []}')
+        (home.run / "state.json").write_text(json.dumps({"pid": os.getpid(), "ready": True, "children": []}))
         answer = failed("site", "status", "--check", *where, code=1, here=True).answer
         assert {one["what"] for one in answer["conditions"]} <= {"offers", "coordinator", "disk"}
         with pytest.raises(Failed, match="exit code 1"), coordinator(home, home.path.parent / "coordinator"):

@@ -6,49 +6,17 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
-import textwrap
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.common.runtime.supervised import SLEEPER, TWO, supervised
 from tests.support.processes import alive, children, wait_until
 
 from dura_common.errors import HostError, StateError, TrustError
 from dura_common.runtime import running
 from dura_common.runtime.running import Lock, detach, holder, require_free_port, status, stop
-
-PROGRAM = """
-import os, sys
-from pathlib import Path
-from dura_common.runtime import supervisor
-from dura_common.runtime.supervisor import Child, Supervisor
-folder = Path(sys.argv[1])
-def child(name, script, ready=None):
-    argv = [sys.executable, "-c", script, name, str(folder)]
-    return Child(name, argv, os.environ, folder / "log" / f"{name}.log", ready)
-"""
-SLEEPER = "import sys,time,pathlib\npathlib.Path(sys.argv[2], sys.argv[1] + '.up').touch()\ntime.sleep(600)"
-STUBBORN = "import signal,time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('up', flush=True)\ntime.sleep(600)"
-
-
-@contextmanager
-def supervised(folder: Path, script: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a supervisor in its own process, as the commands do."""
-    text = PROGRAM + f"SLEEPER = {SLEEPER!r}\nSTUBBORN = {STUBBORN!r}\n".replace("\\\n", "\n") + textwrap.dedent(script)
-    process = subprocess.Popen([sys.executable, "-c", text, str(folder)], start_new_session=True)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
-
-
-TWO = 'Supervisor([child("first", SLEEPER), child("second", SLEEPER)], folder).run()'
 
 
 def test_children_run_until_the_stop_and_nothing_is_left(tmp_path: Path) -> None:
@@ -175,7 +143,7 @@ def test_a_child_that_cannot_start_ends_the_start_with_its_name(tmp_path: Path) 
     with supervised(tmp_path, script) as process:
         assert process.wait(30.0) == 0
     text = (tmp_path / "error").read_text()
-    assert "broken ended while starting" in text
+    assert "broken ended with exit code 3 while starting" in text
     assert "broken.log" in text
     assert holder(tmp_path) is None
 

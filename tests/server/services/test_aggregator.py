@@ -246,7 +246,7 @@ def test_the_operator_sees_open_sessions(plane: Plane) -> None:
         Sites(plane, params, here),
     ):
         wait_until(lambda: [len(one.attending) for one in standings(plane.coordinator)] == [3], "three attend")
-        (session,) = dura("coordinator", "status", "--home", plane.coordinator.path)["sessions"]
+        (session,) = dura("coordinator", "status", "--home", plane.coordinator.path, here=True)["sessions"]
         assert session == {
             "study": "11" * 6,
             "purpose": "train",
@@ -266,6 +266,8 @@ def test_the_operator_sees_open_sessions(plane: Plane) -> None:
 def test_the_status_of_a_service_that_does_not_answer(tmp_path: Path) -> None:
     """Nothing runs: no sessions. A supervisor whose service is away: that is said, and it is no error."""
     home = CoordinatorHome(tmp_path / "c")
+    home.path.mkdir()
+    home.settings.touch()
     assert dura("coordinator", "status", "--home", home.path)["sessions"] == []
     with Lock(home.run):
         assert dura("coordinator", "status", "--home", home.path)["sessions"] is None

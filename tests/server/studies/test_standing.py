@@ -14,7 +14,9 @@ from tests.support.commands import answer, dura, failed, shown
 from tests.support.consortium import Consortium, contents
 from tests.support.studies import study
 
-from dura_server.commands.study.runs import begin
+from dura_server.services.runs import begin
+from dura_server.services.scheduler import enqueue
+from dura_server.studies.queue import queue
 from dura_server.studies.standing import phase_of
 from dura_server.studies.state import ACTIVE, Phase
 from dura_server.studies.store import StoredStudy, StudyStore
@@ -115,6 +117,23 @@ def test_stopping_what_does_not_run_says_so(consortium: Consortium, stored: Stor
     assert phase_of(stored) == "stopped"
 
 
+def test_a_study_that_waits_is_stopped_by_a_word(consortium: Consortium, stored: StoredStudy) -> None:
+    """It leaves the queue; no process is asked."""
+    enqueue(stored, datetime.now(UTC))
+    assert phase_of(stored) == "queued"
+    assert dura("study", "stop", "hands", "--home", consortium.coordinator, here=True)["phase"] == "stopped"
+    assert queue(StudyStore(consortium.coordinator)) == []
+
+
+def test_a_study_is_queued_only_where_somebody_will_start_it(consortium: Consortium, stored: StoredStudy) -> None:
+    """Without services the command says so, and the queue stays empty."""
+    consortium.submit(study(name="feet"))
+    refusal = failed("study", "run", "hands", "feet", "--home", consortium.coordinator, code=15, here=True)
+    assert "services are not running" in refusal.error["message"]
+    assert queue(StudyStore(consortium.coordinator)) == []
+    assert phase_of(stored) == "submitted"
+
+
 def test_nothing_begins_by_resuming(consortium: Consortium, stored: StoredStudy) -> None:
     """`resume` is for studies that have begun."""
     home = ("--home", consortium.coordinator)
@@ -137,6 +156,7 @@ def test_lists_and_status_say_what_is_so(consortium: Consortium, stored: StoredS
     assert (one["phase"], one["connected"]) == ("interrupted", None)
     text = shown("study", "status", "hands", *home)
     assert "interrupted, round 2 of 5" in text
+    assert "log/serverapp.log in the coordinator's folder" in text
     assert "not asked" in text
     assert "s ago" in text
 

@@ -17,6 +17,7 @@ from dura_server.commands.options import (
     ResearcherOption,
     StudyArgument,
     WhereOption,
+    complete_study,
 )
 
 if TYPE_CHECKING:
@@ -24,6 +25,16 @@ if TYPE_CHECKING:
     from dura_server.desk.view import StudyView
 
 APPROVAL_POLL_SECONDS = 5.0
+StudiesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        help="Names of studies, their digests, or at least the first 6 digits of the digests.",
+        autocompletion=complete_study,
+    ),
+]
+DetachOption = Annotated[
+    bool, typer.Option("--detach", help="Return when the studies are in the queue. `dura study watch` follows them.")
+]
 WaitOption = Annotated[float, typer.Option(help="Seconds to wait for missing approvals.")]
 
 
@@ -58,35 +69,39 @@ def submit(
 
 
 def run(
-    study: StudyArgument,
+    studies: StudiesArgument,
     wait: WaitOption = 0.0,
+    detach: DetachOption = False,
     home: WhereOption = None,
     researcher: ResearcherOption = DEFAULT_RESEARCHER,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a study that its sites have approved. If the study is already running, this command only follows it.
+    """Train studies that their sites have approved, in this order. Studies that share no site run side by side.
 
-    If a study was stopped, or its process or coordinator was lost, it continues from the last opened sum.
+    If a study is already running or queued, this command only follows it. If a study was stopped, or its process or
+    coordinator was lost, it continues from the last opened sum.
     """
     with command(as_json) as out:
         place = find_place(home, researcher)
-        _run(out, place, place.find(study), wait)
+        _run(out, place, [place.find(study) for study in studies], wait, detach=detach)
 
 
 def resume(
-    study: StudyArgument,
+    studies: StudiesArgument,
     wait: WaitOption = 0.0,
+    detach: DetachOption = False,
     home: WhereOption = None,
     researcher: ResearcherOption = DEFAULT_RESEARCHER,
     as_json: JsonOption = False,
 ) -> None:
-    """Continue a study that was stopped or interrupted, from the last opened sum."""
+    """Continue studies that were stopped or interrupted, from the last opened sum."""
     with command(as_json) as out:
         place = find_place(home, researcher)
-        view = place.find(study)
-        if view.state.phase in {"submitted", "offering", "offered", "unapproved"}:
-            raise StateError(f"this study has not begun; it is {view.state.phase}", hint="`dura study run` begins it.")
-        _run(out, place, view, wait)
+        views = [place.find(study) for study in studies]
+        for phase in (view.state.phase for view in views):
+            if phase in {"submitted", "offering", "offered", "unapproved"}:
+                raise StateError(f"this study has not begun; it is {phase}", hint="`dura study run` begins it.")
+        _run(out, place, views, wait, detach=detach)
 
 
 def stop(
@@ -95,7 +110,7 @@ def stop(
     researcher: ResearcherOption = DEFAULT_RESEARCHER,
     as_json: JsonOption = False,
 ) -> None:
-    """Stop a running study. Opened sums are kept, sites are free at once, and `dura study resume` continues it."""
+    """Stop a running or queued study. Opened sums are kept, its sites are free, `dura study resume` continues it."""
     with command(as_json) as out:
         from dura_server.commands.study.outcome import as_data
 
@@ -112,36 +127,47 @@ def find_place(home: Path | None, researcher: Path) -> Place:
     return place_of(home, researcher, DEFAULT_HOME)
 
 
-def _run(out: Output, place: Place, view: StudyView, wait: float) -> None:
+def _run(out: Output, place: Place, views: list[StudyView], wait: float, *, detach: bool) -> None:
     from datetime import UTC, datetime
 
     from dura_common.study import require_unexpired
     from dura_common.study.reference import SHORT_DIGITS
-    from dura_server.commands.study.outcome import finish
+    from dura_server.commands.study.outcome import finish, finish_all
 
-    require_unexpired(view.study, datetime.now(UTC))
-    short = view.digest[:SHORT_DIGITS]
+    views = list({view.digest: view for view in views}.values())
+    for view in views:
+        require_unexpired(view.study, datetime.now(UTC))
+    short, deadline = views[0].digest[:SHORT_DIGITS], time.monotonic() + wait
     out.if_interrupted(
-        "The study continues at the coordinator. "
-        f"`dura study watch {short}` follows it, `dura study stop {short}` stops it."
+        "The queue continues at the coordinator. "
+        f"`dura study watch {short}` follows a study, `dura study stop {short}` stops it."
     )
-    deadline, before = time.monotonic() + wait, None
-    while True:
-        view = _once(out, place, view)
-        state = view.state
-        if state.phase == "interrupted" and place.progress(view.digest) != before:
-            before = place.progress(view.digest)  # a process that dies at one place is not started for ever
-            out.warn(f"{view.study.name} was interrupted ({state.message}); it goes on from the last opened sum")
-        elif state.phase == "unapproved" and time.monotonic() < deadline:
-            time.sleep(APPROVAL_POLL_SECONDS)
-        else:
-            break
-    finish(out, view)
+    for view in views:
+        if not place.begin(view.digest, "train", wait):
+            out.warn(f"{view.study.name} is already running or queued: this command only follows it")
+    ended = [place.find(view.digest) if detach else _to_the_end(out, place, view, deadline) for view in views]
+    if detach or len(ended) > 1:
+        finish_all(out, ended, queued=detach)
+    else:
+        finish(out, ended[0])
 
 
-def _once(out: Output, place: Place, view: StudyView) -> StudyView:
-    if not place.begin(view.digest, "train"):
-        out.warn(f"{view.study.name} is already running: this command only follows it")
+def _to_the_end(out: Output, place: Place, view: StudyView, deadline: float) -> StudyView:
+    """Follow a study until it ends; a desk asks again for approvals that are missing."""
+    told = view.state.interruptions
     with out.progress() as bar:
-        task = bar.add_task("rounds", total=view.study.training.rounds)
-        return place.follow(view.digest, "train", lambda now: bar.update(task, completed=now.state.round))
+        task = bar.add_task(view.study.name, total=view.study.training.rounds)
+
+        def seen(now: StudyView) -> None:
+            nonlocal told
+            bar.update(task, completed=now.state.round, description=f"{now.study.name}: {now.state.phase}")
+            if now.state.interruptions > told:
+                out.warn(f"{now.study.name} was interrupted; it {now.state.message or 'goes on'}")
+            told = now.state.interruptions
+
+        while True:
+            view = place.follow(view.digest, "train", seen)
+            if view.state.phase != "unapproved" or time.monotonic() > deadline:
+                return view
+            time.sleep(APPROVAL_POLL_SECONDS)
+            place.begin(view.digest, "train", deadline - time.monotonic())

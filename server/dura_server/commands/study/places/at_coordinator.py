@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from dura_common.errors import HostError
 from dura_common.runtime.running import holder
 from dura_common.study import require_unexpired
 from dura_server.commands.study.places.place import Job, Seen
-from dura_server.commands.study.runs import begin, follow, halt, progress
 from dura_server.consortium.enrolment import read_roster
 from dura_server.desk.view import StudyView, SumsView, view_of
 from dura_server.home import CoordinatorHome
+from dura_server.services.runs import begin, follow_offer, halt, present, require_unfinished
+from dura_server.services.scheduler import enqueue, follow, require_services
 from dura_server.services.superlink import connected
-from dura_server.studies.state import ACTIVE
 from dura_server.studies.store import StoredStudy, StudyStore
 from dura_server.sums.client import standings
 
@@ -36,16 +36,16 @@ class AtCoordinator:
 
     def all(self) -> list[StudyView]:
         """See :class:`Place`."""
-        return [view_of(self._store.load(digest)) for digest in self._store.digests()]
+        return [self._view(self._store.load(digest)) for digest in self._store.digests()]
 
     def find(self, reference: str) -> StudyView:
         """See :class:`Place`."""
-        return view_of(self._store.find(reference))
+        return self._view(self._store.find(reference))
 
     def look(self, digest: str) -> StudyView:
         """See :class:`Place`."""
         stored = self._store.load(digest)
-        return view_of(stored, connected=self._connected(stored))
+        return self._view(stored).model_copy(update={"connected": self._connected(stored)})
 
     def submit(self, envelope: str) -> StudyView:
         """See :class:`Place`."""
@@ -53,38 +53,42 @@ class AtCoordinator:
         require_unexpired(self._store.check(envelope, roster_envelope, roster), datetime.now(UTC))
         return view_of(self._store.submit(envelope, roster_envelope, roster))
 
-    def begin(self, digest: str, job: Job) -> bool:
-        """See :class:`Place`."""
-        return begin(self._home, self._store.load(digest), job)
-
-    def follow(self, digest: str, job: Job, seen: Seen) -> StudyView:
+    def begin(self, digest: str, job: Job, wait: float = 0.0) -> bool:
         """See :class:`Place`."""
         stored = self._store.load(digest)
-        follow(self._home, stored, job, changed=lambda _: seen(view_of(stored)))
-        return view_of(stored)
+        if job == "offer":
+            return begin(self._home, stored, job)
+        require_unfinished(stored)
+        require_services(self._home)
+        return enqueue(stored, datetime.now(UTC) + timedelta(seconds=wait))
+
+    def follow(self, digest: str, job: Job, seen: Seen) -> StudyView:
+        """See :class:`Place`; it also ends when the services have stopped."""
+        stored = self._store.load(digest)
+        if job == "offer":
+            follow_offer(self._home, stored, changed=lambda _: seen(self._view(stored)))
+        else:
+            follow(self._home, stored, lambda: seen(self._view(stored)))
+        return self._view(stored)
 
     def changes(self, digest: str) -> Iterator[StudyView]:
         """See :class:`Place`."""
         stored, last = self._store.load(digest), None
-        while last is None or last.state.phase in ACTIVE:
-            view = view_of(stored)
-            if view.state.phase in ACTIVE:
+        while last is None or last.goes_on:
+            view = self._view(stored)
+            if view.goes_on:
                 view = view.model_copy(update={"sums": self._sums(digest)})
             if view != last:
                 yield view
             last = view
-            if view.state.phase in ACTIVE:
+            if view.goes_on:
                 time.sleep(WATCH_SECONDS)
 
     def stop(self, digest: str) -> StudyView:
         """See :class:`Place`."""
         stored = self._store.load(digest)
         halt(self._home, stored)
-        return view_of(stored)
-
-    def progress(self, digest: str) -> object:
-        """See :class:`Place`."""
-        return progress(self._store.load(digest))
+        return self._view(stored)
 
     def result(self, digest: str, extra: Extra | None) -> StudyResult:
         """See :class:`Place`."""
@@ -95,6 +99,9 @@ class AtCoordinator:
     def model(self, digest: str) -> bytes:
         """See :class:`Place`."""
         return self._store.load(digest).model_file.read_bytes()
+
+    def _view(self, stored: StoredStudy) -> StudyView:
+        return view_of(stored).model_copy(update={"state": present(stored)})
 
     def _connected(self, stored: StoredStudy) -> dict[str, bool] | None:
         """Return whether each site's node is connected; None if the services do not run."""

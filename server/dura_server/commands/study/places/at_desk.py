@@ -17,7 +17,6 @@ from dura_server.desk.client import DeskClient, Unreachable
 from dura_server.desk.membership import Membership, follow
 from dura_server.desk.request import Action
 from dura_server.desk.view import StudyView
-from dura_server.studies.state import ACTIVE
 from dura_server.studies.store import MAX_MODEL_BYTES
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ class AtDesk:
         """See :class:`Place`."""
         return self._one("submit", StudyView, document=envelope)
 
-    def begin(self, digest: str, job: Job) -> bool:
+    def begin(self, digest: str, job: Job, wait: float = 0.0) -> bool:  # noqa: ARG002  # the command waits for approvals
         """See :class:`Place`; to submit a study is to begin offering it."""
         return True if job == "offer" else self._one("run", _Begun, study=digest).begun
 
@@ -84,25 +83,20 @@ class AtDesk:
 
     def changes(self, digest: str) -> Iterator[StudyView]:
         """See :class:`Place`. A coordinator that is lost meanwhile is asked again for some minutes."""
-        heard, phase = time.monotonic(), None
-        while phase is None or phase in ACTIVE:
+        heard, last = time.monotonic(), None
+        while last is None or last.goes_on:
             try:
                 for view in self._client.documents("watch", StudyView, study=digest):
-                    heard, phase = time.monotonic(), view.state.phase
+                    heard, last = time.monotonic(), view
                     yield view
             except Unreachable:
-                if phase is None or time.monotonic() - heard > PATIENCE_SECONDS:
+                if last is None or time.monotonic() - heard > PATIENCE_SECONDS:
                     raise
                 time.sleep(RETRY_SECONDS)
 
     def stop(self, digest: str) -> StudyView:
         """See :class:`Place`."""
         return self._one("stop", StudyView, study=digest)
-
-    def progress(self, digest: str) -> object:
-        """See :class:`Place`."""
-        state = self.find(digest).state
-        return state.round, state.redraws, state.given_up
 
     def result(self, digest: str, extra: Extra | None) -> StudyResult:
         """See :class:`Place`."""

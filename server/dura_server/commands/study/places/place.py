@@ -34,24 +34,23 @@ class Place(Protocol):
         """Store a signed study, and begin to offer it."""
         ...
 
-    def begin(self, digest: str, job: Job) -> bool:
-        """Start a process for a study; False if one works on it already."""
+    def begin(self, digest: str, job: Job, wait: float = 0.0) -> bool:
+        """Offer a study, or put it into the queue; False if it was there already, or a process works on it.
+
+        ``wait`` is the number of seconds for which the queue waits for missing approvals.
+        """
         ...
 
     def follow(self, digest: str, job: Job, seen: Seen) -> StudyView:
-        """Wait until no process works on a study any more; call ``seen`` at every change."""
+        """Wait until a study goes on no more by itself; call ``seen`` at every change."""
         ...
 
     def changes(self, digest: str) -> Iterator[StudyView]:
-        """Yield a study at every change until no process works on it any more."""
+        """Yield a study at every change until it goes on no more by itself."""
         ...
 
     def stop(self, digest: str) -> StudyView:
-        """End the process of a study."""
-        ...
-
-    def progress(self, digest: str) -> object:
-        """Return something that differs when a study has come further."""
+        """Take a study out of the queue, and end its process."""
         ...
 
     def result(self, digest: str, extra: Extra | None) -> StudyResult:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from tests.federation.hospitals import DELTA, SITES, Hospitals, charged
-from tests.federation.strikes import STAGES, STRIKES, VICTIMS, Cell, play
+from tests.federation.hosts.strikes import STAGES, STRIKES, VICTIMS, Cell, play
 from tests.support.processes import processes_of, wait_until
 
 from dura_server.studies.store import StoredStudy
