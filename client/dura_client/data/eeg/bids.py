@@ -73,7 +73,7 @@ class Loaded:
     """A recording's samples."""
 
     raw: mne.io.RawArray
-    """Scalp EEG in volts, bad channels marked; where the samples are no numbers, zero."""
+    """Scalp EEG in volts, bad channels marked; where the samples are not numbers, zero."""
     stretches: tuple[tuple[int, int], ...]
     """Begin and end, in samples, of what is whole: no gap inside, every value a number."""
 
@@ -83,7 +83,7 @@ def load(opened: EegRecording) -> Loaded:
     """Read a recording's scalp EEG into memory.
 
     A mark lies at each edge of a stretch, at which MNE's filters stop and start anew. A channel of which more than
-    :data:`MOST_MISSING` are no numbers is marked bad; elsewhere the moment is left out for all channels.
+    :data:`MOST_MISSING` are not numbers is marked bad; elsewhere the moment is left out for all channels.
     """
     values = opened.read(0, opened.samples)
     broken = ~np.isfinite(values)
@@ -134,7 +134,7 @@ def check_amplitude(raw: mne.io.BaseRaw, dataset: DataSet, place: str) -> None:
     seen = amplitude(raw)
     if not np.isfinite(seen) or seen == 0:
         raise InputError(
-            f"a recording of the data set {dataset.name} holds no signal: it is flat, or its values are no numbers",
+            f"a recording of the data set {dataset.name} holds no signal: it is flat, or its values are not numbers",
             hint=f"It is {place}. Leave it out.",
         )
     if not is_plausible(seen):
