@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -113,7 +114,8 @@ class SiteWay:
     def attend(self, params: SessionParameters, part: Part) -> None:
         """Take part in one session to its end."""
         meeting = self.hub.meeting(params)
-        site = open_site(params, self.name, self.identity, part.peers.note(), part.peers.heard)
+        note, heard = part.peers.note(params.names), partial(part.peers.heard, params.names)
+        site = open_site(params, self.name, self.identity, note, heard)
         step = params.first_step
         meeting.up.put((self.name, site.advertise()))
         while not site.ended:

@@ -14,7 +14,7 @@ from dura_common.consortium.chain import COUNTERSIGNATURE_TYPE, Changes, Counter
 from dura_common.consortium.envelope import canonical_json, payload_of, sign
 from dura_common.consortium.roster import Roster, read_claimed_roster, roster_digest
 from dura_common.errors import StateError, TrustError
-from dura_common.runtime.files import SHARED_FILE, private_folder, read_limited, write_atomic
+from dura_common.runtime.files import SHARED_FILE, exclusive, private_folder, read_limited, write_atomic
 
 MAX_SENT = 16
 """Number of the newest countersignatures for the coordinator, which needs those of waiting rosters."""
@@ -49,13 +49,20 @@ def confirm_pending(home: SiteHome) -> tuple[Membership, list[int]]:
         TrustError: two rosters with one serial are known, this site has countersigned another roster with this serial,
             or the key is locked.
     """
-    here, waiting = load_membership(home), pending(home)
+    with exclusive(home.members_lock):  # two people could otherwise countersign two rosters of one serial
+        links, done = _countersign_all(home, load_membership(home), pending(home))
+    return take(home, links), done
+
+
+def _countersign_all(home: SiteHome, here: Membership, waiting: tuple[Link, ...]) -> tuple[list[Link], list[int]]:
     if not waiting:
         raise StateError(
             "no roster waits for this site's countersignature", hint="`dura site roster` shows the current roster."
         )
     here.require_peace()
-    key, before, done, links = SiteKeys(home).identity(), here.roster, [], []
+    key, before = SiteKeys(home).identity(), here.roster
+    links: list[Link] = []
+    done: list[int] = []
     for link in waiting:
         roster = read_claimed_roster(link.roster)
         if before.site(here.card.name) is None:
@@ -68,7 +75,7 @@ def confirm_pending(home: SiteHome) -> tuple[Membership, list[int]]:
         mine = roster.site(here.card.name)
         if mine is None or mine.identity != here.card.identity:
             break  # from then on, this site has other keys
-    return take(home, links), done
+    return links, done
 
 
 def keep_own(home: SiteHome, serial: int, text: str) -> Path:

@@ -41,7 +41,7 @@ from dura_common.consortium.roster import (
     roster_digest,
 )
 from dura_common.errors import DuraError, InputError, StateError, TrustError
-from dura_common.runtime.files import private_folder, read_limited, write_atomic
+from dura_common.runtime.files import exclusive, private_folder, read_limited, write_atomic
 from dura_common.study import explain_validation
 
 MAX_EVIDENCE = 8
@@ -190,6 +190,11 @@ def take(home: SiteHome, links: Sequence[Link]) -> Membership:
         InputError: one of them is not a roster.
         TrustError: one of them breaks a rule; earlier rosters were accepted all the same.
     """
+    with exclusive(home.members_lock):  # a slower process would go back to an earlier roster
+        return _take(home, links)
+
+
+def _take(home: SiteHome, links: Sequence[Link]) -> Membership:
     here = load_membership(home)
     waiting = {serial_of(link): link for link in pending(home)}
     known = dict(waiting)
@@ -319,6 +324,7 @@ def settle(home: SiteHome, reference: str) -> None:
             hint="Do not run studies here. Found the consortium again with the hospitals that you trust.",
         )
     if serial > here.roster.serial:
-        kept = [item for item in pending(home) if serial_of(item) < serial]
-        _write_pending(home, [*kept, link], {})
+        with exclusive(home.members_lock):
+            kept = [item for item in pending(home) if serial_of(item) < serial]
+            _write_pending(home, [*kept, link], {})
     write_atomic(folder / f"{serial:06d}.settled", reference.encode())

@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, Field, ValidationError
 from dura_client.site.home import SiteHome
 from dura_common.consortium.roster import MAX_MEMBERS, Member, Roster
 from dura_common.errors import InputError
-from dura_common.runtime.files import read_limited, write_atomic
+from dura_common.runtime.files import exclusive, read_limited, write_atomic
 from dura_common.study import Frozen, SiteName, explain_validation
 
 MAX_ENTRIES = 4 * MAX_MEMBERS
@@ -74,14 +74,15 @@ def load_people(home: SiteHome) -> People:
 
 def confirm(home: SiteHome, members: Iterable[Member], now: datetime, *, by: str | None = None) -> People:
     """Record that these fingerprints were compared. This ends distrust of the same names."""
-    people, names = load_people(home), set()
-    kept = list(people.confirmed)
-    for member in members:
-        names.add(member.name)
-        kept = [one for one in kept if one.name != member.name]
-        kept.append(Said(name=member.name, fingerprint=member.fingerprint(), when=now, by=by or who()))
-    distrusted = tuple(one for one in people.distrusted if one.name not in names)
-    return _write(home, People(confirmed=tuple(kept), distrusted=distrusted))
+    with exclusive(home.members_lock):
+        people, names = load_people(home), set()
+        kept = list(people.confirmed)
+        for member in members:
+            names.add(member.name)
+            kept = [one for one in kept if one.name != member.name]
+            kept.append(Said(name=member.name, fingerprint=member.fingerprint(), when=now, by=by or who()))
+        distrusted = tuple(one for one in people.distrusted if one.name not in names)
+        return _write(home, People(confirmed=tuple(kept), distrusted=distrusted))
 
 
 def distrust(home: SiteHome, roster: Roster, name: str, why: str, now: datetime) -> People:
@@ -93,11 +94,12 @@ def distrust(home: SiteHome, roster: Roster, name: str, why: str, now: datetime)
     member = roster.member(name)
     if member is None:
         raise InputError(f"the roster has no member named {name}", hint="`dura site roster` lists all members.")
-    people = load_people(home)
-    said = Said(name=name, fingerprint=member.fingerprint(), when=now, by=who(), why=why[:400])
-    others = tuple(one for one in people.distrusted if one.name != name)
-    confirmed = tuple(one for one in people.confirmed if one.name != name)
-    return _write(home, People(confirmed=confirmed, distrusted=(*others, said)))
+    with exclusive(home.members_lock):
+        people = load_people(home)
+        said = Said(name=name, fingerprint=member.fingerprint(), when=now, by=who(), why=why[:400])
+        others = tuple(one for one in people.distrusted if one.name != name)
+        confirmed = tuple(one for one in people.confirmed if one.name != name)
+        return _write(home, People(confirmed=confirmed, distrusted=(*others, said)))
 
 
 def who() -> str:

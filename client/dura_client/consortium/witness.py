@@ -9,7 +9,8 @@ in the sum ends before anything has left, until an officer here has talked to th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated
 
@@ -20,9 +21,9 @@ from dura_client.consortium.rosters import followed_digest
 from dura_client.site.home import SiteHome
 from dura_common.consortium.roster import MAX_MEMBERS
 from dura_common.errors import InputError, TrustError
-from dura_common.runtime.files import read_limited, write_atomic
+from dura_common.runtime.files import exclusive, read_limited, write_atomic
 from dura_common.study import Digest, Frozen, SiteName, explain_validation
-from dura_common.sums.heads import Head
+from dura_common.sums.heads import Head, Mark
 
 WHAT = "the file of the other members' reports"
 
@@ -35,6 +36,24 @@ class MemberWentBack(TrustError):
             f"this site takes no part in a sum with these members: {'; '.join(faults)}",
             hint="Ask that hospital what happened. If it restored a backup and has said so: "
             "`dura site roster accept NAME`.",
+        )
+
+
+class ThisSiteWentBack(TrustError):
+    """Another member has witnessed a state of this site's ledger that this ledger does not hold.
+
+    Args:
+        witnessed: by member, how many requests and draws it has seen in this site's ledger.
+        rows: how many the ledger has now.
+    """
+
+    def __init__(self, witnessed: Mapping[str, int], rows: int) -> None:
+        told = ", ".join(f"{name} (at {count} requests and draws)" for name, count in sorted(witnessed.items()))
+        super().__init__(
+            f"this site makes no draw: its ledger, with {rows} requests and draws, does not hold what other hospitals "
+            f"have seen of it: {told}",
+            hint="An older backup of the ledger stands here, or a copy of it runs elsewhere. Follow the guide on "
+            "restoring a site. If nobody restored a backup, ask the people of those hospitals.",
         )
 
 
@@ -57,6 +76,10 @@ class Witnessed(Frozen):
     def of(self, name: str) -> Seen | None:
         """Return the last report of a member, or None."""
         return next((one for one in self.seen if one.name == name), None)
+
+    def marks(self, names: Iterable[str]) -> dict[str, Mark]:
+        """Return the last reports of these members' ledgers, by name."""
+        return {name: Mark(seen.rows, seen.mark) for name in names if (seen := self.of(name)) is not None}
 
 
 def load_witnessed(home: SiteHome) -> Witnessed:
@@ -85,17 +108,19 @@ def witness(here: Membership, heads: Mapping[str, Head], now: datetime) -> None:
         MemberWentBack: a report is not consistent; no report was stored.
         InputError: the file of earlier reports was altered.
     """
-    before = load_witnessed(here.home)
-    judged = (_fault(here, before.of(name), name, head) for name, head in sorted(heads.items()))
-    faults = [fault for fault in judged if fault is not None]
-    if faults:
-        raise MemberWentBack(faults)
-    others = tuple(one for one in before.seen if one.name not in heads)
-    new = tuple(
-        Seen(name=name, serial=head.serial, roster=head.roster, rows=head.rows, mark=head.mark, when=now)
-        for name, head in sorted(heads.items())
-    )
-    _write(here.home, Witnessed(seen=(*others, *new)))
+    with _changing(here.home) as before:
+        judged = (_fault(here, before.of(name), name, head) for name, head in sorted(heads.items()))
+        faults = [fault for fault in judged if fault is not None]
+        if faults:
+            raise MemberWentBack(faults)
+        others = tuple(one for one in before.seen if one.name not in heads)
+        new = tuple(_seen(name, head, now) for name, head in sorted(heads.items()))
+        _write(here.home, Witnessed(seen=(*others, *new)))
+
+
+def _seen(name: str, head: Head, now: datetime) -> Seen:
+    rows, mark = head.ledger.rows, head.ledger.mark
+    return Seen(name=name, serial=head.serial, roster=head.roster, rows=rows, mark=mark, when=now)
 
 
 def _fault(here: Membership, before: Seen | None, name: str, head: Head) -> str | None:
@@ -112,10 +137,10 @@ def _against(before: Seen, head: Head) -> str | None:
         return f"{name} followed roster {before.serial} and now follows {head.serial}"
     if head.serial == before.serial and head.roster != before.roster:
         return f"{name} has followed two different rosters with serial {head.serial}"
-    if head.rows < before.rows:
-        return f"the ledger of {name} had {before.rows} requests and draws and now has {head.rows}"
-    if head.rows == before.rows and head.mark != before.mark:
-        return f"{name} has two different ledgers with {head.rows} requests and draws"
+    if head.ledger.rows < before.rows:
+        return f"the ledger of {name} had {before.rows} requests and draws and now has {head.ledger.rows}"
+    if head.ledger.rows == before.rows and head.ledger.mark != before.mark:
+        return f"{name} has two different ledgers with {before.rows} requests and draws"
     return None
 
 
@@ -125,12 +150,20 @@ def accept(home: SiteHome, name: str) -> Seen:
     Raises:
         InputError: the member has reported nothing yet.
     """
-    before = load_witnessed(home)
-    seen = before.of(name)
-    if seen is None:
-        raise InputError(f"{name} has reported nothing to this site yet", hint="`dura site roster` lists all members.")
-    _write(home, Witnessed(seen=tuple(one for one in before.seen if one.name != name)))
+    with _changing(home) as before:
+        seen = before.of(name)
+        if seen is None:
+            hint = "`dura site roster` lists all members."
+            raise InputError(f"{name} has reported nothing to this site yet", hint=hint)
+        _write(home, Witnessed(seen=tuple(one for one in before.seen if one.name != name)))
     return seen
+
+
+@contextmanager
+def _changing(home: SiteHome) -> Iterator[Witnessed]:
+    """Lend the reports to whoever changes them: one at a time, or a report would be lost to somebody else's."""
+    with exclusive(home.members_lock):
+        yield load_witnessed(home)
 
 
 def _write(home: SiteHome, content: Witnessed) -> None:

@@ -89,10 +89,11 @@ class Book:
         """Maps a study to its allocations; the last one counts."""
         self.attempts: dict[tuple[str, str, int], int] = {}
         """Maps study, purpose and round to the number of the highest accepted request."""
-        self.requested = 0
-        """Requests that were taken up and draws that began, of all studies: rows that messages alone have caused."""
-        self.requested_to = GENESIS
-        """Hash of the last of these rows; it stands for all rows up to it."""
+        self.taken: Counter[tuple[str, str, int]] = Counter()
+        """Maps the same to the number of accepted requests."""
+        self.requested: list[int] = []
+        """Places of the requests that were taken up and the draws that began, of all studies: rows that messages alone
+        have caused."""
         self.epoch = 0
         self.host: str | None = None
         self.identity: dict[str, Any] | None = None
@@ -105,6 +106,12 @@ class Book:
     def head(self) -> str:
         """Hash of the last row; it stands for all rows before it."""
         return self.hashes[-1] if self.hashes else GENESIS
+
+    def after(self, requested: int) -> str | None:
+        """Return the hash of the row after which there were so many requests and draws; None if there were fewer."""
+        if not requested:
+            return GENESIS
+        return self.hashes[self.requested[requested - 1]] if 0 < requested <= len(self.requested) else None
 
     def add_cohort(self, digest: str, text: str) -> None:
         """Take in a cohort as it is kept."""
@@ -120,7 +127,7 @@ class Book:
         self.hashes.append(digest)
         self.used.add(row.cohort)
         if row.kind in {"attempt", "begin"}:
-            self.requested, self.requested_to = self.requested + 1, digest
+            self.requested.append(len(self.rows) - 1)
         if row.kind in {"reserve", "refund", "settle"}:
             self._add_older(row)
         elif row.kind == "withdraw":
@@ -128,7 +135,9 @@ class Book:
         elif row.kind == "begin":
             self._allocation(row).blocks[_key(row)].begun.add(row.repeat or 0)
         elif row.kind == "attempt":
-            self.attempts[row.study or "", row.purpose or "", row.round or 0] = row.attempt or 0
+            place = (row.study or "", row.purpose or "", row.round or 0)
+            self.attempts[place] = row.attempt or 0
+            self.taken[place] += 1
         elif row.kind == "allocate":
             self._allocate(row)
         elif row.kind == "close":

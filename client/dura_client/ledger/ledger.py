@@ -22,10 +22,19 @@ from datetime import UTC, date
 from dura_client.ledger.book import Allocation, Book
 from dura_client.ledger.checks import KEY, check_cohort
 from dura_client.ledger.questions import Caps, Identity, Questions, charge_for, fitting, identity_of
-from dura_client.ledger.refusals import Ended, Fenced, NoDrawLeft, OldAttempt, OtherHost, WithdrawnPatient
+from dura_client.ledger.refusals import (
+    Ended,
+    Fenced,
+    NoDrawLeft,
+    NumberTooHigh,
+    OldAttempt,
+    OtherHost,
+    WithdrawnPatient,
+)
 from dura_client.ledger.rows import content
 from dura_client.ledger.store import Writer
 from dura_common.errors import BudgetError, StateError, TrustError
+from dura_common.messages import LEAP, MAX_REQUESTS
 from dura_common.privacy import event_to_json
 from dura_common.privacy.blocks import Block, BlockName, Purpose
 
@@ -123,11 +132,15 @@ class Ledger(Questions):
 
         Raises:
             OldAttempt: a request with this or a higher number was accepted before.
+            NumberTooHigh: the number skips too many others, or too many requests of the round were accepted before.
         """
         with self._store.writing() as writer:
-            highest = writer.book.attempts.get((study, purpose, round_number), 0)
+            place = (study, purpose, round_number)
+            highest = writer.book.attempts.get(place, 0)
             if number <= highest:
                 raise OldAttempt(highest)
+            if number > highest + LEAP or writer.book.taken[place] >= MAX_REQUESTS:
+                raise NumberTooHigh(number, highest)
             values = {"study": study, "round": round_number, "purpose": purpose, "repeat": 0, "attempt": number}
             writer.add(content("attempt", writer.add_cohort(), self._now(), **values))
 

@@ -31,6 +31,7 @@ from dura_common.policy import Policy
 from dura_common.privacy import event_to_json
 from dura_common.privacy.accounting import epsilon_of
 from dura_common.privacy.blocks import Block
+from dura_common.sums.heads import Mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +109,8 @@ class Questions:
         with self._store.reading() as book:
             return sum(redraws_of(item) for item in book.studies.get(study, ()))
 
-    def requested(self, key: bytes) -> tuple[int, str]:
-        """Return how many rows requests have caused, of all studies, and a mark (hex) of the ledger up to the last one.
+    def requested(self, key: bytes) -> Mark:
+        """Return how many rows requests have caused, of all studies, and a mark of the ledger up to the last one.
 
         Others keep both and notice a ledger that went back, or runs twice. Without the key the mark tells nothing:
         rows before it may be about a withdrawal.
@@ -121,8 +122,22 @@ class Questions:
             TrustError: the ledger was tampered with.
         """
         with self._store.reading() as book:
-            content = b"dura ledger mark v1" + book.requested_to.encode()
-            return book.requested, hmac.new(key, content, "sha256").hexdigest()
+            rows = len(book.requested)
+            return Mark(rows, _mark(key, book.after(rows) or ""))
+
+    def made(self, key: bytes, mark: Mark) -> bool:
+        """Tell whether this ledger has ever stood where a mark says: it holds that many requests and draws, and then.
+
+        Args:
+            key: as for :meth:`requested`.
+            mark: what another site says that it has witnessed of this ledger.
+
+        Raises:
+            TrustError: the ledger was tampered with.
+        """
+        with self._store.reading() as book:
+            known = book.after(mark.rows)
+            return known is not None and hmac.compare_digest(_mark(key, known), mark.mark)
 
     def withdrawn(self) -> frozenset[str]:
         """Return the keys of all patients who have withdrawn.
@@ -276,6 +291,11 @@ class Questions:
                     hint="The file may have been replaced by an older copy; look for a newer backup.",
                 )
             return Head(len(book.rows), book.head)
+
+
+def _mark(key: bytes, known: str) -> str:
+    """Return the mark (hex) of a ledger up to the row with a hash."""
+    return hmac.new(key, b"dura ledger mark v1" + known.encode(), "sha256").hexdigest()
 
 
 def fitting(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dura_common.errors import HostError, StateError
+from dura_common.errors import HostError, InputError, StateError
 
 
 class OldAttempt(StateError):
@@ -18,6 +18,16 @@ class OldAttempt(StateError):
             hint="After a restore from a backup, or with a second coordinator, the numbers begin too low.",
         )
         self.highest = highest
+
+
+class NumberTooHigh(InputError):
+    """A request skips more numbers than a site that was away can have missed, or the round had too many requests."""
+
+    def __init__(self, number: int, highest: int) -> None:
+        super().__init__(
+            f"a request with number {number} came after number {highest} of its round; no honest coordinator is so far",
+            hint="Ask the people of the coordinator. Nothing was recorded.",
+        )
 
 
 class NoDrawLeft(StateError):

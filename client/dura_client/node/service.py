@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from dura_client.consortium.witness import MemberWentBack
+from dura_client.consortium.witness import MemberWentBack, ThisSiteWentBack
 from dura_client.ledger.refusals import Ended, NoDrawLeft, OldAttempt
 from dura_client.release.gate import Gate
 from dura_client.site.home import SiteHome
@@ -40,6 +40,7 @@ _REASONS: tuple[tuple[type[DuraError], RefusalReason], ...] = (
     (SumFailed, RefusalReason.AGGREGATION),
     (PolicyError, RefusalReason.POLICY),
     (MemberWentBack, RefusalReason.MEMBER_WENT_BACK),
+    (ThisSiteWentBack, RefusalReason.MEMBER_WENT_BACK),
     (TrustError, RefusalReason.NOT_AUTHENTIC),
     (InputError, RefusalReason.NOT_UNDERSTOOD),
 )

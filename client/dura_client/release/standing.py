@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from dura_client.consortium.membership import Membership
-from dura_client.consortium.witness import witness
+from dura_client.consortium.witness import ThisSiteWentBack, load_witnessed, witness
 from dura_client.ledger.ledger import Ledger
 from dura_client.site.home import SiteHome
 from dura_client.site.keys import SiteKeys
@@ -48,18 +48,26 @@ class Standing:
         )
         self._marks = self._present()
 
-    def note(self) -> bytes:
-        """Return this site's report about itself."""
-        rows, mark = self._ledger.requested(self._key)
-        return Head(self._here.roster.serial, self._here.digest, rows, mark).encode()
+    def note(self, members: tuple[str, ...]) -> bytes:
+        """Return this site's report about itself, and about what it has witnessed of the other members."""
+        seen = load_witnessed(self._home).marks(members)
+        head = Head(self._here.roster.serial, self._here.digest, self._ledger.requested(self._key), seen)
+        return head.encode(self._here.card.name, members)
 
-    def heard(self, notes: Mapping[str, bytes]) -> None:
-        """Check the reports of the other members.
+    def heard(self, members: tuple[str, ...], notes: Mapping[str, bytes]) -> None:
+        """Check the reports of the other members: first what they say of this site, then what they say of themselves.
 
         Raises:
+            ThisSiteWentBack: a member has witnessed a state that this site's ledger does not hold.
             MemberWentBack: a member has returned to an older state, or contradicts itself.
         """
-        witness(self._here, {name: Head.decode(note) for name, note in notes.items()}, self._clock())
+        heads = {name: Head.decode(note, name, members) for name, note in notes.items()}
+        own = self._here.card.name
+        said = {name: head.seen[own] for name, head in heads.items() if own in head.seen}
+        unknown = {name: mark.rows for name, mark in said.items() if not self._ledger.made(self._key, mark)}
+        if unknown:
+            raise ThisSiteWentBack(unknown, self._ledger.requested(self._key).rows)
+        witness(self._here, heads, self._clock())
 
     def still(self) -> None:
         """Verify the request again if a file with decisions of people here has changed, or a day has ended.

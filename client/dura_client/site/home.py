@@ -38,6 +38,11 @@ class SiteHome:
         return self.path / "witnessed.json"
 
     @property
+    def members_lock(self) -> Path:
+        """Held by whoever changes what this site knows of other members: rosters, decisions and reports."""
+        return self.path / "members.lock"
+
+    @property
     def offers(self) -> Path:
         """Studies that the coordinator offered."""
         return self.path / "offers"

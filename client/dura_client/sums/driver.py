@@ -18,6 +18,7 @@ import queue
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -219,7 +220,9 @@ class Driver(threading.Thread):
         if peers is None:
             self._machine = open_site(params, site, identity)
         else:
-            self._machine = open_site(params, site, identity, peers.note(), peers.heard)
+            self._machine = open_site(
+                params, site, identity, peers.note(params.names), partial(peers.heard, params.names)
+            )
         self._transmit(self._machine.advertise())
 
     def _frame(self, frame: Frame) -> None:  # step 3

@@ -18,15 +18,16 @@ from dura_common.secagg import Opened, SessionParameters
 class Peers(Protocol):
     """The exchange of reports between this site and the other members; a single thread calls all of it."""
 
-    def note(self) -> bytes:
-        """Return this site's report about itself (:mod:`dura_common.sums.heads`)."""
+    def note(self, members: tuple[str, ...]) -> bytes:
+        """Return this site's report to the members of a session (:mod:`dura_common.sums.heads`)."""
         ...
 
-    def heard(self, notes: Mapping[str, bytes]) -> None:
+    def heard(self, members: tuple[str, ...], notes: Mapping[str, bytes]) -> None:
         """Check the other members' reports, before anything leaves under masks.
 
         Raises:
-            TrustError: a member returned to an older state, or follows another roster: the session ends.
+            TrustError: a member or this site returned to an older state, or a member follows another roster: the
+                session ends.
         """
         ...
 

@@ -1,8 +1,11 @@
 """Messages between coordinator and site: requests and replies, their form for Flower, the plane's wire types."""
 
 from dura_common.messages.requests import (
+    LEAP,
+    LEARNED,
     MAX_ATTEMPTS,
     MAX_BODY_BYTES,
+    MAX_REQUESTS,
     AskApproval,
     AskRoster,
     Countersigned,
@@ -22,8 +25,11 @@ from dura_common.messages.requests import (
 )
 
 __all__ = [
+    "LEAP",
+    "LEARNED",
     "MAX_ATTEMPTS",
     "MAX_BODY_BYTES",
+    "MAX_REQUESTS",
     "AskApproval",
     "AskRoster",
     "Countersigned",

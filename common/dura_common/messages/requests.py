@@ -20,8 +20,17 @@ from dura_common.study import Digest, Frozen, SiteName
 MAX_BODY_BYTES = 4_194_304
 """Largest JSON body: a roster of 500 sites is about 0.5 MB."""
 
-MAX_ATTEMPTS = 1000
-"""The largest number of repetitions of one round, over all runs of a study. Many losses in a row mean a fault."""
+MAX_ATTEMPTS = 1_000_000
+"""The largest number of a request. It says nothing about how often a round may be drawn: that is the study's to say."""
+
+LEAP = 1000
+"""How far the number of a request may lie above the one before it at a site, which may have been away meanwhile.
+Otherwise, one message would use up all numbers of a round."""
+LEARNED = 100
+"""How far a coordinator follows a site that claims a higher number. Otherwise, one site would use up all numbers that
+the other sites accept."""
+MAX_REQUESTS = 1000
+"""How many requests of one round a site takes up: each is a row in its ledger."""
 
 T = TypeVar("T")
 
@@ -45,7 +54,7 @@ class RefusalReason(StrEnum):
     NO_DRAW_LEFT = "no-draw-left"
     """This draw was made before, and no spare draw is left; or the study has ended at this site."""
     MEMBER_WENT_BACK = "member-went-back"
-    """Another member's ledger or roster is not what this site has seen of it before."""
+    """A member's ledger or roster is not what another member has seen of it before; the member may be this site."""
     AGGREGATION = "aggregation"
     """A sum was not opened: a site left, was late, or broke the protocol."""
     SITE_FAULT = "site-fault"

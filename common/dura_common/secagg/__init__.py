@@ -61,14 +61,14 @@ __all__ = [
     "smallest_threshold",
 ]
 
-FROM_SITE = wire.HEADER + 2 * wire.INDEX + wire.COMMITMENT + 2 * wire.KEY + wire.NOTE + wire.SIGNATURE
+FROM_SITE = wire.HEADER + 2 * wire.INDEX + wire.COMMITMENT + 2 * wire.KEY + wire.SIGNATURE
 """More than the fixed parts of any frame."""
 
 
 def max_frame(params: SessionParameters) -> int:
     """Return the size of the largest frame of a session in either direction; a larger frame is refused unread."""
     vector = (params.length + wire.CHECK_WORDS) * params.ring_bits // 8
-    item = wire.INDEX + max(wire.SEALED, 2 * wire.KEY + wire.NOTE + wire.SIGNATURE)
+    item = wire.INDEX + max(wire.SEALED, 2 * wire.KEY + params.note_size + wire.SIGNATURE)
     return FROM_SITE + max(vector, len(params.members) * item)
 
 
@@ -76,7 +76,7 @@ def open_site(
     params: SessionParameters,
     name: str,
     identity: Ed25519PrivateKey,
-    note: bytes = bytes(wire.NOTE),
+    note: bytes | None = None,
     heard: Heard | None = None,
 ) -> Site:
     """Return a site's side of a session of either kind; see :class:`Site` for the arguments."""

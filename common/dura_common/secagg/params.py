@@ -15,13 +15,15 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+from dura_common.secagg import wire
+
 MIN_MEMBERS = 2
 MAX_MEMBERS = 500
 MAX_LENGTH = 50_000_000
 """Most parameters of one vector: 200 MB in a ring of 32 bits."""
 MAX_STEPS = 100_000
 IDENTITY_BYTES = 32
-HEADING = b"dura secure sum 2"
+HEADING = b"dura secure sum 3"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _WORD = re.compile(r"[a-z][a-z0-9-]{1,30}")
 
@@ -91,6 +93,11 @@ class SessionParameters:
     def names(self) -> tuple[str, ...]:
         """Names of the members, in the order of their indices."""
         return tuple(member.name for member in self.members)
+
+    @property
+    def note_size(self) -> int:
+        """Size of what each member says to the others together with its keys, in bytes."""
+        return wire.note_size(len(self.members))
 
     @cached_property
     def session_id(self) -> bytes:

@@ -50,7 +50,7 @@ class RoundCoordinator(Coordinator):
         self._expect(frame, self._stage, 0)
         members = len(self.params.members)
         if self._stage is Type.ADVERTISE:
-            self._publics[index] = b"".join(wire.parts(frame.body, 2 * wire.KEY, wire.NOTE, wire.SIGNATURE))
+            self._publics[index] = b"".join(wire.parts(frame.body, 2 * wire.KEY, self.params.note_size, wire.SIGNATURE))
         elif self._stage is Type.SHARES:
             sealed = wire.decode_items(frame.body[wire.COMMITMENT :], wire.SEALED, members)
             if sealed.keys() != self._publics.keys() - {index}:

@@ -51,7 +51,7 @@ class RoundSite(Site):
         params: SessionParameters,
         name: str,
         identity: Ed25519PrivateKey,
-        note: bytes = bytes(wire.NOTE),
+        note: bytes | None = None,
         heard: Heard | None = None,
     ) -> None:
         if params.kind is not Kind.ROUND:
@@ -95,7 +95,7 @@ class RoundSite(Site):
 
     def _share(self, frame: Frame) -> Reaction:
         """Check everybody's keys; split both secrets among U1, sealed for each holder."""
-        said = 2 * wire.KEY + wire.NOTE
+        said = 2 * wire.KEY + self.params.note_size
         found = wire.decode_items(frame.body, said + wire.SIGNATURE, len(self.params.members))
         self._enough(len(found))
         own = self._own_publics()

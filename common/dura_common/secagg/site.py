@@ -57,7 +57,7 @@ class Site(ABC):
         params: built from the approved study, never from a message.
         name: this site.
         identity: the site's Ed25519 key, whose public half ``params`` pins.
-        note: what this site says to all members, signed with its keys, ``wire.NOTE`` bytes.
+        note: what this site says to all members, signed with its keys, ``params.note_size`` bytes; zeros by default.
         heard: judges what the others say, before anything but this site's own keys has left.
 
     Raises:
@@ -69,17 +69,18 @@ class Site(ABC):
         params: SessionParameters,
         name: str,
         identity: Ed25519PrivateKey,
-        note: bytes = bytes(wire.NOTE),
+        note: bytes | None = None,
         heard: Heard | None = None,
     ) -> None:
-        if len(note) != wire.NOTE:
-            raise ValueError(f"a note has {wire.NOTE} bytes")
+        said = bytes(params.note_size) if note is None else note
+        if len(said) != params.note_size:
+            raise ValueError(f"a note has {params.note_size} bytes in this session")
         self.params = params
         self.index = params.index(name)
         if identity.public_key().public_bytes_raw() != params.members[self.index].identity:
             raise ValueError("the identity key is not the one that the session's roster pins for this site")
         self._identity: Ed25519PrivateKey | None = identity
-        self._note = note
+        self._note = said
         self._heard = heard
         self._ended = False
 

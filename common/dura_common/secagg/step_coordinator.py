@@ -31,7 +31,7 @@ class StepCoordinator(Coordinator):
             self._add(frame)
         else:
             self._expect(frame, Type.ADVERTISE, 0)
-            self._keys[index] = b"".join(wire.parts(frame.body, wire.KEY, wire.NOTE, wire.SIGNATURE))
+            self._keys[index] = b"".join(wire.parts(frame.body, wire.KEY, self.params.note_size, wire.SIGNATURE))
 
     def _drop(self, index: int, cause: Abort) -> Progress:
         del index  # no sum can be opened without this site, whichever it is

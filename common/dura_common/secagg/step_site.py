@@ -35,7 +35,7 @@ class StepSite(Site):
         params: SessionParameters,
         name: str,
         identity: Ed25519PrivateKey,
-        note: bytes = bytes(wire.NOTE),
+        note: bytes | None = None,
         heard: Heard | None = None,
     ) -> None:
         if params.kind is not Kind.STEP:
@@ -72,7 +72,7 @@ class StepSite(Site):
 
     def _agree(self, frame: Frame) -> Reaction:
         """Check everybody's key and derive the pairs' keys."""
-        said = wire.KEY + wire.NOTE
+        said = wire.KEY + self.params.note_size
         found = wire.decode_items(frame.body, said + wire.SIGNATURE, len(self.params.members))
         self._enough(len(found))
         publics = {index: item[: wire.KEY] for index, item in found.items()}

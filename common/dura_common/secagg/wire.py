@@ -18,8 +18,8 @@ INDEX = 2
 KEY = 32
 SIGNATURE = 64
 COMMITMENT = 32
-NOTE = 80
-"""What a site says to the others together with its keys; nothing here reads it."""
+NOTE_PART = 40
+"""A note is what a site says to the others together with its keys; nothing here reads it. See :func:`note_size`."""
 SHARE = 33
 """A share is a number below 2^256 + 297."""
 SEALED = 2 * SHARE + 16
@@ -46,6 +46,11 @@ class Type(IntEnum):
 
 
 _TYPES = frozenset(int(kind) for kind in Type)
+
+
+def note_size(members: int) -> int:
+    """Return the size of a note in a session with so many members: one part, and one more for each member."""
+    return NOTE_PART * (1 + members)
 
 
 @dataclass(frozen=True, slots=True)

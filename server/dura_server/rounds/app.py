@@ -15,6 +15,7 @@ from dura_common.consortium.roster import Roster
 from dura_common.errors import DuraError, InputError, PolicyError
 from dura_common.messages import EvaluateRound, Refusal, Reply, Request, TrainRound, decode_reply, encode
 from dura_common.messages.records import from_records, to_records
+from dura_common.runtime.files import exclusive
 from dura_common.runtime.flower_waits import shorten_pulls
 from dura_common.runtime.running import Lock
 from dura_server.consortium.enrolment import read_roster
@@ -24,7 +25,6 @@ from dura_server.rounds.exchange import Pending, nodes_by_key
 from dura_server.rounds.ports import Vector
 from dura_server.rounds.rosters import exchange_rosters
 from dura_server.rounds.rounds import Rounds
-from dura_server.studies.lease import exclusive
 from dura_server.studies.store import StoredStudy, StudyStore
 from dura_server.sums.plane import PlaneSessions
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Mapping
 
-from dura_common.messages import EvaluateRound, Refusal, Reply, SumRound, TrainRound
+from dura_common.messages import LEARNED, EvaluateRound, Refusal, Reply, SumRound, TrainRound
 from dura_common.secagg import Opened, SessionParameters
 from dura_server.rounds.ports import Replies, Sites, Vector
 from dura_server.studies.store import StoredStudy
@@ -79,11 +79,16 @@ class Numbers:
         return number
 
     def learn(self, parts: Collection[str], answers: Mapping[str, Reply | None]) -> None:
-        """Begin above the number that a site knows already: this coordinator may come from a backup."""
-        known = max((answer.attempt or 0 for answer in answers.values() if isinstance(answer, Refusal)), default=0)
+        """Begin above the number that a site knows already: this coordinator may come from a backup.
+
+        A site that claims a number far above is not believed: the other sites would accept no number after it.
+        """
+        attempts = dict(self._stored.read_state().attempts)
+        most = max(attempts.get(part, 0) for part in parts) + LEARNED
+        claims = [answer.attempt or 0 for answer in answers.values() if isinstance(answer, Refusal)]
+        known = max((claim for claim in claims if claim <= most), default=0)
         if not known:
             return
-        attempts = dict(self._stored.read_state().attempts)
         self._stored.update(attempts={**attempts, **{part: max(attempts.get(part, 0), known) for part in parts}})
 
 

@@ -20,11 +20,10 @@ from dura_common.consortium.envelope import digest as digest_of
 from dura_common.consortium.envelope import payload_of, verify
 from dura_common.consortium.roster import Roster
 from dura_common.errors import DuraError, InputError, TrustError
-from dura_common.runtime.files import private_folder, read_limited, write_atomic
+from dura_common.runtime.files import exclusive, private_folder, read_limited, write_atomic
 from dura_common.study import STUDY_TYPE, Study, StudyDocument, explain_validation
 from dura_common.study.reference import find_study
 from dura_server.home import CoordinatorHome
-from dura_server.studies.lease import exclusive
 from dura_server.studies.state import StudyState
 
 MAX_MODEL_BYTES = 1 << 30

@@ -108,7 +108,7 @@ class World:
                 for name in request.members
             }
             try:
-                params = self._parameters(request, asked)
+                params = self.parameters(request)
             except InputError:
                 params = None
             if params is not None:
@@ -116,7 +116,13 @@ class World:
             answers = {name: _word(future.result(PATIENCE)) for name, future in futures.items()}
         self.answers.append(answers)
 
-    def _parameters(self, request: SumRound, asked: Study) -> SessionParameters:
+    def parameters(self, request: SumRound) -> SessionParameters:
+        """Return the session that a request leads to.
+
+        Raises:
+            InputError: it leads to none.
+        """
+        asked = self.digests[request.study]
         agreed = Agreed(request.study, asked, self.roster)
         state = first_state(build_model(asked), carried_rule(asked))
         if isinstance(request, TrainRound):

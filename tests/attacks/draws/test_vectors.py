@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from unittest import mock
 
 import numpy as np
 import pytest
 from tests.attacks.draws.hospital import DELTA, Hospital, Keeps, Loses
 
-from dura_common.messages import Refusal, RefusalReason, RoundDone
+from dura_client.ledger.refusals import NumberTooHigh
+from dura_common.messages import LEAP, MAX_ATTEMPTS, Refusal, RefusalReason, RoundDone
 from dura_common.privacy import epsilon_of
 from dura_common.privacy.plan import plan_of
 from dura_common.sums.agreed import WeightedChange
@@ -121,6 +123,38 @@ def test_numbers_of_requests_only_grow(hospital: Hospital) -> None:
     rows = [row.kind for row in hospital.ledger.entries()][before.entries :]
     assert set(rows) <= {"host"}  # each restart is a row; no draw began
     assert isinstance(hospital.answer(Keeps(), hospital.train(reference, 1, round=2), asked), RoundDone)
+
+
+def test_one_message_does_not_use_up_a_round(hospital: Hospital) -> None:
+    """How often a round may be drawn follows from the study's spare steps, and never from the number of a request."""
+    asked = hospital.wanted(aggregation={"spare_steps": 2})  # one round can be drawn again
+    reference = hospital.approved(asked)
+    before, lost = hospital.ledger.verify(), Loses()
+    for attempt in (LEAP + 1, MAX_ATTEMPTS):
+        answer = hospital.answer(lost, hospital.train(reference, attempt), asked)
+        assert answer == Refusal(reason=RefusalReason.NOT_UNDERSTOOD)
+    rows = [row.kind for row in hospital.ledger.entries()][before.entries :]
+    assert set(rows) <= {"host"}  # each restart is a row; no number was accepted
+    answers = [hospital.answer(lost, hospital.train(reference, LEAP + more), asked) for more in range(3)]
+    assert [getattr(answer, "reason", None) for answer in answers] == [
+        RefusalReason.AGGREGATION,
+        RefusalReason.AGGREGATION,
+        RefusalReason.NO_DRAW_LEFT,
+    ]
+    assert len(lost.vectors) == 2
+
+
+def test_a_site_takes_up_a_limited_number_of_requests_for_a_round(hospital: Hospital) -> None:
+    """Each request is a row of the ledger, so a coordinator cannot fill the disk of a hospital with requests."""
+    ledger = hospital.ledger
+    with mock.patch("dura_client.ledger.ledger.MAX_REQUESTS", 5):
+        for number in range(1, 6):
+            ledger.attempt("a" * 64, "train", 1, number)
+        before = ledger.verify()
+        with pytest.raises(NumberTooHigh, match="no honest coordinator"):
+            ledger.attempt("a" * 64, "train", 1, 6)
+        assert ledger.verify() == before
+        ledger.attempt("a" * 64, "train", 2, 1)
 
 
 def test_after_a_loss_the_average_keeps_its_scale(hospital: Hospital) -> None:

@@ -10,20 +10,21 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from tests.attacks.draws.hospital import NOW
+from tests.attacks.draws.hospital import NOW, vector_for
 from tests.attacks.draws.meeting import SITES, Heard, World
 from tests.support.commands import Failed, dura
 from tests.support.consortium import Consortium
+from tests.support.policies import approve_study
 
 from dura_client.consortium.people import distrust
-from dura_client.consortium.witness import load_witnessed
+from dura_client.consortium.witness import Seen, Witnessed, load_witnessed
 from dura_client.node.service import SiteService
 from dura_client.review.approval import decline_study
 from dura_client.site.keys import SiteKeys
 from dura_client.site.policy import load_policy, write_policy
 from dura_client.sums.ports import Part
 from dura_common.consortium.roster import Roster
-from dura_common.messages import RefusalReason, TrainRound
+from dura_common.messages import RefusalReason, TrainRound, encode
 from dura_common.secagg import Opened, SessionParameters
 from dura_common.study import Study
 
@@ -93,6 +94,74 @@ def test_a_ledger_that_runs_twice(world: World, tmp_path: Path) -> None:
     world.start("north")
     world.ask(asked(world, 2), "honest", "east")
     assert words(world)["east"] == words(world)["south"] == RefusalReason.MEMBER_WENT_BACK
+
+
+def restored_and_asked_alone(world: World, tmp_path: Path, name: str) -> int:
+    """Restore the north from a backup of before a round, and ask it alone until its ledger is longer than it was.
+
+    Return how many requests and draws the others have witnessed.
+    """
+    home = world.consortium.site("north").path
+    backup = shutil.copytree(home, tmp_path / "backup")
+    world.ask(asked(world, 1, name), "honest", "east")
+    assert {answer[0] for answer in world.answers[-1].values()} == {"done"}
+    witnessed = load_witnessed(world.consortium.site("east")).of("north")
+    assert witnessed is not None
+    shutil.rmtree(home)
+    shutil.copytree(backup, home)
+    world.start("north")
+    attempt, key = 1, SiteKeys(world.consortium.site("north")).pseudonym_key()
+    while world.ledger("north").requested(key).rows <= witnessed.rows + 2:
+        attempt += 1
+        alone = asked(world, attempt, name)
+        world.hub.meeting(world.parameters(alone)).down["north"].put(None)  # nobody else is there
+        world.services["north"].answer(encode(alone), vector_for(alone, world.digests[alone.study]))
+    return attempt
+
+
+@pytest.mark.parametrize("name", ["alone", "shared"])
+def test_a_restored_ledger_that_was_asked_alone_until_it_was_longer(world: World, tmp_path: Path, name: str) -> None:
+    """The restored hospital compares what others have witnessed of it with its own ledger, and draws nothing."""
+    attempt = restored_and_asked_alone(world, tmp_path, name)
+    before, opened, vectors = begun(world), len(world.opened), len(world.sent)
+    assert begun(world)["north"] == 0  # alone, it draws nothing
+    world.ask(asked(world, attempt + 1, name), "honest", "east")
+    assert words(world)["north"] == RefusalReason.MEMBER_WENT_BACK
+    assert begun(world)["north"] == before["north"]
+    assert len(world.opened) == opened
+    assert "north" not in {one.site for one in world.sent[vectors:]}
+    for site in ("east", "south"):  # the officers of both have to accept it
+        dura("site", "roster", "accept", "north", "--yes", "--home", world.consortium.site(site).path, here=True)
+        world.ask(asked(world, attempt + 2, name), "honest", "east") if site == "east" else None
+    world.ask(asked(world, attempt + 3, name), "honest", "east")
+    assert RefusalReason.MEMBER_WENT_BACK not in words(world).values()
+
+
+def test_a_ledger_that_was_begun_again(world: World) -> None:
+    """A hospital whose ledger was lost and begun again is told so by the others, though nothing in it is wrong."""
+    home = world.consortium.site("north")
+    world.ask(asked(world, 1), "honest", "east")
+    home.ledger.unlink()
+    home.witnessed.unlink()
+    for digest in world.digests:
+        approve_study(home, digest, "motor", NOW)
+    world.start("north")
+    world.ask(asked(world, 2), "honest", "east")
+    assert words(world)["north"] == RefusalReason.MEMBER_WENT_BACK
+    assert begun(world)["north"] == 0
+
+
+def test_a_member_that_lies_about_another_one(world: World) -> None:
+    """A member that invents what it has seen of the north stops that sum, and nothing is kept of the lie."""
+    home = world.consortium.site("east")
+    invented = Seen(name="north", serial=1, roster="ab" * 32, rows=1, mark="cd" * 32, when=NOW)
+    home.witnessed.write_text(Witnessed(seen=(invented,)).model_dump_json())
+    world.ask(asked(world, 1), "honest", "east")
+    assert words(world)["north"] == RefusalReason.MEMBER_WENT_BACK
+    assert begun(world)["north"] == 0
+    home.witnessed.unlink()
+    world.ask(asked(world, 2), "honest", "east")
+    assert {answer[0] for answer in world.answers[-1].values()} == {"done"}
 
 
 def after_one_step(world: World, act: Callable[[], object]) -> None:

@@ -67,14 +67,14 @@ def gives_nothing(site: Site) -> None:
             call()
 
 
-def item_size(kind: Kind) -> int:
+def item_size(params: SessionParameters) -> int:
     """Return the size of one site's item in the list of keys."""
-    return (1 if kind is Kind.STEP else 2) * wire.KEY + wire.NOTE + wire.SIGNATURE
+    return (1 if params.kind is Kind.STEP else 2) * wire.KEY + params.note_size + wire.SIGNATURE
 
 
 def changed_keys(params: SessionParameters, frame: bytes, change: Callable[[dict[int, bytes]], None]) -> bytes:
     """Return the list of keys with a change."""
-    items = wire.decode_items(memoryview(frame)[wire.HEADER :], item_size(params.kind), len(params.members))
+    items = wire.decode_items(memoryview(frame)[wire.HEADER :], item_size(params), len(params.members))
     change(items)
     return wire.encode(Type.KEYS, params.session_id, 0, wire.encode_items(items))
 
@@ -84,12 +84,13 @@ def signed_keys(
     index: int,
     identity: Ed25519PrivateKey,
     publics: bytes = b"",
-    note: bytes = bytes(wire.NOTE),
+    note: bytes | None = None,
 ) -> bytes:
     """Return an item of the list of keys, fresh ones by default."""
     use = STEP_KEY_USE if params.kind is Kind.STEP else ROUND_KEY_USE
     count = 1 if params.kind is Kind.STEP else 2
-    said = (publics or b"".join(keys.public_bytes(X25519PrivateKey.generate()) for _ in range(count))) + note
+    fresh = publics or b"".join(keys.public_bytes(X25519PrivateKey.generate()) for _ in range(count))
+    said = fresh + (bytes(params.note_size) if note is None else note)
     return said + keys.sign(identity, use, params, index, said)
 
 

@@ -54,7 +54,7 @@ def test_a_signature_of_another_index_or_use() -> None:
 
     publics = b"".join(keys.public_bytes(X25519PrivateKey.generate()) for _ in range(2))
     sites, _, frames = until(params, Type.KEYS)
-    said = publics + bytes(wire.NOTE)
+    said = publics + bytes(params.note_size)
     other = said + keys.sign(POOL["site-000"], CONFIRM_USE, params, 0, said)
     frame = changed_keys(params, frames[VICTIM], lambda items: items.update({0: other}))
     refuses(sites.sites[VICTIM], frame, Reason.NOT_AUTHENTIC)
@@ -80,7 +80,7 @@ def test_reflected_own_key() -> None:
         sites, _, frames = until(params, Type.KEYS)
 
         def reflect(items: dict[int, bytes], params: SessionParameters = params) -> None:
-            items[2] = signed_keys(params, 2, POOL[ACCOMPLICE], items[1][: -wire.NOTE - wire.SIGNATURE])
+            items[2] = signed_keys(params, 2, POOL[ACCOMPLICE], items[1][: -params.note_size - wire.SIGNATURE])
 
         refuses(sites.sites[VICTIM], changed_keys(params, frames[VICTIM], reflect), Reason.INCONSISTENT)
 
@@ -90,7 +90,7 @@ def test_replaced_notes() -> None:
     for kind in Kind:
         params = session(3, kind)
         begin = wire.KEY * (1 if kind is Kind.STEP else 2)
-        for place in (begin, begin + wire.NOTE - 1):
+        for place in (begin, begin + params.note_size - 1):
             sites, _, frames = until(params, Type.KEYS)
 
             def replace(items: dict[int, bytes], place: int = place) -> None:
@@ -113,7 +113,9 @@ def test_a_note_that_is_not_believed() -> None:
         with pytest.raises(TrustError, match="not believed"):
             sites.sites[VICTIM].receive(frames[VICTIM])
         gives_nothing(sites.sites[VICTIM])
-        assert heard == [{name: bytes([int(name[-1]) + 1]) * wire.NOTE for name in params.names if name != VICTIM}]
+        assert heard == [
+            {name: bytes([int(name[-1]) + 1]) * params.note_size for name in params.names if name != VICTIM}
+        ]
 
 
 def test_two_lists_of_keys_in_a_step_session() -> None:
@@ -123,7 +125,7 @@ def test_two_lists_of_keys_in_a_step_session() -> None:
 
     def other_note(items: dict[int, bytes]) -> None:
         publics = items[2][: wire.KEY]
-        items[2] = signed_keys(params, 2, POOL[ACCOMPLICE], publics, bytes([99]) * wire.NOTE)
+        items[2] = signed_keys(params, 2, POOL[ACCOMPLICE], publics, bytes([99]) * params.note_size)
 
     frames[VICTIM] = changed_keys(params, frames[VICTIM], other_note)
     answers = sites.tell(frames)
@@ -161,7 +163,7 @@ def test_unknown_and_doubled_members_in_lists() -> None:
     for kind in Kind:
         for wanted in set(STAGES[kind]) - {Type.OPENED}:
             params = session(4, kind)
-            sizes = {Type.KEYS: item_size(kind), Type.SEALED_SHARES: wire.SEALED, Type.CONFIRMS: wire.SIGNATURE}
+            sizes = {Type.KEYS: item_size(params), Type.SEALED_SHARES: wire.SEALED, Type.CONFIRMS: wire.SIGNATURE}
             size = sizes.get(wanted, 0)
             for index in (3, 4, 500):
                 sites, _, frames = until(params, wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from tests.support.consortium import Consortium
 
 from dura_client.consortium.membership import Membership, load_membership
 from dura_client.consortium.witness import MemberWentBack, accept, load_witnessed, witness
+from dura_client.site.home import SiteHome
 from dura_common.errors import InputError, TrustError
-from dura_common.sums.heads import Head
+from dura_common.secagg.wire import note_size
+from dura_common.sums.heads import Head, Mark
 
 NOW = datetime(2030, 5, 1, 12, tzinfo=UTC)
 OTHER = "ab" * 32
@@ -32,7 +35,7 @@ def head(
     here: Membership, rows: int, mark: str = OTHER, *, serial: int | None = None, roster: str | None = None
 ) -> Head:
     """Return what the north says."""
-    return Head(here.roster.serial if serial is None else serial, roster or here.digest, rows, mark)
+    return Head(here.roster.serial if serial is None else serial, roster or here.digest, Mark(rows, mark))
 
 
 def forget(here: Membership) -> None:
@@ -40,15 +43,30 @@ def forget(here: Membership) -> None:
     here.home.witnessed.unlink(missing_ok=True)
 
 
-@given(serial=st.integers(0, 2**64 - 1), roster=st.binary(min_size=32, max_size=32), rows=st.integers(0, 2**64 - 1))
-def test_a_note_says_what_was_put_in(serial: int, roster: bytes, rows: int) -> None:
-    """A note has a fixed size and is read as it was written; another size is refused."""
-    said = Head(serial, roster.hex(), rows, hashlib.sha256(roster).hexdigest())
-    note = said.encode()
-    assert Head.decode(note) == said
-    for wrong in (note[:-1], note + b"\0", b""):
-        with pytest.raises(TrustError, match="has 80 bytes"):
-            Head.decode(wrong)
+NUMBERS = st.integers(0, 2**64 - 1)
+MARKS = st.builds(Mark, NUMBERS, st.binary(min_size=32, max_size=32).filter(any).map(bytes.hex))
+NAMES = st.lists(st.sampled_from(["east", "north", "south", "west", "far"]), min_size=2, unique=True).map(sorted)
+
+
+@given(data=st.data(), names=NAMES, serial=NUMBERS, own=MARKS)
+def test_a_note_says_what_was_put_in(data: st.DataObject, names: list[str], serial: int, own: Mark) -> None:
+    """A note has one size for a session, holds every report of its members and of nobody else, and no other is read."""
+    name, *others = data.draw(st.permutations(names))
+    seen = data.draw(st.dictionaries(st.sampled_from(others), MARKS))
+    said = Head(serial, hashlib.sha256(b"roster").hexdigest(), own, seen)
+    note = Head(serial, said.roster, own, {**seen, "stranger": own}).encode(name, names)
+    assert len(note) == note_size(len(names)) == 40 * (1 + len(names))
+    assert Head.decode(note, name, names) == said
+    for wrong in (note[:-1], note + b"\0", b"", note + bytes(40), note[:-40]):
+        with pytest.raises(TrustError, match=f"has {len(note)} bytes"):
+            Head.decode(wrong, name, names)
+
+
+@given(note=st.binary(min_size=160, max_size=160))
+def test_any_bytes_of_the_right_size_are_one_note(note: bytes) -> None:
+    """Reading and writing are inverse to each other, so nobody can say one thing in two ways."""
+    names = ("east", "north", "south")
+    assert Head.decode(note, "north", names).encode("north", names) == note
 
 
 @settings(deadline=None)
@@ -113,4 +131,26 @@ def test_an_altered_file_is_no_clean_slate(here: Membership, tmp_path: Path) -> 
     here.home.witnessed.write_text('{"seen": [{"name": "north"}]}')
     with pytest.raises(InputError, match="file of the other members' reports"):
         witness(here, {"north": head(here, 0)}, NOW)
+    forget(here)
+
+
+def hear(root: Path, name: str, times: int) -> None:
+    """Report one member's ledger again and again, in a process of its own."""
+    here = load_membership(SiteHome(root))
+    for rows in range(1, times + 1):
+        witness(here, {name: head(here, rows, hashlib.sha256(b"%d" % rows).hexdigest())}, NOW)
+
+
+def test_no_report_is_lost_when_several_processes_hear_reports(here: Membership) -> None:
+    """Two runners, or a runner and a person at the command line, never write over each other's reports."""
+    forget(here)
+    names, times = [f"hospital-{number}" for number in range(3)], 10
+    context = multiprocessing.get_context("spawn")
+    running = [context.Process(target=hear, args=(here.home.path, name, times)) for name in names]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join(120)
+    assert [process.exitcode for process in running] == [0] * len(names)
+    assert {one.name: one.rows for one in load_witnessed(here.home).seen} == dict.fromkeys(names, times)
     forget(here)

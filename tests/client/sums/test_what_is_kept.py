@@ -26,13 +26,14 @@ class Busy:
     def __init__(self) -> None:
         self.arrived, self.go_on = threading.Event(), threading.Event()
 
-    def note(self) -> bytes:
+    def note(self, members: tuple[str, ...]) -> bytes:
         """Wait."""
+        del members
         self.arrived.set()
         assert self.go_on.wait(60)
         return bytes(128)
 
-    def heard(self, notes: Mapping[str, bytes]) -> None:
+    def heard(self, members: tuple[str, ...], notes: Mapping[str, bytes]) -> None:
         """Judge nothing."""
 
     def opened(self, opened: Opened) -> None:

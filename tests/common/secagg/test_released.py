@@ -121,7 +121,7 @@ class RoundMachine(Coordinator):
         """Bring signed keys of any others."""
         items = {self.own: self.publics}
         for index in set(self.others) - missing:
-            content = b"".join(keys.public_bytes(key) for key in self.private[index]) + bytes(wire.NOTE)
+            content = b"".join(keys.public_bytes(key) for key in self.private[index]) + bytes(self.params.note_size)
             items[index] = content + self.sign(KEY_USE, index, content)
         body = wire.encode_items(items)
         self.known = items.keys() - {self.own}
@@ -204,7 +204,7 @@ class StepMachine(Coordinator):
         self.agreed = True
         items = {self.own: self.publics}
         for index in set(self.others) - missing:
-            content = keys.public_bytes(self.private[index][0]) + bytes(wire.NOTE)
+            content = keys.public_bytes(self.private[index][0]) + bytes(self.params.note_size)
             items[index] = content + self.sign(STEP_KEY_USE, index, content)
         self.give(Type.KEYS, wire.encode_items(items))
 

@@ -28,7 +28,7 @@ IDENTITIES = [Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for num
 NAMES = ("east", "north", "south")
 VECTORS = [[[1, -2, 3], [10, 20, -30], [-100, 200, 300]], [[7, 7, 7], [-8, -8, -8], [2**28, -(2**28), 0]]]
 """By step and site; the round sums take the first."""
-NOTES = [bytes([number]) * wire.NOTE for number in (7, 8, 9)]
+NOTES = [bytes([number]) * wire.note_size(3) for number in (7, 8, 9)]
 SURVIVORS = {"round": (0, 1, 2), "dropout": (0, 2)}
 
 
@@ -151,7 +151,7 @@ def test_session_id_is_frozen() -> None:
 def written() -> str:
     """Return the file's text, frames by the second implementation."""
     content: dict[str, Any] = {
-        "heading": "dura secure sum 2",
+        "heading": "dura secure sum 3",
         "parameters": {kind.value: parameters(kind).encode().hex() for kind in Kind},
         "session": {kind.value: hashlib.sha256(parameters(kind).encode()).hexdigest() for kind in Kind},
     }

@@ -18,7 +18,7 @@ from dura_common.secagg.round_site import RoundSite
 from dura_common.secagg.site import Opened, Site
 from dura_common.secagg.step_coordinator import StepCoordinator
 from dura_common.secagg.step_site import StepSite
-from dura_common.secagg.wire import NOTE, Type
+from dura_common.secagg.wire import Type
 
 Tamper = Callable[[str, bytes], bytes | None]
 """(site, frame on its way) to what arrives; None drops it."""
@@ -94,8 +94,7 @@ class Simulation:
         step = self.params.kind is Kind.STEP
         side = StepSite if step else RoundSite
         self.sites: dict[str, Site] = {
-            name: side(self.params, name, self.members[name], self.notes.get(name, bytes(NOTE)))
-            for name in self.params.names
+            name: side(self.params, name, self.members[name], self.notes.get(name)) for name in self.params.names
         }
         self.coordinator = StepCoordinator(self.params) if step else RoundCoordinator(self.params)
         self.opened_at: dict[str, list[Opened]] = {name: [] for name in self.params.names}

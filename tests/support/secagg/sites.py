@@ -77,7 +77,7 @@ class Sites:
 
     def __init__(self, params: SessionParameters, vector: Vectors, heard: Heard | None = None) -> None:
         self.params, self.vector = params, vector
-        notes = {name: bytes([number + 1]) * wire.NOTE for number, name in enumerate(params.names)}
+        notes = {name: bytes([number + 1]) * params.note_size for number, name in enumerate(params.names)}
         self.sites = {name: open_site(params, name, POOL[name], notes[name], heard) for name in params.names}
         self.opened: dict[str, list[Opened]] = {name: [] for name in params.names}
 

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from dura_common.errors import HostError, StateError
+from dura_common.runtime.files import exclusive
 from dura_common.runtime.running import holder
 from dura_server.commands.study.places.place import Job
 from dura_server.home import CoordinatorHome
 from dura_server.services.superlink import run_status, stop_run, submit_run
-from dura_server.studies.lease import exclusive
 from dura_server.studies.standing import START_SECONDS, phase_of
 from dura_server.studies.state import ACTIVE, Phase, StudyState
 from dura_server.studies.store import StoredStudy
