@@ -55,6 +55,11 @@ class CoordinatorHome:
         return self.path / "run"
 
     @property
+    def bell(self) -> Path:
+        """Rings in the gateway when messages for nodes were sent."""
+        return self.run / "messages.bell"
+
+    @property
     def superlink_socket(self) -> Path:
         """Where Flower's SuperLink listens; a StateError where the path is too long."""
         return socket_path(self.run, "link.sock")

@@ -179,7 +179,7 @@ class LyingAuthority(RuleBasedStateMachine):
             new = read_claimed_roster(link.roster)
             assert new.previous is not None
             old = self._roster(new.previous)
-            assert len(_signers(link, old)) >= max(len(old.sites) // 2 + 1, 2)
+            assert len(signers(link, old)) >= max(len(old.sites) // 2 + 1, 2)
 
     @invariant()
     def followed_rosters_were_countersigned(self) -> None:
@@ -193,7 +193,7 @@ def _said(text: str) -> str:
     return payload_of(text).decode()
 
 
-def _signers(link: Link, old: Roster) -> set[str]:
+def signers(link: Link, old: Roster) -> set[str]:
     """Return whose signature under this roster's digest holds, counted apart from the code under test."""
     found = set()
     for text in link.countersignatures:

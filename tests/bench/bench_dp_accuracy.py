@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from tests.bench.line import Line
-from tests.bench.motor_people import CONTRACT, people
+from tests.bench.parts.motor_people import CONTRACT, people
 
 from dura_client.training.engine import PatientEngine, make_steps
 from dura_client.training.evaluation import score

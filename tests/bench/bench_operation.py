@@ -31,8 +31,8 @@ ROUNDS = 8
 SETTLE_SECONDS = 20.0
 IDLE_SECONDS = 60.0
 TICKS = os.sysconf("SC_CLK_TCK")
-BEGUN = re.compile(r"^(\S+ \S+) INFO \S+: session (\S+): attempt 1 of")
-FINISHED = re.compile(r"^(\S+ \S+) INFO \S+: session (\S+): finished$")
+BEGUN = re.compile(r"^(\S+ \S+) INFO \S+: session (.+): attempt 1 of")
+FINISHED = re.compile(r"^(\S+ \S+) INFO \S+: session (.+): finished$")
 
 
 @contextmanager
@@ -76,17 +76,17 @@ def round_control() -> Line:
         stored = made.approved(small_study("control", rounds=ROUNDS))
         taken = seconds(lambda: made.run_study(stored))
         found = gaps((made.coordinator.logs / "aggregator.log").read_text())
-    assert len(found) == 2 * ROUNDS - 1  # a training and an evaluation a round
-    rounds = [one + two for one, two in zip(found[0::2], [*found[1::2], 0.0], strict=True)]
+    assert len(found) >= ROUNDS
     detail = {
-        "of_a_round": [round(value, 2) for value in rounds],
-        "of_a_sum": [round(value, 2) for value in found],
-        "first_rounds": "the first two requests are for one round and for the rest of them",
+        "before_each_sum": [round(value, 2) for value in found],
+        "rounds": ROUNDS,
+        "sums": "a training and an evaluation a round, without the first one",
+        "median_before_a_sum": round(median(found), 2),
         "study_run_seconds": round(taken, 1),
         "share_of_study_run": round(sum(found) / taken, 2),
         "load": load(),
     }
-    return Line("round_control_s", round(median(rounds), 2), "s", detail)
+    return Line("round_control_s", round(sum(found) / ROUNDS, 2), "s", detail)
 
 
 @cache

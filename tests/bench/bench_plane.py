@@ -58,7 +58,7 @@ def _slowest(made: Plane, params: SessionParameters, sums: int = STEPS, address:
     sites = [
         subprocess.Popen(
             [
-                *(sys.executable, "-m", "tests.bench.plane_site", str(made.site(name).path), str(path)),
+                *(sys.executable, "-m", "tests.bench.parts.plane_site", str(made.site(name).path), str(path)),
                 *(str(sums), address if name == NAMES[0] else ""),
             ],
             stdin=subprocess.PIPE,

@@ -19,9 +19,9 @@ from tests.support.studies import Only, study
 from tests.support.sums import Hub, MemorySites, _Meeting
 
 from dura_client.data.dataset import DataSet
-from dura_client.data.fingerprint import keyed
 from dura_client.data.registry import register
 from dura_client.data.simulated.simulate import simulate
+from dura_client.data.store.fingerprint import keyed
 from dura_client.node.service import SiteService
 from dura_client.patients.cohort import load_cohort
 from dura_client.site.keys import SiteKeys

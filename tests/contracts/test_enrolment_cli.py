@@ -59,6 +59,13 @@ def test_enrolment_from_end_to_end(people: People) -> None:
         assert joined["changes"]["added"] == ["ada", "east", "north"]
         assert joined["followed"]
         assert people.site(name, "roster")["fingerprint"] == mark
+    desk = ("--researcher", str(people.root / "ada"))
+    people.run("study", "join", str(post / "ada.admission.json"), *desk, code=TRUST)
+    assert (
+        people.run("study", "join", str(post / "ada.admission.json"), "--fingerprint", mark, *desk)["joined"] == "ada"
+    )
+    answers = {path.name for path in post.iterdir()}  # one for each member, and one for the coordinator's machine
+    assert answers == {*(f"{name}.admission.json" for name in ("north", "east", "ada")), "rosters.json"}
     assert people.site("north", "fingerprint")["fingerprint"] == cards[0]["fingerprint"]
     assert people.site("north", "card")["fingerprint"] == cards[0]["fingerprint"]
     shown = {row["name"]: row for row in people.site("north", "roster")["members"]}

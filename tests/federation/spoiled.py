@@ -22,8 +22,8 @@ from tests.support.running import CODES, RunningConsortium, fix_pseudonyms, regi
 from tests.support.studies import changed
 
 from dura_client.consortium import enrolment as at_site
-from dura_client.data.prepare import TEMPORARY
 from dura_client.data.simulated.simulate import simulate
+from dura_client.data.store.entry import TEMPORARY
 from dura_client.site.home import SiteHome
 from dura_client.studies.approvals import receive_offer
 from dura_common.consortium.identity import (

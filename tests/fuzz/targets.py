@@ -6,15 +6,20 @@ A target may refuse by an error of dura's own or take the bytes; any other excep
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from dura_client.data.recordings.brainvision import check_brainvision
+from dura_client.data.recordings.edf_header import read_header
+from dura_client.data.recordings.source import Unreadable
 from dura_common.consortium import identity
 from dura_common.consortium.cards import read_card
 from dura_common.consortium.chain import parse_links
@@ -29,12 +34,26 @@ from dura_common.secagg import Kind, Member, SessionParameters, max_frame, open_
 from dura_common.study import STUDY_TYPE, parse_study
 from dura_common.study.approval import parse_approval
 from dura_common.sums.attempts import decode_values, encode_values
+from dura_common.sums.heads import Head, Mark
 from dura_common.sums.plane import Assembler
 
 NOW = datetime(2030, 5, 1, 12, tzinfo=UTC)
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 IDENTITIES = tuple(Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for number in range(1, 4))
 NAMES = ("east", "north", "south")
+
+
+_EDF_FIXED = [(b"0", 8), (b"X X X X", 80), (b"Startdate X X X X", 80), (b"01.01.30", 8), (b"00.00.00", 8), (b"512", 8)]
+_EDF_FIXED += [(b"EDF+C", 44), (b"1", 8), (b"1", 8), (b"1", 4)]
+_EDF_SIGNAL = [(b"EEG C3", 16), (b"", 80), (b"uV", 8), (b"-100", 8), (b"100", 8), (b"-32768", 8), (b"32767", 8)]
+_EDF_SIGNAL += [(b"", 80), (b"4", 8), (b"", 32)]
+EDF = b"".join(field.ljust(size) for field, size in _EDF_FIXED + _EDF_SIGNAL) + bytes(8)
+"""A recording of one channel with four samples."""
+VHDR = (
+    b"Brain Vision Data Exchange Header File Version 1.0\n[Common Infos]\nDataFile=x.eeg\nMarkerFile=x.vmrk\n"
+    b"DataFormat=BINARY\nDataOrientation=MULTIPLEXED\nNumberOfChannels=1\nSamplingInterval=4000\n"
+    b"[Binary Infos]\nBinaryFormat=INT_16\n[Channel Infos]\nCh1=C3,,0.1,uV\n"
+)
 
 
 @dataclass(frozen=True)
@@ -167,6 +186,18 @@ def assembled(content: bytes) -> object:
 
 
 @cache
+def in_a_file(name: str, parse: Callable[[Path], object]) -> Callable[[bytes], object]:
+    """Return a parser of bytes that puts them into a file of this name for a parser of files."""
+
+    def parsed(content: bytes) -> object:
+        with tempfile.TemporaryDirectory(prefix="dura-fuzz-") as folder:
+            path = Path(folder) / name
+            path.write_bytes(content)
+            return parse(path)
+
+    return parsed
+
+
 def targets() -> dict[str, Target]:
     """Return all targets by name."""
     envelope = sign(STUDY, STUDY_TYPE, KEY).encode()
@@ -204,6 +235,12 @@ def targets() -> dict[str, Target]:
             lambda content: decode_values(content, 5), (encode_values(np.arange(5)),), (ValueError, DuraError)
         ),
         "pieces": Target(assembled, (b"\0abc", b"\1" + bytes(64)), (ValueError, DuraError)),
+        "note": Target(
+            lambda content: Head.decode(content, "north", NAMES),
+            (Head(1, digest, Mark(3, digest), {"east": Mark(2, digest)}).encode("north", NAMES),),
+        ),
+        "edf-header": Target(in_a_file("x.edf", read_header), (EDF, EDF[:256]), (Unreadable,)),
+        "brainvision-header": Target(in_a_file("x.vhdr", check_brainvision), (VHDR,), (Unreadable,)),
         "step-frames": frames(Kind.STEP),
         "round-frames": frames(Kind.ROUND),
     }

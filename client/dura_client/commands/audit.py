@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from dura_client.commands.options import DEFAULT_HOME, HomeOption
-from dura_client.commands.study import DataOption, StudyArgument
+from dura_client.commands.options import DEFAULT_HOME, DataOption, HomeOption, StudyArgument
 from dura_common.runtime.console import JsonOption, Output, command
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from dura_client.commands.options import DEFAULT_HOME, HomeOption
-from dura_common.runtime.console import JsonOption, Output, YesOption, command, confirm_fingerprint
+from dura_common.runtime.console import JsonOption, Output, YesOption, command, confirm, confirm_fingerprint
 from dura_common.runtime.files import read_limited
 
 if TYPE_CHECKING:
@@ -111,8 +111,11 @@ def accept_state(
         from dura_common.errors import PolicyError
 
         site = _site(home)
-        if not yes and not typer.confirm(f"Have the people of {name} said that they restored a backup?", err=True):
-            raise PolicyError("not accepted; nothing was changed")
+        confirm(
+            f"Have the people of {name} said that they restored a backup?",
+            yes=yes,
+            refusal=PolicyError("not accepted; nothing was changed"),
+        )
         seen = accept(site, name)
         out.result(
             {"accepted": name, "rows_before": seen.rows},
@@ -133,8 +136,8 @@ def confirm_member(
     with command(as_json) as out:
         from datetime import UTC, datetime
 
+        from dura_client.consortium import people
         from dura_client.consortium.membership import load_membership
-        from dura_client.consortium.people import confirm
         from dura_common.errors import InputError
 
         site = _site(home)
@@ -143,7 +146,7 @@ def confirm_member(
             raise InputError(f"the roster has no member named {name}", hint="`dura site roster` lists all members.")
         mark = member.fingerprint()
         confirm_fingerprint(out, whose=f"the {member.kind} {name}", fingerprint=mark, expected=fingerprint, yes=yes)
-        confirm(site, [member], datetime.now(UTC))
+        people.confirm(site, [member], datetime.now(UTC))
         out.result({"confirmed": name, "fingerprint": mark}, f"{name} is confirmed")
 
 

@@ -9,18 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from dura_client.commands.options import DEFAULT_HOME, HomeOption
+from dura_client.commands.options import DEFAULT_HOME, DataOption, HomeOption, StudyArgument
 from dura_client.commands.roster import members_table
 from dura_common.runtime.console import JsonOption, Output, command, confirm
 
 if TYPE_CHECKING:
     from dura_client.review.alone import LocalScore
     from dura_client.review.review import Review
-
-DataOption = Annotated[str, typer.Option("--data", help="Name of the registered data set for this study.")]
-StudyArgument = Annotated[
-    str, typer.Argument(help="Name of the study, its digest, or at least the first 6 digits of the digest.")
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -56,19 +51,26 @@ def review_command(
             "manager alone."
         ),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="A file to write the check of the data into, as a page with drawings. It stays at the site."),
+    ] = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what the study would release, what it costs a patient, and whether it passes each rule of the policy."""
+    """Show what the study would release and cost, whether it passes each rule, and how well the data meet it."""
     with command(as_json) as out:
         from dura_client.review.left_out import write_left_out
         from dura_client.site.home import SiteHome
 
         digest, name, result = _review(out, home, study, data)
+        answer = _as_data(digest, name, result)
+        if result.cohort is not None:  # otherwise the policy forbids the study, and recordings are not read for it
+            answer["check"] = _check(out, home, digest, data, html)
         if left_out is not None:
             count = write_left_out(SiteHome(home.expanduser()), data, result, left_out)
             out.say(f"{left_out} names {count} patients who would be left out. Keep it inside the hospital.")
-        out.result(_as_data(digest, name, result))
+        out.result(answer)
 
 
 def approve_command(
@@ -207,6 +209,32 @@ def _review(out: Output, home: Path, reference: str, data: str) -> tuple[str, st
     return offer.digest, offer.study.name, result
 
 
+def _check(out: Output, home: Path, digest: str, data: str, html: Path | None) -> dict[str, Any]:
+    """Say how well the data set meets the study: the same check as `dura site data check --study`."""
+    from dura_client.commands.data.check import as_data, say_findings, summary
+    from dura_client.data.doctor.diagnose import diagnose
+    from dura_client.data.doctor.page import render
+    from dura_client.data.registry import load_dataset
+    from dura_client.site.home import SiteHome
+    from dura_client.studies.approvals import find_offer
+    from dura_common.runtime.files import write_atomic
+
+    site = SiteHome(home.expanduser())
+    study = find_offer(site, digest).study
+    with out.progress() as bar:
+        task = bar.add_task("checking recordings", total=None)
+        found = diagnose(
+            load_dataset(site, data), study.data, lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    if html is not None:
+        write_atomic(html, render(data, found, study.name).encode())
+    out.say(summary(data, found))
+    say_findings(out, found.findings)
+    if found.stops:
+        out.warn("the check of the data found something that should be mended before this study is approved")
+    return as_data(found)
+
+
 def _show(out: Output, name: str, digest: str, result: Review) -> None:
     from dura_common.privacy.risk import sentences
 
@@ -231,7 +259,7 @@ def _show(out: Output, name: str, digest: str, result: Review) -> None:
             out.say(sentence)
 
 
-def _as_data(digest: str, name: str, result: Review) -> dict[str, object]:
+def _as_data(digest: str, name: str, result: Review) -> dict[str, Any]:
     return {
         "study": digest,
         "name": name,

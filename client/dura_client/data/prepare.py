@@ -1,4 +1,4 @@
-"""From recordings and tables to the study's examples, one patient in memory at a time, cached on disk.
+"""From recordings and tables to the study's patients: prepared one by one, kept in the site's store, found there again.
 
 What is done with recordings stands in :mod:`dura_client.data.eeg.preparing.windows`, with connectomes and tables in
 :mod:`dura_client.data.sources.vectors`. Patients who break a rule of the study are left out here, by the study's own
@@ -10,11 +10,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,41 +21,27 @@ from numpy.typing import NDArray
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.eeg.preparing.windows import WindowSource, window_steps
-from dura_client.data.fingerprint import from_rows
 from dura_client.data.privacy_class import Step, step_of
 from dura_client.data.sources.fitting import require_fitting
 from dura_client.data.sources.leaving_out import why_left_out
 from dura_client.data.sources.vectors import VectorSource, vector_steps, vectors_of
-from dura_common.errors import HostError, InputError
+from dura_client.data.store.digests import FileDigests
+from dura_client.data.store.entry import Parts, PatientData, digest_of, discard, open_entry, open_old, write_entry
+from dura_client.data.store.naming import recipe_name
+from dura_client.data.store.parallel import do_all
+from dura_client.data.store.seal import Damaged, Seal
+from dura_common.errors import InputError
 from dura_common.runtime.files import private_folder
 from dura_common.study import DataContract, SignalContract
 
+__all__ = ["PatientData", "PreparedData", "digest_of", "load_prepared", "prepare", "pseudonym", "restore", "steps_of"]
+
 log = logging.getLogger(__name__)
 
-VERSION = 4
-"""Part of the cache's name; raised whenever preparation changes its result or what is kept of it."""
-TEMPORARY = ".new-"
-"""Prefix of a patient that is being written; a crash leaves such a folder behind and nothing reads it."""
-
-
-@dataclass(frozen=True, slots=True)
-class PatientData:
-    """One patient, ready for a model. Arrays are memory maps."""
-
-    key: str
-    """Keyed hash of the BIDS label, 64 hex digits."""
-    windows: NDArray[np.float32]
-    """(windows, channels, samples), about unit variance."""
-    labels: NDArray[np.int64] | NDArray[np.float32]
-    """(windows,), index into the study's classes, or a value from -1 to 1."""
-    recordings: NDArray[np.int64]
-    """(windows,), index of the recording in time order."""
-    fingerprints: tuple[bytes, ...]
-    """Of each recording in time order, 32 bytes, keyed by the site's secret: equal for copies."""
-    broken: tuple[int, ...]
-    """Of each recording in time order, the study's rules that it breaks (:class:`~...leaving_out.Broken`)."""
-    contents: tuple[bytes, ...]
-    """Plain digests of the same recordings, equal at any site; of public data sets only, otherwise empty."""
+VERSION = 5
+"""Part of the recipe's name; raised whenever preparation changes its result or what is kept of it."""
+INDEX = "files"
+"""Folder in the cache that remembers digests of recordings' files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +52,52 @@ class PreparedData:
     steps: tuple[Step, ...]
     """Everything that the windows went through, with what each step depends on."""
     folder: str
-    """Name of the folder in the cache where they lie."""
-    left_out: Mapping[str, frozenset[str]]
+    """Name of the recipe's folder in the cache where they lie."""
+    left_out: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Keys of patients who break a rule of the study, by the reason."""
+    made: int = 0
+    """Patients who were prepared now; the others were there."""
+    mended: int = 0
+    """Of these, patients whose prepared copy was damaged."""
 
 
 class Source(Protocol):
     """What brings the patients of a data set to a contract."""
 
-    def patients(self) -> list[tuple[str, Any]]:
+    def patients(self) -> Sequence[tuple[str, Any]]:
         """Return each patient with what the data set holds of the patient, sorted."""
 
-    def name(self, version: int) -> str:
-        """Return a name that changes whenever a patient would be prepared to something else."""
+    def files(self, items: Any, /) -> list[Path]:
+        """Return the files on which a patient depends."""
 
-    def arrays(self, items: Any, key: bytes) -> dict[str, NDArray[Any]]:
+    def name(self, items: Any, digests: FileDigests, /) -> str:
+        """Return a name, 32 hex digits, that changes whenever a patient would be prepared to something else."""
+
+    def arrays(self, items: Any, key: bytes, work: Path, seal: Seal | None, /) -> Mapping[str, NDArray[Any] | Parts]:
         """Prepare what there is of one patient; fingerprints are keyed by the site's secret."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Prepares patients of a data set for a contract. It can be sent to another process."""
+
+    dataset: DataSet
+    contract: DataContract
+    pseudonym_key: bytes
+    seal: Seal | None = None
+
+    @cached_property
+    def source(self) -> Source:
+        """What brings the data set to the contract; made in each process anew."""
+        return source_of(self.dataset, self.contract)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Preparation, (self.dataset, self.contract, self.pseudonym_key, self.seal)
+
+    def __call__(self, job: tuple[Any, Path], /) -> None:
+        """Prepare one patient into an entry, which appears complete or not at all."""
+        items, target = job
+        write_entry(target, lambda work: self.source.arrays(items, self.pseudonym_key, work, self.seal), self.seal)
 
 
 def prepare(
@@ -94,44 +108,80 @@ def prepare(
     pseudonym_key: bytes,
     leave_out: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
+    seal: Seal | None = None,
+    workers: int = 1,
 ) -> PreparedData:
-    """Bring a data set to a study's contract; prepared patients come from the cache.
+    """Bring a data set to a study's contract; patients whose data did not change come from the cache.
 
     Patients whose pseudonyms are to be left out are not even read, and count nowhere.
+
+    Args:
+        dataset: the registration.
+        contract: what the study asks for.
+        cache: folder of the store.
+        pseudonym_key: the site's secret.
+        leave_out: pseudonyms.
+        progress: is told how many patients of how many are ready.
+        seal: encrypts what is kept.
+        workers: number of processes that prepare.
 
     Raises:
         InputError: unreadable recordings, unknown channels, no event of a class, or too few patients.
         HostError: the cache cannot be written.
     """
     require_fitting(dataset, contract)
-    source = source_of(dataset, contract)
-    patients = [item for item in source.patients() if pseudonym(item[0], pseudonym_key) not in leave_out]
+    work = Preparation(dataset, contract, pseudonym_key, seal)
+    everybody = {pseudonym(subject, pseudonym_key): items for subject, items in work.source.patients()}
+    patients = {key: items for key, items in everybody.items() if key not in leave_out}
     if len(patients) < contract.minimum_patients:
         raise InputError(
             f"the data set {dataset.name} has fewer patients than the study demands, {contract.minimum_patients}"
         )
-    folder = private_folder(private_folder(cache) / source.name(VERSION))
-    for done, (subject, items) in enumerate(patients):
-        target = folder / pseudonym(subject, pseudonym_key)
-        if not target.exists():
-            _keep(source.arrays(items, pseudonym_key), target)
+    recipe = private_folder(private_folder(cache) / recipe_name(contract, VERSION))
+    digests = FileDigests(cache / INDEX, dataset.root, pseudonym_key)
+    targets = {key: recipe / key / work.source.name(items, digests) for key, items in patients.items()}
+    digests.save()
+    found: dict[str, PatientData] = {}
+    mended = 0
+
+    def ready(key: str, patient: PatientData) -> None:
+        found[key] = patient
         if progress is not None:
-            progress(done + 1, len(patients))
-    keys = sorted(pseudonym(subject, pseudonym_key) for subject, _ in patients)
-    everybody = [_load(folder / key) for key in keys]
-    left_out: dict[str, set[str]] = {}
-    for patient in everybody:
-        why = why_left_out(contract.leave_out, len(patient.labels), patient.broken)
-        if why is not None:
-            left_out.setdefault(why, set()).add(patient.key)
-    out = {key for group in left_out.values() for key in group}
-    prepared = PreparedData(
-        tuple(patient for patient in everybody if patient.key not in out),
-        steps_of(contract),
-        folder.name,
-        {why: frozenset(group) for why, group in left_out.items()},
-    )
-    seen = {int(label) for patient in prepared.patients for label in np.unique(patient.labels)}
+            progress(len(found), len(patients))
+
+    for key, target in targets.items():
+        there = target.exists()
+        opened = _opened(target, seal)
+        mended += there and opened is None
+        if opened is not None:
+            ready(key, opened)
+    missing = [key for key in patients if key not in found]
+    for index in do_all(work, [(patients[key], targets[key]) for key in missing], workers):
+        key = missing[index]
+        if not all(digests.same(path) for path in work.source.files(patients[key])):
+            discard(targets[key])
+            raise InputError(
+                f"recordings of the data set {dataset.name} changed while they were read",
+                hint="Repeat the command when nobody writes into the folder any more.",
+            )
+        ready(key, open_entry(targets[key], seal))
+    kept, left_out = _by_rules(contract, [found[key] for key in sorted(patients)])
+    _require_classes(dataset, contract, kept)
+    return PreparedData(kept, steps_of(contract), recipe.name, left_out, made=len(missing), mended=mended)
+
+
+def _by_rules(
+    contract: DataContract, patients: Sequence[PatientData]
+) -> tuple[tuple[PatientData, ...], dict[str, frozenset[str]]]:
+    """Return who stays by the study's own rules, and the keys of the others by the reason."""
+    reasons = {one.key: why_left_out(contract.leave_out, len(one.labels), one.broken) for one in patients}
+    groups = sorted({why for why in reasons.values() if why is not None})
+    left_out = {why: frozenset(key for key, reason in reasons.items() if reason == why) for why in groups}
+    return tuple(one for one in patients if reasons[one.key] is None), left_out
+
+
+def _require_classes(dataset: DataSet, contract: DataContract, patients: Sequence[PatientData]) -> None:
+    seen = {int(label) for patient in patients for label in np.unique(patient.labels)}
     missing = [name for index, name in enumerate(contract.classes) if index not in seen]
     if missing:
         what = "event" if contract.cut == "events" else "example"
@@ -139,40 +189,90 @@ def prepare(
             f"no patient of the data set {dataset.name} has an {what} of {', '.join(missing)}",
             hint=f"Say what the codes mean: `dura site data update {dataset.name} --label CODE=CLASS`.",
         )
-    return prepared
+
+
+def _opened(target: Path, seal: Seal | None) -> PatientData | None:
+    """Open an entry; one that is damaged is removed, so that it is prepared again."""
+    if not target.exists():
+        return None
+    try:
+        return open_entry(target, seal)
+    except Damaged as error:
+        log.warning("a prepared copy is damaged and is prepared again: %s", error)
+        discard(target)
+        return None
 
 
 def restore(
-    dataset: DataSet, contract: DataContract, keys: Collection[str], *, folder: Path, pseudonym_key: bytes
+    dataset: DataSet,
+    contract: DataContract,
+    wanted: Mapping[str, str],
+    *,
+    folder: Path,
+    pseudonym_key: bytes,
+    seal: Seal | None = None,
 ) -> Iterator[tuple[str, PatientData | None]]:
-    """Yield patients by key as they were prepared before, prepared again if their copy is gone.
+    """Yield patients exactly as they were prepared before, prepared again if their copy is gone.
 
-    None stands for a patient who cannot be had for whatever reason that the recordings give: nobody but the log learns
-    that, and not of whom.
+    A patient's recordings may have changed since; what comes from the changed ones is another entry, and is not used.
+
+    Args:
+        dataset: the registration.
+        contract: what the study asks for.
+        wanted: digest of the prepared data by key.
+        folder: of the recipe in the cache.
+        pseudonym_key: the site's secret.
+        seal: opens and encrypts what is kept.
+
+    Yields:
+        Key and patient. None stands for a patient whose data cannot be had as they were, for whatever reason: nobody
+        but the log learns that, and not of whom.
     """
-    subjects: dict[str, Any] | None = None
-    source = source_of(dataset, contract)
-    for key in keys:
+    again = _Again(Preparation(dataset, contract, pseudonym_key, seal), folder)
+    for key, digest in wanted.items():
         found = None
         try:
-            if not (folder / key).exists():
-                if subjects is None:
-                    private_folder(private_folder(folder.parent) / folder.name)
-                    subjects = {pseudonym(subject, pseudonym_key): items for subject, items in source.patients()}
-                _keep(source.arrays(subjects[key], pseudonym_key), folder / key)
-            found = _load(folder / key)
+            found = _kept(folder / key, digest, seal) or again.patient(key, digest)
         except Exception as error:  # noqa: BLE001  # a reader may fail in any way, and one patient must not end a step
             log.warning("a patient's recordings cannot be read (%s); the patient counts zero", type(error).__name__)
         yield key, found
 
 
-def digest_of(patient: PatientData) -> str:
-    """Return SHA-256 (hex) of what a patient was prepared to: windows, labels, and which recording each is of."""
-    hasher = hashlib.sha256()
-    for array in (patient.windows, patient.labels, patient.recordings):
-        hasher.update(repr((array.dtype.str, array.shape)).encode())
-        hasher.update(np.ascontiguousarray(array).data)
-    return hasher.hexdigest()
+def _kept(folder: Path, digest: str, seal: Seal | None) -> PatientData | None:
+    """Return the entry of one patient that has a digest."""
+    if (folder / "windows.npy").exists():
+        return open_old(folder, digest)
+    for path in sorted(folder.glob("[0-9a-f]*")):
+        found = _opened(path, seal)
+        if found is not None and digest_of(found) == digest:
+            return found
+    return None
+
+
+class _Again:
+    """Prepares patients of a running study again from their recordings, which are looked for once."""
+
+    def __init__(self, work: Preparation, folder: Path) -> None:
+        self._work, self._folder = work, folder
+
+    def patient(self, key: str, digest: str) -> PatientData | None:
+        """Return a patient if the recordings still give what was approved."""
+        items = self._subjects[key]
+        private_folder(private_folder(self._folder.parent) / self._folder.name)
+        target = self._folder / key / self._work.source.name(items, self._digests)
+        if not target.exists():
+            self._work((items, target))
+        found = open_entry(target, self._work.seal)
+        return found if digest_of(found) == digest else None
+
+    @cached_property
+    def _digests(self) -> FileDigests:
+        return FileDigests(self._folder.parent / INDEX, self._work.dataset.root, self._work.pseudonym_key)
+
+    @cached_property
+    def _subjects(self) -> dict[str, Any]:
+        key = self._work.pseudonym_key
+        return {pseudonym(subject, key): items for subject, items in self._work.source.patients()}
 
 
 def steps_of(contract: DataContract) -> tuple[Step, ...]:
@@ -183,11 +283,9 @@ def steps_of(contract: DataContract) -> tuple[Step, ...]:
 
 def source_of(dataset: DataSet, contract: DataContract) -> Source:
     """Return what brings a data set to a contract."""
-    return (
-        WindowSource(dataset, contract)
-        if isinstance(contract, SignalContract)
-        else VectorSource(vectors_of(dataset, contract))
-    )
+    if isinstance(contract, SignalContract):
+        return WindowSource(dataset, contract)
+    return VectorSource(vectors_of(dataset, contract))
 
 
 def pseudonym(subject: str, key: bytes) -> str:
@@ -195,46 +293,10 @@ def pseudonym(subject: str, key: bytes) -> str:
     return hmac.new(key, b"dura patient v1\0" + subject.encode(), hashlib.sha256).hexdigest()
 
 
-def _keep(arrays: Mapping[str, NDArray[Any]], target: Path) -> None:
-    """Write a prepared patient into ``target``, which appears complete or not at all."""
-    try:
-        _store(arrays, target)
-    except OSError as error:
-        raise HostError(
-            f"cannot write prepared recordings to {target.parent.parent}: {error.strerror}",
-            hint="Check free space and permissions; what was prepared before is kept.",
-        ) from error
-
-
-def _store(arrays: Mapping[str, NDArray[Any]], target: Path) -> None:
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=TEMPORARY))
-    try:
-        for name, array in arrays.items():
-            with (temporary / f"{name}.npy").open("xb") as stream:
-                np.save(stream, array, allow_pickle=False)
-                stream.flush()
-                os.fsync(stream.fileno())
-        try:
-            temporary.rename(target)
-        except OSError:
-            if not target.exists():  # otherwise another process prepared the same patient meanwhile
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _load(folder: Path) -> PatientData:
-    return PatientData(
-        key=folder.name,
-        windows=np.load(folder / "windows.npy", mmap_mode="r"),
-        labels=np.load(folder / "labels.npy"),
-        recordings=np.load(folder / "recordings.npy"),
-        fingerprints=from_rows(np.load(folder / "fingerprints.npy")),
-        contents=from_rows(np.load(folder / "contents.npy")),
-        broken=tuple(int(rules) for rules in np.load(folder / "broken.npy")),
-    )
-
-
 def load_prepared(folder: Path) -> tuple[PatientData, ...]:
-    """Return the patients that lie prepared in a folder of the cache, sorted by key; arrays are memory maps."""
-    return tuple(_load(path) for path in sorted(folder.iterdir()))
+    """Return the patients that lie prepared in a recipe's folder, sorted by key, one entry each.
+
+    Raises:
+        Damaged: an entry is not what was written.
+    """
+    return tuple(open_entry(entry) for patient in sorted(folder.iterdir()) for entry in patient.iterdir())

@@ -7,7 +7,6 @@ unpacked or imported. A contract test calls everything below, so that another Fl
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +30,12 @@ from flwr.supercore.retry import RetryInvoker, constant
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
+from dura_common.runtime.bell import Bell
 from dura_common.runtime.flower_sockets import client_at
 from dura_common.runtime.flower_waits import override, shorten_pulls
 
-POLL_SECONDS = 0.1
+POLL_SECONDS = 5.0
+"""Between two questions for a task. The SuperNode rings when there is one; a ring may be lost with a process."""
 RETRY_SECONDS = 0.3
 RETRIES = 10
 """Flower's own client retries for ever, and ends the process if a task is no longer known."""
@@ -55,12 +56,18 @@ class NodeAddress:
     socket: Path
     secret_file: Path
 
+    @property
+    def bell(self) -> Path:
+        """Rings in the runner when there is a task."""
+        return self.socket.with_suffix(".bell")
+
 
 class TaskSource:
     """Serves the tasks of one SuperNode, one at a time."""
 
     def __init__(self, node: NodeAddress) -> None:
         self._node = node
+        self._bell = Bell(node.bell)
         quicken()
         secret = load_superexec_auth_secret(secret_file=str(node.secret_file))
         if secret is None:
@@ -72,10 +79,10 @@ class TaskSource:
         )
 
     def serve_one(self, handler: Handler) -> bool:
-        """Serve one task if there is one; False if there was none (after a short sleep)."""
+        """Serve one task if there is one; False if there was none (after a while)."""
         offer = self._tasks.AcquireTask(AcquireTaskRequest(supported_task_types={TaskType.CLIENT_APP}))
         if not (offer.HasField("task") and offer.token):
-            time.sleep(POLL_SECONDS)
+            self._bell.wait(POLL_SECONDS)
             return False
         client = self._client(RuntimeTokenHttpInterceptor(offer.token))
         heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))

@@ -88,9 +88,9 @@ def _simulate(job: Simulate) -> None:
         )
         dataset = dataset_for(job.site, recordings, job.contract)
         contract = job.contract.model_copy(update={"minimum_patients": 1})  # these are some of the site's patients
-        prepare(dataset, contract, cache=cache, pseudonym_key=hashlib.sha256(job.site.encode()).digest())
-        (prepared,) = cache.iterdir()
-        shutil.move(prepared, target)
+        secret = hashlib.sha256(job.site.encode()).digest()
+        prepared = prepare(dataset, contract, cache=cache, pseudonym_key=secret)
+        shutil.move(cache / prepared.folder, target)
 
 
 def _train(job: Train, parameters: Vector) -> Vector:

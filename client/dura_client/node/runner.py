@@ -17,11 +17,12 @@ import httpx
 from flwr.clientapp import ClientApp
 
 from dura_client.node.flower_adapter import NodeAddress, TaskSource
-from dura_client.training.subnormals import flush_subnormals
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
+REST_SECONDS = 600.0
+"""A runner that has trained and has nothing to do for so long begins anew, without recordings and torch in memory."""
 
 
 def load(reference: str) -> ClientApp:
@@ -38,14 +39,18 @@ def main(arguments: list[str]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # or it writes a line for every poll
     node = NodeAddress(Path(arguments[0]), Path(arguments[1]))
-    flush_subnormals()  # before torch has any thread of its own
     app = load(arguments[2])
     Path(arguments[1]).with_suffix(".ready").write_text(str(os.getpid()))
     source = TaskSource(node)
     log.info("serving tasks with %s", getattr(app, "__module__", "the installed app"))
+    served = time.monotonic()
     while True:
         try:
-            source.serve_one(lambda message, context: app(message=message, context=context))
+            if source.serve_one(lambda message, context: app(message=message, context=context)):
+                served = time.monotonic()
+            elif "torch" in sys.modules and time.monotonic() - served > REST_SECONDS:
+                log.info("begins anew, to hold less memory")
+                os.execv(sys.executable, sys.orig_argv)  # noqa: S606  # its own command line
         except httpx.HTTPError:
             log.warning("the SuperNode cannot be reached; trying again")
             time.sleep(RETRY_SECONDS)

@@ -1,17 +1,24 @@
-"""Answers the coordinator. Whatever goes wrong, the reply is one word from a fixed list; the reason stays here."""
+"""Answers the coordinator. Whatever goes wrong, the reply is one word from a fixed list; the reason stays here.
+
+The code that trains is imported only when it is needed: a node that waits needs a quarter of the memory. When the
+coordinator asks for an approval and there is one, its study will soon run, so the import begins then, in a thread.
+"""
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cached_property
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dura_client.consortium.witness import MemberWentBack, ThisSiteWentBack
 from dura_client.ledger.refusals import Ended, NoDrawLeft, OldAttempt
-from dura_client.release.gate import Gate
 from dura_client.site.home import SiteHome
 from dura_client.studies.approvals import receive_offer, receive_rosters, standing
 from dura_client.sums.ports import Sums
@@ -29,6 +36,9 @@ from dura_common.messages import (
     decode_request,
 )
 from dura_common.secagg import Abort
+
+if TYPE_CHECKING:
+    from dura_client.release.gate import Gate
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +72,16 @@ class SiteService:
 
     def __init__(self, home: SiteHome, sums: Sums, *, clock: Callable[[], datetime] = _utc_now) -> None:
         self._home = home
+        self._sums = sums
         self._clock = clock
-        self._gate = Gate(home, sums, clock=clock)
+
+    @cached_property
+    def _gate(self) -> Gate:
+        from dura_client.release.gate import Gate  # noqa: PLC0415  # see the module
+        from dura_client.training.subnormals import flush_subnormals  # noqa: PLC0415  # idem
+
+        flush_subnormals()  # in the thread that trains, before torch makes threads for it
+        return Gate(self._home, self._sums, clock=self._clock)
 
     def answer(self, body: bytes, vector: NDArray[np.float32] | None) -> Reply:
         """Answer one request; a failure becomes a :class:`Refusal`, its text goes to the local log only."""
@@ -89,7 +107,10 @@ class SiteService:
         if isinstance(request, AskRoster):
             return receive_rosters(self._home, request)
         if isinstance(request, AskApproval):
-            return standing(self._home, request.study, self._clock())
+            stands = standing(self._home, request.study, self._clock())
+            if stands.state == "approved":
+                threading.Thread(target=_prepare, name="dura-import", daemon=True).start()
+            return stands
         if vector is None:
             return Refusal(reason=RefusalReason.NOT_UNDERSTOOD)
         done, state = request.round, None
@@ -100,6 +121,14 @@ class SiteService:
             self._gate.evaluate(request, vector)
         redraws = self._gate.redraws(request.study)
         return RoundDone(study=request.study, round=done, attempt=request.attempt, state=state, redraws=redraws)
+
+
+def _prepare() -> None:
+    """Import what trains; if that fails, the request that needs it says so."""
+    try:
+        import_module("dura_client.release.gate")
+    except Exception:  # the boundary of a thread
+        log.exception("what trains cannot be imported")
 
 
 def _reason(error: DuraError) -> RefusalReason:

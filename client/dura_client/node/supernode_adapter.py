@@ -32,9 +32,10 @@ from flwr.supercore.retry import http_retry
 from flwr.supernode import start_client_internal
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
-from dura_client.node.bounds import bound
+from dura_client.node.bounds import PULL, bound
 from dura_client.node.flower_adapter import LEASE_INTERVAL, quicken
 from dura_client.site.home import SiteHome
+from dura_common.runtime.bell import ring
 from dura_common.runtime.files import read_limited, write_atomic
 from dura_common.runtime.flower_sockets import serve_at
 from dura_common.runtime.flower_waits import override
@@ -64,7 +65,20 @@ def run_supernode(socket: Path) -> None:
     override(FleetHttpClient, "PullMessages", _outlasting(FleetHttpClient.PullMessages))
     override(FleetHttpClient, "SendNodeHeartbeat", _outlasting(_known(FleetHttpClient.SendNodeHeartbeat)))
     bound(command)
+    override(start_client_internal, PULL, _ringing(getattr(start_client_internal, PULL), socket.with_suffix(".bell")))
     command.flower_supernode()
+
+
+def _ringing(pull: Callable[..., int | None], bell: Path) -> Callable[..., int | None]:
+    """Wake the runner when there is a task."""
+
+    def pulled(**parts: Any) -> int | None:
+        run = pull(**parts)
+        if run is not None:
+            ring(bell)
+        return run
+
+    return pulled
 
 
 def _bounded(pull_all: Callable[..., dict[str, bytes]]) -> Callable[..., dict[str, bytes]]:

@@ -17,18 +17,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dura_client.data.fingerprint import held_by_several
 from dura_client.data.prepare import PatientData, PreparedData, prepare
 from dura_client.data.privacy_class import Step
 from dura_client.data.registry import load_dataset
+from dura_client.data.store.fingerprint import held_by_several
+from dura_client.data.store.parallel import cores
+from dura_client.data.store.seal import Seal
 from dura_client.ledger.ledger import Identity
 from dura_client.ledger.place import site_ledger
 from dura_client.site.home import SiteHome
 from dura_client.site.keys import SiteKeys
+from dura_client.site.settings import load_settings
 from dura_client.training.patient import TrainingPatient
 from dura_client.training.split import SMALLEST_SIDE, side_of
 from dura_common.errors import InputError, TrustError
-from dura_common.study import Study
+from dura_common.study import DataContract, Study
 
 MINIMUM_PER_SIDE = 2
 """A side of the split with fewer patients would make one patient's score the released average."""
@@ -128,14 +131,7 @@ def load_cohort(
     registered = load_dataset(home, dataset)
     ledger = site_ledger(home)
     identity = identity_for(home, study)
-    prepared = prepare(
-        registered,
-        study.data,
-        cache=home.cache,
-        pseudonym_key=SiteKeys(home).pseudonym_key(),
-        leave_out=ledger.withdrawn(),
-        progress=progress,
-    )
+    prepared = prepare_here(home, study.data, dataset, progress=progress)
     if study.evaluation.split == "recordings":
         sides, neither = _by_recording(prepared), frozenset[str]()
     else:
@@ -143,6 +139,32 @@ def load_cohort(
     cohort = Cohort(sides, prepared, registered.public, study.evaluation.split, neither)
     require_sides(cohort)
     return cohort
+
+
+def prepare_here(
+    home: SiteHome, contract: DataContract, dataset: str, *, progress: Callable[[int, int], None] | None = None
+) -> PreparedData:
+    """Prepare a data set for a contract, without withdrawn patients, into the site's store; no offer is needed.
+
+    Raises:
+        InputError: the data set is unknown, unreadable or does not fulfil the contract.
+        TrustError: the ledger, which knows who has withdrawn, cannot be trusted.
+    """
+    return prepare(
+        load_dataset(home, dataset),
+        contract,
+        cache=home.cache,
+        pseudonym_key=SiteKeys(home).pseudonym_key(),
+        leave_out=site_ledger(home).withdrawn(),
+        progress=progress,
+        seal=seal_of(home),
+        workers=load_settings(home).prepare_processes or cores(),
+    )
+
+
+def seal_of(home: SiteHome) -> Seal | None:
+    """Return what encrypts the site's prepared recordings, or None if site.toml does not ask for it."""
+    return Seal(SiteKeys(home).store_key()) if load_settings(home).encrypt_prepared else None
 
 
 def require_sides(cohort: Cohort) -> None:

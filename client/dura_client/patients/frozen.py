@@ -21,11 +21,13 @@ from pydantic import ValidationError
 from dura_client.data.prepare import PatientData, digest_of, restore, steps_of
 from dura_client.data.privacy_class import Step
 from dura_client.data.registry import load_dataset
+from dura_client.data.store.clean import Cleaned, Used, clean
 from dura_client.ledger.ledger import Ledger
 from dura_client.ledger.place import site_ledger
-from dura_client.patients.cohort import Cohort, part_of
+from dura_client.patients.cohort import Cohort, part_of, seal_of
 from dura_client.site.home import SiteHome
 from dura_client.site.keys import SiteKeys
+from dura_client.site.settings import load_settings
 from dura_client.training.patient import TrainingPatient
 from dura_common.consortium.envelope import canonical_json
 from dura_common.errors import DuraError, TrustError
@@ -140,6 +142,32 @@ def open_studies_on(home: SiteHome, dataset: str) -> tuple[str, ...]:
     )
 
 
+def in_use(home: SiteHome) -> frozenset[Used]:
+    """Return the prepared patients of approved studies that have not ended here: nobody may remove them.
+
+    Raises:
+        TrustError: the ledger or a frozen cohort that it names cannot be trusted.
+    """
+    ledger = site_ledger(home)
+    return frozenset(
+        (manifest.folder, key, digest)
+        for study, known in ledger.manifests()
+        if ledger.allocation(study) is not None
+        for manifest in (read_manifest(home, study, known),)
+        for key, digest in (*manifest.training.items(), *manifest.held_out.items())
+    )
+
+
+def clean_store(home: SiteHome, now: float) -> Cleaned:
+    """Remove old prepared recordings by the limits of site.toml; those of approved studies stay.
+
+    Raises:
+        TrustError: it cannot be known which studies were approved; nothing is removed.
+    """
+    site = load_settings(home)
+    return clean(home.cache, in_use(home), days=site.prepared_days, most_bytes=site.prepared_gib * 2**30, now=now)
+
+
 @dataclass(frozen=True, slots=True)
 class FrozenCohort:
     """The patients of a running study."""
@@ -172,7 +200,7 @@ def load_frozen(home: SiteHome, manifest: Manifest, contract: DataContract) -> F
         side = {}
         for key in sorted(wanted):
             patient = found.get(key)
-            if patient is None or digest_of(patient) != wanted[key]:
+            if patient is None:
                 side[key] = nobody
             elif manifest.split == "recordings":
                 side[key] = part_of(patient, held_out=held_out)
@@ -183,15 +211,15 @@ def load_frozen(home: SiteHome, manifest: Manifest, contract: DataContract) -> F
 
 
 def _restored(home: SiteHome, manifest: Manifest, contract: DataContract) -> dict[str, PatientData]:
-    keys = sorted({*manifest.training, *manifest.held_out})
+    wanted = dict(sorted({**manifest.training, **manifest.held_out}.items()))
     try:
         dataset = load_dataset(home, manifest.dataset)
-        pseudonym_key = SiteKeys(home).pseudonym_key()
+        pseudonym_key, seal = SiteKeys(home).pseudonym_key(), seal_of(home)
     except DuraError as error:
         log.warning("the study's data set cannot be read; its patients count as zero: %s", error.message)
         return {}
     folder = home.cache / manifest.folder
-    restored = restore(dataset, contract, keys, folder=folder, pseudonym_key=pseudonym_key)
+    restored = restore(dataset, contract, wanted, folder=folder, pseudonym_key=pseudonym_key, seal=seal)
     return {key: patient for key, patient in restored if patient is not None}
 
 

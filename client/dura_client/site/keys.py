@@ -1,8 +1,9 @@
 """The site's secrets: created here, stored with mode 0600, encrypted if there is a passphrase, never sent.
 
 identity.pem (Ed25519) signs cards and approvals, node.pem (EC P-384) authenticates Flower's node, tls.pem
-(EC P-256) the aggregation stream, pseudonym.key makes patients' pseudonyms unlinkable outside. The passphrase
-protects the three private keys. The pseudonym key needs no protection from people who can read the recordings anyway.
+(EC P-256) the aggregation stream, store.pem encrypts prepared recordings if the site wants that, pseudonym.key makes
+patients' pseudonyms unlinkable outside. The passphrase protects the private keys. The pseudonym key needs no protection
+from people who can read the recordings anyway.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from dura_client.site.home import SiteHome
 from dura_common.consortium.identity import PrivateKey, node_private_text
@@ -114,6 +117,20 @@ class SiteKeys:
     def tls(self) -> ec.EllipticCurvePrivateKey:
         """Return the TLS client key."""
         return self._curve("tls.pem")
+
+    def store_key(self) -> bytes:
+        """Return the key that encrypts prepared recordings at rest (32 bytes); it is created when it is first needed.
+
+        It is derived from store.pem, an Ed25519 key that signs nothing: in that form the passphrase protects it.
+        """
+        path = self._folder / "store.pem"
+        if not path.exists():
+            with suppress(StateError):  # another process was faster
+                write_atomic(path, private_pem(Ed25519PrivateKey.generate(), self._passphrase), replace=False)
+        key = self._load("store.pem")
+        if not isinstance(key, Ed25519PrivateKey):
+            raise InputError("store.pem does not hold an Ed25519 key")
+        return HKDF(algorithm=SHA256(), length=32, salt=None, info=b"dura store v1").derive(key.private_bytes_raw())
 
     def pseudonym_key(self) -> bytes:
         """Return the key that turns labels into pseudonyms (32 bytes)."""

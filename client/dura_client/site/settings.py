@@ -24,6 +24,15 @@ class SiteSettings(Frozen):
     ledger_url: str | None = None
     """PostgreSQL database of the ledger. By default, the ledger is a file in the site's folder."""
 
+    prepare_processes: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Number of processes that prepare recordings. By default, one for each processor core."""
+    encrypt_prepared: bool = False
+    """Whether prepared recordings are encrypted on the disk. They are then held in memory while a study runs."""
+    prepared_days: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 90.0
+    """Prepared recordings that nobody used for so many days are removed."""
+    prepared_gib: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 200.0
+    """Size in GiB beyond which the oldest prepared recordings are removed, except those of approved studies."""
+
     @model_validator(mode="before")
     @classmethod
     def _without_old(cls, data: Any) -> Any:

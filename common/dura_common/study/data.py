@@ -135,6 +135,9 @@ class SignalContract(DataContract):
     """Sampling rate in Hz, after resampling."""
     band: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
     """Band-pass edges in Hz."""
+    filter: Literal["zero-phase", "causal"] = "zero-phase"
+    """How filters treat time. Zero-phase filters move nothing and look ahead, so a model cannot be used in real time.
+    Causal filters use the past only and come some tens of milliseconds late. Each recording is filtered alone."""
     window_start: Annotated[float, Field(ge=-60, le=60)] = 0.0
     """Only with cut = "events": seconds from the event to the first sample of a window."""
     window_length: Annotated[float, Field(gt=0, le=120)]

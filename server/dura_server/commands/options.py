@@ -1,11 +1,14 @@
-"""Options that the commands of `dura coordinator` and `dura study` share."""
+"""Options that `dura coordinator` and `dura study` share, and what the shell offers for their values."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from dura_common.study.reference import SHORT_DIGITS
 
 HomeOption = Annotated[
     Path,
@@ -39,6 +42,24 @@ WhereOption = Annotated[
         "otherwise ~/.dura/coordinator.",
     ),
 ]
+
+
+def complete_study(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Offer names and digests of the studies in the coordinator's folder; the shell never asks over the network."""
+    from dura_server.home import CoordinatorHome
+    from dura_server.studies.store import StudyStore
+
+    said = context.params.get("home") or os.environ.get("DURA_COORDINATOR_HOME") or DEFAULT_HOME
+    known = StudyStore(CoordinatorHome(Path(said).expanduser())).names()
+    words = [(name, "study") for name in known.values() if name]
+    words += [(digest[:SHORT_DIGITS], name or "") for digest, name in known.items()]
+    return [(word, said) for word, said in words if word.startswith(incomplete)]
+
+
 StudyArgument = Annotated[
-    str, typer.Argument(help="Name of the study, its digest, or at least the first 6 digits of the digest.")
+    str,
+    typer.Argument(
+        help="Name of the study, its digest, or at least the first 6 digits of the digest.",
+        autocompletion=complete_study,
+    ),
 ]

@@ -23,8 +23,8 @@ from dura_server.home import CoordinatorHome
 from dura_server.rounds.ending import Ended, ended_in_order, told_to
 from dura_server.rounds.exchange import Pending, nodes_by_key
 from dura_server.rounds.ports import Vector
+from dura_server.rounds.roll import Roll
 from dura_server.rounds.rosters import exchange_rosters
-from dura_server.rounds.rounds import Rounds
 from dura_server.studies.store import StoredStudy, StudyStore
 from dura_server.sums.plane import PlaneSessions
 
@@ -41,10 +41,14 @@ REPLY_SECONDS = 5.0
 
 
 class FlowerSites:
-    """The sites of a study, reached through Flower's grid; a node is a site by its authenticated public key."""
+    """The sites of a study, reached through Flower's grid; a node is a site by its authenticated public key.
 
-    def __init__(self, grid: Grid, roster: Roster) -> None:
+    ``bell`` wakes nodes that wait for messages.
+    """
+
+    def __init__(self, grid: Grid, roster: Roster, bell: Path | None = None) -> None:
         self._grid = grid
+        self._bell = bell
         self._keys = {site.name: site.node_key for site in roster.sites}
 
     def ask(self, names: tuple[str, ...], request: Request, vector: Vector | None) -> FlowerReplies:
@@ -62,6 +66,7 @@ class FlowerSites:
             {node: to_records(encode(request), vector) for node in nodes.values()},
             message_type=kind,
             ttl=QUERY_TTL if vector is None else TRAIN_TTL,
+            bell=self._bell,
         )
         return FlowerReplies(pending, names, nodes)
 
@@ -144,10 +149,12 @@ def main(grid: Grid, context: Context) -> None:
 def _work(home: CoordinatorHome, stored: StoredStudy, grid: Grid, job: str) -> None:
     if stored.stop_file.exists():
         raise Ended  # it was stopped while Flower was starting this process
-    rounds = Rounds(stored, FlowerSites(grid, stored.roster), PlaneSessions(home))
+    sites = FlowerSites(grid, stored.roster, home.bell)
     if job == "offer":
-        rounds.offer(exchange_rosters(home, FlowerSites(grid, read_roster(home)[0])))
+        Roll(stored, sites).offer(exchange_rosters(home, FlowerSites(grid, read_roster(home)[0], home.bell)))
         return
+    from dura_server.rounds.rounds import Rounds  # noqa: PLC0415  # torch takes seconds, and an offer needs none
+
     stored.update(phase="queued", message="waits until no other study runs")
     with exclusive(home.run / "turn"):
-        rounds.train()
+        Rounds(stored, sites, PlaneSessions(home)).train()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Mapping
+from pathlib import Path
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
+
+from dura_common.runtime.bell import ring
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +47,9 @@ def nodes_by_key(grid: Grid, keys: Mapping[str, str]) -> dict[str, int]:
 class Pending:
     """Messages on their way to nodes, and the replies that have come back so far."""
 
-    def __init__(self, grid: Grid, messages: Mapping[int, RecordDict], *, message_type: str, ttl: float) -> None:
+    def __init__(
+        self, grid: Grid, messages: Mapping[int, RecordDict], *, message_type: str, ttl: float, bell: Path | None = None
+    ) -> None:
         self._grid = grid
         self.replies: dict[int, RecordDict | None] = {}
         """Replies by node; None for a node that failed."""
@@ -52,6 +57,8 @@ class Pending:
             Message(content, dst_node_id=node, message_type=message_type, ttl=ttl) for node, content in messages.items()
         ]
         identifiers = grid.push_messages(outgoing) if outgoing else []
+        if bell is not None:
+            ring(bell)
         self._waiting = dict(zip(identifiers, messages, strict=True))
 
     def poll(self) -> bool:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
+from dura_common.consortium.chain import Link
 from dura_common.consortium.envelope import verify
 from dura_common.errors import DuraError, HostError, PolicyError, TrustError
 from dura_common.messages import AskApproval, Offer, Refusal, RefusalReason, Reply, RoundDone, Standing
@@ -49,8 +50,10 @@ class Roll:
         self._refusing: set[str] = set()
         """Sites that said no for a reason of their own: they are not asked again in this run."""
 
-    def offer(self, request: Offer) -> None:
-        """Send an offer to every site and note what they answer."""
+    def offer(self, links: tuple[Link, ...]) -> None:
+        """Send the study, its roster and the newest links of rosters to every site, and note what they answer."""
+        self._stored.update(phase="offering")
+        request = Offer(study=self._stored.study_envelope, roster=self._stored.roster_envelope, links=links)
         standing, answers = self._ask(self.names, request, QUERY_SECONDS)
         self._note(standing, answers, phase="offered", message=advice(standing))
 

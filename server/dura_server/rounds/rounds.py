@@ -24,7 +24,7 @@ from dataclasses import replace
 
 from dura_common.consortium.chain import Link
 from dura_common.errors import HostError
-from dura_common.messages import EvaluateRound, Offer, SumRound, TrainRound
+from dura_common.messages import EvaluateRound, SumRound, TrainRound
 from dura_common.models import TrainingState, build_model, first_state, to_vector
 from dura_common.outputs.duplicates import decode, length_in
 from dura_common.outputs.scores import from_integers, length_of, parts_of
@@ -75,9 +75,7 @@ class Rounds:
 
     def offer(self, links: tuple[Link, ...] = ()) -> None:
         """Send the study, its roster and the newest ``links`` of rosters to every site that the study lists."""
-        self._stored.update(phase="offering")
-        request = Offer(study=self._stored.study_envelope, roster=self._stored.roster_envelope, links=links)
-        self._roll.offer(request)
+        self._roll.offer(links)
 
     def train(self) -> None:
         """Run the whole study, or what is left of it.

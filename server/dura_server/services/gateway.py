@@ -6,7 +6,8 @@ requests that a node makes. For each request, in this order:
 
 1. the path is compared as it arrived, before it is decoded;
 2. the first request on a connection must be signed by the node key of a member (the SuperLink checks every request);
-3. the body is passed on in pieces, up to a maximum size, so that the gateway stores nothing; so is the answer.
+3. a question for messages waits if the last answer was empty and nothing was sent since (a long poll);
+4. the body is passed on in pieces, up to a maximum size, so that the gateway stores nothing; so is the answer.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from dura_common.errors import DuraError
+from dura_common.runtime.bell import Bell
 from dura_common.runtime.sockets import ADDRESS
 from dura_server.consortium.enrolment import load_settings
 from dura_server.home import CoordinatorHome
 from dura_server.services.doorkeeper import Doorkeeper, Visit, VisitProtocol
+from dura_server.services.pulls import PULL, Pulls
 from dura_server.services.signatures import signed_by
 from dura_server.sums.identity import RosterWatch
 
@@ -59,12 +62,13 @@ class TooLarge(Exception):
 
 
 class Gateway:
-    """An ASGI application in front of one SuperLink; ``roster`` tells who is a member."""
+    """An ASGI application in front of one SuperLink; ``roster`` tells who is a member, ``pulls`` who waits."""
 
-    def __init__(self, upstream: httpx.AsyncClient, roster: RosterWatch, doorkeeper: Doorkeeper) -> None:
+    def __init__(self, upstream: httpx.AsyncClient, roster: RosterWatch, doorkeeper: Doorkeeper, pulls: Pulls) -> None:
         self._upstream = upstream
         self._roster = roster
         self._doorkeeper = doorkeeper
+        self._pulls = pulls
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward a node's request, and refuse everything else."""
@@ -82,7 +86,13 @@ class Gateway:
         length = request.headers.get("content-length", "0")
         if not length.isdigit() or int(length) > MAX_REQUEST_BYTES:
             return Response(status_code=413, headers={"connection": "close"})
-        return await self._forward(request, path.decode("ascii"))  # step 3
+        if path != PULL:
+            return await self._forward(request, path.decode("ascii"))  # step 4
+        key = request.state.visit.key
+        rings = await self._pulls.hold(key)  # step 3
+        answer = await self._forward(request, path.decode("ascii"))
+        self._pulls.answered(key, rings, empty=answer.headers.get("content-length") == "0")
+        return answer
 
     def _is_member(self, request: Request) -> bool:
         """Tell whether a connection belongs to a member's node; its first signed request decides that."""
@@ -142,11 +152,12 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
 async def serve(home: CoordinatorHome) -> None:
     """Serve until SIGTERM or SIGINT."""
     settings = load_settings(home)
-    doorkeeper = Doorkeeper()
+    doorkeeper, pulls = Doorkeeper(), Pulls(Bell(home.bell))
+    pulls.listen()
     transport = httpx.AsyncHTTPTransport(uds=str(home.superlink_socket), limits=LIMITS)
     async with httpx.AsyncClient(base_url=f"http://{ADDRESS}", transport=transport, timeout=TIMEOUT) as upstream:
         config = uvicorn.Config(
-            Gateway(upstream, RosterWatch(home), doorkeeper),
+            Gateway(upstream, RosterWatch(home), doorkeeper, pulls),
             http=VisitProtocol,
             ws="none",
             lifespan="off",

@@ -133,6 +133,10 @@ class StudyStore:
         folders = [path for path in self._home.studies.iterdir() if (path / "study.json").exists()]
         return tuple(path.name for path in sorted(folders, key=lambda path: (path / "study.json").stat().st_mtime))
 
+    def names(self) -> dict[str, str | None]:
+        """Return the name of each study by its digest, oldest first; None if the name cannot be read."""
+        return {digest: self._name(digest) for digest in self.digests()}
+
     def find(self, reference: str) -> StoredStudy:
         """Find the study that a person means; see :mod:`dura_common.study.reference`.
 
@@ -140,8 +144,7 @@ class StudyStore:
             StateError: none or more than one fits.
             TrustError: it was altered on disk.
         """
-        known = {digest: self._name(digest) for digest in self.digests()}
-        return self.load(find_study(reference, known, where="submitted studies", lister="dura study list"))
+        return self.load(find_study(reference, self.names(), where="submitted studies", lister="dura study list"))
 
     def load(self, digest: str) -> StoredStudy:
         """Read a study by its whole digest.

@@ -21,8 +21,9 @@ import json
 import os
 import shutil
 import struct
-from collections.abc import Iterator
-from contextlib import suppress
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -76,47 +77,20 @@ class SumLog:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._ends: dict[Path, int] = {}
-        """Where the files that this process has looked through end, so that each record is read once."""
 
     @classmethod
     def of(cls, home: CoordinatorHome, study: str) -> Self:
         """Return the log of a study by its digest."""
         return cls(home.studies / study / "sums")
 
-    def append(self, purpose: str, round_number: int, kept: Kept) -> None:
-        """Add a sum durably; once this returns, a crash does not lose it.
+    def writer(self, purpose: str, round_number: int) -> SumWriter:
+        """Return a writer of many sums in one file, which stays open until the writer is closed."""
+        return SumWriter(self._path(purpose, round_number))
 
-        Raises:
-            HostError: the disk is full, or the file cannot be written. What stood there before still does.
-        """
-        path = self._path(purpose, round_number)
-        try:
-            private_folder(self._folder.parent)
-            private_folder(self._folder)
-            new = not path.exists()
-            with path.open("ab+") as stream:
-                fcntl.flock(stream, fcntl.LOCK_EX)  # a session that was given up may write its last sum just now
-                size = stream.seek(0, os.SEEK_END)
-                end = size if size == self._ends.get(path) else _end(stream)
-                stream.truncate(end)  # what a crash has cut off
-                try:
-                    for part in _record(kept):
-                        stream.write(part)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                    self._ends[path] = stream.tell()
-                except OSError:
-                    with suppress(OSError):
-                        os.ftruncate(stream.fileno(), end)
-                    raise
-            if new:
-                _sync(self._folder)
-        except OSError as error:
-            raise HostError(
-                f"an opened sum cannot be kept in {self._folder}: {error.strerror}",
-                hint="Free space on the coordinator's disk; then `dura study resume` goes on.",
-            ) from error
+    def append(self, purpose: str, round_number: int, kept: Kept) -> None:
+        """Add a single sum durably; see :meth:`SumWriter.append`."""
+        with closing(self.writer(purpose, round_number)) as writer:
+            writer.append(kept)
 
     def sums(self, purpose: str, round_number: int) -> Iterator[Kept]:
         """Return the sums that stand, by step without a gap; one at a time is in memory.
@@ -144,6 +118,96 @@ class SumLog:
 
     def _path(self, purpose: str, round_number: int) -> Path:
         return self._folder / f"{purpose}-{round_number:05d}.log"
+
+
+class SumWriter:
+    """Adds sums to one file. The file stays open, so that a sum costs one write and one flush of the disk.
+
+    Args:
+        path: of the file; it and its folder come into being with the first sum.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stream: BinaryIO | None = None
+        self._end = -1
+        """Of the records, as this writer has seen them; -1 before it has looked."""
+        self._lock = threading.Lock()
+        """Against closing while another thread adds the last sum of a session that has ended."""
+
+    def append(self, kept: Kept) -> None:
+        """Add a sum durably; once this returns, a crash does not lose it.
+
+        Raises:
+            HostError: the disk is full, or the file cannot be written. What stood there before still does.
+        """
+        try:
+            with self._lock, _locked(self._open()) as stream:
+                self._find_end(stream)
+                self._write(stream.fileno(), _record(kept))
+        except OSError as error:
+            raise HostError(
+                f"an opened sum cannot be kept in {self._path.parent}: {error.strerror}",
+                hint="Free space on the coordinator's disk; then `dura study resume` goes on.",
+            ) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        self._stream, self._end = None, -1
+
+    def _open(self) -> BinaryIO:
+        if self._stream is not None and os.fstat(self._stream.fileno()).st_nlink:
+            return self._stream
+        self._let_go()  # it was dropped
+        private_folder(self._path.parent.parent)
+        private_folder(self._path.parent)
+        self._stream = os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0)
+        _sync(self._path.parent)
+        return self._stream
+
+    def _find_end(self, stream: BinaryIO) -> None:
+        """Look through the file if this writer has not, or if another one has added to it."""
+        size = os.fstat(stream.fileno()).st_size
+        if size != self._end:
+            self._end = _end(stream)
+            if size != self._end:
+                stream.truncate(self._end)  # what a crash has cut off
+
+    def _write(self, descriptor: int, record: Sequence[bytes]) -> None:
+        try:
+            _write_all(descriptor, record, self._end)
+            os.fdatasync(descriptor)  # with the size, without the times
+            self._end += sum(map(len, record))
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(descriptor, self._end)
+            raise
+
+
+def _write_all(descriptor: int, parts: Sequence[bytes], place: int) -> None:
+    """Write parts one after another; a body of many megabytes is not copied, unless the disk takes it in pieces."""
+    written = os.pwritev(descriptor, parts, place)
+    if written < sum(map(len, parts)):
+        rest = memoryview(b"".join(parts))[written:]
+        while rest:
+            count = os.pwrite(descriptor, rest, place + written)
+            rest, written = rest[count:], written + count
+
+
+@contextmanager
+def _locked(stream: BinaryIO) -> Iterator[BinaryIO]:
+    """Keep other writers away: a session that was given up may write its last sum just now."""
+    fcntl.flock(stream, fcntl.LOCK_EX)
+    try:
+        yield stream
+    finally:
+        fcntl.flock(stream, fcntl.LOCK_UN)
 
 
 def _standing(places: Iterator[_Place]) -> list[_Place]:
@@ -182,7 +246,7 @@ def _places(stream: BinaryIO) -> Iterator[_Place]:
         yield _Place(begin, end, int(head["attempt"]), int(head["step"]))
 
 
-def _record(kept: Kept) -> Iterator[bytes]:
+def _record(kept: Kept) -> tuple[bytes, ...]:
     head: dict[str, object] = {"attempt": kept.attempt, "step": kept.step}
     body = b""
     if kept.opened is not None:
@@ -190,11 +254,11 @@ def _record(kept: Kept) -> Iterator[bytes]:
         head |= {"contributors": list(kept.opened.contributors), "kind": kind}
         body = np.ascontiguousarray(kept.opened.total, dtype=kind).tobytes()
     words = json.dumps(head).encode()
+    parts = (_LENGTHS.pack(len(words), len(body)) + words, body)
     mark = hashlib.sha256()
-    for part in (_LENGTHS.pack(len(words), len(body)), words, body):
+    for part in parts:
         mark.update(part)
-        yield part
-    yield mark.digest()
+    return (*parts, mark.digest())
 
 
 def _narrow(total: NDArray[np.int64]) -> bool:

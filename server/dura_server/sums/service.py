@@ -29,7 +29,7 @@ from dura_common.sums.plane import HELLO_BYTES
 from dura_server.home import CoordinatorHome
 from dura_server.sums.events import Timing
 from dura_server.sums.identity import RELOAD_SECONDS, Peer, RosterWatch, identify
-from dura_server.sums.kept import Kept, SumLog
+from dura_server.sums.kept import Kept, SumLog, SumWriter
 from dura_server.sums.session import Session
 from dura_server.sums.stream import SiteStream
 
@@ -64,16 +64,17 @@ class RunningSessions:
                 self.cancel(other)
         if len(self._sessions) >= SESSIONS:
             raise StateError(f"at most {SESSIONS} sessions run at a time")
-        params, kept = series.params, SumLog.of(self._home, series.params.study)
+        params = series.params
+        writer = SumLog.of(self._home, params.study).writer(params.purpose, params.round)
 
         def keep(opened: Opened) -> None:
-            kept.append(params.purpose, params.round, Kept.of(params.attempt, opened))
+            writer.append(Kept.of(params.attempt, opened))
 
         session = Session(series, timing, still=self.roster.still, keep=keep)
         self._sessions[series.key] = session
         task = asyncio.create_task(session.run())
         self._tasks[series.key] = task
-        task.add_done_callback(lambda done: self._forget(series.key, done))
+        task.add_done_callback(lambda done: self._forget(series.key, done, writer))
         return session
 
     def cancel(self, session: Session) -> None:
@@ -90,8 +91,9 @@ class RunningSessions:
         """Return the running sessions."""
         return list(self._sessions.values())
 
-    def _forget(self, key: bytes, task: asyncio.Task[None]) -> None:
+    def _forget(self, key: bytes, task: asyncio.Task[None], writer: SumWriter) -> None:
         del self._sessions[key], self._tasks[key]
+        writer.close()
         if not task.cancelled() and task.exception() is not None:
             log.error("a session failed inside the service", exc_info=task.exception())
 

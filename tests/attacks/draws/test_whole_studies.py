@@ -7,11 +7,16 @@ withdraws, and the recordings are lost. After every action:
   two of them, so that any combination of sums depends on all sites of at least one of them;
 - every vector that left has a begun draw of its own, no more of them than were declared, and what everybody was charged
   covers them at the study's delta and at the policy's;
-- both worlds have answered the same.
+- two hospitals that collude with the coordinator subtract their own vectors from every sum: what is left of the third
+  one is never the same vector twice, and is paid for each time;
+- both worlds have answered the same;
+- whoever is a member of an opened sum has the keys that this hospital's people made, and every roster that a hospital
+  follows was countersigned by a quorum of the sites before it.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -21,14 +26,21 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
-from tests.attacks.draws.hospital import DELTA, label
+from tests.attacks.draws.hospital import DELTA, NOW, label
 from tests.attacks.draws.meeting import CAP, SITES, World
-from tests.support.consortium import Consortium
+from tests.attacks.test_membership_machine import signers
+from tests.common.consortium.rosters import Person, after, signed
+from tests.support.consortium import Consortium, root_key
 
+from dura_client.consortium.countersign import confirm_pending
+from dura_client.consortium.membership import load_membership
+from dura_client.consortium.rosters import followed, read_link
 from dura_client.patients.withdrawal import withdraw
 from dura_client.review.approval import decline_study
-from dura_common.consortium.roster import Roster
-from dura_common.messages import EvaluateRound, RefusalReason, TrainRound
+from dura_common.consortium.chain import Link
+from dura_common.consortium.roster import Roster, read_claimed_roster, roster_digest
+from dura_common.errors import DuraError
+from dura_common.messages import AskRoster, EvaluateRound, RefusalReason, TrainRound, encode
 from dura_common.privacy.blocks import blocks_of
 from dura_common.study import Study
 
@@ -57,6 +69,9 @@ class WholeStudies(RuleBasedStateMachine):
         self.names = {asked.name: digest for digest, asked in digests.items()}
         self.attempts: dict[tuple[str, str, int], int] = {}
         self.differ = False
+        self.rosters = [(roster, self.worlds[0].consortium.roster()[1])]
+        self.true = {site.name: site.identity_key().public_bytes_raw() for site in roster.sites}
+        self.people = 0
 
     def teardown(self) -> None:
         """Remove both worlds."""
@@ -114,6 +129,39 @@ class WholeStudies(RuleBasedStateMachine):
         for world in self.worlds:
             world.ask(request, behaviour, victim)
 
+    @rule(kind=st.sampled_from(("invented", "swapped")), confirmed=st.booleans())
+    def other_roster(self, kind: str, confirmed: bool) -> None:
+        """The authority signs a further roster: with an invented hospital, or with keys of its own for the north.
+
+        Two officers countersign the first kind if they are asked to. Nobody countersigns the second.
+        """
+        old, before = self.rosters[-1]
+        self.people += 1
+        person = Person("north" if kind == "swapped" else f"clinic-{self.people}")
+        entries = [member for member in old.members if member.name != person.name] + [person.entry(NOW)]
+        new = after(old, before, NOW, entries)
+        text = signed(new, root_key(self.worlds[0].consortium.coordinator))
+        words: tuple[str, ...] = ()
+        for world in self.worlds:
+            self._show(world, Link(roster=text, countersignatures=()))
+            if kind == "invented" and confirmed:
+                words = tuple(self._countersigned(world, name) for name in ("east", "south"))
+                self._show(world, Link(roster=text, countersignatures=tuple(word for word in words if word)))
+        if load_membership(self.worlds[0].consortium.site("east")).digest == roster_digest(text):
+            self.rosters.append((new, text))
+
+    def _show(self, world: World, link: Link) -> None:
+        for name in SITES:
+            world.services[name].answer(encode(AskRoster(links=(link,))), None)
+
+    def _countersigned(self, world: World, name: str) -> str:
+        home = world.consortium.site(name)
+        try:
+            _, (serial, *_) = confirm_pending(home)
+        except DuraError:  # two rosters of one serial are known: an officer decides nothing before that is settled
+            return ""
+        return (home.consortium / "own" / f"{serial:06d}.json").read_text()
+
     @rule(name=st.sampled_from(SITES))
     def restart(self, name: str) -> None:
         """Kill a hospital's process and start another one."""
@@ -163,6 +211,34 @@ class WholeStudies(RuleBasedStateMachine):
             for site in SITES:
                 mine = [one.values.tobytes() for one in world.sent if one.site == site]
                 assert len(set(mine)) == len(mine)
+
+    @invariant()
+    def colluders_see_each_vector_once(self) -> None:
+        """Two hospitals know their own vectors; the rest of each sum is a vector of the third, in no other sum."""
+        for world, victim in itertools.product(self.worlds, SITES):
+            vectors = {(one.site, one.session, one.step): one.values.astype(np.int64) for one in world.sent}
+            rests = []
+            for _, params, opened in world.opened:
+                others = [name for name in opened.contributors if name != victim]
+                known = [vectors[name, params.session_id, opened.step] for name in others]
+                if victim in opened.contributors:
+                    rests.append((opened.total - np.sum(known, axis=0)).tobytes())
+            begun = sum(row.kind == "begin" for row in world.ledger(victim).entries())
+            assert len(set(rests)) == len(rests) <= begun
+
+    @invariant()
+    def members_are_countersigned(self) -> None:
+        """No sum was opened under keys that a hospital did not make, and no roster is followed without a quorum."""
+        for world in self.worlds:
+            for _, params, _ in world.opened:
+                assert all(self.true[member.name] == member.identity for member in params.members)
+            for name in SITES:
+                home = world.consortium.site(name)
+                links = [read_link(path) for path in reversed(followed(home))]
+                assert load_membership(home).digest == roster_digest(links[-1].roster)
+                for earlier, link in itertools.pairwise(links):
+                    old = read_claimed_roster(earlier.roster)
+                    assert len(signers(link, old)) >= max(len(old.sites) // 2 + 1, 2)
 
     @invariant()
     def everybody_has_paid(self) -> None:

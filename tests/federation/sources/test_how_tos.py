@@ -32,7 +32,9 @@ def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commanded]:
         caps = ["--epsilon-per-study", 8, "--epsilon-total", 100, "--delta", 1e-3, "--minimum-sites", 2]
         dura("site", "policy", "init", *caps, "--home", made.site(name))
     try:
-        made.start()
+        made.start_coordinator()
+        for name in made.names:  # one after the other: a start is given a minute
+            made.start_site(name)
         yield made
     finally:
         made.stop()

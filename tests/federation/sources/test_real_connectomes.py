@@ -113,7 +113,9 @@ def clinics(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Commande
         caps = ["--epsilon-per-study", 8, "--epsilon-total", 20, "--delta", 1e-3, "--minimum-sites", 3]
         dura("site", "policy", "init", *caps, "--epsilon-if-broken", 100, *home)
     try:
-        made.start()
+        made.start_coordinator()
+        for name in made.names:  # one after the other: a start is given a minute
+            made.start_site(name)
         yield made, patients
     finally:
         made.stop()

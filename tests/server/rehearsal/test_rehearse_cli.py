@@ -24,7 +24,9 @@ from dura_server.rehearsal import simulation
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-PREPARED = {f"{name}.npy" for name in ("windows", "labels", "recordings", "fingerprints", "contents")}
+PREPARED = {f"{name}.npy" for name in ("windows", "labels", "recordings", "fingerprints", "contents", "broken")} | {
+    "entry.json"
+}
 """What is cached of one patient."""
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 """127.0.0.1, the same mapped into IPv6, and ::1."""
@@ -99,7 +101,7 @@ def test_interrupted_in_the_middle_it_stops_at_once_and_leaves_no_process(folder
     assert not list(folder.glob("*.json"))
     assert not list(folder.glob("work/*/.new-*"))
     for part in folder.glob("work/simulated-*/*"):
-        assert all({file.name for file in patient.iterdir()} == PREPARED for patient in part.iterdir())
+        assert all({file.name for file in entry.iterdir()} == PREPARED for entry in part.glob("*/*"))
 
 
 def test_without_the_sites_package_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

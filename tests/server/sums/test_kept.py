@@ -136,10 +136,50 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("dura_server.sums.kept.os.fsync", full)
+        patch.setattr("dura_server.sums.kept.os.fdatasync", full)
         with pytest.raises(HostError, match=r"an opened sum cannot be kept.*No space left") as caught:
             log.append("train", 1, kept(1, 2))
     assert "Free space" in caught.value.hint
     assert path.read_bytes() == before
     log.append("train", 1, kept(2, 2))
     assert told(log) == [(1, 1), (2, 2)]
+
+
+def test_two_writers_of_one_file_lose_nothing(tmp_path: Path) -> None:
+    """A session that was given up may add its last sums while the next one adds its first: all records are whole."""
+    log = SumLog(tmp_path / "sums")
+    first, second = log.writer("train", 1), log.writer("train", 1)
+    first.append(kept(1, 1))
+    second.append(kept(2, 1))
+    first.append(kept(1, 2))
+    second.append(kept(2, 2))
+    first.close()
+    second.append(kept(2, 3))
+    assert told(log) == [(2, 1), (2, 2), (2, 3)]
+    second.close()
+    (path,) = (tmp_path / "sums").iterdir()
+    assert path.stat().st_size % 5 == 0
+    assert told(log) == [(2, 1), (2, 2), (2, 3)]
+
+
+def test_a_file_that_was_dropped_begins_again(tmp_path: Path) -> None:
+    """Nothing is added to a file that no longer has a name."""
+    log = SumLog(tmp_path / "sums")
+    writer = log.writer("train", 1)
+    writer.append(kept(1, 1))
+    log.drop("train", 1)
+    writer.append(kept(2, 1))
+    writer.close()
+    assert told(log) == [(2, 1)]
+
+
+def test_a_disk_that_takes_a_record_in_pieces_keeps_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that was cut short goes on where it stopped."""
+    whole = os.pwrite
+    monkeypatch.setattr("dura_server.sums.kept.os.pwritev", lambda fd, parts, at: whole(fd, b"".join(parts)[:7], at))
+    monkeypatch.setattr("dura_server.sums.kept.os.pwrite", lambda fd, rest, at: whole(fd, rest[:11], at))
+    log = filled(tmp_path, [kept(1, 1, *range(50)), kept(1, 2)])
+    assert told(log) == [(1, 1), (1, 2)]
+    first = next(iter(log.sums("train", 1))).opened
+    assert first is not None
+    assert first.total.tolist() == list(range(50))

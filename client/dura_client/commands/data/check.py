@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from dura_client.commands.options import DEFAULT_HOME, HomeOption
+from dura_client.commands.options import DEFAULT_HOME, HomeOption, complete_data
 from dura_common.runtime.console import JsonOption, Output, command
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 
 def check(
-    name: Annotated[str, typer.Argument(help="Name of a registered data set.")],
+    name: Annotated[str, typer.Argument(help="Name of a registered data set.", autocompletion=complete_data)],
     study: Annotated[
         Path | None, typer.Option(help="A study file: show how well the data meet it, and how many windows remain.")
     ] = None,
@@ -58,14 +58,15 @@ def check(
             from dura_client.data.doctor.page import render
 
             write_atomic(html, render(name, found, asked.name if asked else "").encode())
-        out.say(_summary(name, found))
+        out.say(summary(name, found))
         say_findings(out, found.findings)
-        out.result({"check": _as_data(found)})
+        out.result({"check": as_data(found)})
         if found.stops:
             raise typer.Exit(InputError.exit_code)
 
 
-def _summary(name: str, found: Diagnosis) -> Table:
+def summary(name: str, found: Diagnosis) -> Table:
+    """Return what a data set holds, as a table."""
     table = Table("", "", show_header=False, title=name)
     table.add_row("patients, recordings", f"{found.patients}, {found.recordings} ({found.readable} readable)")
     table.add_row("events", ", ".join(f"{key}: {count}" for key, count in found.events.items()))
@@ -104,7 +105,8 @@ def _plural(grade: str) -> str:
     return {"stops a study": "stop a study", "loses data": "lose data"}.get(grade, grade)
 
 
-def _as_data(found: Diagnosis) -> dict[str, Any]:
+def as_data(found: Diagnosis) -> dict[str, Any]:
+    """Return a check for scripts."""
     from dura_client.data.findings.kinds import KINDS
 
     data = asdict(found)

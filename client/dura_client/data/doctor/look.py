@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dura_client.data.doctor.sketch import Sketcher
 from dura_client.data.eeg.recording import EegRecording
 from dura_client.data.eeg.signals import far_from_others
-from dura_client.data.fingerprint import digest_of, points
+from dura_client.data.store.fingerprint import digest_of, points
 
 BLOCK_SECONDS = 60.0
 MARGIN_SECONDS = 2.0

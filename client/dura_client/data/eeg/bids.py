@@ -1,4 +1,4 @@
-"""What other parts of the site ask of a data set's EEG: its recordings, and one recording as MNE's object.
+"""What other parts of the site ask of a data set's EEG: its recordings, and one recording opened.
 
 The place of a recording names a patient, so it stands in an error's hint, which only the command line shows to
 the data manager; the message, which logs keep too, does without.
@@ -6,16 +6,12 @@ the data manager; the message, which logs keep too, does without.
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
 from pathlib import Path
 
-import mne
 import numpy as np
-from numpy.typing import NDArray
 
 from dura_client.data.dataset import DataSet
-from dura_client.data.eeg.amplitude import amplitude_of, is_plausible, suggest_scale
+from dura_client.data.eeg.amplitude import is_plausible, suggest_scale
 from dura_client.data.eeg.recording import EegRecording, open_eeg
 from dura_client.data.findings.finding import found
 from dura_client.data.privacy_class import PrivacyClass, declares
@@ -23,11 +19,7 @@ from dura_client.data.recordings.folder import BidsFolder, Recording
 from dura_client.data.recordings.source import Unreadable
 from dura_common.errors import InputError
 
-__all__ = ["Recording", "amplitude", "check_amplitude", "find_recordings", "folder_of", "load", "open_recording"]
-
-AMPLITUDE_SECONDS = 60
-MOST_MISSING = 0.5
-"""Share of a channel's samples."""
+__all__ = ["Recording", "check_amplitude", "find_recordings", "folder_of", "open_recording"]
 
 
 def folder_of(dataset: DataSet) -> BidsFolder:
@@ -68,70 +60,13 @@ def open_recording(folder: BidsFolder, dataset: DataSet, recording: Recording) -
         ) from error
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A recording's samples."""
-
-    raw: mne.io.RawArray
-    """Scalp EEG in volts, bad channels marked; where the samples are not numbers, zero."""
-    stretches: tuple[tuple[int, int], ...]
-    """Begin and end, in samples, of what is whole: no gap inside, every value a number."""
-
-
 @declares(PrivacyClass.PER_PATIENT)
-def load(opened: EegRecording) -> Loaded:
-    """Read a recording's scalp EEG into memory.
-
-    A mark lies at each edge of a stretch, at which MNE's filters stop and start anew. A channel of which more than
-    :data:`MOST_MISSING` are not numbers is marked bad; elsewhere the moment is left out for all channels.
-    """
-    values = opened.read(0, opened.samples)
-    broken = ~np.isfinite(values)
-    values[broken] = 0.0
-    lost = broken.mean(axis=1) > MOST_MISSING
-    moments = broken[~lost].any(axis=0)
-    info = mne.create_info([channel.name for channel in opened.channels], opened.rate, "eeg", verbose="warning")
-    raw = mne.io.RawArray(values, info, verbose="warning")
-    raw.info["line_freq"] = opened.line
-    raw.info["bads"] = [
-        channel.name for channel, gone in zip(opened.channels, lost, strict=True) if channel.bad or gone
-    ]
-    stretches = _stretches(opened, moments)
-    edges = sorted({edge for stretch in stretches for edge in stretch} - {0, opened.samples})
-    if edges:
-        raw.set_annotations(mne.Annotations([edge / opened.rate for edge in edges], 0.0, "EDGE boundary"))
-    return Loaded(raw, stretches)
-
-
-def _stretches(opened: EegRecording, moments: NDArray[np.bool_]) -> tuple[tuple[int, int], ...]:
-    """Return the parts of all pieces in which no moment is left out."""
-    found = []
-    for piece in opened.pieces:
-        part = moments[piece.first : piece.first + piece.samples]
-        changes = np.flatnonzero(np.diff(part.astype(np.int8)))
-        edges = [0, *(int(at) + 1 for at in changes), piece.samples]
-        found += [
-            (piece.first + begin, piece.first + end)
-            for begin, end in itertools.pairwise(edges)
-            if end > begin and not part[begin]
-        ]
-    return tuple(found)
-
-
-def amplitude(raw: mne.io.BaseRaw) -> float:
-    """Return the median absolute value in microvolts, offsets removed: what wrong units show in."""
-    good = [index for index, name in enumerate(raw.ch_names) if name not in raw.info["bads"]] or None
-    return amplitude_of(raw.get_data(picks=good, stop=min(raw.n_times, round(AMPLITUDE_SECONDS * raw.info["sfreq"]))))
-
-
-@declares(PrivacyClass.PER_PATIENT)
-def check_amplitude(raw: mne.io.BaseRaw, dataset: DataSet, place: str) -> None:
-    """Refuse a recording that holds no signal, or whose unit is wrong.
+def check_amplitude(seen: float, dataset: DataSet, place: str) -> None:
+    """Refuse a recording that holds no signal, or whose unit is wrong, by its median amplitude in microvolts.
 
     Raises:
         InputError: flat, not finite, or implausible in amplitude; the hint says which scale would mend it.
     """
-    seen = amplitude(raw)
     if not np.isfinite(seen) or seen == 0:
         raise InputError(
             f"a recording of the data set {dataset.name} holds no signal: it is flat, or its values are not numbers",

@@ -128,6 +128,8 @@ OF_FILES: dict[str, Kind] = {
         "Free text may name people. Map the codes that a study needs with `--label`; other texts are not used.",
     ),
     "READER-SAID": Kind(
-        K, "the reader said something that dura does not know", "Read it and decide; please report it as well."
+        K,
+        "the reader warned of something that dura does not know",
+        "Look at the recording in the software that wrote it; please report the kind of file as well.",
     ),
 }

@@ -58,6 +58,16 @@ def check_brainvision(path: Path) -> BrainVisionHeader:
     return BrainVisionHeader(channels, tuple(notes))
 
 
+def parts_of(path: Path) -> list[Path]:
+    """Return the files that a header names, wherever they lie; none if it cannot be read."""
+    try:
+        text, _ = _text(path)
+    except (Unreadable, OSError):
+        return []
+    names = [_fields(text).get(key, "").replace("$b", path.stem) for key in ("datafile", "markerfile")]
+    return [path.parent / name for name in names if name]
+
+
 def _text(path: Path) -> tuple[str, list[Note]]:
     content = path.read_bytes()
     try:

@@ -20,6 +20,8 @@ from dura_client.data.recordings.source import Unreadable
 from dura_client.data.recordings.tables import Table, read_table
 
 MAX_BYTES = 16 << 20
+ASIDE = {"participants.tsv", "dataset_description.json"}
+"""Of the whole data set: no recording is read by them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,17 @@ def applying(folder: BidsFolder, recording: Recording, ending: str) -> tuple[tup
             )
         chosen += fitting[-1:]
     return tuple(chosen), tuple(findings)
+
+
+def applying_any(folder: BidsFolder, recording: Recording) -> list[Path]:
+    """Return every table and JSON file, of whatever kind, that may apply to a recording at any level."""
+    mine = recording.entities
+    return [
+        level / name
+        for level in _levels(folder.root, recording.path)
+        for name in folder.names.get(level, ())
+        if name.endswith((".tsv", ".json")) and name not in ASIDE and entities_of(name).items() <= mine.items()
+    ]
 
 
 def merged_json(folder: BidsFolder, recording: Recording, ending: str) -> Merged:

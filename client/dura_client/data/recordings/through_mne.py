@@ -1,7 +1,7 @@
 """Recordings that MNE reads, with everything it says turned into notes; samples are read in blocks.
 
 ``verbose="error"`` is never passed: it silences MNE's warnings as well. What MNE says is caught and looked up in
-:data:`SAYINGS`; a sentence that is not known becomes a note of its own.
+:data:`SAYINGS`; of a sentence that is not known, a note says what it is about.
 """
 
 from __future__ import annotations
@@ -23,28 +23,49 @@ from numpy.typing import NDArray
 from dura_client.data.findings.finding import counted
 from dura_client.data.recordings.source import Mark, Note, Piece, Signal, Unreadable, volts_of
 
-SAYINGS: tuple[tuple[str, str], ...] = (
-    (r"Omitted \d+ annotation|Limited \d+ annotation", "EV-END"),
-    (r"Number of records from the header|Invalid tag with only", "FILE-CUT"),
-    (r"Channel names are not unique", "CH-DUP"),
-    (r"Scaling factor will not be defined|Physical range is not defined", "CH-CAL"),
-    (r"Channels contain different (high|low)pass|Highpass cutoff frequency|Low-?pass|High-?pass", "FILT-MIX"),
-    (r"Loading an EDF with mixed sampling", "RATE-MIX"),
-    (r"Invalid measurement date", "DATE-BAD"),
-    (r"Invalid patient information", "ID-HEAD"),
-    (r"Header information is incorrect for record length", "HYP-ONLY"),
-    (r"MarkerFile .* not found", "BV-MARK"),
-    (r"n_channels|number of channels", "BV-SIZE"),
-    (r"This filename .* does not conform", "FILE-KNOWN"),
-    (r"Data file name in EEG\.data .* is incorrect", "FILE-PART"),
-    (r"Online software filter|coordinate information|Not setting positions|impedance", ""),
-    (r"[Ee]stimation of montage|The data contains 'boundary' events", ""),
-    (r"Could not (parse|find|determine) .*(impedance|reference|measurement date)", ""),
+SAYINGS: tuple[tuple[str, str, str], ...] = (
+    (r"Omitted \d+ annotation", "EV-END", "marks lie outside the recording and were left out"),
+    (r"Limited \d+ annotation", "EV-END", "marks reach beyond the recording's end and were cut there"),
+    (r"Number of records from the header", "FILE-CUT", "the header declares another length than the file has"),
+    (r"Invalid tag with only", "FILE-CUT", "the file ends in the middle of a block"),
+    (r"Channel names are not unique", "CH-DUP", "several channels have one name; the reader numbered them"),
+    (r"Scaling factor will not be defined|Physical range is not defined", "CH-CAL", "a channel has no calibration"),
+    (
+        r"Channels contain different (high|low)pass|Highpass cutoff frequency|Low-?pass|High-?pass",
+        "FILT-MIX",
+        "the recorder's filters differ between channels, or contradict each other",
+    ),
+    (r"Loading an EDF with mixed sampling", "RATE-MIX", "channels have different sampling rates"),
+    (r"Invalid measurement date", "DATE-BAD", "the date of the recording is not valid"),
+    (r"Invalid patient information", "ID-HEAD", "the patient field of the header holds free text"),
+    (r"Header information is incorrect for record length", "HYP-ONLY", "the header gives data records no length"),
+    (r"MarkerFile .* not found", "BV-MARK", "the marker file that the header names is not there"),
+    (r"n_channels|number of channels", "BV-SIZE", "header and data do not have the same number of channels"),
+    (r"This filename .* does not conform", "FILE-KNOWN", "the file's name has not the form that its format asks for"),
+    (
+        r"Data file name in EEG\.data .* is incorrect",
+        "FILE-PART",
+        "the header names another data file; the one beside it was read",
+    ),
+    (r"Online software filter|coordinate information|Not setting positions|impedance", "", ""),
+    (r"[Ee]stimation of montage|The data contains 'boundary' events", "", ""),
+    (r"Could not (parse|find|determine) .*(impedance|reference|measurement date)", "", ""),
 )
-"""Beginning of what MNE warns of, and the kind of finding; empty where another check says it better."""
+"""What MNE warns of, the kind of finding, and what it means in dura's words; empty where another check says it better.
+
+A reader's own sentence may hold what stands in a header, such as a name or a path, so it is never repeated.
+"""
+TOPICS: tuple[tuple[str, str], ...] = (
+    (r"annotation|event|trigger|marker|stim", "events"),
+    (r"channel|electrode|montage|reference|digit|position|location", "channels or their positions"),
+    (r"date|time zone|timestamp|subject|patient|birth", "dates or the person"),
+    (r"unit|scal|calib|gain|range", "units or calibration"),
+    (r"record|byte|file|header|version|block|sample|truncat|tag", "the file's structure"),
+    (r"filter|freq|rate", "filters or rates"),
+)
+"""Words of a sentence that is not known, and what it is about."""
 JOINTS = ("boundary", "EDGE boundary", "BAD_ACQ_SKIP")
 SEGMENT = "New Segment/"
-_PATH = re.compile(r"(/[^\s'\"]+)+/?")
 
 
 @contextmanager
@@ -70,14 +91,19 @@ class _Silent(logging.Handler):
 
 
 def notes_of(said: Sequence[str]) -> list[Note]:
-    """Return what a reader said as notes, without paths."""
+    """Return what a reader said as notes in dura's own words."""
     notes = []
     for sentence in said:
-        known = next((code for pattern, code in SAYINGS if re.search(pattern, sentence)), "READER-SAID")
-        if known:
-            first = _PATH.sub("...", " ".join(sentence.split()))[:300]
-            notes.append(Note(known, f"the reader says: {first}"))
-    return notes
+        known = next(((code, words) for pattern, code, words in SAYINGS if re.search(pattern, sentence)), None)
+        code, words = known or ("READER-SAID", f"it is about {_topic(sentence)}")
+        if code:
+            notes.append(Note(code, f"the reader noticed: {words}" if known else f"the reader warned, and {words}"))
+    return list(dict.fromkeys(notes))
+
+
+def _topic(sentence: str) -> str:
+    """Say what a sentence is about, without a word of it."""
+    return next((topic for pattern, topic in TOPICS if re.search(pattern, sentence.lower())), "something else")
 
 
 @dataclass(frozen=True)
@@ -130,7 +156,7 @@ def open_with_mne(
         notes: what was noticed in the header.
 
     Raises:
-        Unreadable: the reader failed; its words are kept without paths.
+        Unreadable: the reader failed, and why, in dura's words.
     """
     with listening() as said:
         try:
@@ -173,17 +199,12 @@ def _signals(raw: Any, rate: float, units: Sequence[str]) -> tuple[Signal, ...]:
 
 
 def _translated(error: Exception) -> Unreadable:
-    words = _PATH.sub("...", " ".join(str(error).split()))[:300]
+    """Return why a reader failed, by what it looked for; its own words may hold what stands in a header."""
+    words = " ".join(str(error).split())
     if isinstance(error, FileNotFoundError):
-        return Unreadable("FILE-PART", f"the reader misses a file: {words}")
+        return Unreadable("FILE-PART", "a file that belongs to the recording, by its header, is not there")
     if "trials" in words or "epochs" in words:
-        return Unreadable("FILE-EPOCH", f"the reader says: {words}")
-    if (
-        "could not read bytes" in words
-        or "truncated" in words
-        or "reshape" in words
-        or "buffer" in words
-        or "No data in this range" in words
-    ):
-        return Unreadable("FILE-CUT", f"the file ends too early; the reader says: {words}")
-    return Unreadable("FILE-READ", f"the reader says: {type(error).__name__}: {words}")
+        return Unreadable("FILE-EPOCH", "it holds trials that were cut out before, and no continuous recording")
+    if re.search(r"could not read bytes|truncated|reshape|buffer|No data in this range", words):
+        return Unreadable("FILE-CUT", "the file ends too early")
+    return Unreadable("FILE-READ", f"the reader ended with {type(error).__name__}, about {_topic(words)}")

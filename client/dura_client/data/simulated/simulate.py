@@ -72,7 +72,7 @@ def simulate_events(
         InputError: the contract asks for channels that nobody knows.
         HostError: the disk is full or the folder cannot be written.
     """
-    positions(contract)
+    positions(contract.channels)
     _write(out, what, hospital_for(contract, site), paradigm_of(contract), people, trials, None)
 
 

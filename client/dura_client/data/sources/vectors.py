@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.findings.finding import Finding, found
-from dura_client.data.fingerprint import as_rows, keyed
 from dura_client.data.privacy_class import PrivacyClass, declares
 from dura_client.data.recordings.source import Unreadable
 from dura_client.data.sources.answers import Answers, answers_for, label_kind, scaled
@@ -26,6 +25,9 @@ from dura_client.data.sources.columns import table_files
 from dura_client.data.sources.connectomes import edges_of, gaussian_ranks, root_edges
 from dura_client.data.sources.leaving_out import Broken
 from dura_client.data.sources.series import Series, find_series, read_series
+from dura_client.data.store.digests import FileDigests
+from dura_client.data.store.fingerprint import as_rows, keyed
+from dura_client.data.store.seal import Seal
 from dura_common.errors import InputError
 from dura_common.study import ConnectomeContract, DataContract, TableContract
 
@@ -225,16 +227,19 @@ class VectorSource:
             raise TypeError("the label of a vector stands in a table")
         return [(subject, subject) for subject in self.vectors.subjects]
 
-    def name(self, version: int) -> str:
-        """Return a name that changes with the contract, the registration and every file."""
-        dataset = self.vectors.dataset.model_dump(mode="json", exclude={"name", "simulated"})
-        hasher = hashlib.sha256(f"{version}\0{self.vectors.contract.model_dump_json()}\0{dataset}\0".encode())
-        for path in sorted({*self.vectors.files, *table_files(self.vectors.dataset)}):
-            stat = path.stat()
-            hasher.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+    def files(self, items: str) -> list[Path]:  # noqa: ARG002  # a table holds all patients
+        """Return every file on which a patient depends."""
+        return sorted({*self.vectors.files, *table_files(self.vectors.dataset)})
+
+    def name(self, items: str, digests: FileDigests) -> str:
+        """Return a name that changes with the registration and every file, 32 hex digits."""
+        dataset = self.vectors.dataset.model_dump(mode="json", exclude={"name", "simulated", "root"})
+        hasher = hashlib.sha256(f"dura vectors\0{dataset}\0".encode())
+        for path in self.files(items):
+            hasher.update(f"{path.name}\0{digests.of(path)}\0".encode())
         return hasher.hexdigest()[:32]
 
-    def arrays(self, items: str, key: bytes) -> dict[str, NDArray[Any]]:
+    def arrays(self, items: str, key: bytes, _work: Path, _seal: Seal | None) -> dict[str, NDArray[Any]]:
         """Prepare one patient."""
         contract, answers = self.vectors.contract, self.vectors.answers
         examples = self.vectors.examples(items)

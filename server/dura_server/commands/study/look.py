@@ -13,7 +13,13 @@ from rich.table import Table
 
 from dura_common.runtime.console import JsonOption, Output, command
 from dura_common.study.reference import SHORT_DIGITS
-from dura_server.commands.options import DEFAULT_RESEARCHER, ResearcherOption, StudyArgument, WhereOption
+from dura_server.commands.options import (
+    DEFAULT_RESEARCHER,
+    ResearcherOption,
+    StudyArgument,
+    WhereOption,
+    complete_study,
+)
 from dura_server.commands.study.run import find_place
 
 if TYPE_CHECKING:
@@ -46,7 +52,8 @@ def status(
     study: Annotated[
         str | None,
         typer.Argument(
-            help="Name of the study, its digest, or at least the first 6 digits of the digest. Default: all studies."
+            help="Name of the study, its digest, or at least the first 6 digits of the digest. Default: all studies.",
+            autocompletion=complete_study,
         ),
     ] = None,
     home: WhereOption = None,

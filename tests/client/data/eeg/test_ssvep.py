@@ -11,8 +11,8 @@ from tests.support.ssvep_bids import CHANNELS, CLASSES, TASK, find_data, from_fi
 from dura_client.data.dataset import DataSet
 from dura_client.data.doctor.diagnose import diagnose
 from dura_client.data.findings.grade import Grade
-from dura_client.data.fingerprint import held_by_several
 from dura_client.data.prepare import prepare
+from dura_client.data.store.fingerprint import held_by_several
 from dura_common.errors import InputError
 from dura_common.study import SignalContract
 

@@ -24,10 +24,10 @@ from tests.support.studies import WITHOUT_NOISE, Only, study
 from dura_client.data.dataset import DataSet
 from dura_client.data.doctor.diagnose import diagnose
 from dura_client.data.findings.grade import Grade
-from dura_client.data.fingerprint import as_rows, content_digest, from_rows, held_by_several, keyed
 from dura_client.data.prepare import prepare
 from dura_client.data.registry import register
 from dura_client.data.simulated.simulate import simulate
+from dura_client.data.store.fingerprint import as_rows, digest_of, from_rows, held_by_several, keyed, points
 from dura_client.ledger.place import site_ledger
 from dura_client.node.service import SiteService
 from dura_client.site.policy import write_policy
@@ -48,6 +48,19 @@ NOW = datetime.now(UTC)
 def recording(values: np.ndarray, names: tuple[str, ...] = CHANNELS) -> mne.io.BaseRaw:
     """Return a recording in memory; ``values`` in volts."""
     return mne.io.RawArray(values, mne.create_info(list(names), 256.0, "eeg"), verbose="error")
+
+
+def content_digest(raw: mne.io.BaseRaw, channels: tuple[str, ...] = ()) -> bytes:
+    """Return the plain digest of a whole recording in memory, 32 bytes: what a survey in blocks must give.
+
+    Args:
+        raw: in volts, as read.
+        channels: in this order, those that the recording has; without any of them, all of its channels by name.
+    """
+    index = {name.lower(): place for place, name in enumerate(raw.ch_names)}
+    wanted = [name.lower() for name in channels if name.lower() in index] or sorted(index)
+    rows, columns = points(len(wanted), raw.n_times)
+    return digest_of(wanted, raw.n_times, raw.get_data(picks=[index[name] for name in wanted])[rows, columns])
 
 
 def signal(seed: int = 1, *, step: float = 0.0, samples: int = 20_000) -> np.ndarray:
@@ -138,13 +151,10 @@ def test_stored_fingerprints_are_keyed_and_plain_ones_are_of_public_data_only(
     assert [patient.fingerprints for patient in public] == [patient.fingerprints for patient in prepared]
     for patient in public:
         assert tuple(keyed(content, KEY) for content in patient.contents) == patient.fingerprints
-    private = next(path for path in (tmp_path / "a").iterdir() if not any(len(p) for p in _contents(path)))
-    stored = b"".join(path.read_bytes() for path in private.rglob("*.npy"))
+    private = [path for path in (tmp_path / "a").glob("*/*/*") if not len(np.load(path / "contents.npy"))]
+    assert len(private) == len(public)
+    stored = b"".join(file.read_bytes() for path in private for file in path.glob("*.npy"))
     assert not any(content in stored for patient in public for content in patient.contents)
-
-
-def _contents(folder: Path) -> list[np.ndarray]:
-    return [np.load(path) for path in folder.glob("*/contents.npy")]
 
 
 def test_the_check_says_whose_copy_it_is_and_what_to_do(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
 import tracemalloc
 from collections.abc import Callable
@@ -11,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import dura_client.data.prepare as module
 from dura_client.data.dataset import DataSet
 from dura_client.data.prepare import PreparedData, prepare, pseudonym
 from dura_client.data.simulated.hospitals import HOSPITALS
@@ -22,8 +22,9 @@ KEY = b"k" * 32
 
 
 def files(folder: Path) -> dict[str, int]:
-    """Return every file below a folder with its time of change."""
-    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    """Return every file of prepared patients with its time of change; what notes their use apart."""
+    found = [path for path in folder.glob("*/*/*/*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in found if path.name != "entry.json"}
 
 
 def equal(first: PreparedData, second: PreparedData) -> bool:
@@ -91,20 +92,20 @@ def test_a_crash_leaves_no_half_patient(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A full disk between two files of a patient is one clear error; the next run completes the cache."""
-    cache, real, calls = tmp_path / "cache", np.save, []
+    cache, real, calls = tmp_path / "cache", os.fsync, []
 
-    def save(*arguments: object, **options: object) -> None:
+    def sync(descriptor: int) -> None:
         calls.append(1)
-        if len(calls) == 8:  # in the middle of the second patient
+        if len(calls) == 12:  # in the middle of the second patient
             raise OSError(28, "No space left on device")
-        real(*arguments, **options)
+        real(descriptor)
 
-    monkeypatch.setattr(module.np, "save", save)
+    monkeypatch.setattr("dura_client.data.store.seal.os.fsync", sync)
     with pytest.raises(HostError, match="No space left"):
         prepare(registered(hospitals / "west"), contract, cache=cache, pseudonym_key=KEY)
-    folders = [path for path in cache.glob("*/*") if path.is_dir()]
+    folders = list(cache.glob("*/*/*"))
     assert [sorted(file.name for file in path.iterdir()) for path in folders] == [
-        ["broken.npy", "contents.npy", "fingerprints.npy", "labels.npy", "recordings.npy", "windows.npy"]
+        ["broken.npy", "contents.npy", "entry.json", "fingerprints.npy", "labels.npy", "recordings.npy", "windows.npy"]
     ]
     monkeypatch.undo()
     assert len(prepare(registered(hospitals / "west"), contract, cache=cache, pseudonym_key=KEY).patients) == 3
@@ -123,7 +124,7 @@ def test_two_processes_may_prepare_at_once(
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         answers = pool.starmap(_prepare_shapes, work)
     assert answers == [[(8, 9, 256)] * 3] * 2
-    assert not list((tmp_path / "cache").glob("*/.new-*"))
+    assert not list((tmp_path / "cache").rglob(".new-*"))
 
 
 def test_memory_is_bounded_by_one_recording(
@@ -139,7 +140,7 @@ def test_memory_is_bounded_by_one_recording(
         dataset = registered(root, labels={})
         few = contract.model_copy(update={"minimum_patients": 1})
         tracemalloc.start()
-        prepared = prepare(dataset, few, cache=tmp_path / "cache", pseudonym_key=KEY)
+        prepared = prepare(dataset, few, cache=tmp_path / f"cache-{root.name}", pseudonym_key=KEY)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert all(isinstance(patient.windows, np.memmap) for patient in prepared.patients)

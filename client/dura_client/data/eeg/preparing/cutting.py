@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from dura_client.data.dataset import DataSet
 from dura_client.data.eeg.recording import EegRecording
 from dura_client.data.privacy_class import PrivacyClass, declares
 from dura_client.data.sources.answers import Answers
-from dura_client.data.sources.cuts import Places, Span, places, without
+from dura_client.data.sources.cuts import EVEN, Places, Span, places, without
 from dura_client.data.sources.leaving_out import Broken, broken_rules
 from dura_common.study import SignalContract
 
@@ -70,8 +70,45 @@ def plan_windows(
 
 
 @declares(PrivacyClass.PER_PATIENT)
-def cut(signal: NDArray[np.float64], begins: Sequence[int], contract: SignalContract) -> NDArray[np.float64]:
-    """Return windows (windows, channels, samples) of a signal (channels, samples) at the study's rate."""
-    length = contract.window_samples
-    windows = [signal[:, begin : begin + length] for begin in begins if begin + length <= signal.shape[1]]
-    return np.stack(windows) if windows else np.zeros((0, len(contract.channels), length))
+def cut(begins: Sequence[int], contract: SignalContract, rate: float, stretch: Span) -> tuple[int, ...]:
+    """Return where the windows of one stretch begin, in samples at the study's rate from the begin of the stretch.
+
+    Args:
+        begins: of all windows of the recording, in samples at the study's rate from its first sample, in order.
+        contract: what the study asks for.
+        rate: of the recording, Hz.
+        stretch: begin and end at the recording's rate; windows lie whole in it, but for half a sample of rounding.
+    """
+    ratio = contract.sampling_rate / rate
+    first, last = stretch[0] * ratio, stretch[1] * ratio
+    latest = int(np.ceil(last - first - EVEN)) - contract.window_samples
+    return tuple(
+        min(max(round(begin - first), 0), latest)
+        for begin in begins
+        if first - 0.5 < begin and begin + contract.window_samples <= last + 0.5 and latest >= 0
+    )
+
+
+class Cutter:
+    """Cuts the windows of one stretch out of blocks (channels, samples) at the study's rate."""
+
+    def __init__(self, begins: Sequence[int], length: int) -> None:
+        self._begins = list(begins)
+        self._length = length
+        self._held: NDArray[np.float64] | None = None
+        self._begin = 0
+        """Index of the first held sample."""
+
+    def push(self, block: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+        """Take the next block and yield the windows (channels, samples) that end in it."""
+        held = block if self._held is None else np.concatenate([self._held, block], axis=1)
+        end = self._begin + held.shape[1]
+        done = 0
+        for begin in self._begins:
+            if begin + self._length > end:
+                break
+            yield held[:, begin - self._begin : begin - self._begin + self._length]
+            done += 1
+        del self._begins[:done]
+        oldest = min(self._begins[0], end) if self._begins else end
+        self._held, self._begin = held[:, oldest - self._begin :].copy(), oldest

@@ -1,64 +1,80 @@
-"""From one patient's EEG recordings to the study's windows, one recording in memory at a time.
+"""From one patient's EEG recordings to the study's windows, block by block, whatever their length.
 
 In this order (each step uses one recording or one patient only, so nothing here is a statistic over patients):
 
 1. values to volts, implausible units refused;
-2. channel positions from the 10-05 system; flat, bad or absent channels are interpolated (spherical splines);
-3. line filter where the band reaches the line, resampling and band-pass, all before windows are cut;
-4. the study's channels, average reference over them (the same operator at every site);
-5. windows around events or along stretches, scaled by the recording's robust deviation;
-6. Euclidean alignment per patient (He and Wu 2020), with shrinkage since the reference makes covariances singular.
+2. channel positions from the 10-05 system; flat, bad or absent channels are interpolated (spherical splines), and the
+   average over the study's channels is the reference: one operator, the same for every block;
+3. line filter where the band reaches it, resampling exact in time, band-pass, all before windows are cut;
+4. windows around events or along stretches, scaled by the recording's robust deviation;
+5. Euclidean alignment per patient (He and Wu 2020), with shrinkage since the reference makes covariances singular.
 
-Between 1 and 2 the recording's fingerprint is taken, by which a copy under another name is known.
+A first look at the recording finds bad channels and moments without numbers, and takes the fingerprint by which a copy
+under another name is known. Windows wait in a file until the scale of their recording is known.
 """
 
 from __future__ import annotations
 
-import hashlib
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dura_client.data.dataset import DataSet
-from dura_client.data.eeg.bids import Recording, check_amplitude, find_recordings, folder_of, load, open_recording
-from dura_client.data.eeg.preparing.cutting import cut, plan_windows
-from dura_client.data.eeg.signals import (
-    bring_to_rate_and_band,
-    complete_channels,
-    euclidean_alignment,
-    positions,
-    reference_and_scale,
-)
-from dura_client.data.fingerprint import as_rows, content_digest, keyed
+from dura_client.data.eeg.bids import Recording, check_amplitude, find_recordings, folder_of, open_recording
+from dura_client.data.eeg.preparing.cutting import Cutter, cut, plan_windows
+from dura_client.data.eeg.preparing.filters import bring_to_rate_and_band
+from dura_client.data.eeg.preparing.survey import Blocks, survey
+from dura_client.data.eeg.recording import EegRecording
+from dura_client.data.eeg.signals import complete_channels, euclidean_alignment, positions, robust_deviation
 from dura_client.data.recordings.folder import BidsFolder
 from dura_client.data.sources.answers import Answers, answers_for, label_kind
-from dura_client.data.sources.columns import table_files
 from dura_client.data.sources.cuts import places
 from dura_client.data.sources.leaving_out import broken_rules
+from dura_client.data.store.digests import FileDigests
+from dura_client.data.store.entry import Parts
+from dura_client.data.store.fingerprint import as_rows, keyed
+from dura_client.data.store.naming import EntryNames, files_of
+from dura_client.data.store.seal import Seal, reading, writing
 from dura_common.study import SignalContract
+
+THINNED = 1 << 18
+"""Samples of a channel, at most, from which the scale of a recording is taken: evenly thinned where there are more."""
+CHUNK_BYTES = 8 << 20
+"""Of windows that are held at once."""
 
 
 def window_steps(contract: SignalContract) -> list[Callable[..., Any]]:
     """Return what recordings go through, in order."""
     functions: list[Callable[..., Any]] = [
         open_recording,
-        load,
+        survey,
         check_amplitude,
         complete_channels,
         bring_to_rate_and_band,
-        reference_and_scale,
         places,
         broken_rules,
         Answers.of,
         cut,
+        robust_deviation,
     ]
     return [*functions, euclidean_alignment] if contract.alignment == "euclidean" else functions
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    path: Path
+    """Where the windows wait, float32 (windows, channels, samples), not scaled."""
+    labels: NDArray[Any]
+    scale: float
+    content: bytes
+    broken: int
+    """Rules of the study that the recording breaks."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +83,8 @@ class WindowSource:
 
     dataset: DataSet
     contract: SignalContract
+    block: int | None = None
+    """Samples of a block; by default a minute of the recording. The result does not depend on it."""
 
     @cached_property
     def folder(self) -> BidsFolder:
@@ -84,73 +102,120 @@ class WindowSource:
         Raises:
             InputError: an impossible contract, no recordings, or no table has the answers.
         """
-        positions(self.contract)  # an impossible contract is refused before hours of reading
+        positions(self.contract.channels)  # an impossible contract is refused before hours of reading
         _ = self.answers
         found = find_recordings(self.dataset)
         return [(subject, list(items)) for subject, items in groupby(found, key=lambda item: item.subject)]
 
-    def name(self, version: int) -> str:
-        """Return a name that changes with the contract, the registration and every file beside a recording."""
-        dataset, answers = self.dataset, self.answers
-        told = (sorted(dataset.labels.items()), sorted(dataset.scales.items()), dataset.public)
-        hasher = hashlib.sha256(f"{version}\0{self.contract.model_dump_json()}\0{dataset.scale}\0{told}\0".encode())
-        paths = [] if answers is None else table_files(dataset)
-        hasher.update(repr((sorted(dataset.columns.items()), dataset.missing)).encode())
-        for recording in find_recordings(dataset):
-            stem = recording.path.stem.removesuffix("_eeg")
-            paths += sorted(recording.path.parent.glob(f"{stem}_*"))
-        for path in paths:
-            stat = path.stat()
-            hasher.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
-        return hasher.hexdigest()[:32]
+    def files(self, items: Sequence[Recording]) -> list[Path]:
+        """Return every file on which a patient depends, but the participants' table."""
+        return [*self._tables, *(path for item in items for path in files_of(self.folder, item))]
 
-    def arrays(self, items: Sequence[Recording], key: bytes) -> dict[str, NDArray[Any]]:
-        """Prepare one patient's recordings."""
-        parts = [self._recording(recording) for recording in items]
-        windows = np.concatenate([part.windows for part in parts])
-        origin = [np.full(len(part.labels), index, dtype=np.int64) for index, part in enumerate(parts)]
-        contents = [part.content for part in parts]
-        if self.contract.alignment == "euclidean" and len(windows):
-            windows = euclidean_alignment(windows)  # 6
+    def name(self, items: Sequence[Recording], digests: FileDigests) -> str:
+        """Return the name of a patient's entry, 32 hex digits."""
+        return EntryNames(self.folder, self.dataset, digests, self._tables).of(items)
+
+    def arrays(
+        self, items: Sequence[Recording], key: bytes, work: Path, seal: Seal | None
+    ) -> dict[str, NDArray[Any] | Parts]:
+        """Prepare one patient's recordings; ``work`` is a folder for what waits."""
+        cuts = [self._recording(item, work / str(number), seal) for number, item in enumerate(items)]
+        origin = [np.full(len(one.labels), number, dtype=np.int64) for number, one in enumerate(cuts)]
+        contents = [one.content for one in cuts]
+        labels = np.concatenate([one.labels for one in cuts]).astype(label_kind(self.contract))
+        shape = (len(labels), *self.contract.shape)
+        whitener = np.eye(shape[1])
+        if self.contract.alignment == "euclidean" and len(labels):
+            products = (np.einsum("nct,ndt->cd", part, part, optimize=True) for part in self._windows(cuts, seal))
+            whitener = euclidean_alignment(np.sum(list(products), axis=0) / (shape[0] * shape[2]))  # 5
+
+        def aligned() -> Iterator[NDArray[np.float32]]:
+            for part in self._windows(cuts, seal):
+                yield np.matmul(whitener, part).astype(np.float32)
+
         return {
-            "windows": windows.astype(np.float32),
-            "labels": np.concatenate([part.labels for part in parts]).astype(label_kind(self.contract)),
+            "windows": Parts(shape, np.dtype(np.float32), aligned),
+            "labels": labels,
             "recordings": np.concatenate(origin),
             "fingerprints": as_rows([keyed(content, key) for content in contents]),
             "contents": as_rows(contents if self.dataset.public else []),
-            "broken": np.array([part.broken for part in parts], dtype=np.uint8),
+            "broken": np.array([one.broken for one in cuts], dtype=np.uint8),
         }
 
-    def _recording(self, recording: Recording) -> _Prepared:
+    @property
+    def _tables(self) -> list[Path]:
+        """Tables of the registration; a patient's own row and own visits are found beside the recordings."""
+        return [] if self.answers is None else [Path(self.dataset.root) / name for name in self.dataset.tables]
+
+    def _windows(self, cuts: Sequence[_Cut], seal: Seal | None) -> Iterator[NDArray[np.float64]]:
+        """Yield the scaled windows of all recordings in order, some at a time."""
+        shape = self.contract.shape
+        size = 4 * shape[0] * shape[1]
+        for one in cuts:
+            with reading(one.path, seal) as stream:
+                while content := stream.read(max(CHUNK_BYTES // size, 1) * size):
+                    yield np.frombuffer(content, dtype=np.float32).reshape(-1, *shape).astype(np.float64) / one.scale
+
+    def _recording(self, recording: Recording, path: Path, seal: Seal | None) -> _Cut:
+        """Bring one recording to the contract and leave its windows in a file."""
         opened = open_recording(self.folder, self.dataset, recording)
-        loaded = load(opened)
-        raw = loaded.raw
-        check_amplitude(raw, self.dataset, opened.place)  # 1
-        content = content_digest(raw, self.contract.channels)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # MNE warns of short signals; such recordings hold no window
-            interpolated = complete_channels(raw, self.contract)  # 2
-            bring_to_rate_and_band(raw, self.contract)  # 3
-        signal = reference_and_scale(raw, self.contract)  # 4
+        blocks = Blocks(opened, self.block)
+        seen = survey(opened, blocks, self.contract.channels)
+        check_amplitude(seen.amplitude, self.dataset, opened.place)  # 1
+        operator = complete_channels([item.name for item in opened.channels], seen.bad, self.contract)  # 2
         planned = plan_windows(
             opened,
             self.dataset,
             self.contract,
             self.answers,
-            stretches=loaded.stretches,
-            interpolated=interpolated,
+            stretches=seen.stretches,
+            interpolated=self._interpolated(opened, seen.bad),
         )
-        windows = cut(signal, planned.begins, self.contract)  # 5
-        return _Prepared(windows, planned.labels[: len(windows)], content, int(planned.broken))
+        thin, done = _Thinned(opened, self.contract), 0
+        with writing(path, seal) as stream:
+            for stretch in seen.stretches:
+                begins = cut(planned.begins, self.contract, opened.rate, stretch)  # 4
+                cutter = Cutter(begins, self.contract.window_samples)
+                for block in self._filtered(opened, blocks, operator, stretch):
+                    thin.add(block)
+                    for window in cutter.push(block):
+                        stream.write(np.ascontiguousarray(window, dtype=np.float32).data)
+                        done += 1
+        if done != len(planned.labels):
+            raise RuntimeError(f"{len(planned.labels)} windows were planned and {done} were cut")
+        return _Cut(path, planned.labels, thin.deviation(), seen.content, int(planned.broken))
+
+    def _interpolated(self, opened: EegRecording, bad: frozenset[str]) -> float:
+        """Return the share of the study's channels that are interpolated."""
+        good = {channel.name.lower() for channel in opened.channels if channel.name not in bad}
+        wanted = self.contract.channels
+        return sum(name.lower() not in good for name in wanted) / len(wanted)
+
+    def _filtered(
+        self, opened: EegRecording, blocks: Blocks, operator: NDArray[np.float64], stretch: tuple[int, int]
+    ) -> Iterator[NDArray[np.float64]]:
+        """Yield a stretch of the study's channels, filtered, at the study's rate."""
+        chain = bring_to_rate_and_band(self.contract, opened.rate, opened.line)  # 3
+        for begin in range(*stretch, blocks.size):
+            yield chain.push(operator @ blocks.whole(begin, min(begin + blocks.size, stretch[1])))
+        yield chain.finish()
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """One recording."""
+class _Thinned:
+    """Evenly spaced samples of a recording's signal, as many as are needed for its scale."""
 
-    windows: NDArray[np.float64]
-    labels: NDArray[Any]
-    content: bytes
-    """Plain digest of its samples."""
-    broken: int
-    """Rules of the study that it breaks."""
+    def __init__(self, opened: EegRecording, contract: SignalContract) -> None:
+        total = opened.samples * contract.sampling_rate / opened.rate
+        self._step = max(1, -(-int(total) // THINNED))
+        self._at = 0
+        self._kept: list[NDArray[np.float32]] = []
+
+    def add(self, block: NDArray[np.float64]) -> None:
+        """Take the next block."""
+        self._kept.append(block[:, -self._at % self._step :: self._step].astype(np.float32))
+        self._at += block.shape[1]
+
+    def deviation(self) -> float:
+        """Return the robust standard deviation."""
+        kept = [block for block in self._kept if block.size]
+        return robust_deviation(np.concatenate(kept, axis=1)) if kept else 1.0

@@ -1,4 +1,4 @@
-"""``python -m tests.bench.plane_site HOME PARAMS SUMS ADDRESS``: one site of the plane's benches.
+"""``python -m tests.bench.parts.plane_site HOME PARAMS SUMS ADDRESS``: one site of the plane's benches.
 
 Says ``ready`` when everything is imported, waits for a line, takes part in the session, checks every sum, and says how
 many seconds it took.

@@ -24,7 +24,6 @@ import hmac
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-import mne
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,19 +36,6 @@ OFFSET = 0.31830989
 MOST_CELLS = 2.0**52
 """Beyond that, float64 knows no cells; broken values count as this."""
 LABEL = b"dura recording v1\0"
-
-
-def content_digest(raw: mne.io.BaseRaw, channels: Sequence[str] = ()) -> bytes:
-    """Return the plain digest of a recording, 32 bytes: equal for copies at any place, and so never to be released.
-
-    Args:
-        raw: in volts, as read.
-        channels: in this order, those that the recording has; without any of them, all of its channels by name.
-    """
-    index = {name.lower(): place for place, name in enumerate(raw.ch_names)}
-    wanted = [name.lower() for name in channels if name.lower() in index] or sorted(index)
-    rows, columns = points(len(wanted), raw.n_times)
-    return digest_of(wanted, raw.n_times, raw.get_data(picks=[index[name] for name in wanted])[rows, columns])
 
 
 def points(channels: int, times: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
