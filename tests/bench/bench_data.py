@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from tests.bench.line import Line
+from tests.support.running import TASK
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.doctor.diagnose import diagnose
@@ -24,7 +25,7 @@ from dura_client.data.eeg.bids import folder_of
 from dura_client.data.eeg.recording import open_eeg
 from dura_client.data.prepare import prepare
 from dura_client.data.simulated.hospitals import HOSPITALS
-from dura_client.data.simulated.simulate import TASK, simulate
+from dura_client.data.simulated.simulate import simulate
 from dura_client.data.store.parallel import cores
 from dura_common.study import SignalContract
 
