@@ -46,6 +46,21 @@ READ_ALOUD = {
     "takes off the masks": "removes the masks",
     "what lies where": "which file is where",
     "goes by the newest": "uses the newest",
+    "strangers few of them": "strangers get few connections",
+    "an older dura": "an older version of dura",
+    "of another flower": "another version of Flower",
+    "under another passphrase": "encrypt with another passphrase",
+    "how it stands": "its state",
+    "is worth its start": "starting a thread is worth while from this size on",
+    "loss without bound": "infinite loss",
+    "is no bound any more": "is no longer a bound",
+    "noised by no seed": "noise that has no seed",
+    "somebody stands between": "an attacker is in between",
+    "begin anew": "start again",
+    "is no number": "is not a number",
+    "are no numbers": "are not numbers",
+    "no whole number": "not a whole number",
+    "nobody thinks of": "that a reader may not know",
 }
 """A phrase that was found in pages or messages, and a way to say it."""
 

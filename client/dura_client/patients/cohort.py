@@ -191,7 +191,7 @@ def _by_patient(
     for patient in prepared.patients:
         side = side_of(patient.key, study.evaluation.held_out, size)
         if side == "training" and patient.key in before:
-            side = "neither"  # held out by a study of an older dura, whose sides had other sizes
+            side = "neither"  # held out by a study of an older version of dura, whose sides had other sizes
         parts[side].append((patient.key, TrainingPatient(patient.windows, patient.labels)))
     return (tuple(parts["training"]), tuple(parts["held out"])), frozenset(key for key, _ in parts["neither"])
 

@@ -236,7 +236,9 @@ class Gate:
 
     def _manifest(self, approved: ApprovedStudy) -> Manifest:
         if approved.cohort is None:
-            raise NotApproved("an older dura approved this study; approve it again", RefusalReason.NOT_APPROVED)
+            raise NotApproved(
+                "an older version of dura approved this study; approve it again", RefusalReason.NOT_APPROVED
+            )
         if self._known is None or self._known[0] != approved.cohort:
             manifest = read_manifest(self._home, approved.digest, approved.cohort)
             self._known, self._frozen = (approved.cohort, manifest), None

@@ -166,7 +166,7 @@ class SiteKeys:
         return read_private(path, self._passphrase, what=f"the key {name}")
 
     def change_passphrase(self, new: bytes) -> int:
-        """Put the keys, also those that wait, under another passphrase, and return how many there are.
+        """Encrypt the keys, also the waiting keys, with another passphrase, and return how many there are.
 
         Raises:
             StateError: there are no keys.

@@ -68,7 +68,7 @@ class Choice(Frozen):
     study: Digest
     dataset: Word
     cohort: Digest | None = None
-    """Digest of the cohort; None in approvals of an older dura, which allow no more draws."""
+    """Digest of the cohort; None in approvals of an older version of dura, which allow no more draws."""
 
 
 class Decision(Frozen):
@@ -104,7 +104,7 @@ class ApprovedStudy:
     roster: Roster
     """The roster that the study names."""
     cohort: str | None
-    """Digest of the cohort; None if an older dura approved the study."""
+    """Digest of the cohort; None if an older version of dura approved the study."""
     here: Membership
     """What it was verified against."""
     confirmed: frozenset[str] = frozenset()

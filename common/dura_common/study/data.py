@@ -75,7 +75,8 @@ class DataContract(Frozen):
     def _renamed(cls, given: Any) -> Any:
         if isinstance(given, Mapping) and "modality" in given:
             raise ValueError(
-                'the key "modality" is now called "source"; a study of an older dura must be written and signed again'
+                'the key "modality" is now called "source"; a study of an older version of dura must be written and '
+                "signed again"
             )
         return given
 

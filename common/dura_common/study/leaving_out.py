@@ -21,6 +21,6 @@ class LeavingOut(Frozen):
     largest_interpolated: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Largest share of the study's channels that may be interpolated in a recording."""
     largest_rejected: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Largest share of a recording's windows that may be lost to gaps, BAD marks or values that are no numbers."""
+    """Largest share of a recording's windows that may be lost to gaps, BAD marks or values that are not numbers."""
     shortest_seconds: Annotated[float, Field(ge=0, le=1e7)] = 0.0
     """Shortest recording, in seconds without its gaps."""

@@ -39,9 +39,9 @@ class Look:
     amplitude: float
     """Median absolute value in microvolts, offsets removed; NaN if there is none."""
     broken: NDArray[np.int64]
-    """Samples that are no numbers."""
+    """Samples that are not numbers."""
     broken_moments: int
-    """Samples at which a channel that is mostly whole is no number."""
+    """Samples at which a channel that is mostly whole is not a number."""
     clipped: NDArray[np.float64]
     """Share of samples at the channel's own highest or lowest value, in runs."""
     flat: NDArray[np.bool_]

@@ -229,7 +229,7 @@ def _values(name: str, cells: Sequence[str], findings: list[Finding]) -> None:
             else "text"
         )
         findings.append(
-            found("PART-BOUND", place, f"column {name}: {len(texts)} of {len(rest)} values are no numbers ({why})")
+            found("PART-BOUND", place, f"column {name}: {len(texts)} of {len(rest)} values are not numbers ({why})")
         )
     if bounds:
         outside = sum(number is not None and not bounds[0] <= number <= bounds[1] for number in numbers)

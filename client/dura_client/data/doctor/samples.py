@@ -28,7 +28,7 @@ def findings_of(opened: EegRecording, seen: Look, dataset: str) -> list[Finding]
     """Return what one recording's samples give reason to say."""
     place = opened.place
     if (seen.broken > MOSTLY * opened.samples).all():
-        return [found("VAL-NAN", place, "most values of every channel are no numbers", grade=Grade.STOPS)]
+        return [found("VAL-NAN", place, "most values of every channel are not numbers", grade=Grade.STOPS)]
     if seen.flat.all():
         return [found("VAL-NONE", place, "every channel holds one value only", grade=Grade.STOPS)]
     return [
@@ -50,7 +50,7 @@ def _broken(opened: EegRecording, seen: Look) -> list[Finding]:
     if not seen.broken.any():
         return []
     share = seen.broken / max(opened.samples, 1)
-    cause = f"{_names(opened, seen.broken > 0)}: values that are no numbers, up to {share.max():.2%} of a channel"
+    cause = f"{_names(opened, seen.broken > 0)}: values that are not numbers, up to {share.max():.2%} of a channel"
     return [found("VAL-NAN", opened.place, cause)]
 
 

@@ -69,7 +69,7 @@ def check_amplitude(seen: float, dataset: DataSet, place: str) -> None:
     """
     if not np.isfinite(seen) or seen == 0:
         raise InputError(
-            f"a recording of the data set {dataset.name} holds no signal: it is flat, or its values are no numbers",
+            f"a recording of the data set {dataset.name} holds no signal: it is flat, or its values are not numbers",
             hint=f"It is {place}. Leave it out.",
         )
     if not is_plausible(seen):

@@ -179,7 +179,7 @@ def _of_rate(signals: Sequence[Signal], usable: list[int], rate: float, notes: l
             )
         )
     if abs(rate - round(rate)) > ODD_RATE * rate:
-        notes.append(Note("RATE-MIX", f"the sampling rate is {rate:.6g} Hz, no whole number"))
+        notes.append(Note("RATE-MIX", f"the sampling rate is {rate:.6g} Hz, not a whole number"))
     return [index for index in usable if signals[index].rate == rate]
 
 

@@ -37,7 +37,7 @@ def electrode_findings(folder: BidsFolder, recording: Recording, labels: Sequenc
     numbers = [[number_of(cell) for cell in row] for row in rows]
     broken = sum(None in row for row in numbers)
     if broken:
-        said.append(found("SIDE-POS", place, f"{broken} positions are no numbers"))
+        said.append(found("SIDE-POS", place, f"{broken} positions are not numbers"))
     whole = np.array([row for row in numbers if None not in row], dtype=np.float64)
     system = merged_json(folder, recording, "_coordsystem.json")
     said += system.findings

@@ -161,7 +161,7 @@ def _timed(
     if wrong:
         comma = " (some have a decimal comma)" if any("," in cell for cell in wrong) else ""
         notes.append(
-            Note("EV-ONSET", f"{len(wrong)} of {len(named)} onsets are no numbers{comma}; these events are not used")
+            Note("EV-ONSET", f"{len(wrong)} of {len(named)} onsets are not numbers{comma}; these events are not used")
         )
     odd = [durations[row] for row, _ in named if durations[row] not in MISSING and number_of(durations[row]) is None]
     if odd:

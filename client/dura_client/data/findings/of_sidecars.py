@@ -43,7 +43,7 @@ OF_SIDECARS: dict[str, Kind] = {
     ),
     "EV-NEG": Kind(L, "events before the start, or durations below zero", MEND),
     "EV-ONSET": Kind(
-        L, "onsets that are no numbers", "Write onsets as seconds with a decimal point, then check again."
+        L, "onsets that are not numbers", "Write onsets as seconds with a decimal point, then check again."
     ),
     "EV-UNIT": Kind(
         S,
@@ -139,7 +139,7 @@ OF_SIDECARS: dict[str, Kind] = {
     ),
     "CUT-LOST": Kind(
         K,
-        "windows were lost to gaps, BAD marks or values that are no numbers",
+        "windows were lost to gaps, BAD marks or values that are not numbers",
         "Nothing needs to be done: no window crosses them.",
     ),
     "ANS-COL": Kind(
@@ -155,7 +155,7 @@ OF_SIDECARS: dict[str, Kind] = {
         "annotations without a duration cannot be cut into windows",
         "Write the duration of each annotation, in seconds, into the column duration.",
     ),
-    "PART-BOUND": Kind(L, "values that cannot be, or are no numbers", MEND),
+    "PART-BOUND": Kind(L, "values that cannot be, or are not numbers", MEND),
     "SES-ORDER": Kind(
         L,
         "visits whose order or list is unclear",

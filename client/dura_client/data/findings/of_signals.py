@@ -108,7 +108,7 @@ OF_SIGNALS: dict[str, Kind] = {
     ),
     "VAL-NAN": Kind(
         L,
-        "samples that are no numbers",
+        "samples that are not numbers",
         "Export the recording again. Windows near these samples are not used.",
     ),
     "VAL-CLIP": Kind(

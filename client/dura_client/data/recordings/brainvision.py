@@ -130,13 +130,13 @@ def _sizes(data: Path, fields: dict[str, str], channels: int) -> None:
     except ValueError:
         interval = 0.0
     if not 0 < interval < 1e9:  # noqa: PLR2004  # microseconds; a sample in 1000 s is no recording
-        raise Unreadable("FILE-HEAD", "the field SamplingInterval is no number above zero")
+        raise Unreadable("FILE-HEAD", "the field SamplingInterval is not a number above zero")
     size = data.stat().st_size
     points, rest = divmod(size, width * channels)
     if rest or not points:
         raise Unreadable(
             "BV-SIZE",
-            f"{data.name} has {size} bytes, which are no whole number of samples of {channels} channels in "
+            f"{data.name} has {size} bytes, which are not a whole number of samples of {channels} channels in "
             f"{width} bytes: it was cut, or the header is of another recording",
         )
     declared = fields.get("datapoints", "")

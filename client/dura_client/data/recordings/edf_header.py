@@ -212,14 +212,14 @@ def _number(field: bytes, name: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or "_" in text:
-        raise Unreadable("FILE-HEAD", f"the field {name} is no number")
+        raise Unreadable("FILE-HEAD", f"the field {name} is not a number")
     return value
 
 
 def _whole(field: bytes, name: str) -> int:
     value = _number(field, name)
     if value != int(value):
-        raise Unreadable("FILE-HEAD", f"the field {name} is no whole number")
+        raise Unreadable("FILE-HEAD", f"the field {name} is not a whole number")
     return int(value)
 
 

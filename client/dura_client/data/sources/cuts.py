@@ -1,6 +1,6 @@
 """Where the windows of a recording begin, and what each is labelled: around events, or one after the other.
 
-Nothing here reads a sample. A window never crosses a gap, a BAD mark or a moment whose values are no numbers; windows
+Nothing here reads a sample. A window never crosses a gap, a BAD mark or a moment whose values are not numbers; windows
 that would are counted as lost. Positions are samples of the recorded time, gaps left out.
 """
 

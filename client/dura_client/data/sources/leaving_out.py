@@ -27,7 +27,7 @@ class Broken(IntFlag):
 WORDS = {
     Broken.ANSWER: "no answer in the table that the study asks for",
     Broken.INTERPOLATED: "too many interpolated channels",
-    Broken.REJECTED: "too many windows lost to gaps, BAD marks or values that are no numbers",
+    Broken.REJECTED: "too many windows lost to gaps, BAD marks or values that are not numbers",
     Broken.SHORT: "too short",
     Broken.REGIONS: "too many regions without values",
     Broken.CELLS: "too many missing cells",

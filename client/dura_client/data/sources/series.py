@@ -90,7 +90,7 @@ def _listed(root: Path, name: str) -> list[Series]:
 
 
 def read_series(item: Series) -> NDArray[np.float64]:
-    """Return the series of one recording (volumes, regions); a cell that is no number is NaN.
+    """Return the series of one recording (volumes, regions); a cell that is not a number is NaN.
 
     Raises:
         Unreadable: it is not there, or no table of numbers.

@@ -99,7 +99,7 @@ class ConnectomeSource:
         edges, lost = edges_of(series, self.contract.edges)
         if lost:
             used = lost <= self.contract.most_lost_regions
-            cause = f"{round(lost * wanted)} of {wanted} regions are flat or have values that are no numbers"
+            cause = f"{round(lost * wanted)} of {wanted} regions are flat or have values that are not numbers"
             self.findings.append(
                 found("ROI-FLAT", place, cause + ("; their edges count as zero" if used else "; it is not used"))
             )

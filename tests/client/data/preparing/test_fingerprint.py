@@ -117,7 +117,7 @@ def test_other_recordings_have_other_fingerprints(first: int, second: int, sampl
 
 
 def test_broken_values_are_no_error() -> None:
-    """Values that are no numbers, and a recording without samples, have a fingerprint as well."""
+    """Values that are not numbers, and a recording without samples, have a fingerprint as well."""
     values = signal(samples=600)
     values[:, ::3] = np.nan
     values[:, 1::3] = np.inf

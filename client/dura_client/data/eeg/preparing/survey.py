@@ -24,7 +24,7 @@ HELD_BYTES = 64 << 20
 
 
 class Blocks:
-    """A recording's samples in volts (channels, samples); what is no number is zero."""
+    """A recording's samples in volts (channels, samples); what is not a number is zero."""
 
     def __init__(self, opened: EegRecording, block: int | None = None) -> None:
         self._opened = opened
@@ -37,7 +37,7 @@ class Blocks:
         return self._opened.read(begin, end) if self._all is None else self._all[:, begin:end]
 
     def whole(self, begin: int, end: int) -> NDArray[np.float64]:
-        """Return samples with zero where there is no number."""
+        """Return samples with zero where there is not a number."""
         values = self.raw(begin, end)
         finite = np.isfinite(values)
         return values if finite.all() else np.where(finite, values, 0.0)
@@ -61,7 +61,7 @@ class Survey:
 def survey(opened: EegRecording, blocks: Blocks, channels: tuple[str, ...]) -> Survey:
     """Read a recording once.
 
-    A channel of which more than :data:`MOST_MISSING` are no numbers is bad; elsewhere the moment is left out for all
+    A channel of which more than :data:`MOST_MISSING` are not numbers is bad; elsewhere the moment is left out for all
     channels.
 
     Args:
@@ -111,7 +111,7 @@ def _spans(opened: EegRecording, size: int) -> list[tuple[int, int]]:
 
 
 def _runs(bits: NDArray[np.uint8], begin: int) -> list[int]:
-    """Return begin and end, in turn, of the moments of a block at which any of some channels is no number."""
+    """Return begin and end, in turn, of the moments of a block at which any of some channels is not a number."""
     moments = np.unpackbits(np.bitwise_or.reduce(bits, axis=0)) if len(bits) else np.zeros(0, dtype=np.uint8)
     return [begin + int(at) for at in np.flatnonzero(np.diff(moments.astype(np.int8), prepend=0, append=0))]
 

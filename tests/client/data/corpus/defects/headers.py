@@ -26,7 +26,7 @@ def signal_field(before: int, size: int, text: str, index: int = 0) -> Callable[
 
 
 quick("header bytes off by one", "FILE-HEAD", field(184, str(256 * (SIGNALS + 1) + 1)))
-quick("number of signals is no number", "FILE-HEAD", field(252, "many", 4))
+quick("number of signals is not a number", "FILE-HEAD", field(252, "many", 4))
 quick("number of signals one too small", "FILE-HEAD", field(252, str(SIGNALS - 1), 4))
 quick("negative duration of data records", "FILE-HEAD", field(244, "-1"))
 quick("duration of data records is text", "FILE-HEAD", field(244, "1 sec"))
@@ -177,7 +177,7 @@ def slow_channel(tree: Tree) -> None:
     tree.rows("_channels.tsv", lambda rows: [[*row[:3], "64", row[4]] if row[0] == "F4" else row for row in rows])
 
 
-@add("sampling rate that is no whole number", "RATE-MIX")
+@add("sampling rate that is not a whole number", "RATE-MIX")
 def odd_rate(tree: Tree) -> None:
     """Let a data record last 1.001 s."""
     made = spec(2)

@@ -102,7 +102,7 @@ quick(
 
 
 def spoiled(value: float, part: slice | None) -> Callable[[Tree], None]:
-    """Return a defect of a BrainVision recording that holds values that are no numbers."""
+    """Return a defect of a BrainVision recording that holds values that are not numbers."""
 
     def plant(tree: Tree) -> None:
         found = signal(2).copy()
