@@ -21,7 +21,7 @@ import httpx
 from flwr.supercore.protobuf import client as flower_client
 from flwr.supernode import start_client_internal
 
-from dura_common.runtime.flower_waits import override
+from dura_common.runtime.flower.waits import override
 
 log = logging.getLogger(__name__)
 

@@ -31,8 +31,8 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
 from dura_common.runtime.bell import Bell
-from dura_common.runtime.flower_sockets import client_at
-from dura_common.runtime.flower_waits import override, shorten_pulls
+from dura_common.runtime.flower.sockets import client_at
+from dura_common.runtime.flower.waits import override, shorten_pulls
 
 POLL_SECONDS = 5.0
 """Between two questions for a task. The SuperNode rings when there is one; a ring may be lost with a process."""

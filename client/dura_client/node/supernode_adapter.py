@@ -39,8 +39,8 @@ from dura_client.node.flower_adapter import LEASE_INTERVAL, quicken
 from dura_client.site.home import SiteHome
 from dura_common.runtime.bell import ring
 from dura_common.runtime.files import read_limited, write_atomic
-from dura_common.runtime.flower_sockets import serve_at
-from dura_common.runtime.flower_waits import override
+from dura_common.runtime.flower.sockets import serve_at
+from dura_common.runtime.flower.waits import override
 
 SHORTEST_IDLE = 0.2
 MISSING_SECONDS = 15.0

@@ -15,7 +15,7 @@ from dura_common.consortium.roster import Roster
 from dura_common.errors import DuraError, InputError, PolicyError
 from dura_common.messages import EvaluateRound, Refusal, Reply, Request, TrainRound, decode_reply, encode
 from dura_common.messages.records import from_records, to_records
-from dura_common.runtime.flower_waits import shorten_pulls
+from dura_common.runtime.flower.waits import shorten_pulls
 from dura_common.runtime.running import Lock
 from dura_server.consortium.enrolment import read_roster
 from dura_server.home import CoordinatorHome

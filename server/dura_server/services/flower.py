@@ -2,7 +2,7 @@
 
 The parts are Flower's own commands: ``superlink``; ``superexec``, which starts one process for each run; and
 ``serverapp``, which is this process. They talk to each other over a Unix socket in the coordinator's folder instead of
-a port (see :mod:`dura_common.runtime.flower_sockets`).
+a port (see :mod:`dura_common.runtime.flower.sockets`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from dura_common.runtime.environment import module
-from dura_common.runtime.flower_sockets import ask_everything_at, serve_at
+from dura_common.runtime.flower.sockets import ask_everything_at, serve_at
 from dura_common.runtime.processes import how_ended
 from dura_server.home import CoordinatorHome
 

@@ -41,7 +41,7 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from dura_common.consortium.roster import Roster
 from dura_common.errors import HostError
 from dura_common.runtime.files import private_folder, write_atomic
-from dura_common.runtime.flower_sockets import client_at
+from dura_common.runtime.flower.sockets import client_at
 from dura_server.home import CoordinatorHome
 
 APP = """\

@@ -1,0 +1,1 @@
+"""What both sides change in Flower: where it listens, and how long it waits."""
