@@ -185,7 +185,6 @@ def assembled(content: bytes) -> object:
     return done
 
 
-@cache
 def in_a_file(name: str, parse: Callable[[Path], object]) -> Callable[[bytes], object]:
     """Return a parser of bytes that puts them into a file of this name for a parser of files."""
 
@@ -198,6 +197,7 @@ def in_a_file(name: str, parse: Callable[[Path], object]) -> Callable[[bytes], o
     return parsed
 
 
+@cache
 def targets() -> dict[str, Target]:
     """Return all targets by name."""
     envelope = sign(STUDY, STUDY_TYPE, KEY).encode()

@@ -210,8 +210,11 @@ def _review(out: Output, home: Path, reference: str, data: str) -> tuple[str, st
 
 
 def _check(out: Output, home: Path, digest: str, data: str, html: Path | None) -> dict[str, Any]:
-    """Say how well the data set meets the study: the same check as `dura site data check --study`."""
-    from dura_client.commands.data.check import as_data, say_findings, summary
+    """Say how well the data set meets the study, by the check of `dura site data check --study`.
+
+    Neither patients nor recordings are named, since a review is not for the data manager alone; the page names them.
+    """
+    from dura_client.commands.data.check import say_findings, summary, without_places
     from dura_client.data.doctor.diagnose import diagnose
     from dura_client.data.doctor.page import render
     from dura_client.data.registry import load_dataset
@@ -229,10 +232,10 @@ def _check(out: Output, home: Path, digest: str, data: str, html: Path | None) -
     if html is not None:
         write_atomic(html, render(data, found, study.name).encode())
     out.say(summary(data, found))
-    say_findings(out, found.findings)
+    say_findings(out, found.findings, named=False)
     if found.stops:
         out.warn("the check of the data found something that should be mended before this study is approved")
-    return as_data(found)
+    return without_places(found)
 
 
 def _show(out: Output, name: str, digest: str, result: Review) -> None:

@@ -297,7 +297,7 @@ class Driver(threading.Thread):
             self._link.drop()
             self._link = None
         if now - self._away > self._patience.rejoin:
-            raise SumFailed(word, self._impatience())
+            raise SumFailed(word, lost.why if word == "UNKNOWN_SESSION" else self._impatience())
 
     def _forget_attempt(self) -> None:
         if self._machine is not None and not self._machine.ended:

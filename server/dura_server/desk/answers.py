@@ -50,10 +50,13 @@ class Answers:
         self._store = StudyStore(home)
         self._errands = asyncio.Semaphore(ERRANDS)
 
-    async def to(self, member: RosterResearcher, request: Request) -> AsyncIterator[Document]:
-        """Yield the documents of the answer.
+    async def to(
+        self, member: RosterResearcher, request: Request, still_admitted: Callable[[], None]
+    ) -> AsyncIterator[Document]:
+        """Yield the documents of the answer; an answer that goes on calls ``still_admitted`` again and again.
 
         Raises:
+            TrustError: ``still_admitted`` said so.
             StateError: this researcher has no such study, or the study is in the wrong phase.
             TrustError: the submitted study is not signed by this researcher for the current roster.
             InputError: the submitted study is not valid, or has expired.
@@ -71,12 +74,14 @@ class Answers:
             yield _text(await self._errand("offer", stored.digest))
         else:
             stored = await asyncio.to_thread(self._find, member, request.study or "")
-            async for document in self._about(stored, request.action):
+            async for document in self._about(stored, request.action, still_admitted):
                 yield document
 
-    async def _about(self, stored: StoredStudy, action: Action) -> AsyncIterator[Document]:
+    async def _about(
+        self, stored: StoredStudy, action: Action, still_admitted: Callable[[], None]
+    ) -> AsyncIterator[Document]:
         if action == "watch":
-            async for view in self._changes(stored):
+            async for view in self._changes(stored, still_admitted):
                 yield _view(view)
         elif action == "model":
             if stored.read_state().phase != "finished":
@@ -116,10 +121,11 @@ class Answers:
         require_unexpired(study, datetime.now(UTC))
         return self._store.submit(document, envelope, roster)
 
-    async def _changes(self, stored: StoredStudy) -> AsyncIterator[StudyView]:
-        """Yield the study at every change until nothing works on it any more."""
+    async def _changes(self, stored: StoredStudy, still_admitted: Callable[[], None]) -> AsyncIterator[StudyView]:
+        """Yield the study at every change until nothing works on it any more, or its researcher has been removed."""
         last: StudyView | None = None
         while last is None or last.goes_on:
+            still_admitted()
             view = await asyncio.to_thread(view_of, stored, sums=self._sums(stored.digest))
             if view != last:
                 yield view

@@ -90,7 +90,9 @@ class DeskService(DeskServicer):
             request = await self._request(caller, context)  # step 4
             log.info("%s asks: %s %s", name, request.action, (request.study or "")[:12])
             try:
-                async for document in self._answers.to(caller.member, request):  # step 5
+                async for document in self._answers.to(
+                    caller.member, request, lambda: self._require_member(caller)
+                ):  # step 5
                     self._require_member(caller)
                     await _write(context, document)
             except HostError as error:

@@ -98,7 +98,7 @@ def test_a_session_that_nobody_knows_frees_the_site_soon(plane: Plane) -> None:
     params = plane.params(number=91)
     with (
         SumSession(plane.site("north"), params, patience=patience) as sums,
-        pytest.raises(SumFailed, match="unknown session") as caught,
+        pytest.raises(SumFailed, match="knows no such session") as caught,
     ):
         sums.step(vector_of("north", 1, params.length))
     assert caught.value.word == "UNKNOWN_SESSION"

@@ -10,6 +10,7 @@ import pytest
 from tests.server.rehearsal.conftest import SETTINGS, SITES, small
 from tests.server.rehearsal.crew import HereCrew
 
+from dura_client.data.store.entry import ABOUT
 from dura_common.errors import DuraError, InputError, StateError
 from dura_common.messages.rehearsal import Score, Simulate, Train
 from dura_common.privacy.plan import plan_of
@@ -24,8 +25,10 @@ def ignore(_what: str, _done: int, _total: int) -> None:
 
 
 def files(folder: Path) -> dict[str, int]:
-    """Return every file with the time of its last change."""
-    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    """Return every file with the time of its last change; an entry's description has the time of its last use."""
+    return {
+        str(path): 0 if path.name == ABOUT else path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()
+    }
 
 
 def test_every_point_is_the_study_with_another_epsilon_and_seed(patients: Path) -> None:

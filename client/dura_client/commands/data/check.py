@@ -79,8 +79,8 @@ def summary(name: str, found: Diagnosis) -> Table:
     return table
 
 
-def say_findings(out: Output, findings: Sequence[Finding]) -> None:
-    """Print findings, worst first; those of one cause together."""
+def say_findings(out: Output, findings: Sequence[Finding], *, named: bool = True) -> None:
+    """Print findings, worst first; those of one cause together, with their places if they may be ``named``."""
     groups: dict[tuple[str, str, str], list[Finding]] = defaultdict(list)
     for item in findings:
         groups[item.grade, item.code, item.cause].append(item)
@@ -88,6 +88,8 @@ def say_findings(out: Output, findings: Sequence[Finding]) -> None:
         colour = COLOURS[grade]
         places = ", ".join(item.place for item in items[:PLACES])
         more = f" and {len(items) - PLACES} more (--json lists all)" if len(items) > PLACES else ""
+        if not named:
+            places, more = f"{len(items)} (`dura site data check` names them)", ""
         out.say(f"\n[{colour}]{grade}[/{colour}]: {items[0].title} [dim]({code})[/dim]")
         for what, text in (("where", places + more), ("cause", cause), ("remedy", items[0].remedy)):
             out.say(_line(what, text))
@@ -103,6 +105,19 @@ def _line(what: str, text: str) -> Any:
 
 def _plural(grade: str) -> str:
     return {"stops a study": "stop a study", "loses data": "lose data"}.get(grade, grade)
+
+
+def without_places(found: Diagnosis) -> dict[str, Any]:
+    """Return a check for scripts that names no patient and no recording: numbers, causes and remedies alone."""
+    data = as_data(found)
+    counts = [sum(classes.values()) for classes in data.pop("windows").values()]
+    causes: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for one in data["findings"]:
+        key = (one["grade"], one["code"], one["cause"])
+        kept = {word: one[word] for word in ("grade", "code", "title", "cause", "remedy")}
+        causes.setdefault(key, {**kept, "places": 0})["places"] += 1
+    fewest, most = (min(counts), max(counts)) if counts else (0, 0)
+    return {**data, "findings": list(causes.values()), "windows": {"all": sum(counts), "fewest": fewest, "most": most}}
 
 
 def as_data(found: Diagnosis) -> dict[str, Any]:
