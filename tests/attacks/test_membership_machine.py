@@ -36,6 +36,8 @@ from dura_server.studies.researcher import sign_study
 NAMES = ("east", "north", "south", "west")
 FRIENDS = ("clinic-a", "clinic-b", "clinic-c")
 PEOPLE: dict[str, Person] = {}
+MOST = 40
+"""Countersignatures of one roster."""
 
 
 def _person(name: str) -> Person:
@@ -110,7 +112,8 @@ class LyingAuthority(RuleBasedStateMachine):
         """Countersignatures of one roster are put under another one."""
         one, two = (data.draw(st.sampled_from(list(self.links))) for _ in range(2))
         words = (*self.links[two].countersignatures, *self.links[one].countersignatures)
-        self.links[two] = self.links[two].model_copy(update={"countersignatures": words})
+        # The same signature may stand there several times; without a bound, each move could double them.
+        self.links[two] = self.links[two].model_copy(update={"countersignatures": words[:MOST]})
 
     @rule(data=st.data(), name=st.sampled_from(NAMES))
     def show(self, data: st.DataObject, name: str) -> None:

@@ -243,7 +243,7 @@ def clocks_of_running_machines_apart(_clinics: Clinics, folder: Path) -> Iterato
     planes = bare_planes(folder)
     keys = planes.coordinator.keys
     with answering(planes, keys / "server.pem", keys / "server.key", date=datetime.now(UTC) - timedelta(minutes=2)):
-        says = ("s ahead of the coordinator's", "at most 6 s ahead and 300 s behind", "time server")
+        says = ("s ahead of the coordinator's", "at most 6 s ahead or 300 s behind", "time server")
         yield Row(_start_site(planes), folder, 15, says)
 
 

@@ -52,6 +52,7 @@ def _run(home: SiteHome, settings: SiteSettings, app: str) -> None:
         write_atomic(secret, secrets.token_hex(SECRET_BYTES).encode())
         ready.unlink(missing_ok=True)
         home.refused.unlink(missing_ok=True)
+        home.signed_on.unlink(missing_ok=True)
 
     environment = flower_environment(
         private_folder(home.path / "flower"),
@@ -71,7 +72,7 @@ def _run(home: SiteHome, settings: SiteSettings, app: str) -> None:
             ],
             env=environment,
             log=home.logs / "supernode.log",
-            ready=lambda: listens(where) and ready.exists(),
+            ready=lambda: home.signed_on.exists() and listens(where) and ready.exists(),
             pass_fds=(descriptor,),
         )
         runner = Child(

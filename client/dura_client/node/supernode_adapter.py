@@ -145,6 +145,7 @@ def _returning(activate: Call) -> Call:
                 continue
             home.refused.unlink(missing_ok=True)
             write_atomic(note, str(response.node_id).encode())
+            home.signed_on.touch()
             return response
 
     return returned

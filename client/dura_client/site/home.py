@@ -78,6 +78,11 @@ class SiteHome:
         return self.run / "refused"
 
     @property
+    def signed_on(self) -> Path:
+        """Exists if the coordinator has taken on the node that started last."""
+        return self.run / "signed-on"
+
+    @property
     def ledger(self) -> Path:
         """The privacy ledger."""
         return self.path / "ledger.db"

@@ -236,5 +236,5 @@ def test_the_tick_comes_from_no_message(new_hospital: Callable[..., Hospital]) -
     hospital = new_hospital(hide_timing=True)
     asked = hospital.wanted(privacy={"participation": 0.5})
     fields = set(hospital.train("f" * 64).model_dump())
-    assert fields == {"kind", "study", "round", "attempt", "members", "first_step"}
+    assert fields == {"kind", "study", "round", "last", "attempt", "members", "first_step"}
     assert places_of(asked, "north", 1) == places_of(asked, "north", asked.sites["north"])

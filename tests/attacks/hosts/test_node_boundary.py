@@ -17,6 +17,7 @@ from tests.support.processes import alive, children, processes_of, wait_until
 from dura_client.consortium import enrolment
 from dura_client.site.home import SiteHome
 from dura_client.site.keys import SiteKeys
+from dura_common.errors import TrustError
 from dura_common.runtime.sockets import listens
 
 pytestmark = [pytest.mark.federation, pytest.mark.timeout(600)]
@@ -91,9 +92,9 @@ def test_a_node_with_a_key_of_its_own_making_gets_no_task(planes: ProbedConsorti
     shutil.copytree(planes.site("east").consortium, made.consortium)
     shutil.copy(planes.site("east").policy, made.policy)
     assert SiteKeys(made).node().public_key() != SiteKeys(planes.site("east")).node().public_key()
-    with pytest.raises(Failed, match="exit code 15") as caught:
+    with pytest.raises(Failed, match="does not know this node") as caught:
         dura("site", "start", "--detach", "--home", foreign)
-    assert caught.value.code == 15
+    assert caught.value.code == TrustError.exit_code
     assert "Failed to activate SuperNode" in (made.logs / "supernode.log").read_text()
     assert planes.run(ONLINE) == 1
 
