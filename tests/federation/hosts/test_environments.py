@@ -93,7 +93,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
         wait_until(lambda: not processes_of(folder), "no process is left", 60)
 
 
-@pytest.mark.long
+@pytest.mark.full
 def test_a_study_where_nothing_is_as_usual(shell: Shell) -> None:
     """Proxies that answer nobody, no home, LC_ALL=C, spaces and umlauts, no terminal, no root: the study finishes."""
     coordinator, authority, researcher, post = (Path(name) for name in ("coordinator", "authority", "ada", "post"))

@@ -24,7 +24,7 @@ ABIDE = ROOT / "abide" if (ROOT / "abide").is_dir() else None
 
 pytestmark = [
     pytest.mark.federation,
-    pytest.mark.long,
+    pytest.mark.full,
     pytest.mark.timeout(1500),
     pytest.mark.skipif(ABIDE is None, reason="the ABIDE series are absent; set DURA_TEST_DATA to their folder"),
 ]
