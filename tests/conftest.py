@@ -1,9 +1,13 @@
-"""What every run of the tests ends with: the seconds that each part of the folder took, so that the dear ones show."""
+"""What every run of the tests ends with: the seconds that each part of the folder took, so that the dear ones show.
+
+And what every test leaves behind: a processor that computes with subnormal numbers, as hypothesis needs it.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -11,6 +15,14 @@ import pytest
 
 SHOWN_SECONDS = 5.0
 """Parts below are summed up in one line."""
+
+
+@pytest.fixture(autouse=True)
+def subnormal_numbers() -> Iterator[None]:
+    """Undo what a site's service sets for its thread, since the next test in this process runs in the same thread."""
+    yield
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_flush_denormal(False)
 
 
 def part_of(nodeid: str) -> str:
