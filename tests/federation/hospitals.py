@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from tests.support.commands import dura
 from tests.support.policies import approve_study
-from tests.support.processes import interpreter
+from tests.support.processes import interpreter, processes_of, wait_until
 from tests.support.running import CODES, SCALES, RunningConsortium, fix_pseudonyms, register_motor
 from tests.support.studies import Only, changed
 
@@ -149,3 +150,16 @@ def charged(entries: Iterable[Entry], study: str) -> tuple[int, int]:
     begun = [entry.purpose or "" for entry in entries if entry.study == study and entry.kind == "begin"]
     evaluations = sum(name.startswith("evaluate") for name in begun)
     return len(begun) - evaluations, evaluations
+
+
+@contextmanager
+def running_hospitals(root: Path, policy: Policy = POLICY) -> Iterator[Hospitals]:
+    """Give four running hospitals and their coordinator; no process is left of them afterwards."""
+    made = Hospitals(root, policy=policy)
+    made.make_all()
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+    wait_until(lambda: not processes_of(made.root), "no process is left", 90)

@@ -11,8 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.federation.hospitals import DELTA, PATIENTS, SITES, STEPS, Hospitals, Place, charged, small_study
-from tests.support.processes import children, processes_of, wait_until
+from tests.federation.hospitals import (
+    DELTA,
+    PATIENTS,
+    SITES,
+    STEPS,
+    Hospitals,
+    Place,
+    charged,
+    running_hospitals,
+    small_study,
+)
+from tests.support.processes import children
 
 from dura_client.site.home import SiteHome
 from dura_server.home import CoordinatorHome
@@ -43,14 +53,8 @@ PART = 12
 @pytest.fixture(scope="module")
 def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospitals]:
     """Return four running hospitals and their coordinator; no process is left of them afterwards."""
-    made = Hospitals(tmp_path_factory.mktemp("h"))
-    made.make_all()
-    try:
-        made.start()
+    with running_hospitals(tmp_path_factory.mktemp("h")) as made:
         yield made
-    finally:
-        made.stop()
-    wait_until(lambda: not processes_of(made.root), "no process is left", 90)
 
 
 def kill(hospitals: Hospitals, victim: str, place: Place) -> None:

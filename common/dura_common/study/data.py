@@ -7,6 +7,7 @@ another combination is refused when it is written.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -61,9 +62,9 @@ class DataContract(Frozen):
         return len(self.classes) if self.target == "class" else 1
 
     @property
+    @abstractmethod
     def shape(self) -> tuple[int, int]:
         """Channels and samples of one example."""
-        raise NotImplementedError
 
     @property
     def rate(self) -> float:

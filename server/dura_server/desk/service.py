@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +34,7 @@ from dura_common.sums.plane import PIECE_BYTES
 from dura_server.desk.answers import Answers
 from dura_server.desk.request import Request, new_challenge, read_request
 from dura_server.home import CoordinatorHome
-from dura_server.sums.identity import RosterWatch, certificate_of, named
+from dura_server.sums.identity import AuthContext, RosterWatch, admitted, certificate_of, named
 from dura_server.sums.service import RunningSessions
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Caller:
     """DER."""
 
 
-def identify_researcher(auth_context: Mapping[str, Sequence[bytes]], roster: Roster) -> Caller:
+def identify_researcher(auth_context: AuthContext, roster: Roster) -> Caller:
     """Return the researcher that a connection's certificate names.
 
     Raises:
@@ -82,7 +82,7 @@ class DeskService(DeskServicer):
 
     async def Ask(self, _requests: object, context: Any) -> None:  # noqa: N802  # the name in the protocol
         """Serve one question from the challenge to the last document."""
-        caller = await self._authenticate(context)  # steps 1 and 2
+        caller = await admitted(context, identify_researcher, self._roster)  # steps 1 and 2
         name = caller.member.name
         if self._open[name] >= QUESTIONS_EACH or self._open.total() >= QUESTIONS:  # step 3
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many open questions")
@@ -101,17 +101,6 @@ class DeskService(DeskServicer):
             except DuraError as error:
                 log.info("%s was refused: %s", name, error.message)
                 await _refuse(context, error)
-
-    async def _authenticate(self, context: Any) -> Caller:
-        try:
-            return identify_researcher(context.auth_context(), self._roster.now())
-        except TrustError as error:
-            log.warning("refused %s at the desk: %s", context.peer(), error.message)
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "not admitted")
-        except DuraError as error:
-            log.warning("refused %s at the desk: %s", context.peer(), error.message)
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "no roster")
-        raise AssertionError  # abort never returns
 
     async def _request(self, caller: Caller, context: Any) -> Request:
         challenge = new_challenge()

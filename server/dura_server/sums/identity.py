@@ -7,10 +7,13 @@ dates and the purpose of the certificate before.
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
+import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -20,6 +23,11 @@ from dura_common.errors import DuraError, TrustError
 from dura_common.sums.plane import check_binding
 from dura_server.consortium.enrolment import read_roster
 from dura_server.home import CoordinatorHome
+
+log = logging.getLogger(__name__)
+
+Member = TypeVar("Member")
+AuthContext = Mapping[str, Sequence[bytes]]
 
 RELOAD_SECONDS = 1.0
 """If a site is removed from the roster, its streams end within this time."""
@@ -70,7 +78,20 @@ class RosterWatch:
             return False
 
 
-def identify(auth_context: Mapping[str, Sequence[bytes]], roster: Roster) -> Peer:
+async def admitted(context: Any, identify_as: Callable[[AuthContext, Roster], Member], roster: RosterWatch) -> Member:
+    """Return the member at the other end of a connection, or end the call; the coordinator's log has the reason."""
+    try:
+        return identify_as(context.auth_context(), roster.now())
+    except TrustError as error:
+        log.warning("refused %s: %s", context.peer(), error.message)
+        await context.abort(grpc.StatusCode.PERMISSION_DENIED, "not admitted")
+    except DuraError as error:
+        log.warning("refused %s: %s", context.peer(), error.message)
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "no roster")
+    raise AssertionError  # abort never returns
+
+
+def identify(auth_context: AuthContext, roster: Roster) -> Peer:
     """Return the site that a connection's certificate names.
 
     Raises:
@@ -86,7 +107,7 @@ def identify(auth_context: Mapping[str, Sequence[bytes]], roster: Roster) -> Pee
     return Peer(site, certificate.public_bytes(Encoding.DER))
 
 
-def certificate_of(auth_context: Mapping[str, Sequence[bytes]]) -> x509.Certificate:
+def certificate_of(auth_context: AuthContext) -> x509.Certificate:
     """Return the client certificate of a connection.
 
     Raises:

@@ -20,7 +20,7 @@ from typing import Any
 
 import grpc
 
-from dura_common.errors import DuraError, InputError, StateError, TrustError
+from dura_common.errors import InputError, StateError, TrustError
 from dura_common.messages.proto.aggregation_pb2 import End, Hello, Reason, ToSite
 from dura_common.messages.proto.aggregation_pb2_grpc import AggregationServicer
 from dura_common.secagg import Opened, SessionParameters, max_frame
@@ -28,7 +28,7 @@ from dura_common.sums.attempts import Position, Series
 from dura_common.sums.plane import HELLO_BYTES
 from dura_server.home import CoordinatorHome
 from dura_server.sums.events import Timing
-from dura_server.sums.identity import RELOAD_SECONDS, Peer, RosterWatch, identify
+from dura_server.sums.identity import RELOAD_SECONDS, Peer, RosterWatch, admitted, identify
 from dura_server.sums.kept import Kept, SumLog, SumWriter
 from dura_server.sums.session import Session
 from dura_server.sums.stream import SiteStream
@@ -108,7 +108,7 @@ class AggregationService(AggregationServicer):
 
     async def Attend(self, _requests: object, context: Any) -> None:  # noqa: N802  # the name in the protocol
         """Serve one stream from Hello to End."""
-        peer = await self._authenticate(context)  # steps 1 and 2
+        peer = await admitted(context, identify, self._sessions.roster)  # steps 1 and 2
         name = peer.site.name
         if self._open[name] >= STREAMS_PER_SITE:  # step 3
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams of this site")
@@ -131,17 +131,6 @@ class AggregationService(AggregationServicer):
                 if not self._sessions.roster.still(stream.peer):
                     log.warning("%s is not on the roster any more", stream.name)
                     stream.end(Reason.REVOKED)
-
-    async def _authenticate(self, context: Any) -> Peer:
-        try:
-            return identify(context.auth_context(), self._sessions.roster.now())
-        except TrustError as error:
-            log.warning("refused %s: %s", context.peer(), error.message)
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "not admitted")
-        except DuraError as error:
-            log.warning("refused %s: %s", context.peer(), error.message)
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "no roster")
-        raise AssertionError  # abort never returns
 
     async def _hello(self, peer: Peer, context: Any) -> Hello:
         try:

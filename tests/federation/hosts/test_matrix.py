@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from tests.federation.hospitals import DELTA, SITES, Hospitals, charged
+from tests.federation.hospitals import DELTA, SITES, Hospitals, charged, running_hospitals
 from tests.federation.hosts.strikes import STAGES, STRIKES, VICTIMS, Cell, play
-from tests.support.processes import processes_of, wait_until
 
 from dura_server.studies.store import StoredStudy
 
@@ -42,14 +41,8 @@ ALL = tuple(
 @pytest.fixture(scope="module")
 def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospitals]:
     """Return four running hospitals and their coordinator; no process is left of them afterwards."""
-    made = Hospitals(tmp_path_factory.mktemp("m"))
-    made.make_all()
-    try:
-        made.start()
+    with running_hospitals(tmp_path_factory.mktemp("m")) as made:
         yield made
-    finally:
-        made.stop()
-    wait_until(lambda: not processes_of(made.root), "no process is left", 90)
 
 
 def check(hospitals: Hospitals, stored: StoredStudy) -> None:

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.federation.hospitals import DELTA, PATIENTS, POLICY, Hospitals, Place
+from tests.federation.hospitals import DELTA, PATIENTS, POLICY, Hospitals, Place, running_hospitals
 from tests.support.commands import dura
 from tests.support.policies import approve_study
-from tests.support.processes import processes_of, wait_until
+from tests.support.processes import wait_until
 from tests.support.studies import Only, changed
 
 from dura_client.studies.approvals import receive_offer
@@ -29,14 +29,9 @@ SECONDS = 300.0
 @pytest.fixture(scope="module")
 def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospitals]:
     """Return four running hospitals and their coordinator; no process is left of them afterwards."""
-    made = Hospitals(tmp_path_factory.mktemp("q"), policy=POLICY.model_copy(update={"minimum_sites": 2}))
-    made.make_all()
-    try:
-        made.start()
+    policy = POLICY.model_copy(update={"minimum_sites": 2})
+    with running_hospitals(tmp_path_factory.mktemp("q"), policy) as made:
         yield made
-    finally:
-        made.stop()
-    wait_until(lambda: not processes_of(made.root), "no process is left", 90)
 
 
 def small(name: str, *sites: str) -> Study:
