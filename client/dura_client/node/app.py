@@ -9,7 +9,7 @@ from pathlib import Path
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from dura_client.node.service import SiteService
+from dura_client.node.service import SiteService, import_what_trains
 from dura_client.site.home import SiteHome
 from dura_client.sums.plane import PlaneSums
 from dura_common.errors import InputError
@@ -35,6 +35,11 @@ def _handle(message: Message, _context: Context) -> Message:
     except InputError:
         return Message(to_records(encode(Refusal(reason=RefusalReason.NOT_UNDERSTOOD)), None), reply_to=message)
     return Message(to_records(encode(_service().answer(body, vector)), None), reply_to=message)
+
+
+def prepare() -> None:
+    """Do what takes seconds and needs no request: a study was approved here, and will soon run."""
+    import_what_trains()
 
 
 app.query()(_handle)

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from tests.attacks.hosts.echo_app import SECRET_TEXT
+from tests.attacks.hosts.echo_app import REST, SECRET_TEXT
 from tests.attacks.hosts.probes import ProbedConsortium
 from tests.support.commands import Failed, dura
 from tests.support.processes import alive, children, processes_of, wait_until
@@ -112,6 +112,21 @@ def test_a_killed_process_comes_back_and_work_goes_on(planes: ProbedConsortium) 
         )
     wait_until(lambda: listens(planes.coordinator.superlink_socket), "the SuperLink listens again", 90)
     assert len(planes.run(ECHO)) == 3
+
+
+def test_a_runner_that_has_nothing_to_do_ends_and_the_next_message_starts_it(planes: ProbedConsortium) -> None:
+    """A site that waits holds no runner in memory; that is no crash, and no message is lost by it."""
+    home = planes.site("east")
+    planes.start_echo("east", {REST: "1"})
+
+    def rests() -> bool:
+        return bool(children(home.run)["runner"]["resting"])
+
+    for _ in range(2):
+        wait_until(rests, "the runner has ended", 60)
+        assert children(home.run)["runner"]["pid"] is None
+        assert len(planes.run(ECHO.replace("north", "east"))) == 3
+    assert children(home.run)["runner"]["restarts"] == 0
 
 
 def test_a_taken_port_is_one_clear_error(planes: ProbedConsortium) -> None:
