@@ -204,9 +204,13 @@ def _report(stage: Stage, digest: str, outcome: Mapping[str, Any]) -> dict[str, 
 
 
 def _end(stage: Stage) -> None:
-    """Stop all processes: the study has run, and the following comparison needs none of them."""
-    homes = [("site", stage.site(name)) for name in HOSPITALS] + [("coordinator", stage.coordinator)]
-    stage.together([(group, "stop", "--home", home) for group, home in homes], "stopping", at_once=len(homes))
+    """Stop all processes: the study has run, and the following comparison needs none of them.
+
+    The coordinator stops last: a node signs off there, and would wait for a coordinator that is gone.
+    """
+    stops = [("site", "stop", "--home", stage.site(name)) for name in HOSPITALS]
+    stage.together(stops, "stopping", at_once=len(stops))
+    stage.dura("coordinator", "stop", "--home", stage.coordinator)
     stage.stopped = True
 
 
