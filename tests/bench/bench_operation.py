@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,13 +23,15 @@ from typing import Any
 from tests.bench.line import Line, seconds
 from tests.federation.hospitals import Hospitals, small_study
 from tests.support.commands import dura
-from tests.support.processes import children
+from tests.support.processes import REPOSITORY, children, wait_until
 from tests.support.running import RunningConsortium
 
+from dura_client.node.runner import REST_SECONDS
 from dura_common.runtime.running import status
 from dura_server.demo.stage import HOSPITALS
 
 ROUNDS = 8
+MANY = 50
 SETTLE_SECONDS = 20.0
 IDLE_SECONDS = 60.0
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -137,29 +141,58 @@ def federated_vs_pooled() -> Line:
 def idle() -> dict[str, dict[str, dict[str, float]]]:
     """Return what each process of a site and of the coordinator takes while nothing happens: percent of a core, MiB."""
     with hospitals() as made:
-        time.sleep(SETTLE_SECONDS)
         homes = {"coordinator": made.coordinator, "site": made.site(made.names[0])}
-        pids = {
-            side: {
-                "supervisor": int(status(home.run)["pid"]),
-                **{n: int(c["pid"]) for n, c in children(home.run).items()},
-            }
-            for side, home in homes.items()
+        wait_until(lambda: children(homes["site"].run)["runner"]["resting"], "the runner rests", REST_SECONDS + 60)
+        time.sleep(SETTLE_SECONDS)
+        return watched({side: home.run for side, home in homes.items()})
+
+
+@cache
+def many() -> dict[str, dict[str, float]]:
+    """Return what the coordinator's processes take while the nodes of many sites wait."""
+    with tempfile.TemporaryDirectory(prefix="dura-bench-") as folder:
+        made = RunningConsortium(Path(folder), tuple(f"site-{number:02d}" for number in range(MANY)))
+        made.make_all()
+        nodes = None
+        try:
+            made.start_coordinator()
+            words = [
+                sys.executable,
+                "-m",
+                "tests.bench.parts.many_nodes",
+                *(str(made.site(n).path) for n in made.names),
+            ]
+            nodes = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=REPOSITORY)
+            assert nodes.stdout is not None
+            assert b"signed on" in nodes.stdout.readline()
+            time.sleep(SETTLE_SECONDS)
+            return watched({"coordinator": made.coordinator.run})["coordinator"]
+        finally:
+            if nodes is not None:
+                nodes.kill()
+            made.stop()
+
+
+def watched(runs: dict[str, Path]) -> dict[str, dict[str, dict[str, float]]]:
+    """Watch the processes of some run folders for a while: percent of a core, and MiB at the end."""
+    pids = {
+        side: {
+            "supervisor": int(status(run)["pid"]),
+            **{name: int(child["pid"]) for name, child in children(run).items() if not child["resting"]},
         }
-        before = {side: {name: _ticks(pid) for name, pid in found.items()} for side, found in pids.items()}
-        begin = time.monotonic()
-        time.sleep(IDLE_SECONDS)
-        taken = time.monotonic() - begin
-        return {
-            side: {
-                name: {
-                    "percent": round((_ticks(pid) - before[side][name]) / TICKS / taken * 100, 2),
-                    **_memory(pid),
-                }
-                for name, pid in found.items()
-            }
-            for side, found in pids.items()
+        for side, run in runs.items()
+    }
+    before = {side: {name: _ticks(pid) for name, pid in found.items()} for side, found in pids.items()}
+    begin = time.monotonic()
+    time.sleep(IDLE_SECONDS)
+    taken = time.monotonic() - begin
+    return {
+        side: {
+            name: {"percent": round((_ticks(pid) - before[side][name]) / TICKS / taken * 100, 2), **_memory(pid)}
+            for name, pid in found.items()
         }
+        for side, found in pids.items()
+    }
 
 
 def _ticks(pid: int) -> int:
@@ -185,6 +218,13 @@ def idle_cpu(side: str) -> Line:
     )
 
 
+def superlink_of_many() -> Line:
+    """Measure the SuperLink while the nodes of many sites wait."""
+    processes = many()
+    detail = {"processes": processes, "seconds": IDLE_SECONDS, "load": load()}
+    return Line(f"idle_cpu_percent.superlink_{MANY}_sites", processes["superlink"]["percent"], "%", detail)
+
+
 def site_memory() -> Line:
     """Measure the memory of all processes of an idle site."""
     processes = idle()["site"]
@@ -200,5 +240,6 @@ BENCHES = {
     "federated_vs_pooled_time": federated_vs_pooled,
     "idle_cpu_percent.site": lambda: idle_cpu("site"),
     "idle_cpu_percent.coordinator": lambda: idle_cpu("coordinator"),
+    f"idle_cpu_percent.superlink_{MANY}_sites": superlink_of_many,
     "site_rss_mib": site_memory,
 }
