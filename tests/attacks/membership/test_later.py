@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
-from tests.attacks.members import NAMES, SITES, approved, forge
+from tests.attacks.membership.members import NAMES, SITES, approved, forge
 from tests.common.consortium.rosters import Person, after
 from tests.support.consortium import LATER, NOW, Consortium, contents, gather, root_key
 from tests.support.studies import study

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.attacks.members import NAMES
+from tests.attacks.membership.members import NAMES
 from tests.support.consortium import Consortium
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from tests.attacks.members import SITES, approved, forge
+from tests.attacks.membership.members import SITES, approved, forge
 from tests.common.consortium.rosters import Person, after
 from tests.support.consortium import LATER, NOW, Consortium
 from tests.support.studies import study

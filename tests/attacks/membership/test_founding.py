@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests.attacks.members import NAMES, SITES, forge, study_for, swapped
+from tests.attacks.membership.members import NAMES, SITES, forge, study_for, swapped
 from tests.common.consortium.rosters import Person, after, linked, signed
 from tests.support.consortium import LATER, NOW, Consortium, contents, gather, root_key
 from tests.support.studies import study
