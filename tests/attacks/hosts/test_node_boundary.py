@@ -22,7 +22,7 @@ from dura_common.errors import TrustError
 from dura_common.runtime.sockets import listens
 from dura_server.home import CoordinatorHome
 
-pytestmark = [pytest.mark.federation, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.federation, pytest.mark.long, pytest.mark.timeout(600)]
 
 ECHO = """
 def probe(grid):
