@@ -80,12 +80,16 @@ class TaskSource:
         )
 
     def serve_one(self, handler: Handler) -> bool:
-        """Serve one task if there is one; False if there was none (after a while)."""
+        """Serve one task if there is one, or wait for a ring; False if there was none (after a while).
+
+        After a ring, ask again before anything else: it is heard only once.
+        """
         offer = self._tasks.AcquireTask(AcquireTaskRequest(supported_task_types={TaskType.CLIENT_APP}))
         if not (offer.HasField("task") and offer.token):
-            if SOON in self._bell.wait(POLL_SECONDS):
+            heard = self._bell.wait(POLL_SECONDS)
+            if SOON in heard:
                 self._soon()
-            return False
+            return bool(heard)
         client = self._client(RuntimeTokenHttpInterceptor(offer.token))
         heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
         heartbeat.start()

@@ -51,12 +51,12 @@ def main(arguments: list[str]) -> None:
     Path(arguments[1]).with_suffix(".ready").write_text(str(os.getpid()))
     source = TaskSource(node, soon=prepare)
     log.info("serving tasks with %s", getattr(app, "__module__", "the installed app"))
-    served = time.monotonic()
+    busy = time.monotonic()
     while True:
         try:
             if source.serve_one(lambda message, context: app(message=message, context=context)):
-                served = time.monotonic()
-            elif time.monotonic() - served > (WARM_SECONDS if "torch" in sys.modules else REST_SECONDS):
+                busy = time.monotonic()
+            elif time.monotonic() - busy > (WARM_SECONDS if "torch" in sys.modules else REST_SECONDS):
                 log.info("nothing to do; the next task, or an approval, starts it again")
                 return
         except httpx.HTTPError:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -129,11 +130,17 @@ def test_a_runner_that_has_nothing_to_do_ends_and_the_next_message_starts_it(pla
         assert children(home.run)["runner"]["pid"] is None
         assert len(planes.run(ECHO.replace("north", "east"))) == 3
     assert children(home.run)["runner"]["restarts"] == 0
+    dura("site", "stop", "--home", home)
 
 
 def waiting(home: CoordinatorHome) -> set[int]:
     """Return the processes that have Flower imported and wait for the next run."""
-    return {pid for pid in processes_of(home.path) if b"\0serverapp\0" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+    found = set()
+    for pid in processes_of(home.path):
+        with suppress(OSError):  # it has ended meanwhile
+            if b"\0serverapp\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.add(pid)
+    return found
 
 
 def test_the_process_for_the_next_run_ends_with_the_one_that_started_it(planes: ProbedConsortium) -> None:

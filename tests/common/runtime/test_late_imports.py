@@ -12,7 +12,7 @@ CASES = {
     "from dura_common.runtime.cli import build; build('site')": (*SHORT, "dura_server"),
     "from dura_common.runtime.cli import build; build('study')": (*SHORT, "dura_client"),
     "from dura_common.runtime.cli import build; build('authority')": (*SHORT, "dura_client"),
-    "import dura_client.node.process": ("torch", "scipy", "mne", "flwr", "grpc", "sqlalchemy"),
+    "import dura_client.node.process": (*SHORT, "sqlalchemy"),
     "import dura_client.node.runner, dura_client.node.app": ("torch", "scipy", "mne", "sqlalchemy", "opacus"),
     "import dura_client.node.supernode_adapter": ("torch", "scipy", "mne"),
     "import dura_client.release.gate": ("opacus", "scipy.signal", "scipy.stats", "mne.io", "sympy", "matplotlib"),
