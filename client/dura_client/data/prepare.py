@@ -67,6 +67,10 @@ class Source(Protocol):
     def patients(self) -> Sequence[tuple[str, Any]]:
         """Return each patient with what the data set holds of the patient, sorted."""
 
+    @property
+    def tables(self) -> Sequence[Path]:
+        """Tables that hold all patients; a patient depends on some cells of them."""
+
     def files(self, items: Any, /) -> list[Path]:
         """Return the files on which a patient depends."""
 
@@ -131,6 +135,9 @@ def prepare(
     """
     require_fitting(dataset, contract)
     work = Preparation(dataset, contract, pseudonym_key, seal)
+    digests = FileDigests(cache / INDEX, dataset.root, pseudonym_key)
+    for path in work.source.tables:
+        digests.watch(path)
     everybody = {pseudonym(subject, pseudonym_key): items for subject, items in work.source.patients()}
     patients = {key: items for key, items in everybody.items() if key not in leave_out}
     if len(patients) < contract.minimum_patients:
@@ -138,7 +145,6 @@ def prepare(
             f"the data set {dataset.name} has fewer patients than the study demands, {contract.minimum_patients}"
         )
     recipe = private_folder(private_folder(cache) / recipe_name(contract, VERSION))
-    digests = FileDigests(cache / INDEX, dataset.root, pseudonym_key)
     targets = {key: recipe / key / work.source.name(items, digests) for key, items in patients.items()}
     digests.save()
     found: dict[str, PatientData] = {}
@@ -158,7 +164,7 @@ def prepare(
     missing = [key for key in patients if key not in found]
     for index in do_all(work, [(patients[key], targets[key]) for key in missing], workers):
         key = missing[index]
-        if not all(digests.same(path) for path in work.source.files(patients[key])):
+        if not all(digests.same(path) for path in (*work.source.tables, *work.source.files(patients[key]))):
             discard(targets[key])
             raise InputError(
                 f"recordings of the data set {dataset.name} changed while they were read",
