@@ -25,6 +25,7 @@ from dura_client.data.privacy_class import Step, step_of
 from dura_client.data.sources.fitting import require_fitting
 from dura_client.data.sources.leaving_out import why_left_out
 from dura_client.data.sources.vectors import VectorSource, vector_steps, vectors_of
+from dura_client.data.store.claim import preparing
 from dura_client.data.store.digests import FileDigests
 from dura_client.data.store.entry import Parts, PatientData, digest_of, discard, open_entry, open_old, write_entry
 from dura_client.data.store.naming import recipe_name
@@ -135,6 +136,19 @@ def prepare(
     """
     require_fitting(dataset, contract)
     work = Preparation(dataset, contract, pseudonym_key, seal)
+    with preparing(cache):
+        return _prepared(work, cache, leave_out=leave_out, progress=progress, workers=workers)
+
+
+def _prepared(
+    work: Preparation,
+    cache: Path,
+    *,
+    leave_out: Collection[str],
+    progress: Callable[[int, int], None] | None,
+    workers: int,
+) -> PreparedData:
+    dataset, contract, pseudonym_key, seal = work.dataset, work.contract, work.pseudonym_key, work.seal
     digests = FileDigests(cache / INDEX, dataset.root, pseudonym_key)
     for path in work.source.tables:
         digests.watch(path)

@@ -27,7 +27,7 @@ def time_findings(folder: BidsFolder, path: Path, place: str, seconds: float | N
         return list(merged.findings)
     if abs(said - seconds) <= SAME_SHARE * max(abs(said), seconds):
         return list(merged.findings)
-    cause = f"the header says {seconds:g} s, and RepetitionTime in {merged.origin['RepetitionTime'].name} is {said:g} s"
+    cause = f"the header says {seconds:g} s, and the description beside it {said:g} s"
     return [*merged.findings, found("ROI-TIME", place, cause)]
 
 

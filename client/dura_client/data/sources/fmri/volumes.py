@@ -98,9 +98,18 @@ def _one(
         others = listed(sorted({name for name in spaces.values() if name is not None}))
         return None, found("ROI-SPACE", fitting[0].relative_to(root), f"it lies in {others}, and the atlas in {space}")
     if len(here) > 1:
-        names = listed(path.name for path in here)
+        names = listed(sorted(_version(root, path) for path in here))
         return None, found("ROI-TWO", here[0].relative_to(root), f"{counted(len(here), 'file')} of one scan: {names}")
     return here[0], None
+
+
+def _version(root: Path, path: Path) -> str:
+    """Return by what a file differs from others of the same scan, without the patient: pipeline, parts of the name."""
+    below = path.relative_to(root).parts
+    pipeline = [below[1]] if below[0] == "derivatives" else []
+    return " ".join(
+        [*pipeline, *(f"{key}-{value}" for key, value in entities_of(path.name).items() if key in VERSIONS)]
+    )
 
 
 def _unadjusted(kind: str) -> Finding:
