@@ -59,7 +59,8 @@ def atlas_from(given: str | None, root: Path) -> Atlas | None:
     if given is None:
         return None
     ((name, file),) = pairs_of([given], "--atlas", "NAME=FILE").items()
-    here = Path(file).expanduser().resolve()
-    if (root / file).is_file() or not here.is_file():
-        return atlas_of(root, name, file)
-    return atlas_of(root, name, str(here.relative_to(root) if here.is_relative_to(root) else here))
+    below = root / Path(file).expanduser()
+    path = (below if below.is_file() else Path(file).expanduser()).resolve()
+    if not path.is_file():
+        return atlas_of(root, name, file)  # which says that it was not found
+    return atlas_of(root, name, str(path.relative_to(root) if path.is_relative_to(root) else path))

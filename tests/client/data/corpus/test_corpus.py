@@ -94,7 +94,9 @@ def test_every_kind_of_finding_is_planted_and_known() -> None:
     ) <= NO_CODES
     assert set(KINDS) - {defect.code for defect in DEFECTS} == UNPLANTED | ELSEWHERE
     data = Path(__file__).parents[1]
-    tests = "".join(path.read_text() for part in ("importing", "sources") for path in (data / part).glob("test_*.py"))
+    tests = "".join(
+        path.read_text() for part in ("importing", "sources", "fmri") for path in (data / part).glob("test_*.py")
+    )
     assert {code for code in ELSEWHERE if f'"{code}"' not in tests} == set()
 
 
@@ -103,7 +105,8 @@ NO_CODES = {"EV-", "EDF-D"}
 ELSEWHERE = {
     *("HYP-PAIR", "HYP-USED", "IMP-LIST"),
     *("ANS-COL", "ANS-NONE", "CUT-LOST", "CUT-RULE", "CUT-SPAN"),
-    *("ROI-FLAT", "ROI-KIND", "ROI-ORDER", "ROI-SHORT"),
+    *("ROI-FLAT", "ROI-KIND", "ROI-ORDER", "ROI-SHORT", "ROI-NONE", "ROI-ATLAS", "ROI-SPACE", "ROI-TWO"),
+    *("ROI-LOST", "ROI-GRID", "ROI-NAN", "ROI-TIME", "ROI-CONF"),
 }
 """Kinds that the tests of importing and of sources bring about."""
 UNPLANTED = {"FILE-DENIED", "FILE-READ", "READER-SAID"}

@@ -32,7 +32,7 @@ from dura_client.data.sources.fmri.images import (
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
 
-BLOCK_BYTES = 64 << 20
+BLOCK_BYTES = 16 << 20
 """Of volumes that are held at once."""
 LABEL = b"dura volumes v1\0"
 
@@ -54,7 +54,7 @@ class Averaged:
 def average(path: Path, regions: Regions) -> Averaged:
     """Return the mean of each region in each volume, unadjusted.
 
-    A voxel whose first value is no number lies outside the scan, and its region does without it. A region with a voxel
+    A voxel whose first value is not a number lies outside the scan, and its region does without it. A region with a voxel
     that stops being a number later has no value in that volume.
 
     Raises:
