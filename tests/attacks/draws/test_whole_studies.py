@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from tests.attacks.draws.hospital import DELTA, NOW, label
 from tests.attacks.draws.meeting import CAP, SITES, World
-from tests.attacks.test_membership_machine import signers
+from tests.attacks.membership.test_machine import signers
 from tests.common.consortium.rosters import Person, after, signed
 from tests.support.consortium import Consortium, root_key
 
