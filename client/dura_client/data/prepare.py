@@ -136,19 +136,6 @@ def prepare(
     """
     require_fitting(dataset, contract)
     work = Preparation(dataset, contract, pseudonym_key, seal)
-    with preparing(cache):
-        return _prepared(work, cache, leave_out=leave_out, progress=progress, workers=workers)
-
-
-def _prepared(
-    work: Preparation,
-    cache: Path,
-    *,
-    leave_out: Collection[str],
-    progress: Callable[[int, int], None] | None,
-    workers: int,
-) -> PreparedData:
-    dataset, contract, pseudonym_key, seal = work.dataset, work.contract, work.pseudonym_key, work.seal
     digests = FileDigests(cache / INDEX, dataset.root, pseudonym_key)
     for path in work.source.tables:
         digests.watch(path)
@@ -158,6 +145,21 @@ def _prepared(
         raise InputError(
             f"the data set {dataset.name} has fewer patients than the study demands, {contract.minimum_patients}"
         )
+    with preparing(cache):
+        return _prepared(work, cache, patients, digests, progress=progress, workers=workers)
+
+
+def _prepared(
+    work: Preparation,
+    cache: Path,
+    patients: Mapping[str, Any],
+    digests: FileDigests,
+    *,
+    progress: Callable[[int, int], None] | None,
+    workers: int,
+) -> PreparedData:
+    """Bring patients, by key, to the contract while nobody cleans up the store."""
+    dataset, contract, seal = work.dataset, work.contract, work.seal
     recipe = private_folder(private_folder(cache) / recipe_name(contract, VERSION))
     targets = {key: recipe / key / work.source.name(items, digests) for key, items in patients.items()}
     digests.save()

@@ -178,7 +178,8 @@ def clean_store(home: SiteHome, now: float) -> Cleaned | None:
 def tidy_store(home: SiteHome, now: float) -> None:
     """Do what :func:`clean_store` does after something was prepared; a fault there spoils nothing, and is logged."""
     try:
-        clean_store(home, now)
+        if home.cache.exists():
+            clean_store(home, now)
     except (DuraError, OSError) as error:
         log.warning("old prepared recordings were not removed: %s", type(error).__name__)
 

@@ -149,7 +149,7 @@ def test_a_plain_file_that_was_cut_is_named(tmp_path: Path) -> None:
 
 
 def test_voxels_outside_the_scan_are_left_out_and_later_gaps_lose_the_region(tmp_path: Path) -> None:
-    """What is not a number from the beginning is outside; a region with a gap later is lost, and neither becomes zero."""
+    """What is not a number from the beginning is outside; a region with a gap later is lost; neither becomes zero."""
     outside, gap = voxels(1), voxels(3)
     outside[1, :2] = np.nan
     gap[2, 0, 0, 17] = np.inf

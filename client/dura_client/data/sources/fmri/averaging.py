@@ -54,7 +54,7 @@ class Averaged:
 def average(path: Path, regions: Regions) -> Averaged:
     """Return the mean of each region in each volume, unadjusted.
 
-    A voxel whose first value is not a number lies outside the scan, and its region does without it. A region with a voxel
+    A voxel whose first value is not a number lies outside the scan; its region does without it. A region with a voxel
     that stops being a number later has no value in that volume.
 
     Raises:
