@@ -119,7 +119,8 @@ def open_signals(folder: BidsFolder, dataset: DataSet, recording: Recording) -> 
         declared = declared_by(table, source.signals) if table.columns else NOTHING
         notes += [_table_note("channels.tsv", problem.kind, problem.text) for problem in table.problems]
     elif file is None:
-        notes.append(Note("SIDE-NONE", "there is no channels.tsv; types of channels were guessed from their names"))
+        instead = "were guessed from their names" if folder.kind == "eeg" else "are those of the recording"
+        notes.append(Note("SIDE-NONE", f"there is no channels.tsv; types of channels {instead}"))
     chosen = (choose if folder.kind == "eeg" else choose_magnetic)(source, declared)
     notes += chosen.notes
     pieces = source.pieces(chosen.rate)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import mne
+import numpy as np
 
 from dura_client.data.findings.finding import counted
 from dura_client.data.recordings.brainvision import check_brainvision
@@ -17,6 +18,8 @@ from dura_client.data.recordings.through_mne import MneSource, open_with_mne
 
 TRIGGERS = ("STI101", "STI014", "UPPT001")
 """Channels of the codes of a stimulus computer, in MEGIN's and CTF's systems: the first that is there is read."""
+CTF_CLOCK = "SCLK01"
+"""Channel of the system's clock, in seconds."""
 
 
 def open_source(path: Path) -> Source:
@@ -66,9 +69,28 @@ def _magnetic(path: Path) -> MneSource:
     if path.suffix.lower() == ".fif":
         require_kind(path, "FIF")
         return _with_state(path, open_with_mne(path, mne.io.read_raw_fif))
-    if not any(path.glob("*.res4")):
-        raise Unreadable("FILE-PART", "it has no .res4 file, in which a CTF system describes the recording")
-    return _with_state(path, open_with_mne(path, mne.io.read_raw_ctf))
+    absent = [ending for ending in (".res4", ".meg4") if not (path / f"{path.stem}{ending}").exists()]
+    if absent:
+        cause = f"it has no {' and no '.join(absent)} file of the folder's name"
+        remedy = "Give the files in a .ds folder the folder's own name, as the tools of the CTF system do."
+        raise Unreadable("FILE-PART", cause, remedy)
+    return _with_state(path, _with_trials(open_with_mne(path, mne.io.read_raw_ctf)))
+
+
+def _with_trials(source: MneSource) -> MneSource:
+    """Return a recording of a CTF system with a joint wherever its clock jumps between two trials.
+
+    Without the channel of the clock nobody knows which trials follow each other, and each of them stands alone.
+    """
+    raw, rate = source.raw, source.signals[0].rate
+    size = int(raw._raw_extras[0]["block_size"])  # noqa: SLF001  # MNE keeps the length of a trial nowhere else
+    borders = range(size, raw.n_times, size)
+    clock = [index for index, signal in enumerate(source.signals) if signal.label.startswith(CTF_CLOCK)][:1]
+    jumps = [at for at in borders if not clock or np.diff(source.read(clock, at - 1, at + 1)).item() > 1.5 / rate]
+    if not jumps:
+        return source
+    note = Note("GAP-FOUND", f"{counted(len(jumps), 'place')} between trials where the recording was interrupted")
+    return replace(source, joints=tuple(sorted({*source.joints, *jumps})), notes=(*source.notes, note))
 
 
 def _with_state(path: Path, source: MneSource) -> MneSource:
@@ -83,7 +105,7 @@ def _with_state(path: Path, source: MneSource) -> MneSource:
         done.append(f"gradient compensation of grade {raw.compensation_grade} was applied")
     waiting = sum(not projection["active"] for projection in raw.info["projs"])
     if waiting:
-        done.append(f"{counted(waiting, 'projection')} that the file keeps were not applied, and are not")
+        done.append(f"projections that the file keeps were not applied, and are not ({waiting})")
     notes = [*source.notes, *(Note("MEG-STATE", cause) for cause in done)]
     codes = [index for index, signal in enumerate(source.signals) if signal.kind == "TRIG"]
     names = ["".join(source.signals[index].label.split()) for index in codes]

@@ -171,8 +171,8 @@ def test_what_was_done_before_is_told(root: Path) -> None:
     raw.add_proj(mne.compute_proj_raw(raw, n_grad=1, n_mag=1, verbose="error"))
     write(root, "02", raw)
     causes = [item.cause for item in of("MEG-STATE", check(root))]
-    assert any("2 projections that the file keeps were not applied" in cause for cause in causes)
-    assert any("1 reference sensor are not used" in cause for cause in causes)
+    assert any("projections that the file keeps were not applied, and are not (2)" in cause for cause in causes)
+    assert any("reference sensors are not used (1)" in cause for cause in causes)
 
 
 def test_skipped_time_is_a_gap(root: Path) -> None:

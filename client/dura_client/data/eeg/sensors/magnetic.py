@@ -85,7 +85,7 @@ def _said(kept: Sequence[Channel], signals: Sequence[Signal], declared: Declared
         notes.append(Note("CH-TYPE", f"{names}: bad by the recording, not by channels.tsv; taken as bad"))
     references = sum(signal.kind == REFERENCES for signal in signals)
     if references:
-        notes.append(Note("MEG-STATE", f"its {counted(references, 'reference sensor')} are not used"))
+        notes.append(Note("MEG-STATE", f"reference sensors are not used ({references})"))
     return notes
 
 
