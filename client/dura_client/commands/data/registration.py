@@ -46,7 +46,7 @@ SeriesOption = Annotated[
 ScaleOption = Annotated[
     list[str] | None,
     typer.Option(
-        help="FACTOR that converts the stored values to volts (MEG: to tesla), or PLACE=FACTOR for one recording or one "
+        help="FACTOR that converts the stored values to volts (MEG: tesla), or PLACE=FACTOR for one recording or one "
         "patient (sub-01). Repeat the option for each."
     ),
 ]

@@ -95,7 +95,7 @@ def test_every_kind_of_finding_is_planted_and_known() -> None:
     assert set(KINDS) - {defect.code for defect in DEFECTS} == UNPLANTED | ELSEWHERE
     data = Path(__file__).parents[1]
     tests = "".join(
-        path.read_text() for part in ("importing", "meg", "sources") for path in (data / part).glob("test_*.py")
+        path.read_text() for part in ("eeg", "importing", "sources") for path in (data / part).glob("test_*.py")
     )
     assert {code for code in ELSEWHERE if f'"{code}"' not in tests} == set()
 
