@@ -1,0 +1,38 @@
+"""Every rule of whole studies is needed, and the machine sees it: without the rule it finds a broken promise.
+
+Each test takes minutes, since whole studies are led until the rule is missed (``make test-full``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis.errors import FlakyFailure
+from tests.attacks.draws.whole.mutant import Mutant, mutated
+from tests.attacks.draws.whole.mutants import MUTANTS
+from tests.attacks.draws.whole.run import lead
+from tests.attacks.draws.whole.template import Template, make_template
+
+EXAMPLES, STEPS = 40, 14
+
+
+@pytest.mark.full
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.rule)
+def test_the_machine_misses_a_rule(template: Template, tmp_path: Path, mutant: Mutant) -> None:
+    """Without the rule, one of the promises does not hold after some action.
+
+    What breaks does so twice, or hypothesis calls it flaky: threads of hospitals come in any order.
+    """
+    with mutated(mutant), pytest.raises((AssertionError, FlakyFailure)):
+        lead(make_template(tmp_path) if mutant.approved else template, tmp_path, examples=EXAMPLES, steps=STEPS)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.rule)
+def test_the_rule_stands_where_it_is_taken_out(mutant: Mutant) -> None:
+    """Each edit fits the product as it is now, changes living functions, and leaves nothing behind."""
+    with mutated(mutant):
+        pass
+    with mutated(mutant):
+        pass
