@@ -16,7 +16,7 @@ from tests.common.consortium.rosters import Person, after, signed
 from tests.support.consortium import root_key
 
 from dura_client.consortium.countersign import confirm_pending
-from dura_client.consortium.membership import load_membership
+from dura_client.consortium.membership import load_membership, pending
 from dura_client.consortium.people import distrust
 from dura_client.data.prepare import pseudonym
 from dura_client.patients.withdrawal import withdraw
@@ -300,7 +300,7 @@ class WholeStudies(RuleBasedStateMachine):
 def _countersigned(world: World, name: str) -> str:
     home = world.consortium.site(name)
     try:
-        _, (serial, *_) = confirm_pending(home)
+        _, (serial, *_) = confirm_pending(home, pending(home))
     except DuraError:  # two rosters of one serial are known: an officer decides nothing before that is settled
         return ""
     return (home.consortium / "own" / f"{serial:06d}.json").read_text()
