@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from tests.attacks.draws.hospital import DELTA
 from tests.attacks.draws.meeting import CAP, SITES, World
-from tests.attacks.test_membership_machine import signers
+from tests.attacks.membership.test_machine import signers
 
 from dura_client.consortium.membership import load_membership
 from dura_client.consortium.rosters import followed, read_link

@@ -204,6 +204,7 @@ def test_recordings_that_change_while_they_are_read_are_refused(
     assert not [path for path in cache.glob("*/*/*") if not path.name.startswith(TEMPORARY)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", [2, 5])
 def test_several_processes_give_the_same(
     make: Callable[..., PreparedData], own_copy: OwnCopy, cache: Path, workers: int

@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -32,6 +33,8 @@ from dura_common.errors import DuraError
 from dura_common.messages import Offer
 from dura_server.consortium import enrolment as coordinator_side
 from dura_server.studies.researcher import sign_study
+
+pytestmark = pytest.mark.long
 
 NAMES = ("east", "north", "south", "west")
 FRIENDS = ("clinic-a", "clinic-b", "clinic-c")
