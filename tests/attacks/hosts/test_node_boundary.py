@@ -20,7 +20,7 @@ from dura_client.site.keys import SiteKeys
 from dura_common.errors import TrustError
 from dura_common.runtime.sockets import listens
 
-pytestmark = [pytest.mark.federation, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.federation, pytest.mark.long, pytest.mark.timeout(600)]
 
 ECHO = """
 def probe(grid):

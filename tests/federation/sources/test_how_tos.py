@@ -20,7 +20,7 @@ PAGES = sorted((Path(__file__).parents[3] / "docs" / "how-to" / "data").glob("*.
 SITES = ("north", "south")
 BLOCK = re.compile(r"^```(sh|toml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
-pytestmark = [pytest.mark.federation, pytest.mark.full, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.federation, pytest.mark.long, pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope="module")

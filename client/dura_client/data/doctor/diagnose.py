@@ -119,7 +119,7 @@ def diagnose(
         )
     findings += people_findings(folder)
     opened, looks = _all(folder, dataset, recordings, findings, progress)
-    findings += together(dataset, opened)
+    findings += together(dataset, opened, contract.classes if contract is not None else ())
     plausible = [
         Sketched(item.recording, item.place, seen.digest, seen.sketch)
         for item, seen in zip(opened, looks, strict=True)

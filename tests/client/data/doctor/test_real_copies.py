@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.client.data.eeg.ssvep_bids import TASK, find_data, write_bids
 from tests.client.data.recordings.edf_writer import Annotated, Header, Written, write_edf
-from tests.support.ssvep_bids import TASK, find_data, write_bids
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.doctor.diagnose import diagnose
