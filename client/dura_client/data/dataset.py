@@ -47,7 +47,7 @@ class DataSet(Frozen):
     labels: dict[str, Word] = Field(default_factory=dict)
     """Local event code, or cell of a column, to class name; what is not listed counts as a class name itself."""
     scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    """Factor that brings the stored values to volts."""
+    """Factor that brings the stored values to volts, of MEG to tesla and tesla per metre."""
     scales: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(default_factory=dict)
     """The same for single recordings (path below the folder) or all of a patient (``sub-01``)."""
     columns: dict[Word, str] = Field(default_factory=dict)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -232,6 +233,7 @@ def restore(
     *,
     folder: Path,
     pseudonym_key: bytes,
+    withdrawn: Callable[[], Collection[str]],
     seal: Seal | None = None,
 ) -> Iterator[tuple[str, PatientData | None]]:
     """Yield patients exactly as they were prepared before, prepared again if their copy is gone.
@@ -244,6 +246,7 @@ def restore(
         wanted: digest of the prepared data by key.
         folder: of the recipe in the cache.
         pseudonym_key: the site's secret.
+        withdrawn: returns who has withdrawn by now; nothing of them is read, and no prepared copy comes back.
         seal: opens and encrypts what is kept.
 
     Yields:
@@ -254,7 +257,11 @@ def restore(
     for key, digest in wanted.items():
         found = None
         try:
-            found = _kept(folder / key, digest, seal) or again.patient(key, digest)
+            if key not in withdrawn():
+                found = _kept(folder / key, digest, seal) or again.patient(key, digest)
+            if key in withdrawn():  # meanwhile, too
+                found = None
+                shutil.rmtree(folder / key, ignore_errors=True)
         except Exception as error:  # noqa: BLE001  # a reader may fail in any way, and one patient must not end a step
             log.warning("a patient's recordings cannot be read (%s); the patient counts zero", type(error).__name__)
         yield key, found

@@ -207,7 +207,7 @@ class FrozenCohort:
 
 
 def load_frozen(home: SiteHome, manifest: Manifest, contract: DataContract) -> FrozenCohort:
-    """Load the patients of a manifest. If the data of a patient have any fault, the patient counts as zero."""
+    """Load the patients of a manifest. A patient who has withdrawn, or whose data have any fault, counts as zero."""
     shape = (0, *contract.shape)
     nobody = TrainingPatient(np.zeros(shape, dtype=np.float32), np.zeros(0, dtype=np.int64))
     found = _restored(home, manifest, contract)
@@ -235,7 +235,15 @@ def _restored(home: SiteHome, manifest: Manifest, contract: DataContract) -> dic
         log.warning("the study's data set cannot be read; its patients count as zero: %s", error.message)
         return {}
     folder = home.cache / manifest.folder
-    restored = restore(dataset, contract, wanted, folder=folder, pseudonym_key=pseudonym_key, seal=seal)
+    restored = restore(
+        dataset,
+        contract,
+        wanted,
+        folder=folder,
+        pseudonym_key=pseudonym_key,
+        withdrawn=site_ledger(home).withdrawn,
+        seal=seal,
+    )
     return {key: patient for key, patient in restored if patient is not None}
 
 

@@ -53,8 +53,8 @@ AtlasOption = Annotated[
 ScaleOption = Annotated[
     list[str] | None,
     typer.Option(
-        help="FACTOR that converts the stored values to volts, or PLACE=FACTOR for one recording or one patient "
-        "(sub-01). Repeat the option for each."
+        help="FACTOR that converts the stored values to volts (MEG: tesla), or PLACE=FACTOR for one recording or one "
+        "patient (sub-01). Repeat the option for each."
     ),
 ]
 PUBLIC = "this data set is registered as public: studies without noise may use it if the policy allows that"
@@ -215,11 +215,12 @@ def show(name: NameArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOptio
         site = SiteHome(home.expanduser())
         dataset = load_dataset(site, name)
         studies = open_studies_on(site, name)
-        recordings = folder_of(dataset).recordings if dataset.task is not None else ()
+        signals = dataset.source in {"eeg", "meg"}
+        recordings = folder_of(dataset).recordings if signals else ()
         table = Table("", "", show_header=False, title=name)
         table.add_row("folder", dataset.root)
         table.add_row("source, task", f"{dataset.source}, {dataset.task or 'none'}")
-        if dataset.source == "eeg":
+        if signals:
             table.add_row("patients, recordings", f"{len({item.subject for item in recordings})}, {len(recordings)}")
         else:
             table.add_row("patients", str(len(subjects_of(dataset))))

@@ -10,10 +10,11 @@ from typing import Literal
 import numpy as np
 
 from dura_client.data.dataset import DataSet
-from dura_client.data.simulated.hospitals import HOSPITALS
+from dura_client.data.simulated.equipment import RNG_DOMAIN
+from dura_client.data.simulated.hospitals import HOSPITALS, MEG_HOSPITALS
 from dura_client.data.simulated.paradigm import hospital_for
 from dura_client.data.simulated.scans import atlas_place
-from dura_client.data.simulated.simulate import RNG_DOMAIN, simulate, simulate_events
+from dura_client.data.simulated.simulate import DEMO, simulate, simulate_events, write_events
 from dura_client.data.simulated.states import BANDS, Course, State, write_states
 from dura_client.data.simulated.vectors import Asked, write_rows, write_series
 from dura_common.errors import InputError, StateError
@@ -56,7 +57,7 @@ VOLUMES = {
     "amygdala": (500.0, 3000.0),
     "entorhinal_thickness": (1.0, 5.0),
 }
-KINDS = ("motor", "sleep", "seizures", "rest", "fmri", "table", "volumes")
+KINDS = ("motor", "sleep", "seizures", "rest", "fmri", "table", "meg", "volumes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,9 @@ def simulate_kind(
         asked = Asked(DIAGNOSES[hospital][0], DIAGNOSES[hospital][1], visits=3)
         write_rows(out, what, asked, site=site, features=VOLUMES, people=people, missing=missing, progress=progress)
         return Wrote(("--source", "table", *_mapped(hospital)))
+    if kind == "meg":
+        write_events(out, what, MEG_HOSPITALS[hospital], DEMO, people, trials, progress)
+        return Wrote(("--source", "meg", "--task", DEMO.task))
     course, options = _course(kind, hospital, minutes)
     write_states(out, what, replace(HOSPITALS[hospital], stored_scale=1.0), course, people, progress)
     return Wrote(("--task", course.task, *options))

@@ -77,7 +77,7 @@ def files_of(folder: BidsFolder, dataset: DataSet, recording: Recording) -> list
     Tables of patients and visits are not among them: what a study reads there are answers.
     """
     own = recording.path.parent
-    stem = recording.path.name.partition(".")[0].removesuffix("_eeg")
+    stem = recording.path.name.partition(".")[0].removesuffix(f"_{folder.kind}").partition("_split-")[0]
     found = {recording.path, *applying_any(folder, recording)}
     found |= {
         own / name
@@ -86,7 +86,12 @@ def files_of(folder: BidsFolder, dataset: DataSet, recording: Recording) -> list
     }
     if recording.path.suffix.lower() == ".vhdr":
         found |= set(parts_of(recording.path))
-    return sorted(found - set(table_files(dataset)))
+    return sorted(file for path in found - set(table_files(dataset)) for file in _files(path))
+
+
+def _files(path: Path) -> list[Path]:
+    """Return a file itself, or the files in the folder that a CTF system writes."""
+    return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
 
 
 def _place(folder: BidsFolder, path: Path) -> str:

@@ -152,8 +152,8 @@ def test_a_running_study_keeps_what_was_approved(
     assert digests(make(root)) != wanted
 
     def kept() -> dict[str, str | None]:
-        places = {"folder": cache / before.folder, "pseudonym_key": KEY}
-        found = restore(registered(root), contract, wanted, **places)  # type: ignore[arg-type]  # of two known kinds
+        folder = cache / before.folder
+        found = restore(registered(root), contract, wanted, folder=folder, pseudonym_key=KEY, withdrawn=frozenset)
         return {key: None if patient is None else digest_of(patient) for key, patient in found}
 
     assert kept() == wanted
@@ -179,7 +179,9 @@ def test_entries_of_an_earlier_dura_serve_their_studies(
         (target / ABOUT).unlink()
     shutil.rmtree(root)
     np.save(cache / ("f" * 32) / pseudonym("003", KEY) / "labels.npy", np.zeros(8, dtype=np.int64))
-    found = dict(restore(registered(root), contract, wanted, folder=cache / ("f" * 32), pseudonym_key=KEY))
+    found = dict(
+        restore(registered(root), contract, wanted, folder=cache / ("f" * 32), pseudonym_key=KEY, withdrawn=frozenset)
+    )
     assert {key for key, patient in found.items() if patient is not None} == {pseudonym(n, KEY) for n in ("001", "002")}
 
 
