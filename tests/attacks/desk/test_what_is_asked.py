@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import grpc
@@ -130,6 +131,23 @@ def test_no_model_before_the_end(door: Door) -> None:
         assert "has not finished" in message.refusal.message
     finally:
         door.of_ada.model_file.unlink()
+
+
+def test_questions_that_are_left_alone_hold_nobody_up(door: Door) -> None:
+    """Who asks for work again and again and never waits for it keeps no other researcher waiting, and keeps no memory.
+
+    Each of these questions takes a process that imports Flower: a second and more.
+    """
+    for _ in range(30):
+        with question(door, pair_of(door.ada)) as made:
+            made.send(made.request(door.ada, "ada", made.challenge(), action="look", study=door.of_ada.digest))
+            time.sleep(0.05)  # the request arrives before the connection is gone
+    begin = time.monotonic()
+    asked(door, door.eve, "eve", action="look", study=door.of_eve.digest)
+    alone = time.monotonic()
+    asked(door, door.eve, "eve", action="look", study=door.of_eve.digest)
+    once = time.monotonic() - alone
+    assert alone - begin < 4 * once + 2
 
 
 def test_an_answer_tells_nothing_of_the_machine(door: Door) -> None:

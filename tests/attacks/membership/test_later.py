@@ -10,18 +10,23 @@ import pytest
 from pydantic import ValidationError
 from tests.attacks.membership.members import NAMES, SITES, approved, forge
 from tests.common.consortium.rosters import Person, after
+from tests.support.commands import dura
 from tests.support.consortium import LATER, NOW, Consortium, contents, gather, root_key
 from tests.support.studies import study
 
+from dura_client.commands import roster as roster_commands
 from dura_client.consortium import people
 from dura_client.consortium.card import next_card_path, rotate
+from dura_client.consortium.countersign import own_countersignatures
 from dura_client.consortium.membership import load_membership, pending, take
 from dura_client.studies.approvals import NotAuthentic, approve, list_offers, receive_offer, require_approved
-from dura_common.consortium.chain import Link, NoQuorum
+from dura_common.consortium.chain import Countersignature, Link, NoQuorum
 from dura_common.consortium.envelope import canonical_json, digest, payload_of, sign
 from dura_common.consortium.roster import (
     Roster,
     RosterResearcher,
+    roster_digest,
+    roster_fingerprint,
 )
 from dura_common.messages import Offer, RefusalReason
 from dura_common.study import STUDY_TYPE, StudyDocument
@@ -47,6 +52,35 @@ def test_countersignatures_of_an_older_roster_are_no_quorum(made: Consortium) ->
     here = take(north, [Link(roster=forge(made, evil), countersignatures=words)])
     assert here.roster.serial == 2
     assert pending(north)[0].countersignatures == ()
+
+
+def test_what_comes_while_an_officer_reads_is_not_countersigned(
+    made: Consortium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The officer is asked about one roster; the next one, which arrives before the answer, gets no signature."""
+    north = made.site("north")
+    first, envelope = coordinator_side.newest(made.coordinator)
+    links: list[Link] = []
+    for number, name in enumerate(("centre", "evil"), start=1):
+        when = NOW + timedelta(hours=number)
+        first = after(first, envelope, when, [*first.members, Person(name).entry(when)])
+        envelope = forge(made, first)
+        links.append(Link(roster=envelope, countersignatures=()))
+    take(north, links[:1])
+    shown: list[str] = []
+
+    def reads(*_: object, fingerprint: str, **__: object) -> None:
+        shown.append(fingerprint)
+        take(north, links)  # as the node does, whenever the coordinator likes
+
+    monkeypatch.setattr(roster_commands, "confirm_fingerprint", reads)
+    answer = dura("site", "roster", "confirm", "--home", north.path, here=True)
+    assert shown == [roster_fingerprint(links[0].roster)]
+    assert answer["countersigned"] == [2]
+    assert [Countersignature.model_validate_json(payload_of(text)).roster for text in own_countersignatures(north)] == [
+        roster_digest(made.roster()[1]),
+        roster_digest(links[0].roster),
+    ]
 
 
 def test_an_expired_roster_approves_nothing_new_and_lets_the_old_run(made: Consortium) -> None:

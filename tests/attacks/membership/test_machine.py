@@ -24,7 +24,7 @@ from tests.support.consortium import NOW, Consortium, gather, root_key
 from tests.support.studies import study
 
 from dura_client.consortium.countersign import confirm_pending, waiting_changes
-from dura_client.consortium.membership import load_membership, take
+from dura_client.consortium.membership import load_membership, pending, take
 from dura_client.studies.approvals import approve, receive_offer, require_approved
 from dura_common.consortium.chain import COUNTERSIGNATURE_TYPE, Link
 from dura_common.consortium.envelope import payload_of, verify
@@ -142,7 +142,7 @@ class LyingAuthority(RuleBasedStateMachine):
         if not fine:
             return
         try:
-            confirm_pending(home)
+            confirm_pending(home, pending(home))
         except DuraError:
             return
         for path in (home.consortium / "own").glob("*.json"):
