@@ -41,6 +41,8 @@ STAGES = {
 }
 """Codes of the field: stages after the AASM (3 and 4 are one), and TUH's two terms."""
 LINE_SECONDS, LINE_RECORDINGS = 30.0, 5
+TASKS = {**dict.fromkeys(("chbmit", "siena", "tuh", "seizeit"), "seizure"), "sleepedf": "sleep"}
+"""What was done in the recordings of a collection."""
 ELECTRODES = 'Label in the files = electrode of the 10-05 system. "" leaves a channel out: only scalp EEG is imported.'
 MAGNETIC = 'Sensors of the MEG are imported under their own names. A line with "" behind a label leaves one out.'
 HEAD = """What the names in {source} mean. Proposed by `dura site data import --draft`.
@@ -165,7 +167,6 @@ def _line(source: Source) -> float | None:
 
 def text_of(made: Draft, root: Path, task: str | None) -> str:
     """Return the mapping file that a draft proposes."""
-    clinical = made.layout.name != "plain"
     line = made.lines.most_common(1)
     seen = (
         f"  # the spectrum shows it in {counted(line[0][1], 'recording')}" if line else "  # 50 or 60: ask the clinic"
@@ -174,7 +175,7 @@ def text_of(made: Draft, root: Path, task: str | None) -> str:
         "format": "1",
         "layout": quoted(made.layout.name),
         "source": quoted("meg" if made.magnetic else "eeg") + "  # what is imported: eeg (electrodes) or meg (sensors)",
-        "task": quoted(task or ("seizure" if clinical else UNKNOWN)) + "  # the BIDS label of what was done",
+        "task": quoted(task or TASKS.get(made.layout.name, UNKNOWN)) + "  # the BIDS label of what was done",
         "line_frequency": (f"{line[0][0]:g}" if line else quoted(UNKNOWN)) + seen,
         "reference": quoted("n/a") + "  # of the recording, such as A1 or average, if it is known",
         "cap": quoted("") + "  # such as biosemi128, if the labels are places of a cap",

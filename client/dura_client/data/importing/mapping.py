@@ -38,7 +38,7 @@ class Mapping(Frozen):
     """A whole mapping file."""
 
     format: Literal[1] = 1
-    layout: Literal["plain", "chbmit", "siena", "tuh", "seizeit"] = "plain"
+    layout: Literal["plain", "chbmit", "siena", "tuh", "seizeit", "sleepedf"] = "plain"
     source: Literal["eeg", "meg"] = "eeg"
     """Which channels are imported: the electrodes on the scalp, or the sensors of an MEG."""
     task: Label
