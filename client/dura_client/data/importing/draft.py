@@ -65,6 +65,8 @@ class Draft:
     lines: Counter[float] = field(default_factory=Counter)
     magnetic: int = 0
     """Recordings with sensors of an MEG."""
+    hypnograms: set[str] = field(default_factory=set)
+    """Files with the stages of a recording that lies beside them."""
     parts: dict[str, str] = field(default_factory=dict)
     """File that continues a recording to the file with its beginning."""
     findings: list[Finding] = field(default_factory=list)
@@ -98,6 +100,7 @@ def draft(root: Path, progress: Callable[[int, int], None] | None = None) -> Dra
         if progress is not None:
             progress(done, len(sources))
     _number(made, root, usable)
+    made.findings = [item for item in made.findings if item.code != "HYP-ONLY" or item.place not in made.hypnograms]
     return made
 
 
@@ -118,6 +121,8 @@ def _number(made: Draft, root: Path, usable: Sequence[Path]) -> None:
 def _take(made: Draft, root: Path, path: Path, item: OpenedSource) -> None:
     source = item.source
     signals = source.signals
+    if item.beside is not None:
+        made.hypnograms.add(str(item.beside.relative_to(root)))
     made.magnetic += any(signal.kind in SENSORS for signal in signals)
     place = str(path.relative_to(root))
     made.parts |= {str(part.relative_to(root)): place for part in parts_of(source)[1:] if part.is_relative_to(root)}

@@ -33,6 +33,8 @@ class OpenedSource:
     hypnogram: tuple[Mark, ...]
     """Stages by the clock of the recording; empty if there is no hypnogram."""
     notes: tuple[Note, ...]
+    beside: Path | None = None
+    """File of the hypnogram."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def _with_hypnogram(path: Path, source: Source) -> OpenedSource:
         note = Note(
             "HYP-USED", f"stages come from {nearest[0].path.name}, which starts {shift:g} s after the recording"
         )
-        return OpenedSource(source, moved, (note,))
+        return OpenedSource(source, moved, (note,), nearest[0].path)
     if nearest:
         names = listed(item.path.name for item in nearest)
         return OpenedSource(source, (), (Note("HYP-PAIR", f"{names} begin with the recording: which is its own?"),))

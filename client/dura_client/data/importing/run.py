@@ -21,6 +21,7 @@ from dura_client.data.importing.layouts import LAYOUTS
 from dura_client.data.importing.mapping import Listed, Mapping
 from dura_client.data.importing.search import find_sources
 from dura_client.data.importing.write import Written, recordings_at, write_recording
+from dura_client.data.recordings.edf import read_annotations
 from dura_client.data.recordings.source import Note, Unreadable
 from dura_common.errors import HostError, InputError, StateError
 from dura_common.runtime.files import SHARED_FILE, parse_json, private_folder, read_limited, write_atomic
@@ -143,13 +144,13 @@ def _check_folders(root: Path, out: Path) -> None:
 
 
 def _not_listed(root: Path, mapping: Mapping) -> list[Finding]:
-    """Name recordings of the source that the mapping does not list."""
+    """Name recordings of the source that the mapping does not list; files of annotations alone are none."""
     listed = {item.file for item in mapping.recordings}
-    places = [str(path.relative_to(root)) for path in find_sources(root)]
+    others = {str(path.relative_to(root)): path for path in find_sources(root)}
     return [
         found("IMP-LIST", place, "the mapping file does not list it, so it was not imported", grade=Grade.KNOW)
-        for place in places
-        if place not in listed
+        for place, path in others.items()
+        if place not in listed and read_annotations(path) is None
     ]
 
 

@@ -5,26 +5,34 @@ Both files are written by edfio, which shares no code with dura.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from datetime import date, time
 from pathlib import Path
 from typing import Any
 
+import mne
 import numpy as np
 import pytest
 import tomli_w
 from edfio import Edf, EdfAnnotation, EdfSignal, Patient, Recording
+from tests.client.data.eeg.ssvep_bids import find_data
 from tests.client.data.importing.test_import import KEY
 from tests.support.commands import answer
 from tests.support.studies import study
 
+from dura_client.data.dataset import DataSet
+from dura_client.data.importing.draft import STAGES as STAGE_NAMES
 from dura_client.data.importing.draft import draft, text_of
 from dura_client.data.importing.mapping import read_mapping
 from dura_client.data.importing.opened import opened
 from dura_client.data.importing.run import import_folder, label_of
+from dura_client.data.prepare import prepare
 from dura_client.site.home import SiteHome
 from dura_client.site.keys import SiteKeys
+from dura_common.study import SignalContract
 
+DATA = find_data()
 RATE = 100
 STAGES = ("Sleep stage W", "Sleep stage 1", "Sleep stage 2", "Sleep stage 4", "Sleep stage R", "Sleep stage ?")
 LENGTHS = (60, 30, 90, 60, 60, 30)
@@ -86,14 +94,14 @@ def test_from_a_folder_of_nights_to_a_prepared_data_set(clinic: Path, tmp_path: 
     site.settings.write_text('name = "north"\nprepare_processes = 1\n')
     SiteKeys(site).create()
     drafted = command("import", clinic, "--draft", tmp_path / "m.toml")
-    assert (drafted["layout"], drafted["recordings"]) == ("sleepedf", 4)
+    assert (drafted["layout"], drafted["recordings"], drafted["findings"]) == ("sleepedf", 4, [])
     text = (tmp_path / "m.toml").read_text().replace('line_frequency = "?"', "line_frequency = 50")
     (tmp_path / "m.toml").write_text(text.replace('"REM"', '"R"'))
     out = tmp_path / "bids"
     done = command("import", clinic, out, "--mapping", tmp_path / "m.toml", "--home", site)["import"]
     assert done["events"] == {"W": 4, "N1": 4, "N2": 4, "N3": 4, "R": 4}
     assert {item["code"] for item in done["findings"]} >= {"HYP-USED"}
-    assert "HYP-PAIR" not in {item["code"] for item in done["findings"]}
+    assert not {"HYP-PAIR", "IMP-LIST"} & {item["code"] for item in done["findings"]}
     command("add", "nights", out, "--task", "sleep", "--home", site)
     check = command("check", "nights", "--home", site)["check"]
     assert not check["stops"]
@@ -128,6 +136,45 @@ def test_from_a_folder_of_nights_to_a_prepared_data_set(clinic: Path, tmp_path: 
     assert len(sizes) == 3
     for row in sizes:  # the average reference spreads C3's size, which rises from stage to stage, over the channels
         assert row == sorted(row)
+
+
+@pytest.mark.skipif(DATA is None, reason="the real recordings are absent; set DURA_TEST_DATA to their folder")
+def test_a_real_hypnogram_gives_every_epoch_that_mne_reads(tmp_path: Path) -> None:
+    """A night of PhysioNet's, with noise for its signal: the windows of each stage are MNE's stages over 30 s."""
+    assert DATA is not None
+    root = tmp_path / "cassette"
+    root.mkdir()
+    stages = root / "SC4001EC-Hypnogram.edf"
+    shutil.copy(DATA / "clinical" / "sleep" / stages.name, stages)
+    rng, rate, seconds = np.random.default_rng(0), 32, 79_500
+    noise = np.clip(20 * rng.standard_normal((2, seconds * rate)), -499, 499)
+    pair = [
+        EdfSignal(row, rate, label=label, physical_dimension="uV", physical_range=(-500, 500))
+        for row, label in zip(noise, CHANNELS, strict=False)
+    ]
+    Edf(pair, recording=_recording(24), starttime=time(16, 13, 0)).write(root / "SC4001E0-PSG.edf")
+    text = text_of(draft(root), root, None).replace('line_frequency = "?"', "line_frequency = 50")
+    import_folder(root, tmp_path / "bids", read_mapping(text.encode()), key=KEY)
+    contract = SignalContract(
+        task="sleep",
+        cut="segments",
+        label="annotation",
+        channels=("C3", "C4"),
+        sampling_rate=32.0,
+        band=(0.5, 12.0),
+        window_length=30.0,
+        classes=("W", "N1", "N2", "N3", "REM"),
+        minimum_patients=1,
+    )
+    dataset = DataSet(name="nights", root=str(tmp_path / "bids"), task="sleep")
+    (patient,) = prepare(dataset, contract, cache=tmp_path / "cache", pseudonym_key=KEY).patients
+    expected = dict.fromkeys(contract.classes, 0.0)
+    for mark in mne.read_annotations(stages):
+        name = STAGE_NAMES.get(mark["description"].lower(), "")
+        if name:
+            expected[name] += mark["duration"] / 30
+    counts = np.bincount(patient.labels, minlength=5)
+    assert dict(zip(contract.classes, counts.tolist(), strict=True)) == expected
 
 
 def test_a_night_takes_the_hypnogram_of_its_own_name(clinic: Path) -> None:
