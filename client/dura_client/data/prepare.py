@@ -26,6 +26,7 @@ from dura_client.data.privacy_class import Step, step_of
 from dura_client.data.sources.fitting import require_fitting
 from dura_client.data.sources.leaving_out import why_left_out
 from dura_client.data.sources.vectors import VectorSource, vector_steps, vectors_of
+from dura_client.data.store.claim import preparing
 from dura_client.data.store.digests import FileDigests
 from dura_client.data.store.entry import Parts, PatientData, digest_of, discard, open_entry, open_old, write_entry
 from dura_client.data.store.naming import recipe_name
@@ -67,6 +68,10 @@ class Source(Protocol):
 
     def patients(self) -> Sequence[tuple[str, Any]]:
         """Return each patient with what the data set holds of the patient, sorted."""
+
+    @property
+    def tables(self) -> Sequence[Path]:
+        """Tables that hold all patients; a patient depends on some cells of them."""
 
     def files(self, items: Any, /) -> list[Path]:
         """Return the files on which a patient depends."""
@@ -132,14 +137,31 @@ def prepare(
     """
     require_fitting(dataset, contract)
     work = Preparation(dataset, contract, pseudonym_key, seal)
+    digests = FileDigests(cache / INDEX, dataset.root, pseudonym_key)
+    for path in work.source.tables:
+        digests.watch(path)
     everybody = {pseudonym(subject, pseudonym_key): items for subject, items in work.source.patients()}
     patients = {key: items for key, items in everybody.items() if key not in leave_out}
     if len(patients) < contract.minimum_patients:
         raise InputError(
             f"the data set {dataset.name} has fewer patients than the study demands, {contract.minimum_patients}"
         )
+    with preparing(cache):
+        return _prepared(work, cache, patients, digests, progress=progress, workers=workers)
+
+
+def _prepared(
+    work: Preparation,
+    cache: Path,
+    patients: Mapping[str, Any],
+    digests: FileDigests,
+    *,
+    progress: Callable[[int, int], None] | None,
+    workers: int,
+) -> PreparedData:
+    """Bring patients, by key, to the contract while nobody cleans up the store."""
+    dataset, contract, seal = work.dataset, work.contract, work.seal
     recipe = private_folder(private_folder(cache) / recipe_name(contract, VERSION))
-    digests = FileDigests(cache / INDEX, dataset.root, pseudonym_key)
     targets = {key: recipe / key / work.source.name(items, digests) for key, items in patients.items()}
     digests.save()
     found: dict[str, PatientData] = {}
@@ -159,7 +181,7 @@ def prepare(
     missing = [key for key in patients if key not in found]
     for index in do_all(work, [(patients[key], targets[key]) for key in missing], workers):
         key = missing[index]
-        if not all(digests.same(path) for path in work.source.files(patients[key])):
+        if not all(digests.same(path) for path in (*work.source.tables, *work.source.files(patients[key]))):
             discard(targets[key])
             raise InputError(
                 f"recordings of the data set {dataset.name} changed while they were read",

@@ -164,6 +164,25 @@ def test_an_answer_tells_nothing_of_the_machine(door: Door) -> None:
     assert (seen["state"]["run"], seen["state"]["attempts"]) == (None, {})
 
 
+def test_a_failure_tells_no_path(door: Door) -> None:
+    """A disk that failed has left its path in the state of a study, and a missing file stands in an error."""
+    root, stored = door.plane.coordinator.path, door.of_ada
+    before = stored.read_state()
+    stored.update(phase="failed", message=f"the opened sums cannot be read: {root}/studies/sums: Input/output error")
+    answers = [
+        message
+        for action in ("look", "watch")
+        for message in asked(door, door.ada, "ada", action=action, study=stored.digest)
+    ]
+    answers += asked(door, door.ada, "ada")
+    stored.update(phase="finished")
+    answers += asked(door, door.ada, "ada", action="result", study=stored.digest)
+    stored.update(**before.model_dump())
+    assert [message.WhichOneof("kind") for message in answers] == ["part", "part", "part", "refusal"]
+    assert b"Input/output error" in answers[0].part.data
+    assert not any(str(root).encode() in message.SerializeToString() for message in answers)
+
+
 def test_a_removed_researcher(door: Door) -> None:
     """Once the sites have countersigned the removal, an open question ends and a new one is refused."""
     plane = door.plane

@@ -29,8 +29,8 @@ def simulate(
         str,
         typer.Option(
             help="What to simulate: motor (imagined movements), meg (the same in MEG), sleep (stages), seizures, rest "
-            "(with a diagnosis), fmri (series of regions, with a diagnosis) or table (volumes over three visits, with "
-            "a diagnosis)."
+            "(with a diagnosis), fmri (series of regions, with a diagnosis), volumes (the same as images with an "
+            "atlas) or table (sizes of structures over three visits, with a diagnosis)."
         ),
     ] = "motor",
     patients: Annotated[int, typer.Option(min=1, max=100_000, help="Number of simulated patients.")] = 40,
