@@ -1,4 +1,4 @@
-"""Writes the folder of a CTF system byte by byte: a description (.res4) and samples (.meg4), in trials, with a clock."""
+"""Writes a CTF system's folder byte by byte: description (.res4) and samples (.meg4), in trials, with its clock."""
 
 from __future__ import annotations
 
