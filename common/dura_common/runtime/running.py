@@ -102,7 +102,7 @@ def _same(link: Path, file: os.stat_result) -> bool:
 
 
 def stop(folder: Path) -> bool:
-    """Ask the supervisor of a run folder to stop, and wait until it has stopped; False if none is running.
+    """Ask the supervisor of a run folder to stop, and wait until its process has ended; False if none is running.
 
     Raises:
         HostError: the supervisor does not stop.
@@ -110,9 +110,10 @@ def stop(folder: Path) -> bool:
     process = holder(folder)
     if process is None:
         return False
+    mark = mark_of(process)
     os.kill(process, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
-    while holder(folder) is not None:
+    while holder(folder) is not None or (mark is not None and mark_of(process) == mark):
         if time.monotonic() > deadline:
             raise HostError(f"process {process} does not stop")
         time.sleep(TICK_SECONDS)

@@ -39,6 +39,14 @@ def test_a_new_supervisor_waits_for_what_a_killed_one_has_left(tmp_path: Path) -
         assert all(alive(pid) for pid in now)
 
 
+def test_a_stop_waits_until_the_process_has_ended(tmp_path: Path) -> None:
+    """Its lock is free a moment earlier, and who looks for what is left would still find it."""
+    with supervised(tmp_path, f"import atexit, time\natexit.register(time.sleep, 1.0)\n{TWO}") as process:
+        wait_until(lambda: status(tmp_path)["ready"], "ready")
+        assert stop(tmp_path)
+        assert not alive(process.pid)
+
+
 def test_a_child_that_has_just_died_is_not_told_as_running(tmp_path: Path) -> None:
     """Whatever the state on disk says: a dead process has no number."""
     with supervised(tmp_path, TWO) as process:
