@@ -52,8 +52,9 @@ def amplitude_of(values: NDArray[np.float64]) -> float:
     """Return the median absolute value of a signal (channels, samples), offsets removed, in millionths."""
     if not values.size:
         return float("nan")
-    centred = values - np.median(values, axis=1, keepdims=True)
-    return float(np.median(np.abs(centred)) * MILLIONTH)
+    sizes = values - np.median(values, axis=1, keepdims=True)
+    np.abs(sizes, out=sizes)
+    return float(np.median(sizes, overwrite_input=True) * MILLIONTH)
 
 
 def together(sorts: Sequence[str]) -> list[NDArray[np.int64]]:
