@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dura_client.data.dataset import DataSet
-from dura_client.data.eeg.bids import Recording, check_amplitude, find_recordings, folder_of, open_recording
+from dura_client.data.eeg.bids import Recording, check_amplitude, find_recordings, folder_of, named, open_recording
 from dura_client.data.eeg.preparing.cutting import Cutter, cut, plan_windows
 from dura_client.data.eeg.preparing.filters import bring_to_rate_and_band
 from dura_client.data.eeg.preparing.survey import Blocks, survey
@@ -149,7 +149,10 @@ class WindowSource:
         self, items: Sequence[Recording], key: bytes, work: Path, seal: Seal | None
     ) -> dict[str, NDArray[Any] | Parts]:
         """Prepare one patient's recordings; ``work`` is a folder for what waits."""
-        cuts = [self._recording(item, work / str(number), seal) for number, item in enumerate(items)]
+        cuts = []
+        for number, item in enumerate(items):
+            with named(self.folder, self.dataset, item):
+                cuts.append(self._recording(item, work / str(number), seal))
         origin = [np.full(len(one.labels), number, dtype=np.int64) for number, one in enumerate(cuts)]
         contents = [one.content for one in cuts]
         labels = np.concatenate([one.labels for one in cuts]).astype(label_kind(self.contract))
