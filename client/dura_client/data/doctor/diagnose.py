@@ -18,8 +18,9 @@ from dura_client.data.dataset import DataSet
 from dura_client.data.doctor.against import against
 from dura_client.data.doctor.copies import Sketched, find_copies
 from dura_client.data.doctor.look import Look, look
-from dura_client.data.doctor.people import people_findings
 from dura_client.data.doctor.samples import findings_of
+from dura_client.data.doctor.tables.of_vectors import vector_findings
+from dura_client.data.doctor.tables.people import people_findings
 from dura_client.data.doctor.together import together
 from dura_client.data.eeg.amplitude import is_plausible
 from dura_client.data.eeg.recording import EegRecording, open_eeg
@@ -96,7 +97,7 @@ def diagnose(
             hint=f"It was {root}. Bring it back, or `dura site data update {dataset.name} --folder FOLDER`.",
         )
     if dataset.source in {"fmri", "table"}:
-        return _of_vectors(count_vectors(dataset, contract))
+        return _of_vectors(count_vectors(dataset, contract), vector_findings(dataset, contract))
     folder = BidsFolder(root, dataset.task or "")
     recordings = folder.recordings
     findings = [*folder.findings]
@@ -145,7 +146,7 @@ def diagnose(
     )
 
 
-def _of_vectors(counted: Counted) -> Diagnosis:
+def _of_vectors(counted: Counted, more: Sequence[Finding]) -> Diagnosis:
     """Return what a data set of connectomes or rows holds."""
     return Diagnosis(
         patients=counted.patients,
@@ -156,7 +157,7 @@ def _of_vectors(counted: Counted) -> Diagnosis:
         rates={},
         line_frequencies={},
         windows=counted.windows,
-        findings=sorted_findings(counted.findings),
+        findings=sorted_findings([*counted.findings, *more]),
     )
 
 
