@@ -164,7 +164,6 @@ def _prefixed(ids: Sequence[str], findings: list[Finding]) -> None:
     if bare:
         names = listed(one or "(empty)" for one in bare)
         cause = f"{len(bare)} of {len(ids)} labels do not begin with {LABEL}: {names}"
-        )
         findings.append(found("PART-ID", PEOPLE, cause, grade=Grade.KNOW))
     alike: dict[str, list[str]] = defaultdict(list)
     for one in ids:
