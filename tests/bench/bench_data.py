@@ -22,7 +22,7 @@ from tests.support.running import TASK
 from dura_client.data.dataset import DataSet
 from dura_client.data.doctor.diagnose import diagnose
 from dura_client.data.eeg.bids import folder_of
-from dura_client.data.eeg.recording import open_eeg
+from dura_client.data.eeg.recording import open_signals
 from dura_client.data.prepare import prepare
 from dura_client.data.simulated.hospitals import HOSPITALS
 from dura_client.data.simulated.simulate import simulate
@@ -98,7 +98,7 @@ def read_all(datasets: list[DataSet]) -> None:
     for dataset in datasets:
         folder = folder_of(dataset)
         for recording in folder.recordings:
-            opened = open_eeg(folder, dataset, recording)
+            opened = open_signals(folder, dataset, recording)
             step = round(60 * opened.rate)
             for begin in range(0, opened.samples, step):
                 opened.read(begin, min(begin + step, opened.samples))

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, Tag, model_validator
+from pydantic import Field, Tag, field_validator, model_validator
 
 from dura_common.study.leaving_out import LeavingOut
 from dura_common.study.validation import Frozen, Word, by_key
@@ -130,8 +130,8 @@ class SignalContract(DataContract):
     task: Word
     """BIDS task label of the recordings to use."""
     channels: Annotated[tuple[Word, ...], Field(min_length=2, max_length=512)]
-    """In model order: EEG names of the 10-20 system, of which missing ones are interpolated; MEG names without blanks,
-    such as MEG0113."""
+    """In model order: EEG names of the 10-20 system, of which missing ones are interpolated; MEG names such as MEG0113,
+    of which none may be missing. Blanks in MEG names do not count."""
     sampling_rate: Annotated[float, Field(ge=16, le=4096)]
     """Sampling rate in Hz, after resampling."""
     band: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
@@ -205,9 +205,30 @@ class EegContract(SignalContract):
 
 
 class MegContract(SignalContract):
-    """MEG recordings in FIF files."""
+    """MEG recordings in FIF files, or in folders of a CTF system.
+
+    Magnetometers count in femtotesla and gradiometers in femtotesla per centimetre, before one scale is taken for each
+    recording. A recording that lacks a sensor of the study, or in which one is bad, is not used: nothing is
+    interpolated.
+    """
 
     source: Literal["meg"]
+
+    @field_validator("channels", mode="before")
+    @classmethod
+    def _without_blanks(cls, given: Any) -> Any:
+        """Take the blanks out of names, so that MEG 0113 and MEG0113 are the same sensor in every study."""
+        if not isinstance(given, list | tuple):
+            return given
+        return ["".join(name.split()) if isinstance(name, str) else name for name in given]
+
+    @model_validator(mode="after")
+    def _nothing_interpolated(self) -> Self:
+        if self.leave_out.largest_interpolated != 1:
+            raise ValueError(
+                "leave_out.largest_interpolated has no meaning with MEG, of which no sensor is interpolated"
+            )
+        return self
 
 
 class ConnectomeContract(DataContract):

@@ -11,7 +11,8 @@ from dura_client.data.eeg.channels import band_text
 from dura_client.data.eeg.events import shown
 from dura_client.data.eeg.names import canonical, scalp
 from dura_client.data.eeg.preparing.cutting import plan_windows
-from dura_client.data.eeg.recording import EegRecording
+from dura_client.data.eeg.recording import SignalRecording
+from dura_client.data.eeg.signals import missing_sensors
 from dura_client.data.findings.finding import WHOLE, Finding, counted, found, listed
 from dura_client.data.findings.grade import Grade
 from dura_client.data.sources.answers import Answers, answers_for
@@ -25,13 +26,13 @@ MOST_FILLED = 0.25
 
 
 def against(
-    dataset: DataSet, contract: SignalContract, opened: Sequence[EegRecording], looks: Sequence[Look]
+    dataset: DataSet, contract: SignalContract, opened: Sequence[SignalRecording], looks: Sequence[Look]
 ) -> tuple[list[Finding], dict[str, dict[str, int]]]:
     """Return findings about a study's demands, and the windows of each patient by class."""
     findings: list[Finding] = []
     findings += other_task(dataset, contract)
     unknown = [name for name in contract.channels if canonical(name).lower() not in scalp()]
-    if unknown:
+    if unknown and contract.source == "eeg":
         cause = f"the study asks for channels that the 10-05 system does not know: {listed(unknown)}"
         findings.append(
             found(
@@ -78,7 +79,7 @@ def answers_or_fault(dataset: DataSet, contract: DataContract) -> tuple[Answers 
 def _windows(
     dataset: DataSet,
     contract: SignalContract,
-    item: EegRecording,
+    item: SignalRecording,
     answers: Answers | None,
     filled: list[str],
     findings: list[Finding],
@@ -107,7 +108,7 @@ def _windows(
     return Counter(contract.classes[int(label)] for label in planned.labels)
 
 
-def _band(contract: SignalContract, item: EegRecording) -> list[Finding]:
+def _band(contract: SignalContract, item: SignalRecording) -> list[Finding]:
     low, high = contract.band
     if item.rate / 2 <= high:
         cause = f"sampled at {item.rate:g} Hz, it cannot hold the study's band up to {high:g} Hz"
@@ -132,16 +133,20 @@ def _band(contract: SignalContract, item: EegRecording) -> list[Finding]:
     ]
 
 
-def _filled(contract: SignalContract, item: EegRecording, seen: Look) -> list[str]:
-    """Return the study's channels that would be interpolated."""
-    good = {channel.name for channel, odd in zip(item.channels, seen.odd, strict=True) if not (channel.bad or odd)}
-    return [name for name in map(canonical, contract.channels) if name not in good]
+def _filled(contract: SignalContract, item: SignalRecording, seen: Look) -> list[str]:
+    """Return the study's channels that are absent or bad."""
+    bad = {channel.name for channel, odd in zip(item.channels, seen.odd, strict=True) if channel.bad or odd}
+    wanted = contract.channels if contract.source == "meg" else tuple(map(canonical, contract.channels))
+    return missing_sensors([channel.name for channel in item.channels], bad, wanted)
 
 
-def _said(contract: SignalContract, item: EegRecording, filled: list[str]) -> list[Finding]:
+def _said(contract: SignalContract, item: SignalRecording, filled: list[str]) -> list[Finding]:
     wanted = len(contract.channels)
     if not filled:
         return []
+    if contract.source == "meg":
+        lacking = f"{len(filled)} of the study's {wanted} sensors are missing or bad: {listed(filled)}"
+        return [found("CH-LACK", item.place, lacking)]
     cause = f"{len(filled)} of the study's {wanted} channels would be interpolated: {listed(filled)}"
     return [
         found("CH-FILL", item.place, cause, grade=Grade.LOSES if len(filled) > MOST_FILLED * wanted else Grade.KNOW)
@@ -149,7 +154,7 @@ def _said(contract: SignalContract, item: EegRecording, filled: list[str]) -> li
 
 
 def _classes(
-    dataset: DataSet, contract: SignalContract, opened: Sequence[EegRecording], windows: dict[str, Counter[str]]
+    dataset: DataSet, contract: SignalContract, opened: Sequence[SignalRecording], windows: dict[str, Counter[str]]
 ) -> list[Finding]:
     total: Counter[str] = Counter()
     for count in windows.values():

@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.doctor.against import against
+from dura_client.data.doctor.around.of_vectors import vector_findings
+from dura_client.data.doctor.around.people import people_findings
 from dura_client.data.doctor.copies import Sketched, find_copies
 from dura_client.data.doctor.look import Look, look
 from dura_client.data.doctor.samples import findings_of
-from dura_client.data.doctor.tables.of_vectors import vector_findings
-from dura_client.data.doctor.tables.people import people_findings
 from dura_client.data.doctor.together import together
-from dura_client.data.eeg.amplitude import is_plausible
-from dura_client.data.eeg.recording import EegRecording, open_eeg
+from dura_client.data.eeg.bids import example_of, folder_of
+from dura_client.data.eeg.recording import SignalRecording, open_signals
+from dura_client.data.eeg.sensors.amplitude import EEG, MEASURES, Measure
 from dura_client.data.findings.finding import WHOLE, Finding, found, sorted_findings, stops
 from dura_client.data.findings.grade import Grade
 from dura_client.data.recordings.folder import BidsFolder, Recording
@@ -48,7 +49,7 @@ class Seen:
     """Begin by the clock and length of each stretch, seconds."""
     channels: tuple[str, ...]
     bad: tuple[str, ...]
-    """Marked bad, flat, or unlike the others: what a study interpolates."""
+    """Marked bad, flat, or unlike the others: what a study does not use as it is."""
     events: tuple[tuple[float, str], ...]
     """Seconds of recorded time, and class."""
     frequencies: NDArray[np.float64] = field(repr=False)
@@ -73,6 +74,8 @@ class Diagnosis:
     """With a study: patient to class to number of windows that remain."""
     findings: tuple[Finding, ...]
     seen: tuple[Seen, ...] = field(default=(), repr=False)
+    measure: Measure = EEG
+    """What the channels measure."""
 
     @property
     def stops(self) -> bool:
@@ -98,13 +101,13 @@ def diagnose(
         )
     if dataset.source in {"fmri", "table"}:
         return _of_vectors(count_vectors(dataset, contract), vector_findings(dataset, contract))
-    folder = BidsFolder(root, dataset.task or "")
+    folder = folder_of(dataset)
     recordings = folder.recordings
     findings = [*folder.findings]
     if not recordings and not findings:
         raise InputError(
             f"the data set {dataset.name} has no recordings of the task {dataset.task!r}",
-            hint=f"Expected files such as sub-01/eeg/sub-01_task-{dataset.task}_eeg.edf below the folder.",
+            hint=f"Expected files such as {example_of(folder)} below the folder.",
         )
     if not recordings:
         findings.append(
@@ -121,7 +124,7 @@ def diagnose(
     plausible = [
         Sketched(item.recording, item.place, seen.digest, seen.sketch)
         for item, seen in zip(opened, looks, strict=True)
-        if is_plausible(seen.amplitude)
+        if item.measure.is_plausible(seen.amplitude)
     ]
     findings += find_copies(plausible)
     windows: dict[str, dict[str, int]] = {}
@@ -143,6 +146,7 @@ def diagnose(
         windows=windows,
         findings=sorted_findings(findings),
         seen=tuple(_seen(dataset, item, one) for item, one in zip(opened, looks, strict=True)),
+        measure=MEASURES[dataset.source],
     )
 
 
@@ -167,13 +171,13 @@ def _all(
     recordings: Sequence[Recording],
     findings: list[Finding],
     progress: Callable[[int, int], None] | None,
-) -> tuple[list[EegRecording], list[Look]]:
+) -> tuple[list[SignalRecording], list[Look]]:
     """Open and look at every recording; what cannot be used becomes a finding."""
     opened, looks = [], []
     for done, recording in enumerate(recordings, start=1):
         place = folder.place(recording.path)
         try:
-            item = open_eeg(folder, dataset, recording)
+            item = open_signals(folder, dataset, recording)
             seen = look(item)
         except Unreadable as error:
             findings.append(_unreadable(place, error))
@@ -196,7 +200,7 @@ def _unreadable(place: str, error: Unreadable) -> Finding:
     return found(note.code, place, note.cause, remedy=f"{note.remedy} {MOVE}", grade=Grade.STOPS)
 
 
-def _seen(dataset: DataSet, item: EegRecording, one: Look) -> Seen:
+def _seen(dataset: DataSet, item: SignalRecording, one: Look) -> Seen:
     bad = [channel.name for channel, odd in zip(item.channels, one.odd, strict=True) if channel.bad or odd]
     return Seen(
         place=item.place,

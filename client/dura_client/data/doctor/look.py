@@ -5,14 +5,14 @@ Memory is bounded by a block, whatever the recording's length. Nothing is filter
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dura_client.data.doctor.sketch import Sketcher
-from dura_client.data.eeg.recording import EegRecording
+from dura_client.data.eeg.recording import SignalRecording
 from dura_client.data.eeg.signals import far_from_others
 from dura_client.data.store.fingerprint import digest_of, points
 
@@ -29,7 +29,7 @@ PART_SECONDS = 20.0
 HELD_SECONDS = 1.0
 """All channels unchanged for so long is no signal."""
 BINS = np.logspace(-2, 4, 61)
-"""Edges of the histogram of amplitudes, microvolts."""
+"""Edges of the histogram of amplitudes, millionths (microvolts, femtotesla)."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Look:
     """What a recording's samples show. Arrays are by channel where not said otherwise."""
 
     amplitude: float
-    """Median absolute value in microvolts, offsets removed; NaN if there is none."""
+    """Median absolute value in millionths (microvolts, femtotesla), offsets removed; NaN if there is none."""
     broken: NDArray[np.int64]
     """Samples that are not numbers."""
     broken_moments: int
@@ -46,7 +46,9 @@ class Look:
     """Share of samples at the channel's own highest or lowest value, in runs."""
     flat: NDArray[np.bool_]
     size: NDArray[np.float64]
-    """Median absolute difference of neighbouring samples, volts."""
+    """Median absolute difference of neighbouring samples, in the unit that recordings are held in."""
+    sorts: tuple[str, ...]
+    """Of the channels."""
     alike: tuple[tuple[int, int, float], ...]
     """Pairs of channels whose differences of samples correlate almost perfectly, with the correlation."""
     held: float
@@ -54,7 +56,7 @@ class Look:
     frequencies: NDArray[np.float64]
     """Hz."""
     spectrum: NDArray[np.float64]
-    """Median over channels of the power density at these frequencies, uV^2/Hz."""
+    """Median over channels of the power density at these frequencies, in millionths squared a hertz (uV^2/Hz)."""
     histogram: NDArray[np.int64]
     """Counts of absolute values between :data:`BINS`, a few thousand values in all."""
     digest: bytes
@@ -64,14 +66,14 @@ class Look:
 
     @property
     def odd(self) -> NDArray[np.bool_]:
-        """Channels that are flat or unlike the others: a study interpolates them."""
-        found: NDArray[np.bool_] = self.flat | far_from_others(self.size)
+        """Channels that are flat or unlike the others of their sort: no study uses what they hold."""
+        found: NDArray[np.bool_] = self.flat | far_from_others(self.size, self.sorts)
         return found
 
 
-def look(opened: EegRecording) -> Look:
+def look(opened: SignalRecording) -> Look:
     """Read a recording once."""
-    tally = _Tally(len(opened.channels), opened.rate)
+    tally = _Tally([channel.sort for channel in opened.channels], opened.rate)
     names = sorted(channel.name.lower() for channel in opened.channels)
     order = [[channel.name.lower() for channel in opened.channels].index(name) for name in names]
     rows, columns = points(len(names), opened.samples)
@@ -86,7 +88,7 @@ def look(opened: EegRecording) -> Look:
     return tally.result(digest_of(names, opened.samples, picked), sketcher.result())
 
 
-def blocks(opened: EegRecording) -> Iterator[tuple[int, int, NDArray[np.float64], tuple[int, int]]]:
+def blocks(opened: SignalRecording) -> Iterator[tuple[int, int, NDArray[np.float64], tuple[int, int]]]:
     """Yield begin, end, samples with margins (channels, samples), and the margins' lengths, of each block."""
     size, margin = max(round(BLOCK_SECONDS * opened.rate), 1), round(MARGIN_SECONDS * opened.rate)
     for piece in opened.pieces:
@@ -100,7 +102,9 @@ def blocks(opened: EegRecording) -> Iterator[tuple[int, int, NDArray[np.float64]
 class _Tally:
     """Sums over blocks."""
 
-    def __init__(self, channels: int, rate: float) -> None:
+    def __init__(self, sorts: Sequence[str], rate: float) -> None:
+        channels = len(sorts)
+        self.sorts = tuple(sorts)
         self.rate = rate
         self.samples = 0
         self.broken = np.zeros(channels, dtype=np.int64)
@@ -174,6 +178,7 @@ class _Tally:
             clipped=np.where(flat, 0.0, self.at_extremes.sum(axis=0) / max(self.samples, 1)),
             flat=flat,
             size=np.median(self.sizes, axis=0) if self.sizes else np.zeros(channels),
+            sorts=self.sorts,
             alike=self._alike(),
             held=0.0 if flat.all() else self.held,
             frequencies=np.fft.rfftfreq(width, 1 / self.rate).astype(np.float64),

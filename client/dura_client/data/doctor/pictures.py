@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from dura_client.data.doctor.diagnose import Diagnosis, Seen
 from dura_client.data.doctor.look import BINS
-from dura_client.data.eeg.amplitude import PLAUSIBLE_MICROVOLTS
+from dura_client.data.eeg.sensors.magnetic import name_of
 
 BLUE, ORANGE, GREY, RED = "#2a6fbb", "#c8641e", "#7a828c", "#b3261e"
 INK = "#010203"
@@ -24,6 +24,7 @@ INK = "#010203"
 MOST_ROWS = 60
 """So many recordings or patients fit on one drawing; of more, the first are drawn and the page says so."""
 HIGHEST_FREQUENCY = 80.0
+LAYOUTS = ("Vectorview-all", "CTF-275")
 
 
 def draw(found: Diagnosis) -> dict[str, Markup]:
@@ -52,10 +53,10 @@ def _sensors(found: Diagnosis) -> Figure:
     """Draw every channel at its place; the redder, the more recordings in which it is bad or absent."""
     figure = Figure(figsize=(5, 5), layout="constrained")
     axes = figure.subplots()
-    places = mne.channels.make_standard_montage("colin27_1005").get_positions()["ch_pos"]
-    names = [name for name in found.channels if name in places]
+    flat = _electrodes() if found.measure.source == "eeg" else _magnetic()
+    names = [name for name in found.channels if name in flat]
     bad = Counter(name for item in found.seen for name in item.bad)
-    flat = {name: _flat(places[name]) for name in names}
+    electrodes = found.measure.source == "eeg"
     total = max(len(found.seen), 1)
     axes.add_patch(mpl.patches.Circle((0, 0), 1.0, fill=False, color=INK))
     axes.plot([-0.1, 0, 0.1], [0.99, 1.12, 0.99], color=INK)
@@ -66,15 +67,32 @@ def _sensors(found: Diagnosis) -> Figure:
             x,
             y,
             "o",
-            markersize=9,
+            markersize=9 if electrodes else 4,
             color=mpl.colors.to_hex(
                 (0.17 + 0.6 * lost, 0.44 * (1 - lost) + 0.15 * lost, 0.73 * (1 - lost) + 0.12 * lost)
             ),
         )
-        axes.text(x, y - 0.085, name, ha="center", va="top", fontsize=7)
+        if electrodes:
+            axes.text(x, y - 0.085, name, ha="center", va="top", fontsize=7)
     axes.set(xlim=(-1.35, 1.35), ylim=(-1.35, 1.35), aspect="equal")
     axes.set_axis_off()
     return figure
+
+
+def _electrodes() -> dict[str, tuple[float, float]]:
+    places = mne.channels.make_standard_montage("colin27_1005").get_positions()["ch_pos"]
+    return {name: _flat(position) for name, position in places.items()}
+
+
+def _magnetic() -> dict[str, tuple[float, float]]:
+    """Return where the sensors of the systems that MNE draws lie, within the head's circle."""
+    places: dict[str, tuple[float, float]] = {}
+    for layout in (mne.channels.read_layout(name) for name in LAYOUTS):
+        points = layout.pos[:, :2] + layout.pos[:, 2:] / 2
+        low, high = points.min(axis=0), points.max(axis=0)
+        drawn = 1.8 * (points - low) / (high - low) - 0.9
+        places |= {name_of(name): (float(x), float(y)) for name, (x, y) in zip(layout.names, drawn, strict=True)}
+    return places
 
 
 def _flat(position: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> tuple[float, float]:
@@ -92,7 +110,7 @@ def _spectra(found: Diagnosis) -> Figure:
         inside = (item.frequencies > 0.5) & (item.frequencies <= HIGHEST_FREQUENCY)  # noqa: PLR2004  # Hz, below is drift
         if item.spectrum[inside].any():
             axes.semilogy(item.frequencies[inside], item.spectrum[inside], color=BLUE, alpha=0.35, linewidth=0.8)
-    axes.set(xlabel="Hz", ylabel="uV²/Hz, median over channels")
+    axes.set(xlabel="Hz", ylabel=f"({found.measure.unit})²/Hz, median over channels")
     return figure
 
 
@@ -104,11 +122,11 @@ def _amplitudes(found: Diagnosis) -> Figure:
             axes.step(
                 BINS[:-1], item.histogram / item.histogram.sum(), where="post", color=BLUE, alpha=0.35, linewidth=0.8
             )
-    for edge in PLAUSIBLE_MICROVOLTS:
+    for edge in found.measure.plausible:
         axes.axvline(edge, color=GREY, linestyle="--")
     axes.set(
         xscale="log",
-        xlabel="uV from the channel's median (the median value must lie between the lines)",
+        xlabel=f"{found.measure.unit} from the channel's median (the median value must lie between the lines)",
         ylabel="share of values",
     )
     return figure

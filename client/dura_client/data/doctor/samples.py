@@ -7,10 +7,9 @@ import math
 import numpy as np
 
 from dura_client.data.doctor.look import Look
-from dura_client.data.eeg.amplitude import is_plausible, suggest_scale
 from dura_client.data.eeg.channels import band_text
 from dura_client.data.eeg.mains import peaks, shown
-from dura_client.data.eeg.recording import EegRecording
+from dura_client.data.eeg.recording import SignalRecording
 from dura_client.data.findings.finding import Finding, found, listed
 from dura_client.data.findings.grade import Grade
 
@@ -24,7 +23,7 @@ RATE_WORTH_KNOWING = 100.0
 NO_PEAK = 2.0
 
 
-def findings_of(opened: EegRecording, seen: Look, dataset: str) -> list[Finding]:
+def findings_of(opened: SignalRecording, seen: Look, dataset: str) -> list[Finding]:
     """Return what one recording's samples give reason to say."""
     place = opened.place
     if (seen.broken > MOSTLY * opened.samples).all():
@@ -42,11 +41,11 @@ def findings_of(opened: EegRecording, seen: Look, dataset: str) -> list[Finding]
     ]
 
 
-def _names(opened: EegRecording, chosen: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> str:
+def _names(opened: SignalRecording, chosen: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> str:
     return listed(channel.name for channel, wanted in zip(opened.channels, chosen, strict=True) if wanted)
 
 
-def _broken(opened: EegRecording, seen: Look) -> list[Finding]:
+def _broken(opened: SignalRecording, seen: Look) -> list[Finding]:
     if not seen.broken.any():
         return []
     share = seen.broken / max(opened.samples, 1)
@@ -54,12 +53,13 @@ def _broken(opened: EegRecording, seen: Look) -> list[Finding]:
     return [found("VAL-NAN", opened.place, cause)]
 
 
-def _amplitude(opened: EegRecording, seen: Look, dataset: str) -> list[Finding]:
-    if not math.isfinite(seen.amplitude) or is_plausible(seen.amplitude):
+def _amplitude(opened: SignalRecording, seen: Look, dataset: str) -> list[Finding]:
+    measure = opened.measure
+    if not math.isfinite(seen.amplitude) or measure.is_plausible(seen.amplitude):
         return []
-    factor = suggest_scale(seen.amplitude)
+    factor = measure.suggest_scale(seen.amplitude)
     if factor == 1.0:
-        cause = "its values are far from those of scalp EEG, and no unit explains it"
+        cause = f"its values are far from those of {measure.name}, and no unit explains it"
         return [
             found(
                 "VAL-UNIT",
@@ -70,7 +70,7 @@ def _amplitude(opened: EegRecording, seen: Look, dataset: str) -> list[Finding]:
         ]
     direction = f"{1 / factor:g} times too large" if factor < 1 else f"{factor:g} times too small"
     units = sorted({opened.source.signals[channel.index].unit or "none" for channel in opened.channels})
-    cause = f"its values are about {direction} for scalp EEG; the recording declares the unit {listed(units)}"
+    cause = f"its values are about {direction} for {measure.name}; the recording declares the unit {listed(units)}"
     remedy = (
         f"`dura site data update {dataset} --scale {opened.place}={factor * opened.scale:g}` corrects this recording; "
         f"`--scale {factor * opened.scale:g}` all. The factor is a guess from amplitudes: ask who exported the file."
@@ -78,7 +78,7 @@ def _amplitude(opened: EegRecording, seen: Look, dataset: str) -> list[Finding]:
     return [found("VAL-UNIT", opened.place, cause, remedy=remedy)]
 
 
-def _channels(opened: EegRecording, seen: Look) -> list[Finding]:
+def _channels(opened: SignalRecording, seen: Look) -> list[Finding]:
     findings = []
     clipped = (seen.clipped > CLIPPED_SHARE) & ~seen.flat
     if clipped.any():
@@ -104,7 +104,7 @@ def _channels(opened: EegRecording, seen: Look) -> list[Finding]:
     return findings
 
 
-def _held(opened: EegRecording, seen: Look) -> list[Finding]:
+def _held(opened: SignalRecording, seen: Look) -> list[Finding]:
     if not seen.held:
         return []
     return [
@@ -116,7 +116,7 @@ def _held(opened: EegRecording, seen: Look) -> list[Finding]:
     ]
 
 
-def _band(opened: EegRecording) -> list[Finding]:
+def _band(opened: SignalRecording) -> list[Finding]:
     findings = []
     for band in sorted({opened.source.signals[channel.index].band for channel in opened.channels}, key=str):
         if band[1] is not None and band[1] <= LOW_PASS_WORTH_KNOWING:
@@ -128,7 +128,7 @@ def _band(opened: EegRecording) -> list[Finding]:
     return findings
 
 
-def _line(opened: EegRecording, seen: Look) -> list[Finding]:
+def _line(opened: SignalRecording, seen: Look) -> list[Finding]:
     """Compare the declared line frequency with the spectrum."""
     strength = peaks(seen.frequencies, seen.spectrum)
     line = shown(strength)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dura_client.data.dataset import KNOWN_LABELS, DataSet
 from dura_client.data.eeg.channels import band_text
 from dura_client.data.eeg.events import shown
-from dura_client.data.eeg.recording import EegRecording
+from dura_client.data.eeg.recording import SignalRecording
 from dura_client.data.findings.finding import WHOLE, Finding, found, listed
 from dura_client.data.findings.grade import Grade
 from dura_common.study import WORD
@@ -24,7 +24,7 @@ SIDE = 2
 WORTH_SAYING = 0.01
 
 
-def together(dataset: DataSet, opened: Sequence[EegRecording]) -> list[Finding]:
+def together(dataset: DataSet, opened: Sequence[SignalRecording]) -> list[Finding]:
     """Return findings about the data set as a whole."""
     return [
         *_meanings(dataset, opened),
@@ -43,7 +43,7 @@ def has_meaning(dataset: DataSet, code: str, levels: Mapping[str, str]) -> bool:
     return bool(re.match(WORD, code)) and not CODED.fullmatch(code)
 
 
-def _meanings(dataset: DataSet, opened: Sequence[EegRecording]) -> list[Finding]:
+def _meanings(dataset: DataSet, opened: Sequence[SignalRecording]) -> list[Finding]:
     unknown: dict[str, list[str]] = {}
     for item in opened:
         mine = dict.fromkeys(event.code for event in item.events)
@@ -86,7 +86,7 @@ def _meanings(dataset: DataSet, opened: Sequence[EegRecording]) -> list[Finding]
     return findings
 
 
-def _runs(dataset: DataSet, opened: Sequence[EegRecording]) -> list[Finding]:
+def _runs(dataset: DataSet, opened: Sequence[SignalRecording]) -> list[Finding]:
     meanings: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for item in opened:
         for code in {event.code for event in item.events} & set(item.levels):
@@ -104,7 +104,7 @@ def _runs(dataset: DataSet, opened: Sequence[EegRecording]) -> list[Finding]:
     ]
 
 
-def _alike_names(dataset: DataSet, opened: Sequence[EegRecording]) -> list[Finding]:
+def _alike_names(dataset: DataSet, opened: Sequence[SignalRecording]) -> list[Finding]:
     names = {dataset.class_of(event.code, item.levels) for item in opened for event in item.events}
     groups: dict[str, set[str]] = defaultdict(set)
     for name in names:
@@ -116,7 +116,7 @@ def _alike_names(dataset: DataSet, opened: Sequence[EegRecording]) -> list[Findi
     ]
 
 
-def _persons(opened: Sequence[EegRecording]) -> list[Finding]:
+def _persons(opened: Sequence[SignalRecording]) -> list[Finding]:
     """Compare what headers say of patients; what they say is not shown."""
     holders: dict[str, dict[str, str]] = defaultdict(dict)
     for item in opened:
@@ -133,7 +133,7 @@ def _persons(opened: Sequence[EegRecording]) -> list[Finding]:
     ]
 
 
-def _equipment(opened: Sequence[EegRecording]) -> list[Finding]:
+def _equipment(opened: Sequence[SignalRecording]) -> list[Finding]:
     findings = []
     for code, what, values in (
         ("FILT-MIX", "recorder's filters", [_band(item) for item in opened]),
@@ -172,7 +172,7 @@ def _equipment(opened: Sequence[EegRecording]) -> list[Finding]:
     return findings
 
 
-def _band(item: EegRecording) -> str:
+def _band(item: SignalRecording) -> str:
     bands = {item.source.signals[channel.index].band for channel in item.channels}
     return listed(sorted(band_text(band) for band in bands), 2)
 

@@ -1,4 +1,4 @@
-"""What other parts of the site ask of a data set's EEG: its recordings, and one recording opened.
+"""What other parts of the site ask of a data set's EEG or MEG: its recordings, and one recording opened.
 
 The place of a recording names a patient, so it stands in an error's hint, which only the command line shows to
 the data manager; the message, which logs keep too, does without.
@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from dura_client.data.dataset import DataSet
-from dura_client.data.eeg.amplitude import is_plausible, suggest_scale
-from dura_client.data.eeg.recording import EegRecording, open_eeg
+from dura_client.data.eeg.recording import SignalRecording, open_signals
+from dura_client.data.eeg.sensors.amplitude import MEASURES
 from dura_client.data.findings.finding import found
 from dura_client.data.privacy_class import PrivacyClass, declares
 from dura_client.data.recordings.folder import BidsFolder, Recording
@@ -24,7 +24,7 @@ __all__ = ["Recording", "check_amplitude", "find_recordings", "folder_of", "open
 
 def folder_of(dataset: DataSet) -> BidsFolder:
     """Return the folder of a data set, ready to be looked at."""
-    return BidsFolder(Path(dataset.root), dataset.task or "")
+    return BidsFolder(Path(dataset.root), dataset.task or "", dataset.source)
 
 
 def find_recordings(dataset: DataSet) -> list[Recording]:
@@ -33,25 +33,31 @@ def find_recordings(dataset: DataSet) -> list[Recording]:
     Raises:
         InputError: there are none.
     """
-    recordings = folder_of(dataset).recordings
+    folder = folder_of(dataset)
+    recordings = folder.recordings
     if not recordings:
         raise InputError(
             f"the data set {dataset.name} has no recordings of the task {dataset.task!r}",
-            hint=f"Expected files such as sub-01/eeg/sub-01_task-{dataset.task}_eeg.edf below the folder; "
+            hint=f"Expected files such as {example_of(folder)} below the folder; "
             f"`dura site data check {dataset.name}` names files that look like recordings.",
         )
     return list(recordings)
 
 
+def example_of(folder: BidsFolder) -> str:
+    """Return the name of a recording that a folder might hold."""
+    return f"sub-01/{folder.kind}/sub-01_task-{folder.task}_{folder.kind}{folder.form.endings[0]}"
+
+
 @declares(PrivacyClass.PER_PATIENT)
-def open_recording(folder: BidsFolder, dataset: DataSet, recording: Recording) -> EegRecording:
+def open_recording(folder: BidsFolder, dataset: DataSet, recording: Recording) -> SignalRecording:
     """Open one recording with its channels and events; samples are not read yet.
 
     Raises:
-        InputError: unreadable, without EEG channels, or otherwise of no use; the hint says where and why.
+        InputError: unreadable, without channels of its kind, or otherwise of no use; the hint says where and why.
     """
     try:
-        return open_eeg(folder, dataset, recording)
+        return open_signals(folder, dataset, recording)
     except Unreadable as error:
         what = found(error.note.code, folder.place(recording.path), error.note.cause, remedy=error.note.remedy)
         raise InputError(
@@ -62,7 +68,7 @@ def open_recording(folder: BidsFolder, dataset: DataSet, recording: Recording) -
 
 @declares(PrivacyClass.PER_PATIENT)
 def check_amplitude(seen: float, dataset: DataSet, place: str) -> None:
-    """Refuse a recording that holds no signal, or whose unit is wrong, by its median amplitude in microvolts.
+    """Refuse a recording that holds no signal, or whose unit is wrong, by its median amplitude in millionths.
 
     Raises:
         InputError: flat, not finite, or implausible in amplitude; the hint says which scale would mend it.
@@ -72,10 +78,12 @@ def check_amplitude(seen: float, dataset: DataSet, place: str) -> None:
             f"a recording of the data set {dataset.name} holds no signal: it is flat, or its values are not numbers",
             hint=f"It is {place}. Leave it out.",
         )
-    if not is_plausible(seen):
-        factor = suggest_scale(seen) * dataset.scale_of(place)
+    measure = MEASURES[dataset.source]
+    if not measure.is_plausible(seen):
+        factor = measure.suggest_scale(seen) * dataset.scale_of(place)
         raise InputError(
-            f"the unit of a recording of the data set {dataset.name} is wrong: its values are not those of scalp EEG",
+            f"the unit of a recording of the data set {dataset.name} is wrong: "
+            f"its values are not those of {measure.name}",
             hint=f"It is {place}. If the file declares the wrong unit, correct it: "
             f"`dura site data update {dataset.name} --scale {factor:g}` for all recordings, "
             f"`--scale {place}={factor:g}` for this one.",

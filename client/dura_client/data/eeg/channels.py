@@ -23,23 +23,27 @@ COMPARED_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """One EEG channel that can be used."""
+    """One channel that can be used."""
 
     index: int
     """In the source."""
     label: str
     """As the file has it."""
     name: str
-    """In the 10-05 system, or as written if the system does not know it."""
+    """In the 10-05 system, or as written if the system does not know it; of MEG, without blanks."""
     on_scalp: bool
-    """Whether the name has a position on the scalp."""
+    """Whether the name has a position on the scalp; of MEG, always."""
     bad: bool
-    """Marked bad in channels.tsv."""
+    """Marked bad in channels.tsv or, of MEG, in the recording."""
+    sort: str = "EEG"
+    """BIDS type: only channels of one sort can be compared in size."""
+    held: float = 1.0
+    """Factor from what the source gives to the unit that recordings are held in."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The EEG of a recording."""
+    """The channels of a recording."""
 
     channels: tuple[Channel, ...]
     rate: float
@@ -71,7 +75,7 @@ def choose(source: Source, declared: Declared) -> Chosen:
         )
         for index in usable
     ]
-    kept = _unique(source, channels, rate, notes)
+    kept = unique(source, channels, rate, notes)
     notes += _said_of_names(kept, signals, names, kinds)
     notes += _filters([signals[channel.index] for channel in kept if channel.on_scalp])
     if not kept:
@@ -183,7 +187,7 @@ def _of_rate(signals: Sequence[Signal], usable: list[int], rate: float, notes: l
     return [index for index in usable if signals[index].rate == rate]
 
 
-def _unique(source: Source, channels: list[Channel], rate: float, notes: list[Note]) -> list[Channel]:
+def unique(source: Source, channels: list[Channel], rate: float, notes: list[Note]) -> list[Channel]:
     """Return channels with distinct names: one of equal samples, none of several that differ."""
     groups: dict[str, list[Channel]] = defaultdict(list)
     for channel in channels:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dura_client.data.eeg.names import Site, interpret
 from dura_client.data.findings.finding import listed
 from dura_client.data.findings.grade import Grade
-from dura_client.data.recordings.source import Note, Signal, volts_of
+from dura_client.data.recordings.source import MAGNETIC, Note, Signal, volts_of
 from dura_client.data.recordings.tables import MISSING, Table, number_of
 
 TYPES = frozenset(
@@ -169,6 +169,8 @@ def _units(table: Table, names: list[str], signals: Sequence[Signal], notes: lis
     for signal in signals:
         text = said.get(signal.label.lower(), "n/a")
         factor = volts_of(text)
+        if signal.unit in MAGNETIC and text not in {*MISSING, signal.unit}:
+            wrong.setdefault((text or "(empty)", signal.unit), []).append(signal.label)
         if signal.volts is None or not signal.unit or text in MISSING:
             continue
         if factor is None:

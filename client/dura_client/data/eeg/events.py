@@ -17,6 +17,7 @@ from dura_client.data.findings.grade import Grade
 from dura_client.data.recordings.edf import EdfSource
 from dura_client.data.recordings.source import Mark, Note, Piece, Source, length, sample_at
 from dura_client.data.recordings.tables import MISSING, Table, number_of
+from dura_client.data.recordings.through_mne import MneSource
 
 TECHNICAL = (
     "new segment",
@@ -90,8 +91,8 @@ def from_marks(source: Source, rate: float, pieces: Sequence[Piece]) -> Events:
     """Return the events that the recording itself holds: annotations, else codes of a status channel."""
     notes: list[Note] = []
     marks = source.marks
-    if not marks and isinstance(source, EdfSource):
-        marks = _status(source, notes)
+    if isinstance(source, EdfSource | MneSource) and all(_is_technical(mark.text) for mark in marks):
+        marks = (*marks, *_status(source, notes))
     rows = [_Raw(mark.onset, mark.duration, code_of(mark.text)) for mark in marks]
     if rows:
         notes.append(
@@ -210,12 +211,12 @@ def _other_unit(rows: Sequence[_Raw], rate: float, pieces: Sequence[Piece], note
 def _placed(rows: Sequence[_Raw], rate: float, pieces: Sequence[Piece], notes: list[Note]) -> Events:
     """Place events at samples; say what has no place."""
     end = pieces[-1].clock + pieces[-1].samples / rate
-    technical = [row for row in rows if row.code.lower().startswith(TECHNICAL)]
+    technical = [row for row in rows if _is_technical(row.code)]
     if technical:
         notes.append(
             Note("EV-MARK", f"{counted(len(technical), 'mark')}: {shown(sorted({row.code for row in technical}))}")
         )
-    rows = [row for row in rows if not row.code.lower().startswith(TECHNICAL)]
+    rows = [row for row in rows if not _is_technical(row.code)]
     free = [row for row in rows if len(row.code.split()) > MAX_WORDS]
     if free:
         notes.append(Note("ID-TEXT", f"{len(free)} of {len(rows)} events have a text of more than {MAX_WORDS} words"))
@@ -300,9 +301,13 @@ def shown(codes: Iterable[str]) -> str:
     return listed(dict.fromkeys(code if len(code.split()) <= MAX_WORDS else "(text)" for code in codes))
 
 
-def _status(source: EdfSource, notes: list[Note]) -> tuple[Mark, ...]:
-    """Return the changes of a BDF status channel to a code above zero; bits above the lower 16 are the amplifier's."""
-    index = next((index for index, signal in enumerate(source.signals) if signal.kind == "TRIG"), None)
+def _is_technical(code: str) -> bool:
+    return code.lower().startswith(TECHNICAL)
+
+
+def _status(source: EdfSource | MneSource, notes: list[Note]) -> tuple[Mark, ...]:
+    """Return the changes of a channel of codes to one above zero; bits above the lower 16 are the amplifier's."""
+    index = source.trigger
     if index is None:
         return ()
     rate = source.signals[index].rate

@@ -1,4 +1,4 @@
-"""One EEG recording of a BIDS folder, opened: its channels, events and line frequency, with a finding for every oddity.
+"""One recording of a BIDS folder, opened: its channels, events and line frequency, with a finding for every oddity.
 
 The doctor and the preparation open recordings through this one door, so what a study uses is what was shown before.
 """
@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dura_client.data.dataset import DataSet
+from dura_client.data.eeg.beside.levels import meanings
 from dura_client.data.eeg.channels import Channel, choose
 from dura_client.data.eeg.declared import NOTHING, declared_by
-from dura_client.data.eeg.electrodes import electrode_findings
 from dura_client.data.eeg.events import Event, Events, from_marks, from_table, span_of
-from dura_client.data.eeg.levels import meanings
+from dura_client.data.eeg.sensors.amplitude import MEASURES, Measure
+from dura_client.data.eeg.sensors.electrodes import electrode_findings
+from dura_client.data.eeg.sensors.magnetic import choose_magnetic
 from dura_client.data.findings.finding import Finding, found
 from dura_client.data.findings.grade import Grade
 from dura_client.data.recordings.folder import BidsFolder, Recording
@@ -34,14 +36,16 @@ HIGHEST_LINE = 100.0
 
 
 @dataclass(frozen=True)
-class EegRecording:
+class SignalRecording:
     """An opened recording. Samples are read when they are asked for."""
 
     recording: Recording
     place: str
     source: Source
     channels: tuple[Channel, ...]
-    """EEG channels with a position on the scalp, distinct names."""
+    """EEG channels with a position on the scalp, or MEG sensors; distinct names."""
+    measure: Measure
+    """What the channels measure."""
     rate: float
     """Hz."""
     pieces: tuple[Piece, ...]
@@ -56,7 +60,7 @@ class EegRecording:
     line_fault: str
     """Why there is none, in words; empty if there is one."""
     scale: float
-    """Factor of the registration to volts."""
+    """Factor of the registration to volts, or to tesla and tesla per metre."""
     findings: tuple[Finding, ...]
 
     @property
@@ -67,7 +71,7 @@ class EegRecording:
     @property
     def seconds(self) -> float:
         """Recorded time, gaps left out."""
-        return self.samples / self.rate
+        return sum(piece.samples for piece in self.pieces) / self.rate
 
     @property
     def bad(self) -> tuple[str, ...]:
@@ -75,10 +79,11 @@ class EegRecording:
         return tuple(channel.name for channel in self.channels if channel.bad)
 
     def read(self, start: int, stop: int, channels: Sequence[Channel] | None = None) -> NDArray[np.float64]:
-        """Return samples (channels, samples) in volts; all channels by default."""
+        """Return samples (channels, samples) in the unit that recordings are held in; all channels by default."""
         chosen = self.channels if channels is None else channels
         values = self.source.read([channel.index for channel in chosen], start, stop)
-        return values * self.scale if self.scale != 1.0 else values
+        factors = np.array([[channel.held * self.scale] for channel in chosen])
+        return values if (factors == 1.0).all() else values * factors
 
     def marked(self, dataset: DataSet) -> list[Marked]:
         """Return events and annotated stretches by the class names of studies."""
@@ -93,17 +98,18 @@ class EegRecording:
         return max(span_of(onset, event.duration, self.rate, self.pieces)[1], event.sample)
 
 
-def open_eeg(folder: BidsFolder, dataset: DataSet, recording: Recording) -> EegRecording:
+def open_signals(folder: BidsFolder, dataset: DataSet, recording: Recording) -> SignalRecording:
     """Open one recording with everything beside it.
 
     Raises:
         Unreadable: it cannot be used, and why.
     """
     place = folder.place(recording.path)
-    sidecar = merged_json(folder, recording, "_eeg.json")
+    described = f"_{folder.kind}.json"
+    sidecar = merged_json(folder, recording, described)
     findings = list(sidecar.findings)
     if str(sidecar.content.get("RecordingType", "")).lower() == "epoched":
-        raise Unreadable("FILE-EPOCH", "its _eeg.json says RecordingType epoched")
+        raise Unreadable("FILE-EPOCH", f"its {described} says RecordingType epoched")
     source = open_source(recording.path)
     notes = list(source.notes)
     declared = NOTHING
@@ -113,12 +119,13 @@ def open_eeg(folder: BidsFolder, dataset: DataSet, recording: Recording) -> EegR
         declared = declared_by(table, source.signals) if table.columns else NOTHING
         notes += [_table_note("channels.tsv", problem.kind, problem.text) for problem in table.problems]
     elif file is None:
-        notes.append(Note("SIDE-NONE", "there is no channels.tsv; types of channels were guessed from their names"))
-    chosen = choose(source, declared)
+        instead = "were guessed from their names" if folder.kind == "eeg" else "are those of the recording"
+        notes.append(Note("SIDE-NONE", f"there is no channels.tsv; types of channels {instead}"))
+    chosen = (choose if folder.kind == "eeg" else choose_magnetic)(source, declared)
     notes += chosen.notes
     pieces = source.pieces(chosen.rate)
     notes += _header_notes(source)
-    notes += _disagreements(sidecar, chosen.rate, length(pieces) / chosen.rate)
+    notes += _disagreements(sidecar, described, chosen.rate, length(pieces) / chosen.rate)
     findings += _inherited(folder, sidecar)
     line, line_fault = _line(sidecar.content)
     events, event_findings = _events(folder, recording, source, chosen.rate, pieces)
@@ -126,13 +133,15 @@ def open_eeg(folder: BidsFolder, dataset: DataSet, recording: Recording) -> EegR
     notes += events.notes
     levels = merged_json(folder, recording, "_events.json")
     findings += levels.findings
-    findings += electrode_findings(folder, recording, [channel.label for channel in chosen.channels])
+    if folder.kind == "eeg":
+        findings += electrode_findings(folder, recording, [channel.label for channel in chosen.channels])
     findings += [found(note.code, place, note.cause, remedy=note.remedy, grade=note.grade) for note in notes]
-    return EegRecording(
+    return SignalRecording(
         recording=recording,
         place=place,
         source=source,
         channels=tuple(channel for channel in chosen.channels if channel.on_scalp),
+        measure=MEASURES[folder.kind],
         rate=chosen.rate,
         pieces=pieces,
         events=events.events,
@@ -161,20 +170,19 @@ def _header_notes(source: Source) -> list[Note]:
     return notes
 
 
-def _disagreements(sidecar: Merged, rate: float, seconds: float) -> list[Note]:
+def _disagreements(sidecar: Merged, name: str, rate: float, seconds: float) -> list[Note]:
     """Compare what the sidecar says of rate and length with the recording."""
     if not sidecar.files:
-        return [Note("SIDE-NONE", "there is no _eeg.json: the line frequency and the reference are not known")]
+        also = " and the reference are" if name == "_eeg.json" else " is"
+        return [Note("SIDE-NONE", f"there is no {name}: the line frequency{also} not known")]
     notes = []
     said = sidecar.content.get("SamplingFrequency")
     if said is not None and not _close(said, rate, RATE_TOLERANCE * rate):
-        notes.append(
-            Note("SIDE-RATE", f"_eeg.json says SamplingFrequency {_shown(said)}, the recording has {rate:g} Hz")
-        )
+        notes.append(Note("SIDE-RATE", f"{name} says SamplingFrequency {_shown(said)}, the recording has {rate:g} Hz"))
     said = sidecar.content.get("RecordingDuration")
     if said is not None and not _close(said, seconds, max(1.0, 0.01 * seconds)):
         notes.append(
-            Note("SIDE-RATE", f"_eeg.json says RecordingDuration {_shown(said)}, the recording has {seconds:g} s")
+            Note("SIDE-RATE", f"{name} says RecordingDuration {_shown(said)}, the recording has {seconds:g} s")
         )
     return notes
 
@@ -226,11 +234,18 @@ def _events(
         events = from_table(table, rate, pieces)
         notes += events.notes
         if events.events or table.rows or table.problems:
-            return _or_none(events, notes), findings
+            return _or_none(_with_bad(folder, events, source, rate, pieces), notes), findings
     elif file is None:
         notes.append(Note("SIDE-NONE", "there is no events.tsv"))
     own = from_marks(source, rate, pieces)
     return _or_none(own, [*notes, *own.notes]), findings
+
+
+def _with_bad(folder: BidsFolder, events: Events, source: Source, rate: float, pieces: Sequence[Piece]) -> Events:
+    """Return events with what the recording itself marks as bad; FIF files keep such marks beside an events.tsv."""
+    if folder.kind != "meg":
+        return events
+    return Events(events.events, events.notes, tuple(sorted({*events.bad, *from_marks(source, rate, pieces).bad})))
 
 
 def _or_none(events: Events, notes: list[Note]) -> Events:

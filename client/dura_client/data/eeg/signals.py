@@ -10,6 +10,7 @@ import mne
 import numpy as np
 from numpy.typing import NDArray
 
+from dura_client.data.eeg.sensors.amplitude import together
 from dura_client.data.privacy_class import PrivacyClass, declares
 from dura_common.errors import InputError
 from dura_common.study import SignalContract
@@ -18,7 +19,8 @@ SHRINKAGE = 0.05
 """Share of the identity in the covariance of alignment: an average reference leaves one direction empty."""
 BAD_DEVIATION = 5.0
 """Robust standard deviations of the log amplitude beyond which a channel counts as bad."""
-FLAT_VOLTS = 1e-8
+FLAT = 1e-8
+"""In the unit that recordings are held in: 0.01 uV, fT or fT/cm."""
 NORMAL = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 
@@ -44,9 +46,10 @@ def positions(channels: Sequence[str]) -> tuple[mne.channels.DigMontage, dict[st
 def complete_channels(names: Sequence[str], bad: Collection[str], contract: SignalContract) -> NDArray[np.float64]:
     """Return the operator (study's channels, channels) that brings a recording's channels to the study's.
 
-    Bad and absent channels are interpolated from the good ones by spherical splines (Perrin et al. 1989), and the
-    average over the study's channels is subtracted. The operator depends on names alone: it commutes with any filter in
-    time, and is the same for every block.
+    Of MEG, the study's sensors are picked and nothing is interpolated: a recording that lacks one, or in which one is
+    bad, gives no window. Of EEG, bad and absent channels are interpolated from the good ones by spherical splines
+    (Perrin et al. 1989), and the average over the study's channels is subtracted. The operator depends on names alone:
+    it commutes with any filter in time, and is the same for every block.
 
     Args:
         names: of the recording's channels, in order.
@@ -54,9 +57,26 @@ def complete_channels(names: Sequence[str], bad: Collection[str], contract: Sign
         contract: what the study asks for.
 
     Raises:
-        InputError: unknown channels in the contract, or nothing to interpolate from.
+        InputError: unknown channels in the contract, nothing to interpolate from, or a sensor is missing.
     """
+    if contract.source == "meg":
+        return _picked(names, bad, contract.channels)
     return _operator(tuple(names), frozenset(bad), contract.channels)
+
+
+def missing_sensors(names: Sequence[str], bad: Collection[str], channels: Sequence[str]) -> list[str]:
+    """Return which channels a recording does not have, or has in a state that is of no use."""
+    good = {name.lower() for name in names if name not in bad}
+    return [name for name in channels if name.lower() not in good]
+
+
+def _picked(names: Sequence[str], bad: Collection[str], channels: Sequence[str]) -> NDArray[np.float64]:
+    if missing_sensors(names, bad, channels):
+        raise InputError("a recording lacks a sensor that the study asks for, or the sensor is bad")
+    places = {name.lower(): index for index, name in enumerate(names)}
+    operator = np.zeros((len(channels), len(names)))
+    operator[range(len(channels)), [places[name.lower()] for name in channels]] = 1.0
+    return operator
 
 
 @lru_cache(maxsize=256)
@@ -90,17 +110,26 @@ def _operator(names: tuple[str, ...], bad: frozenset[str], channels: tuple[str, 
     return found
 
 
-def far_from_others(size: NDArray[np.float64]) -> NDArray[np.bool_]:
+def far_from_others(size: NDArray[np.float64], sorts: Sequence[str]) -> NDArray[np.bool_]:
     """Tell which channels are flat or unlike the others: the criterion for bad channels, in a study and in the check.
 
     A channel's size is the median absolute difference of neighbouring samples, which slow drifts and rare artifacts do
     not move. A channel is bad if its log size lies further than :data:`BAD_DEVIATION` robust standard deviations
-    (at least 0.1 each, a tenth of the amplitude) from the median of the recording's channels, or if it never changes.
+    (at least 0.1 each, a tenth of the amplitude) from the median of the recording's channels of its sort, or if it
+    never changes.
 
     Args:
-        size: (channels,), volts.
+        size: (channels,), in the unit that recordings are held in.
+        sorts: of each channel, such as MEGMAG: sizes of different sorts are not compared.
     """
-    flat = size < FLAT_VOLTS * 1e-3
+    found = np.zeros(len(size), dtype=bool)
+    for some in together(sorts):
+        found[some] = _far(size[some])
+    return found
+
+
+def _far(size: NDArray[np.float64]) -> NDArray[np.bool_]:
+    flat = size < FLAT * 1e-3
     if flat.all():
         return flat
     logs = np.log(np.where(flat, 1.0, size))
@@ -114,7 +143,7 @@ def far_from_others(size: NDArray[np.float64]) -> NDArray[np.bool_]:
 def robust_deviation(signal: NDArray[np.floating]) -> float:
     """Return the standard deviation of a signal (channels, samples) as its median absolute deviation tells it."""
     centred = np.abs(signal - np.median(signal, axis=1, keepdims=True))
-    return max(float(np.median(centred)) * NORMAL, FLAT_VOLTS)
+    return max(float(np.median(centred)) * NORMAL, FLAT)
 
 
 @declares(PrivacyClass.PER_PATIENT)

@@ -67,6 +67,9 @@ OF_FILES: dict[str, Kind] = {
         "one part of a recording in several files is missing or has another name",
         "Put the missing part beside the other files, or write its present name into the header file.",
     ),
+    "FILE-SPLIT": Kind(
+        K, "a recording lies in several files", "Nothing needs to be done: they are read as one recording."
+    ),
     "FILE-READ": Kind(
         L,
         "the reader of this format failed",

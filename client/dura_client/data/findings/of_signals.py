@@ -11,7 +11,7 @@ EXPORT = "Export the recording again; the channels that are named are not used."
 OF_SIGNALS: dict[str, Kind] = {
     "CH-NONE": Kind(
         L,
-        "the recording has no EEG channel",
+        "the recording has no channel of its kind",
         "Declare the channels' types in channels.tsv, or leave the recording out.",
     ),
     "CH-DUP": Kind(L, "several channels have one name", "Rename them in the amplifier's software and export again."),
@@ -76,10 +76,28 @@ OF_SIGNALS: dict[str, Kind] = {
         "channels of the study are interpolated",
         "Nothing can be done if they were not recorded; a study with fewer channels would fit better.",
     ),
+    "CH-BAD": Kind(
+        K,
+        "MEG sensors are marked as bad",
+        "Nothing needs to be done where no study asks for them. A recording in which a sensor of the study is bad is "
+        "not used: sensors are not interpolated here. MaxFilter repairs them in the raw recording.",
+    ),
+    "CH-LACK": Kind(
+        L,
+        "MEG sensors of the study are missing or bad",
+        "The recording is not used: sensors are not interpolated. A study with fewer sensors would fit better, or "
+        "repair the recording before it is registered.",
+    ),
+    "MEG-SHIELD": Kind(L, "the recording needs MaxFilter first", "Run it through MaxFilter and give what that writes."),
+    "MEG-STATE": Kind(
+        K,
+        "what was done to an MEG recording before, and what is not used of it",
+        "Nothing needs to be done if all hospitals of a study do the same; tell the researcher where they do not.",
+    ),
     "CH-FLAT": Kind(
         K,
         "channels are flat or far from all others",
-        "Nothing needs to be done: they are interpolated from the others.",
+        "Nothing needs to be done: of EEG they are interpolated from the others; of MEG they count as bad.",
     ),
     "CH-SAME": Kind(
         K,
@@ -104,7 +122,8 @@ OF_SIGNALS: dict[str, Kind] = {
     "LINE-NONE": Kind(
         K,
         "the line frequency is missing or is not the one that the data show",
-        "Write PowerLineFrequency (50 or 60) into the _eeg.json; a line that is not declared is not filtered out.",
+        "Write PowerLineFrequency (50 or 60) into the _eeg.json or _meg.json; a line that is not declared is not "
+        "filtered out.",
     ),
     "VAL-NAN": Kind(
         L,
@@ -124,7 +143,7 @@ OF_SIGNALS: dict[str, Kind] = {
     "VAL-NONE": Kind(L, "the recording holds no signal", "Move the recording out of the folder."),
     "VAL-UNIT": Kind(
         S,
-        "amplitudes that no scalp EEG has",
+        "amplitudes that no brain has at such sensors",
         "`dura site data update NAME --scale PLACE=FACTOR` corrects these recordings alone.",
     ),
     "COPY-SAME": Kind(

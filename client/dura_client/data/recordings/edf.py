@@ -45,6 +45,11 @@ class EdfSource:
         return self.clock.marks
 
     @property
+    def trigger(self) -> int | None:
+        """Channel of the codes that a stimulus computer sent."""
+        return next((index for index, signal in enumerate(self.signals) if signal.kind == "TRIG"), None)
+
+    @property
     def identity(self) -> tuple[str, ...]:
         """Header fields that may identify a person."""
         return identity_of(self.header)

@@ -17,19 +17,60 @@ from pathlib import Path
 from dura_client.data.findings.finding import Finding, found, listed
 from dura_client.data.findings.grade import Grade
 
-ENDINGS = (".edf", ".vhdr", ".bdf", ".set")
-"""The four formats of BIDS-EEG."""
-OTHER_ENDINGS = (".fif", ".gdf", ".cnt", ".mff", ".nxe", ".21e", ".lay", ".rec")
-"""Recordings that BIDS-EEG does not allow; they can be imported."""
 PACKED = (".gz", ".zip", ".bz2", ".xz")
+FOLDERS = (".mff", ".ds")
+"""Endings of recordings that are folders."""
 PARTS = {".eeg": ".vhdr", ".vmrk": ".vhdr", ".fdt": ".set"}
 """Ending of a part of a recording, and of the file that must lie beside it."""
-SIDECARS = ("_events.tsv", "_channels.tsv", "_eeg.json", "_events.json")
 ASIDE = {"derivatives", "sourcedata", "code", "stimuli", "rawdata-old"}
 """Folders at the top that hold no recordings of the data set."""
-ORDER = ("sub", "ses", "task", "acq", "run", "split")
-"""Entities of a BIDS-EEG name, in this order."""
 _ENTITY = re.compile(r"[a-z]+-[A-Za-z0-9]+")
+_ROOM = re.compile(r"acq-(crosstalk|calibration)(_|$)")
+"""Files of the MEG room's own state, which BIDS keeps beside recordings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How BIDS writes recordings of one kind."""
+
+    kind: str
+    """Folder and suffix of a recording."""
+    endings: tuple[str, ...]
+    """Formats that are read."""
+    others: tuple[str, ...]
+    """Recordings that are named and not read: BIDS does not allow them, or dura has no reader for them here."""
+    order: tuple[str, ...]
+    """Entities of a name, in this order."""
+    remedy: str
+    """What to do with one of the others."""
+
+    @property
+    def name(self) -> str:
+        """Return what the kind is called."""
+        return f"BIDS-{self.kind.upper()}"
+
+    @property
+    def sidecars(self) -> tuple[str, ...]:
+        """Return the endings of files beside a recording."""
+        return ("_events.tsv", "_channels.tsv", f"_{self.kind}.json", "_events.json")
+
+
+FORMS = {
+    "eeg": Form(
+        "eeg",
+        (".edf", ".vhdr", ".bdf", ".set"),
+        (".fif", ".gdf", ".cnt", ".mff", ".nxe", ".21e", ".lay", ".rec"),
+        ("sub", "ses", "task", "acq", "run", "split"),
+        "Convert it to EDF or BrainVision.",
+    ),
+    "meg": Form(
+        "meg",
+        (".fif", ".ds"),
+        (".sqd", ".con", ".kdf", ".edf", ".bdf", ".vhdr", ".set"),
+        ("sub", "ses", "task", "acq", "run", "proc", "split"),
+        "Import it (`dura site data import`), which writes FIF.",
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +101,14 @@ class BidsFolder:
 
     root: Path
     task: str
+    kind: str = "eeg"
+    """Of the recordings that are looked for: a key of :data:`FORMS`."""
     _found: list[Finding] = field(default_factory=list)
+
+    @property
+    def form(self) -> Form:
+        """How BIDS writes these recordings."""
+        return FORMS[self.kind]
 
     @cached_property
     def files(self) -> tuple[Path, ...]:
@@ -77,11 +125,11 @@ class BidsFolder:
 
     @cached_property
     def recordings(self) -> tuple[Recording, ...]:
-        """Recordings of the task, by patient, session and run; of two formats of one recording neither."""
+        """Recordings of the task, by patient, session and run; of two forms of one recording neither."""
         good = [path for path in self.files if self._judge(path)]
-        stems: dict[Path, list[Path]] = defaultdict(list)
-        for path in good:
-            stems[path.with_suffix("")].append(path)
+        stems: dict[str, list[Path]] = defaultdict(list)
+        for path in self._begun(good):
+            stems[re.sub("_proc-[A-Za-z0-9]+", "", str(path.with_suffix("")))].append(path)
         for paths in stems.values():
             if len(paths) > 1:
                 names = listed(path.name for path in paths)
@@ -102,13 +150,36 @@ class BidsFolder:
         """Return a path as findings name it."""
         return str(path.relative_to(self.root))
 
+    def _begun(self, good: list[Path]) -> list[Path]:
+        """Return recordings without the later parts of those of MEG that are split over files."""
+        if self.kind != "meg":
+            return good
+        parts: dict[str, list[Path]] = defaultdict(list)
+        for path in good:
+            parts[re.sub("_split-[A-Za-z0-9]+", "", str(path))].append(path)
+        begun = []
+        for paths in parts.values():
+            numbers = [entities_of(path.name).get("split", "") for path in paths]
+            if numbers == [""]:
+                begun += paths
+            elif [number.lstrip("0") for number in numbers] == [str(number + 1) for number in range(len(paths))]:
+                begun.append(paths[0])
+                names = listed(path.name for path in paths[1:]) or "no other file"
+                self._found.append(found("FILE-SPLIT", self.place(paths[0]), f"it is continued in {names}"))
+            else:
+                here = f"{len(paths)} of its parts are there"
+                self._note("FILE-PART", paths[0], f"{here}, and they are not numbered from split-01 on")
+        return begun
+
     def _judge(self, path: Path) -> bool:
         """Tell whether a file is a recording of the task; note it if it only looks like one."""
         name = path.name.lower()
+        if self._is_anothers(path) or (self.kind == "meg" and _ROOM.search(name.partition(".")[0] + "_")):
+            return False
         packed = next((ending for ending in PACKED if name.endswith(ending)), "")
         name = name.removesuffix(packed)
         ending = Path(name).suffix
-        if ending not in (*ENDINGS, *OTHER_ENDINGS):
+        if ending not in (*self.form.endings, *self.form.others):
             return False
         task = entities_of(path.name.lower()).get("task")
         if task is not None and task != self.task.lower():
@@ -119,27 +190,35 @@ class BidsFolder:
         if code == "READ":
             self._found.append(found("FILE-CASE", self.place(path), cause, grade=Grade.KNOW))
             return True
-        self._note(code, path, cause, "Convert it to EDF or BrainVision." if ending in OTHER_ENDINGS else None)
+        self._note(code, path, cause, self.form.remedy if ending in self.form.others else None)
         return False
 
     def _fault(self, path: Path, ending: str, packed: str) -> tuple[str, str]:
         """Return code and cause of what keeps a file from being a recording, ``READ`` if it can be one all the same."""
         if packed:
             return "FILE-GZ", f"its name ends in {ending}{packed}"
-        if ending not in ENDINGS:
-            return "FILE-KNOWN", f"BIDS-EEG does not allow {ending}"
+        if ending not in self.form.endings:
+            return (
+                "FILE-KNOWN",
+                f"{self.form.name} {'does not allow' if self.kind == 'eeg' else 'is not read from'} {ending}",
+            )
         below = path.relative_to(self.root)
-        fault = fault_of(below, self.task)
+        fault = fault_of(below, self.task, self.form)
         if not fault:
             return "", ""
-        if not fault_of(below.with_suffix(ending), self.task):
+        if not fault_of(below.with_suffix(ending), self.task, self.form):
             return "READ", f"its ending is written {path.suffix}; it was read all the same"
         right = _spelled(below, self.task)
-        if not fault_of(right, self.task):
+        if not fault_of(right, self.task, self.form):
             words = zip(re.split(r"[/_.]", str(below)), re.split(r"[/_.]", str(right)), strict=True)
             wrong = listed(f"{here} should be {there}" for here, there in dict(words).items() if here != there)
             return "FILE-CASE", f"it would be a recording in other capitals: {wrong}"
         return "FILE-KNOWN", fault
+
+    def _is_anothers(self, path: Path) -> bool:
+        """Tell whether a file lies and is named as BIDS wants it of another kind of recording."""
+        other = path.parent.name
+        return other in FORMS and other != self.kind and f"_{self.kind}." not in path.name.lower()
 
     def _note(self, code: str, path: Path, cause: str, remedy: str | None = None) -> None:
         self._found.append(found(code, self.place(path), f"{cause}; it is not used", remedy=remedy))
@@ -157,14 +236,20 @@ class BidsFolder:
                     )
 
     def _lonely_sidecars(self) -> None:
-        known = [entities_of(path.name) for path in self.files if path.suffix.lower() in (*ENDINGS, *OTHER_ENDINGS)]
+        sidecars = self.form.sidecars
+        known = [
+            entities_of(path.name)
+            for path in self.files
+            if path.suffix.lower() in (*self.form.endings, *self.form.others)
+        ]
         for path in self.files:
-            if not path.name.lower().endswith(SIDECARS) or "sub" not in entities_of(path.name.lower()):
+            name = path.name.lower()
+            if not name.endswith(sidecars) or "sub" not in entities_of(name) or self._is_anothers(path):
                 continue
             mine = entities_of(path.name)
-            if any(mine.items() <= one.items() for one in known) and path.name.endswith(SIDECARS):
+            if any(mine.items() <= one.items() for one in known) and path.name.endswith(sidecars):
                 continue
-            lower = entities_of(path.name.lower())
+            lower = entities_of(name)
             alike = any(
                 lower.items() <= entities_of("_".join(f"{k}-{v}" for k, v in one.items()).lower()).items()
                 for one in known
@@ -180,24 +265,25 @@ class BidsFolder:
             )
 
 
-def fault_of(path: Path, task: str) -> str:
+def fault_of(path: Path, task: str, form: Form) -> str:
     """Say why a path below the folder is no recording of a task by BIDS; empty if it is one."""
+    kind, order = form.kind, form.order
     parts, stem = path.parts, path.name.partition(".")[0].split("_")
     keys = [part.partition("-")[0] for part in stem[:-1]]
     faults = (
         (
-            len(parts) not in {3, 4} or parts[-2] != "eeg",
-            "it does not lie in a folder sub-LABEL/eeg or sub-LABEL/ses-LABEL/eeg",
+            len(parts) not in {3, 4} or parts[-2] != kind,
+            f"it does not lie in a folder sub-LABEL/{kind} or sub-LABEL/ses-LABEL/{kind}",
         ),
-        (stem[-1] != "eeg", "its name does not end in _eeg"),
+        (stem[-1] != kind, f"its name does not end in _{kind}"),
         (not all(_ENTITY.fullmatch(part) for part in stem[:-1]), "its name has parts that are no KEY-VALUE"),
         (
-            any(key not in ORDER for key in keys),
-            f"its name has parts that BIDS-EEG does not know ({listed(key for key in keys if key not in ORDER)})",
+            any(key not in order for key in keys),
+            f"its name has parts that {form.name} does not know ({listed(key for key in keys if key not in order)})",
         ),
         (
-            keys != [key for key in ORDER if key in keys],
-            f"the parts of its name do not come in the order {', '.join(ORDER[:5])}, once each",
+            keys != [key for key in order if key in keys],
+            f"the parts of its name do not come in the order {', '.join(order[:-1])}, once each",
         ),
         ("task" not in keys, "its name has no task"),
     )
@@ -210,7 +296,7 @@ def fault_of(path: Path, task: str) -> str:
         return f"its name says {'/'.join(folders)}, and it lies in {'/'.join(parts[:-2])}"
     if entities["task"] != task:
         return f"its task is written {entities['task']!r}"
-    return "" if path.suffix in ENDINGS else f"its ending is written {path.suffix}"
+    return "" if path.suffix in form.endings else f"its ending is written {path.suffix}"
 
 
 def _spelled(below: Path, task: str) -> Path:
@@ -236,9 +322,9 @@ def _walk(root: Path) -> Iterator[Path]:
             continue
         seen.add(real)
         aside = ASIDE if here == root else set()
-        mff = [name for name in inner if name.lower().endswith(".mff")]
-        inner[:] = [name for name in inner if name not in aside and not name.startswith(".") and name not in mff]
-        yield from (here / name for name in (*names, *mff) if not name.startswith("."))
+        whole = [name for name in inner if name.lower().endswith(FOLDERS)]
+        inner[:] = [name for name in inner if name not in aside and not name.startswith(".") and name not in whole]
+        yield from (here / name for name in (*names, *whole) if not name.startswith("."))
 
 
 def _in_time(name: str) -> list[int]:

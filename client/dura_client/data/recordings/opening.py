@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import mne
+import numpy as np
 
+from dura_client.data.findings.finding import counted
 from dura_client.data.recordings.brainvision import check_brainvision
 from dura_client.data.recordings.content import kind_of, require_kind
 from dura_client.data.recordings.edf import open_edf
-from dura_client.data.recordings.source import Source, Unreadable
+from dura_client.data.recordings.source import Note, Source, Unreadable
 from dura_client.data.recordings.through_mne import MneSource, open_with_mne
+
+TRIGGERS = ("STI101", "STI014", "UPPT001")
+"""Channels of the codes of a stimulus computer, in MEGIN's and CTF's systems: the first that is there is read."""
+CTF_CLOCK = "SCLK01"
+"""Channel of the system's clock, in seconds."""
 
 
 def open_source(path: Path) -> Source:
@@ -29,6 +38,8 @@ def open_source(path: Path) -> Source:
             return _eeglab(path)
         if suffix == ".gdf":
             require_kind(path, "GDF")
+        if suffix in {".fif", ".ds"}:
+            return _magnetic(path)
         if path.is_file() or path.is_symlink():
             kind_of(path)
         return open_with_mne(path)
@@ -51,6 +62,75 @@ def _read_brainvision(path: Path, **options: object) -> object:
         return mne.io.read_raw_brainvision(path, **options)
     except FileNotFoundError:  # of the markers: their absence is noted, and the samples are there
         return mne.io.read_raw_brainvision(path, ignore_marker_types=True, **options)
+
+
+def _magnetic(path: Path) -> MneSource:
+    """Open a FIF file with the files that continue it, or the folder of a CTF system."""
+    if path.suffix.lower() == ".fif":
+        require_kind(path, "FIF")
+        return _with_state(path, open_with_mne(path, mne.io.read_raw_fif))
+    absent = [ending for ending in (".res4", ".meg4") if not (path / f"{path.stem}{ending}").exists()]
+    if absent:
+        cause = f"it has no {' and no '.join(absent)} file of the folder's name"
+        remedy = "Give the files in a .ds folder the folder's own name, as the tools of the CTF system do."
+        raise Unreadable("FILE-PART", cause, remedy)
+    return _with_state(path, _with_trials(open_with_mne(path, mne.io.read_raw_ctf)))
+
+
+def _with_trials(source: MneSource) -> MneSource:
+    """Return a recording of a CTF system with a joint wherever its clock jumps between two trials.
+
+    Without the channel of the clock nobody knows which trials follow each other, and each of them stands alone.
+    """
+    raw, rate = source.raw, source.signals[0].rate
+    size = int(raw._raw_extras[0]["block_size"])  # noqa: SLF001  # MNE keeps the length of a trial nowhere else
+    borders = range(size, raw.n_times, size)
+    clock = [index for index, signal in enumerate(source.signals) if signal.label.startswith(CTF_CLOCK)][:1]
+    jumps = [at for at in borders if not clock or np.diff(source.read(clock, at - 1, at + 1)).item() > 1.5 / rate]
+    if not jumps:
+        return source
+    note = Note("GAP-FOUND", f"{counted(len(jumps), 'place')} between trials where the recording was interrupted")
+    return replace(source, joints=tuple(sorted({*source.joints, *jumps})), notes=(*source.notes, note))
+
+
+def _with_state(path: Path, source: MneSource) -> MneSource:
+    """Return a source with its codes' channel, and with notes of what was done to the recording before."""
+    raw = source.raw
+    if path.suffix.lower() == ".fif":
+        _require_parts(path, [Path(name) for name in raw.filenames if name is not None])
+    done = []
+    if raw.info["proc_history"]:
+        done.append("MaxFilter (or another Maxwell filter) was applied")
+    if raw.compensation_grade:
+        done.append(f"gradient compensation of grade {raw.compensation_grade} was applied")
+    waiting = sum(not projection["active"] for projection in raw.info["projs"])
+    if waiting:
+        done.append(f"projections that the file keeps were not applied, and are not ({waiting})")
+    notes = [*source.notes, *(Note("MEG-STATE", cause) for cause in done)]
+    codes = [index for index, signal in enumerate(source.signals) if signal.kind == "TRIG"]
+    names = ["".join(source.signals[index].label.split()) for index in codes]
+    known = next((codes[names.index(name)] for name in TRIGGERS if name in names), None)
+    trigger = codes[0] if known is None and len(codes) == 1 else known
+    return replace(source, notes=tuple(notes), trigger=trigger)
+
+
+def _require_parts(path: Path, chained: list[Path]) -> None:
+    """Refuse a recording whose parts are other files than their names say.
+
+    Raises:
+        Unreadable: they are.
+    """
+    mark = re.search(r"_split-0*1(?=_)", path.name)
+    if mark is None:
+        named = [path]
+    else:
+        named = sorted(path.parent.glob(f"{path.name[: mark.start()]}_split-*{path.name[mark.end() :]}"))
+    if sorted(item.name for item in chained) != sorted(item.name for item in named):
+        raise Unreadable(
+            "FILE-PART",
+            f"by their names {counted(len(named), 'file')} hold it, and its header chains others ({len(chained)})",
+            "Write it again with a tool that names the parts of a FIF file as BIDS does, such as mne-bids.",
+        )
 
 
 def _eeglab(path: Path) -> MneSource:

@@ -72,6 +72,8 @@ class Signal:
     """BIDS type that the file itself declares, such as EEG or TRIG; empty if it does not."""
     fault: str = ""
     """Why its samples mean nothing, such as a missing calibration; empty if they do."""
+    bad: bool = False
+    """Whether the file itself marks the channel as bad."""
     inverted: bool = False
     """Whether the header turns the scale upside down; the samples are read as the header says."""
     band: tuple[float | None, float | None] = (None, None)
@@ -127,6 +129,8 @@ def sample_at(seconds: float, rate: float, pieces: Sequence[Piece]) -> int | Non
 
 
 MICRO = {"uV": 1e-6, "µV": 1e-6, "μV": 1e-6, "microV": 1e-6, "uVolt": 1e-6, "µVolt": 1e-6, "μVolt": 1e-6}
+MAGNETIC = ("T", "T/m")
+"""Units of magnetometers and of gradiometers."""
 UNITS = {**MICRO, "mV": 1e-3, "mVolt": 1e-3, "V": 1.0, "Volt": 1.0, "nV": 1e-9}
 """Unit texts that say a voltage, exactly as they are written; ``UV`` and the like are not guessed."""
 

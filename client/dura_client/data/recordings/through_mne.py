@@ -64,8 +64,20 @@ TOPICS: tuple[tuple[str, str], ...] = (
     (r"filter|freq|rate", "filters or rates"),
 )
 """Words of a sentence that is not known, and what it is about."""
-JOINTS = ("boundary", "EDGE boundary", "BAD_ACQ_SKIP")
+SKIPPED = "BAD_ACQ_SKIP"
+JOINTS = ("boundary", "EDGE boundary", SKIPPED)
 SEGMENT = "New Segment/"
+TYPES = {
+    "eeg": "",
+    "misc": "",
+    "stim": "TRIG",
+    "mag": "MEGMAG",
+    "grad": "MEGGRADPLANAR",
+    "ref_meg": "MEGREFMAG",
+}
+"""BIDS type of each of MNE's types, where it is another word; empty where only a name can tell."""
+MAGNETIC_UNITS = {"MEGMAG": "T", "MEGREFMAG": "T", "MEGGRADPLANAR": "T/m"}
+"""MNE gives these in tesla, and gradients in tesla per metre, whatever the file's own scale."""
 
 
 @contextmanager
@@ -116,6 +128,10 @@ class MneSource:
     notes: tuple[Note, ...]
     joints: tuple[int, ...] = field(default=())
     """Samples before which something is missing."""
+    skipped: tuple[tuple[int, int], ...] = ()
+    """Begin and end, in samples, of what the recorder did not store; MNE gives zeros there."""
+    trigger: int | None = None
+    """Channel of the codes that a stimulus computer sent, if it is to be read."""
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -133,14 +149,23 @@ class MneSource:
         return " ".join(word for word in words if word).lower()
 
     def pieces(self, rate: float) -> tuple[Piece, ...]:
-        """Return the stretches between joints; the clock of these formats stops in a gap."""
+        """Return the stretches between joints; only what a recorder skipped takes time by the clock."""
         edges = [0, *self.joints, self.raw.n_times]
-        return tuple(Piece(begin, end - begin, begin / rate) for begin, end in itertools.pairwise(edges) if end > begin)
+        return tuple(
+            Piece(begin, end - begin, begin / rate)
+            for begin, end in itertools.pairwise(edges)
+            if end > begin and not any(first <= begin and end <= last for first, last in self.skipped)
+        )
 
     def read(self, channels: Sequence[int], start: int, stop: int) -> NDArray[np.float64]:
-        """Return samples in volts."""
+        """Return samples in volts, tesla or tesla per metre."""
         with listening():
             found: NDArray[np.float64] = self.raw.get_data(picks=list(channels), start=start, stop=stop, verbose="info")
+        return found
+
+    def digits(self, channel: int, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the whole numbers (samples,) of a channel of codes."""
+        found: NDArray[np.int64] = np.rint(self.read([channel], start, stop)[0]).astype(np.int64)
         return found
 
 
@@ -168,33 +193,33 @@ def open_with_mne(
     rate = float(raw.info["sfreq"])
     onsets = [float(onset) - raw.first_time for onset in raw.annotations.onset]
     texts = [str(text) for text in raw.annotations.description]
-    joints = sorted(
-        {
-            round(onset * rate)
-            for onset, text in zip(onsets, texts, strict=True)
-            if (text in JOINTS or text.startswith(SEGMENT)) and 0 < round(onset * rate) < raw.n_times
-        }
-    )
+    samples = [round(onset * rate) for onset in onsets]
+    ends = [round((onset + float(more)) * rate) for onset, more in zip(onsets, raw.annotations.duration, strict=True)]
+    skipped = tuple((at, end) for at, end, text in zip(samples, ends, texts, strict=True) if text == SKIPPED)
+    edges = [at for at, text in zip(samples, texts, strict=True) if text in JOINTS or text.startswith(SEGMENT)]
+    joints = sorted({at for at in (*edges, *(end for _, end in skipped)) if 0 < at < raw.n_times})
     marks = tuple(
         Mark(onset, float(duration), text)
         for onset, duration, text in zip(onsets, raw.annotations.duration, texts, strict=True)
     )
     gaps = [Note("GAP-FOUND", f"{counted(len(joints), 'place')} where the recording was interrupted")] if joints else []
-    return MneSource(raw, _signals(raw, rate, units), marks, (*notes, *notes_of(said), *gaps), tuple(joints))
+    return MneSource(raw, _signals(raw, rate, units), marks, (*notes, *notes_of(said), *gaps), tuple(joints), skipped)
 
 
 def _signals(raw: Any, rate: float, units: Sequence[str]) -> tuple[Signal, ...]:
     known = list(units) if len(units) == len(raw.ch_names) else [raw._orig_units.get(name, "") for name in raw.ch_names]  # noqa: SLF001  # MNE keeps the file's units nowhere else
-    kinds = {"eeg": "", "stim": "TRIG", "eog": "EOG", "ecg": "ECG", "emg": "EMG", "misc": ""}
+    types = [TYPES.get(kind, kind.upper()) for kind in raw.get_channel_types()]
+    bad = set(raw.info["bads"])
     return tuple(
         Signal(
             label=name,
             rate=rate,
-            unit=unit,
-            volts=volts_of(unit) if unit else 1.0,
-            kind=kinds.get(kind, kind.upper()),
+            unit=MAGNETIC_UNITS.get(kind, unit),
+            volts=None if kind in MAGNETIC_UNITS else volts_of(unit) if unit else 1.0,
+            kind=kind,
+            bad=name in bad,
         )
-        for name, kind, unit in zip(raw.ch_names, raw.get_channel_types(), known, strict=True)
+        for name, kind, unit in zip(raw.ch_names, types, known, strict=True)
     )
 
 
@@ -203,6 +228,12 @@ def _translated(error: Exception) -> Unreadable:
     words = " ".join(str(error).split())
     if isinstance(error, FileNotFoundError):
         return Unreadable("FILE-PART", "a file that belongs to the recording, by its header, is not there")
+    if "Internal Active Shielding" in words:
+        return Unreadable(
+            "MEG-SHIELD", "it was recorded with internal active shielding and has not been through MaxFilter"
+        )
+    if re.search(r"[Ss]plit raw file|next file", words):
+        return Unreadable("FILE-PART", "it is continued in a file that is not there under the name that it gives")
     if "trials" in words or "epochs" in words:
         return Unreadable("FILE-EPOCH", "it holds trials that were cut out before, and no continuous recording")
     if re.search(r"could not read bytes|truncated|reshape|buffer|No data in this range", words):

@@ -17,8 +17,6 @@ def require_fitting(dataset: DataSet, contract: DataContract) -> None:
     task = getattr(contract, "task", None)
     options = f"--source {contract.source}" + (f" --task {task}" if task else "")
     hint = f"Register the data that the study means: `dura site data add NAME {dataset.root} {options}`."
-    if contract.source == "meg":
-        raise InputError("this version of dura prepares no MEG", hint="`dura site decline` says no to the study.")
     if dataset.source != contract.source:
         raise InputError(
             f"the data set {dataset.name} was registered as {dataset.source}, the study asks for {contract.source}",

@@ -22,6 +22,7 @@ class Broken(IntFlag):
     REGIONS = 16
     CELLS = 32
     FORM = 64
+    SENSORS = 128
 
 
 WORDS = {
@@ -32,6 +33,7 @@ WORDS = {
     Broken.REGIONS: "too many regions without values",
     Broken.CELLS: "too many missing cells",
     Broken.FORM: "not of the form that the study asks for",
+    Broken.SENSORS: "a sensor of the study is missing or bad, and MEG is not interpolated",
 }
 FEW = "fewer windows than the study demands"
 

@@ -95,7 +95,7 @@ class EntryNames:
 def files_of(folder: BidsFolder, recording: Recording) -> list[Path]:
     """Return every file on which a recording's preparation may depend, sorted: rather one too many than one too few."""
     own = recording.path.parent
-    stem = recording.path.name.partition(".")[0].removesuffix("_eeg")
+    stem = recording.path.name.partition(".")[0].removesuffix(f"_{folder.kind}").partition("_split-")[0]
     found = {recording.path, *applying_any(folder, recording)}
     found |= {
         own / name
@@ -104,7 +104,12 @@ def files_of(folder: BidsFolder, recording: Recording) -> list[Path]:
     }
     if recording.path.suffix.lower() == ".vhdr":
         found |= set(parts_of(recording.path))
-    return sorted(found)
+    return sorted(file for path in found for file in _files(path))
+
+
+def _files(path: Path) -> list[Path]:
+    """Return a file itself, or the files in the folder that a CTF system writes."""
+    return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
 
 
 def _place(folder: BidsFolder, path: Path) -> str:

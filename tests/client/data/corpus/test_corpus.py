@@ -94,7 +94,9 @@ def test_every_kind_of_finding_is_planted_and_known() -> None:
     ) <= NO_CODES
     assert set(KINDS) - {defect.code for defect in DEFECTS} == UNPLANTED | ELSEWHERE
     data = Path(__file__).parents[1]
-    tests = "".join(path.read_text() for part in ("importing", "sources") for path in (data / part).glob("test_*.py"))
+    tests = "".join(
+        path.read_text() for part in ("importing", "meg", "sources") for path in (data / part).glob("test_*.py")
+    )
     assert {code for code in ELSEWHERE if f'"{code}"' not in tests} == set()
 
 
@@ -102,10 +104,11 @@ NO_CODES = {"EV-", "EDF-D"}
 """Words of the same form that are no codes."""
 ELSEWHERE = {
     *("HYP-PAIR", "HYP-USED", "IMP-LIST"),
+    *("CH-BAD", "CH-LACK", "FILE-SPLIT", "MEG-SHIELD", "MEG-STATE"),
     *("ANS-COL", "ANS-NONE", "CUT-LOST", "CUT-RULE", "CUT-SPAN"),
     *("ROI-FLAT", "ROI-KIND", "ROI-ORDER", "ROI-SHORT"),
 }
-"""Kinds that the tests of importing and of sources bring about."""
+"""Kinds that the tests of importing, of MEG and of sources bring about."""
 UNPLANTED = {"FILE-DENIED", "FILE-READ", "READER-SAID"}
 """Kinds that no file alone brings about: permissions, and what only unknown versions of a reader say."""
 

@@ -69,7 +69,7 @@ def test_bad_channels_are_found_and_replaced(contract: SignalContract, fault: st
     values = field()
     noise = np.random.default_rng(2).standard_normal(values.shape[1])
     values[NAMES.index("C3")] = {"flat": 0 * noise, "loud": 5e-4 * noise}[fault]
-    odd = far_from_others(np.median(np.abs(np.diff(values, axis=1)), axis=1))
+    odd = far_from_others(np.median(np.abs(np.diff(values, axis=1)), axis=1), ["EEG"] * len(NAMES))
     assert [name for name, found in zip(NAMES, odd, strict=True) if found] == ["C3"]
     operator = complete_channels(NAMES, ["C3"], contract)
     assert not operator[:, NAMES.index("C3")].any()

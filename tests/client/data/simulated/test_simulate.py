@@ -12,7 +12,7 @@ from mne_bids import BIDSPath, read_raw_bids
 from tests.support.running import TASK
 
 from dura_client.data.dataset import is_simulated
-from dura_client.data.eeg.amplitude import amplitude_of
+from dura_client.data.eeg.sensors.amplitude import amplitude_of
 from dura_client.data.simulated.hospitals import HOSPITALS
 from dura_client.data.simulated.simulate import DEMO, simulate
 from dura_common.errors import HostError, InputError, StateError

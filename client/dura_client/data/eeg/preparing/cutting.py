@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dura_client.data.dataset import DataSet
-from dura_client.data.eeg.recording import EegRecording
+from dura_client.data.eeg.recording import SignalRecording
 from dura_client.data.privacy_class import PrivacyClass, declares
 from dura_client.data.sources.answers import Answers
 from dura_client.data.sources.cuts import EVEN, Places, Span, places, without
@@ -35,7 +35,7 @@ class Planned:
 
 
 def plan_windows(
-    opened: EegRecording,
+    opened: SignalRecording,
     dataset: DataSet,
     contract: SignalContract,
     answers: Answers | None,
@@ -45,20 +45,23 @@ def plan_windows(
 ) -> Planned:
     """Return where the windows of a recording begin and what each is labelled.
 
+    Sensors of MEG are not interpolated: a recording that lacks one of the study's has no window.
+
     Args:
         opened: the recording.
         dataset: its registration.
         contract: what the study asks for.
         answers: of the tables, for a label that stands in one.
         stretches: parts without a gap in which every value is a number, at the recording's rate.
-        interpolated: share of the study's channels that are interpolated.
+        interpolated: share of the study's channels that are absent or bad.
     """
     marks = opened.marked(dataset)
     whole = without(stretches, opened.bad_spans)
     found = places(contract, marks, rate=opened.rate, samples=opened.samples, stretches=whole)
-    broken = broken_rules(
-        contract.leave_out, interpolated=interpolated, rejected=found.rejected, seconds=opened.seconds
-    )
+    filled = interpolated if contract.source == "eeg" else 0.0
+    broken = broken_rules(contract.leave_out, interpolated=filled, rejected=found.rejected, seconds=opened.seconds)
+    if interpolated > filled:
+        broken |= Broken.SENSORS
     answer: float | None = None
     if answers is not None:
         answer = answers.of(opened.recording.subject, opened.recording.entities.get("ses"))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dura_client.data.eeg.amplitude import amplitude_of
-from dura_client.data.eeg.recording import EegRecording
+from dura_client.data.eeg.recording import SignalRecording
+from dura_client.data.eeg.sensors.amplitude import amplitude_of
 from dura_client.data.eeg.signals import far_from_others
 from dura_client.data.privacy_class import PrivacyClass, declares
 from dura_client.data.store.fingerprint import digest_of, points
@@ -24,11 +24,12 @@ HELD_BYTES = 64 << 20
 
 
 class Blocks:
-    """A recording's samples in volts (channels, samples); what is not a number is zero."""
+    """A recording's samples (channels, samples) in the unit that it is held in; what is not a number is zero."""
 
-    def __init__(self, opened: EegRecording, block: int | None = None) -> None:
+    def __init__(self, opened: SignalRecording, block: int | None = None) -> None:
         self._opened = opened
-        self.size = block or max(round(BLOCK_SECONDS * opened.rate), 1)
+        most = HELD_BYTES // (8 * max(len(opened.channels), 1))
+        self.size = block or max(min(round(BLOCK_SECONDS * opened.rate), most), 1)
         small = len(opened.channels) * opened.samples * 8 <= HELD_BYTES
         self._all = opened.read(0, opened.samples) if small else None
 
@@ -48,7 +49,7 @@ class Survey:
     """What a study needs to know of a recording."""
 
     amplitude: float
-    """Median absolute value in microvolts over the first minute, offsets removed."""
+    """Median absolute value in millionths (microvolts, femtotesla) over the first minute, offsets removed."""
     bad: frozenset[str]
     """Channels that are marked bad, lost, flat or unlike the others."""
     stretches: tuple[tuple[int, int], ...]
@@ -58,7 +59,7 @@ class Survey:
 
 
 @declares(PrivacyClass.PER_PATIENT)
-def survey(opened: EegRecording, blocks: Blocks, channels: tuple[str, ...]) -> Survey:
+def survey(opened: SignalRecording, blocks: Blocks, channels: tuple[str, ...]) -> Survey:
     """Read a recording once.
 
     A channel of which more than :data:`MOST_MISSING` are not numbers is bad; elsewhere the moment is left out for all
@@ -90,7 +91,11 @@ def survey(opened: EegRecording, blocks: Blocks, channels: tuple[str, ...]) -> S
     lost = missing > MOST_MISSING * opened.samples
     declared = {channel.name for channel in opened.channels if channel.bad}
     declared |= {name for name, gone in zip(names, lost, strict=True) if gone}
-    odd = far_from_others(np.median(sizes, axis=0)) if sizes else np.zeros(len(names), dtype=bool)
+    odd = (
+        far_from_others(np.median(sizes, axis=0), [item.sort for item in opened.channels])
+        if sizes
+        else np.zeros(len(names), dtype=bool)
+    )
     good = [index for index, name in enumerate(names) if name not in declared] or list(range(len(names)))
     first = blocks.whole(0, min(opened.samples, round(AMPLITUDE_SECONDS * opened.rate)))
     return Survey(
@@ -101,7 +106,7 @@ def survey(opened: EegRecording, blocks: Blocks, channels: tuple[str, ...]) -> S
     )
 
 
-def _spans(opened: EegRecording, size: int) -> list[tuple[int, int]]:
+def _spans(opened: SignalRecording, size: int) -> list[tuple[int, int]]:
     """Return begin and end of blocks that cross no gap."""
     return [
         (begin, min(begin + max(size, 1), piece.first + piece.samples))
@@ -116,7 +121,7 @@ def _runs(bits: NDArray[np.uint8], begin: int) -> list[int]:
     return [begin + int(at) for at in np.flatnonzero(np.diff(moments.astype(np.int8), prepend=0, append=0))]
 
 
-def _stretches(opened: EegRecording, broken: dict[int, list[int]]) -> tuple[tuple[int, int], ...]:
+def _stretches(opened: SignalRecording, broken: dict[int, list[int]]) -> tuple[tuple[int, int], ...]:
     """Return the parts of all pieces in which no moment is left out."""
     found = []
     for piece in opened.pieces:

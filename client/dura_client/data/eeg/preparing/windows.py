@@ -1,10 +1,11 @@
-"""From one patient's EEG recordings to the study's windows, block by block, whatever their length.
+"""From one patient's EEG or MEG recordings to the study's windows, block by block, whatever their length.
 
 In this order (each step uses one recording or one patient only, so nothing here is a statistic over patients):
 
-1. values to volts, implausible units refused;
+1. values to volts, of MEG to nanotesla and nanotesla per centimetre, implausible units refused;
 2. channel positions from the 10-05 system; flat, bad or absent channels are interpolated (spherical splines), and the
-   average over the study's channels is the reference: one operator, the same for every block;
+   average over the study's channels is the reference: one operator, the same for every block. Of MEG, the study's
+   sensors are picked, and a recording that lacks one, or in which one is flat or bad, is left out;
 3. line filter where the band reaches it, resampling exact in time, band-pass, all before windows are cut;
 4. windows around events or along stretches, scaled by the recording's robust deviation;
 5. Euclidean alignment per patient (He and Wu 2020), with shrinkage since the reference makes covariances singular.
@@ -30,12 +31,18 @@ from dura_client.data.eeg.bids import Recording, check_amplitude, find_recording
 from dura_client.data.eeg.preparing.cutting import Cutter, cut, plan_windows
 from dura_client.data.eeg.preparing.filters import bring_to_rate_and_band
 from dura_client.data.eeg.preparing.survey import Blocks, survey
-from dura_client.data.eeg.recording import EegRecording
-from dura_client.data.eeg.signals import complete_channels, euclidean_alignment, positions, robust_deviation
+from dura_client.data.eeg.recording import SignalRecording
+from dura_client.data.eeg.signals import (
+    complete_channels,
+    euclidean_alignment,
+    missing_sensors,
+    positions,
+    robust_deviation,
+)
 from dura_client.data.recordings.folder import BidsFolder
 from dura_client.data.sources.answers import Answers, answers_for, label_kind
 from dura_client.data.sources.cuts import places
-from dura_client.data.sources.leaving_out import broken_rules
+from dura_client.data.sources.leaving_out import Broken, broken_rules
 from dura_client.data.store.digests import FileDigests
 from dura_client.data.store.entry import Parts
 from dura_client.data.store.fingerprint import as_rows, keyed
@@ -102,7 +109,8 @@ class WindowSource:
         Raises:
             InputError: an impossible contract, no recordings, or no table has the answers.
         """
-        positions(self.contract.channels)  # an impossible contract is refused before hours of reading
+        if self.contract.source == "eeg":
+            positions(self.contract.channels)  # an impossible contract is refused before hours of reading
         _ = self.answers
         found = find_recordings(self.dataset)
         return [(subject, list(items)) for subject, items in groupby(found, key=lambda item: item.subject)]
@@ -162,15 +170,20 @@ class WindowSource:
         blocks = Blocks(opened, self.block)
         seen = survey(opened, blocks, self.contract.channels)
         check_amplitude(seen.amplitude, self.dataset, opened.place)  # 1
-        operator = complete_channels([item.name for item in opened.channels], seen.bad, self.contract)  # 2
+        names = [item.name for item in opened.channels]
+        missing = missing_sensors(names, seen.bad, self.contract.channels)
         planned = plan_windows(
             opened,
             self.dataset,
             self.contract,
             self.answers,
             stretches=seen.stretches,
-            interpolated=self._interpolated(opened, seen.bad),
+            interpolated=len(missing) / len(self.contract.channels),
         )
+        if Broken.SENSORS in planned.broken:
+            with writing(path, seal):
+                return _Cut(path, planned.labels, 1.0, seen.content, int(planned.broken))
+        operator = complete_channels(names, seen.bad, self.contract)  # 2
         thin, done = _Thinned(opened, self.contract), 0
         with writing(path, seal) as stream:
             for stretch in seen.stretches:
@@ -185,14 +198,8 @@ class WindowSource:
             raise RuntimeError(f"{len(planned.labels)} windows were planned and {done} were cut")
         return _Cut(path, planned.labels, thin.deviation(), seen.content, int(planned.broken))
 
-    def _interpolated(self, opened: EegRecording, bad: frozenset[str]) -> float:
-        """Return the share of the study's channels that are interpolated."""
-        good = {channel.name.lower() for channel in opened.channels if channel.name not in bad}
-        wanted = self.contract.channels
-        return sum(name.lower() not in good for name in wanted) / len(wanted)
-
     def _filtered(
-        self, opened: EegRecording, blocks: Blocks, operator: NDArray[np.float64], stretch: tuple[int, int]
+        self, opened: SignalRecording, blocks: Blocks, operator: NDArray[np.float64], stretch: tuple[int, int]
     ) -> Iterator[NDArray[np.float64]]:
         """Yield a stretch of the study's channels, filtered, at the study's rate."""
         chain = bring_to_rate_and_band(self.contract, opened.rate, opened.line)  # 3
@@ -204,7 +211,7 @@ class WindowSource:
 class _Thinned:
     """Evenly spaced samples of a recording's signal, as many as are needed for its scale."""
 
-    def __init__(self, opened: EegRecording, contract: SignalContract) -> None:
+    def __init__(self, opened: SignalRecording, contract: SignalContract) -> None:
         total = opened.samples * contract.sampling_rate / opened.rate
         self._step = max(1, -(-int(total) // THINNED))
         self._at = 0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from dura_client.data.dataset import DataSet
-from dura_client.data.doctor.tables.features import feature_findings
-from dura_client.data.doctor.tables.people import people_findings
-from dura_client.data.doctor.tables.series import series_findings
+from dura_client.data.doctor.around.features import feature_findings
+from dura_client.data.doctor.around.people import people_findings
+from dura_client.data.doctor.around.series import series_findings
 from dura_client.data.findings.finding import Finding
 from dura_client.data.recordings.folder import BidsFolder
 from dura_client.data.sources.fitting import other_task

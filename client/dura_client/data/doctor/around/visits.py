@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dura_client.data.doctor.tables.cells import cell_findings
-from dura_client.data.doctor.tables.opened import opened_table
+from dura_client.data.doctor.around.cells import cell_findings
+from dura_client.data.doctor.around.opened import opened_table
 from dura_client.data.findings.finding import Finding, found, listed
 from dura_client.data.findings.grade import Grade
 from dura_client.data.recordings.folder import BidsFolder

@@ -1,0 +1,1 @@
+"""What sensors measure and where they are: electrodes of an EEG, magnetometers and gradiometers of an MEG."""
