@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dura_client.data.doctor.around.cells import cell_findings
 from dura_client.data.doctor.around.opened import opened_table
+from dura_client.data.doctor.around.strays import stray_findings
 from dura_client.data.doctor.around.visits import scans_findings, sessions_findings
 from dura_client.data.findings.finding import Finding, found, listed
 from dura_client.data.findings.grade import Grade
@@ -30,7 +31,7 @@ def people_findings(folder: BidsFolder, *, recorded: bool = True, tables: Sequen
         recorded: whether every patient must have a folder with recordings of the task.
         tables: that the registration names beside participants.tsv, below the folder.
     """
-    findings: list[Finding] = []
+    findings: list[Finding] = stray_findings(folder)
     labels = sorted({path.name for path in _subject_folders(folder)})
     _descriptions(folder, findings)
     _folders(folder, labels, findings, recorded=recorded)
