@@ -140,7 +140,9 @@ def _eeglab(path: Path) -> MneSource:
     except Unreadable as error:
         if error.note.code != "FILE-READ":
             raise
-        cause = f"it holds no structure EEG that is whole: {error}"
+        cause = (
+            f"it holds no structure EEG that is whole; what the reader missed is {str(error).partition('about ')[2]}"
+        )
         remedy = "Open the recording in EEGLAB, run eeg_checkset, and save it again."
         raise Unreadable("FILE-HEAD", cause, remedy) from error
     data = source.raw.filenames[0]

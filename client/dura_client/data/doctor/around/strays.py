@@ -25,7 +25,7 @@ BARE = re.compile(r"sub-[^.]*_(eeg|meg)", re.IGNORECASE)
 
 def stray_findings(folder: BidsFolder) -> list[Finding]:
     """Return what lies in the folder of a data set and is overlooked, or read otherwise than it seems."""
-    return [*_links(folder), *_aside(folder), *_elsewhere(folder), *_runs(folder)]
+    return [*_links(folder), *_aside(folder), *_folders(folder), *_elsewhere(folder), *_runs(folder)]
 
 
 def _links(folder: BidsFolder) -> Iterator[Finding]:
@@ -57,6 +57,16 @@ def _aside(folder: BidsFolder) -> Iterator[Finding]:
         if cause:
             remedy = "Give it the name of a recording or a table if it is one; otherwise move it out of the folder."
             yield found("FILE-KNOWN", folder.place(path), f"{cause}; it is not used", remedy=remedy, grade=Grade.LOSES)
+
+
+def _folders(folder: BidsFolder) -> Iterator[Finding]:
+    """Name folders that are called like a recording in one file."""
+    for parent, inner, _ in os.walk(folder.root):
+        for name in sorted(inner):
+            if Path(name).suffix.lower() in {".edf", ".bdf", ".vhdr", ".set", ".fif", ".tsv", ".json"}:
+                cause = "it is a folder, and its name is that of a file"
+                remedy = "Put the file itself into its place."
+                yield found("FILE-KIND", folder.place(Path(parent) / name), cause, remedy=remedy)
 
 
 def _elsewhere(folder: BidsFolder) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from dura_client.data.findings.grade import Grade
 from dura_client.data.recordings.source import Note, Piece
 from dura_client.data.recordings.tables import HARMLESS, MISSING, NO_NAME, Table, number_of
 
+NAMES = ("trial_type", "value")
 MINUTE, FEWEST = 60.0, 4
 """Seconds, and fewest events of which it is said that their onsets look like minutes."""
 
@@ -28,6 +29,10 @@ def from_table(table: Table, rate: float, pieces: Sequence[Piece]) -> Events:
     if absent:
         lost = "; none of its events is used" if "onset" in absent else ""
         notes.append(Note("EV-SEP", f"events.tsv has no column {' and no column '.join(absent)}{lost}"))
+    near = [name for name in table.columns if name not in NAMES and name.lower() in NAMES]
+    if near:
+        cause = f"events.tsv writes the column {listed(near)}; BIDS wants small letters, so it was not used"
+        notes.append(Note("EV-SEP", cause))
     if "onset" in absent:
         return Events((), tuple(notes))
     if not table.rows:
