@@ -60,6 +60,16 @@ class CoordinatorHome:
         return self.run / "messages.bell"
 
     @property
+    def runs_bell(self) -> Path:
+        """Rings in the SuperExec when a run was asked for."""
+        return self.run / "runs.bell"
+
+    @property
+    def approved(self) -> Path:
+        """Is touched whenever a site has said that it approved a study."""
+        return self.run / "approved"
+
+    @property
     def superlink_socket(self) -> Path:
         """Where Flower's SuperLink listens; a StateError where the path is too long."""
         return socket_path(self.run, "link.sock")

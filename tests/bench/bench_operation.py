@@ -6,12 +6,16 @@ public commands. Seconds depend on what else the machine does, so every line tel
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -21,15 +25,18 @@ from typing import Any
 from tests.bench.line import Line, seconds
 from tests.federation.hospitals import Hospitals, small_study
 from tests.support.commands import dura
-from tests.support.processes import children
+from tests.support.processes import REPOSITORY, children, wait_until
 from tests.support.running import RunningConsortium
 
+from dura_client.node.runner import REST_SECONDS
 from dura_common.runtime.running import status
 from dura_server.demo.stage import HOSPITALS
 
 ROUNDS = 8
+MANY = 50
 SETTLE_SECONDS = 20.0
 IDLE_SECONDS = 60.0
+PR_SET_CHILD_SUBREAPER = 36
 TICKS = os.sysconf("SC_CLK_TCK")
 BEGUN = re.compile(r"^(\S+ \S+) INFO \S+: session (.+): attempt 1 of")
 FINISHED = re.compile(r"^(\S+ \S+) INFO \S+: session (.+): finished$")
@@ -107,14 +114,31 @@ def demonstrated() -> dict[str, Any]:
                 "--seed",
                 1,
             )
+        adopt_orphans()
+        at_first = processor_seconds()
         answer = dura("demo", "--work", work, timeout=1800)
+        taken = processor_seconds() - at_first
         home = work / "seed-1" / "sites"
         (digest,) = [path.name for path in (work / "seed-1" / "coordinator" / "studies").iterdir() if path.is_dir()]
         pools = [word for name in HOSPITALS[1:] for word in ("--pool", home / name)]
         pooled = seconds(
             lambda: dura("site", "baseline", digest, *pools, "--data", "motor-imagery", "--home", home / HOSPITALS[0])
         )
-    return {"seconds": answer["seconds"], "pooled": pooled, "load": [before, load()]}
+    return {"seconds": answer["seconds"], "processor": taken, "pooled": pooled, "load": [before, load()]}
+
+
+def adopt_orphans() -> None:
+    """Become the parent of processes whose own parent ends, such as services, so that their time is known here."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def processor_seconds() -> float:
+    """Return the processor time of all children that have ended, with their own children."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def demo_seconds(part: str) -> Line:
@@ -122,7 +146,8 @@ def demo_seconds(part: str) -> Line:
     found = demonstrated()
     parts = {name: value for name, value in found["seconds"].items() if name != "simulate"}
     value = sum(parts.values()) if part == "all" else parts[part]
-    return Line(f"demo_seconds.{part}", round(value, 1), "s", {"parts": parts, "load": found["load"]})
+    detail = {"parts": parts, "processor_seconds": round(found["processor"], 1), "load": found["load"]}
+    return Line(f"demo_seconds.{part}", round(value, 1), "s", detail)
 
 
 def federated_vs_pooled() -> Line:
@@ -137,29 +162,58 @@ def federated_vs_pooled() -> Line:
 def idle() -> dict[str, dict[str, dict[str, float]]]:
     """Return what each process of a site and of the coordinator takes while nothing happens: percent of a core, MiB."""
     with hospitals() as made:
-        time.sleep(SETTLE_SECONDS)
         homes = {"coordinator": made.coordinator, "site": made.site(made.names[0])}
-        pids = {
-            side: {
-                "supervisor": int(status(home.run)["pid"]),
-                **{n: int(c["pid"]) for n, c in children(home.run).items()},
-            }
-            for side, home in homes.items()
+        wait_until(lambda: children(homes["site"].run)["runner"]["resting"], "the runner rests", REST_SECONDS + 60)
+        time.sleep(SETTLE_SECONDS)
+        return watched({side: home.run for side, home in homes.items()})
+
+
+@cache
+def many() -> dict[str, dict[str, float]]:
+    """Return what the coordinator's processes take while the nodes of many sites wait."""
+    with tempfile.TemporaryDirectory(prefix="dura-bench-") as folder:
+        made = RunningConsortium(Path(folder), tuple(f"site-{number:02d}" for number in range(MANY)))
+        made.make_all()
+        nodes = None
+        try:
+            made.start_coordinator()
+            words = [
+                sys.executable,
+                "-m",
+                "tests.bench.parts.many_nodes",
+                *(str(made.site(n).path) for n in made.names),
+            ]
+            nodes = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=REPOSITORY)
+            assert nodes.stdout is not None
+            assert b"signed on" in nodes.stdout.readline()
+            time.sleep(SETTLE_SECONDS)
+            return watched({"coordinator": made.coordinator.run})["coordinator"]
+        finally:
+            if nodes is not None:
+                nodes.kill()
+            made.stop()
+
+
+def watched(runs: dict[str, Path]) -> dict[str, dict[str, dict[str, float]]]:
+    """Watch the processes of some run folders for a while: percent of a core, and MiB at the end."""
+    pids = {
+        side: {
+            "supervisor": int(status(run)["pid"]),
+            **{name: int(child["pid"]) for name, child in children(run).items() if not child["resting"]},
         }
-        before = {side: {name: _ticks(pid) for name, pid in found.items()} for side, found in pids.items()}
-        begin = time.monotonic()
-        time.sleep(IDLE_SECONDS)
-        taken = time.monotonic() - begin
-        return {
-            side: {
-                name: {
-                    "percent": round((_ticks(pid) - before[side][name]) / TICKS / taken * 100, 2),
-                    **_memory(pid),
-                }
-                for name, pid in found.items()
-            }
-            for side, found in pids.items()
+        for side, run in runs.items()
+    }
+    before = {side: {name: _ticks(pid) for name, pid in found.items()} for side, found in pids.items()}
+    begin = time.monotonic()
+    time.sleep(IDLE_SECONDS)
+    taken = time.monotonic() - begin
+    return {
+        side: {
+            name: {"percent": round((_ticks(pid) - before[side][name]) / TICKS / taken * 100, 2), **_memory(pid)}
+            for name, pid in found.items()
         }
+        for side, found in pids.items()
+    }
 
 
 def _ticks(pid: int) -> int:
@@ -185,6 +239,13 @@ def idle_cpu(side: str) -> Line:
     )
 
 
+def superlink_of_many() -> Line:
+    """Measure the SuperLink while the nodes of many sites wait."""
+    processes = many()
+    detail = {"processes": processes, "seconds": IDLE_SECONDS, "load": load()}
+    return Line(f"idle_cpu_percent.superlink_{MANY}_sites", processes["superlink"]["percent"], "%", detail)
+
+
 def site_memory() -> Line:
     """Measure the memory of all processes of an idle site."""
     processes = idle()["site"]
@@ -200,5 +261,6 @@ BENCHES = {
     "federated_vs_pooled_time": federated_vs_pooled,
     "idle_cpu_percent.site": lambda: idle_cpu("site"),
     "idle_cpu_percent.coordinator": lambda: idle_cpu("coordinator"),
+    f"idle_cpu_percent.superlink_{MANY}_sites": superlink_of_many,
     "site_rss_mib": site_memory,
 }

@@ -40,6 +40,8 @@ from dura_server.report.outcome import result_of
 from dura_server.rounds.rounds import Rounds
 from dura_server.studies.store import StoredStudy, StudyStore
 
+pytestmark = pytest.mark.long
+
 SITES = ("east", "north", "south", "west")
 PATIENTS = 8
 NAMED = "{0}/eeg/{0}_task-motorimagery_eeg.edf"

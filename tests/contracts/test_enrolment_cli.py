@@ -9,6 +9,8 @@ import pytest
 from tests.support.commands import answer
 from tests.support.consortium import contents
 
+pytestmark = pytest.mark.long
+
 TRUST, INPUT, STATE = 11, 10, 14
 
 

@@ -20,6 +20,8 @@ from dura_server.rounds.checkpoint import Checkpoints
 from dura_server.rounds.rounds import Rounds
 from dura_server.studies.store import StoredStudy
 
+pytestmark = pytest.mark.long
+
 
 class Crash(BaseException):
     """The process ends here: nothing in the coordinator may catch it."""

@@ -16,6 +16,8 @@ from dura_server.rounds import asking
 from dura_server.rounds.asking import MOST_ROUNDS, Pace
 from dura_server.studies.store import StoredStudy
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:

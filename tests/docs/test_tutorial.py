@@ -28,7 +28,7 @@ from pathlib import Path
 import pytest
 from tests.support.processes import free_port
 
-pytestmark = [pytest.mark.federation, pytest.mark.full, pytest.mark.timeout(2700)]
+pytestmark = [pytest.mark.federation, pytest.mark.long, pytest.mark.timeout(2700)]
 
 PAGE = Path(__file__).parents[2] / "docs" / "tutorial" / "first-study.md"
 BLOCK = re.compile(r"^```(sh|text)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)

@@ -32,7 +32,7 @@ from dura_client.consortium import enrolment as at_site
 from dura_client.site.home import SiteHome
 from dura_server.consortium import authority as at_authority
 
-pytestmark = [pytest.mark.federation, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.federation, pytest.mark.long, pytest.mark.timeout(300)]
 DAY = timedelta(days=1)
 
 

@@ -17,7 +17,7 @@ from tests.support.processes import children
 from dura_client.ledger.ledger import Ledger
 from dura_client.site.home import SiteHome
 
-pytestmark = [pytest.mark.federation, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.federation, pytest.mark.long, pytest.mark.timeout(600)]
 
 FULL_BYTES = 4096
 """Largest file that a process may still write: less than one page of SQLite's log with its header."""

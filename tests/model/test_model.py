@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 from tests.model.check import INSTANCES, MUTANTS, explore, tools
 
-pytestmark = pytest.mark.skipif(not tools(), reason="the model is not checked: no spin and gcc (Debian packages)")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(not tools(), reason="the model is not checked: no spin and gcc (Debian packages)"),
+]
 
 
 def test_every_state_of_the_small_instance_keeps_the_promises() -> None:

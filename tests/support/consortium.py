@@ -14,7 +14,7 @@ from tests.support.studies import study
 
 from dura_client.consortium import enrolment as site_side
 from dura_client.consortium.countersign import confirm_pending, own_countersignatures
-from dura_client.consortium.membership import take
+from dura_client.consortium.membership import pending, take
 from dura_client.site.home import SiteHome
 from dura_common.consortium.cards import ResearcherCard, SiteCard
 from dura_common.consortium.chain import Link
@@ -83,7 +83,7 @@ def agree(coordinator: CoordinatorHome, sites: Sequence[SiteHome]) -> tuple[Link
     for home in sites:
         here = take(home, links)
         if here.roster.serial < enrolment.newest(coordinator)[0].serial:
-            confirm_pending(home)
+            confirm_pending(home, pending(home))
         links = gather(coordinator, sites)
     for home in sites:
         take(home, links)

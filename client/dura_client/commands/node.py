@@ -27,7 +27,6 @@ def register(app: typer.Typer) -> None:
 def start(detach: DetachOption = False, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Start the site's node, which connects to the coordinator and works on approved studies."""
     with command(as_json) as out:
-        from dura_client.node.process import run_node
         from dura_client.site.home import SiteHome
         from dura_common.runtime import running
         from dura_common.runtime.environment import module
@@ -37,6 +36,8 @@ def start(detach: DetachOption = False, home: HomeOption = DEFAULT_HOME, as_json
             running.detach(module("dura_common", "site", "start", "--home", str(site.path), "--json"), site.run)
             out.result(running.status(site.run), "the node is running")
             return
+        from dura_client.node.process import run_node  # who detaches does not need it
+
         out.say("the node is running; press Ctrl-C to stop it")
         run_node(site)
         out.result({"stopped": True}, "stopped")
@@ -79,7 +80,9 @@ def status_command(
 
 def _lines(found: Health) -> list[str]:
     lines = ["running" if found.node["running"] else "not running"]
-    lines += [f"  {child['name']}: restarts {child['restarts']}" for child in found.node["children"]]
+    for child in found.node["children"]:
+        resting = ", resting until there is work" if child["resting"] else ""
+        lines.append(f"  {child['name']}: restarts {child['restarts']}{resting}")
     for study in found.studies:
         state = "may go on" if study.open else "has ended here"
         lines.append(

@@ -8,11 +8,7 @@ from typing import Annotated
 import typer
 
 from dura_client.commands.options import DEFAULT_HOME, HomeOption
-from dura_client.site.home import SiteHome
-from dura_client.site.policy import explain, load_policy, write_policy
-from dura_client.site.settings import load_settings
 from dura_common.errors import InputError
-from dura_common.policy import Policy
 from dura_common.policy.profiles import PROFILES, Profile
 from dura_common.runtime.console import JsonOption, command
 
@@ -82,6 +78,11 @@ def init(  # one option for every rule
 ) -> None:
     """Write the site's policy. Without a policy, nothing leaves the site."""
     with command(as_json) as out:
+        from dura_client.site.home import SiteHome
+        from dura_client.site.policy import explain, write_policy
+        from dura_client.site.settings import load_settings
+        from dura_common.policy import Policy
+
         site = SiteHome(home.expanduser())
         load_settings(site)
         rules = {
@@ -118,6 +119,9 @@ def _without_none(rules: Mapping[str, object]) -> dict[str, object]:
 def explain_(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Explain the site's policy in sentences."""
     with command(as_json) as out:
+        from dura_client.site.home import SiteHome
+        from dura_client.site.policy import explain, load_policy
+
         policy = load_policy(SiteHome(home.expanduser()))
         sentences = explain(policy)
         out.result({"policy": policy.model_dump(), "sentences": sentences}, "\n".join(sentences))

@@ -15,6 +15,8 @@ from dura_common.runtime.files import read_limited
 if TYPE_CHECKING:
     from dura_client.consortium.membership import Membership
     from dura_client.site.home import SiteHome
+    from dura_common.consortium.chain import Changes, Link
+    from dura_common.consortium.roster import Roster
 
 MAX_FILE_BYTES = 32 << 20
 FromOption = Annotated[
@@ -42,10 +44,11 @@ def show(
     if context.invoked_subcommand is not None:
         return
     with command(as_json) as out:
+        from dura_client.consortium.countersign import waiting_changes
+
         site = _site(home)
         _take(site, source)
-        data = _describe(out, site)
-        out.result(data)
+        out.result(_describe(out, site, waiting_changes(site)))
 
 
 @app.command("confirm")
@@ -69,10 +72,10 @@ def confirm_roster(
         rows = waiting_changes(site)
         if not rows:
             raise StateError("no roster waits for this site's countersignature")
-        _describe(out, site)
+        _describe(out, site, rows)
         mark = roster_fingerprint(rows[-1][2].roster)
         confirm_fingerprint(out, whose="the waiting roster", fingerprint=mark, expected=fingerprint, yes=yes)
-        here, serials = confirm_pending(site)
+        here, serials = confirm_pending(site, [link for _, _, link, _ in rows])
         files = [str(site.consortium / "own" / f"{serial:06d}.json") for serial in serials]
         text = f"countersigned: {', '.join(map(str, serials))}; this site follows roster {here.roster.serial}"
         if here.roster.serial < serials[-1]:
@@ -183,9 +186,8 @@ def _take(site: SiteHome, source: Path | None) -> None:
     take(site, parse_links(read_limited(source, what="the rosters", limit=MAX_FILE_BYTES)))
 
 
-def _describe(out: Output, site: SiteHome) -> dict[str, Any]:
-    """Print members and waiting rosters; return the same for scripts."""
-    from dura_client.consortium.countersign import waiting_changes
+def _describe(out: Output, site: SiteHome, rows: list[tuple[Roster, Roster, Link, Changes]]) -> dict[str, Any]:
+    """Print members and these waiting rosters; return the same for scripts."""
     from dura_client.consortium.membership import contradictions, load_membership
     from dura_common.consortium.chain import countersigners
     from dura_common.consortium.roster import roster_digest, roster_fingerprint
@@ -195,7 +197,7 @@ def _describe(out: Output, site: SiteHome) -> dict[str, Any]:
     mark = roster_fingerprint(here.link.roster)
     out.say(f"fingerprint of this roster: [bold]{mark}[/bold] (valid until {here.roster.expires:%Y-%m-%d})")
     waiting = []
-    for before, roster, link, differs in waiting_changes(site):
+    for before, roster, link, differs in rows:
         said = sorted(countersigners(link, before))
         out.say(f"roster {roster.serial} waits: {len(said)} of {before.needed} have countersigned ({', '.join(said)})")
         for word, names in (("new", differs.added), ("gone", differs.removed), ("new keys", differs.rotated)):

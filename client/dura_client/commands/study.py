@@ -70,6 +70,7 @@ def review_command(
         if left_out is not None:
             count = write_left_out(SiteHome(home.expanduser()), data, result, left_out)
             out.say(f"{left_out} names {count} patients who would be left out. Keep it inside the hospital.")
+        _tidy(home)
         out.result(answer)
 
 
@@ -94,6 +95,7 @@ def approve_command(
             confirm("Approve this study?", yes=yes, refusal=PolicyError("the study was not approved"))
         site = SiteHome(home.expanduser())
         approve_reviewed(site, find_offer(site, digest), data, result, datetime.now(UTC))
+        _tidy(home)
         out.result({**_as_data(digest, name, result), "approved": True}, f"approved {name} ({digest[:12]})")
 
 
@@ -170,6 +172,16 @@ def baseline_command(
             text += f"\nthe given model: {_as_text(other)}"
         _warn_unprotected(out)
         out.result(answer, text)
+
+
+def _tidy(home: Path) -> None:
+    """Remove old prepared recordings, since new ones may have come."""
+    import time
+
+    from dura_client.patients.frozen import tidy_store
+    from dura_client.site.home import SiteHome
+
+    tidy_store(SiteHome(home.expanduser()), time.time())
 
 
 def _score_data(score: LocalScore) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -41,23 +43,35 @@ def countersign(key: Ed25519PrivateKey, name: str, link: Link, before: Roster | 
     return sign(canonical_json(word), COUNTERSIGNATURE_TYPE, key)
 
 
-def confirm_pending(home: SiteHome) -> tuple[Membership, list[int]]:
-    """Countersign every waiting roster, and follow the chain as far as possible. Return the countersigned serials.
+def confirm_pending(home: SiteHome, seen: Sequence[Link]) -> tuple[Membership, list[int]]:
+    """Countersign the waiting rosters that somebody here has seen, and follow the chain as far as possible.
+
+    A roster that has arrived since then waits for its own question.
+
+    Args:
+        home: of this site.
+        seen: the waiting rosters whose changes were shown, oldest first.
+
+    Returns:
+        What the site follows now, and the countersigned serials.
 
     Raises:
-        StateError: no roster is waiting.
+        StateError: no roster is waiting, or the first one was not shown.
         TrustError: two rosters with one serial are known, this site has countersigned another roster with this serial,
             or the key is locked.
     """
+    known = {roster_digest(link.roster) for link in seen}
     with exclusive(home.members_lock):  # two people could otherwise countersign two rosters of one serial
-        links, done = _countersign_all(home, load_membership(home), pending(home))
+        waiting = list(takewhile(lambda link: roster_digest(link.roster) in known, pending(home)))
+        links, done = _countersign_all(home, load_membership(home), waiting)
     return take(home, links), done
 
 
-def _countersign_all(home: SiteHome, here: Membership, waiting: tuple[Link, ...]) -> tuple[list[Link], list[int]]:
+def _countersign_all(home: SiteHome, here: Membership, waiting: Sequence[Link]) -> tuple[list[Link], list[int]]:
     if not waiting:
         raise StateError(
-            "no roster waits for this site's countersignature", hint="`dura site roster` shows the current roster."
+            "no roster that was shown waits for this site's countersignature",
+            hint="`dura site roster` shows the current roster, and what waits now.",
         )
     here.require_peace()
     key, before = SiteKeys(home).identity(), here.roster

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from dura_common.runtime.files import parse_json, read_limited
-from dura_common.study import Frozen, Word, explain_validation
+from dura_common.study import Digest, Frozen, Word, explain_validation
 
 KNOWN_LABELS = {
     "left": "left_hand",
@@ -21,6 +21,17 @@ KNOWN_LABELS = {
 }
 """Codes of motor-imagery sets whose meaning is a convention of the field (769/770: the Graz GDF table)."""
 SIMULATOR = "dura simulate"
+
+
+class Atlas(Frozen):
+    """The atlas by which volumes become series of regions."""
+
+    name: Word
+    """As studies call it."""
+    file: str
+    """An image of labels: absolute, or below the data set's folder."""
+    digest: Digest
+    """SHA-256 of the file when it was registered; another file is refused."""
 
 
 class DataSet(Frozen):
@@ -36,7 +47,7 @@ class DataSet(Frozen):
     labels: dict[str, Word] = Field(default_factory=dict)
     """Local event code, or cell of a column, to class name; what is not listed counts as a class name itself."""
     scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    """Factor that brings the stored values to volts."""
+    """Factor that brings the stored values to volts, of MEG to tesla and tesla per metre."""
     scales: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(default_factory=dict)
     """The same for single recordings (path below the folder) or all of a patient (``sub-01``)."""
     columns: dict[Word, str] = Field(default_factory=dict)
@@ -47,6 +58,8 @@ class DataSet(Frozen):
     """Cells that stand for a missing value here, beside n/a."""
     series: str = ""
     """Of fMRI: the mapping below the folder that lists files with series; without it, names say what a file is."""
+    atlas: Atlas | None = None
+    """Of fMRI: with it the data are volumes; without it they are series."""
     public: bool = False
     simulated: bool = False
 
@@ -56,6 +69,8 @@ class DataSet(Frozen):
             raise ValueError("task: recordings have a BIDS task label, and a table has none")
         if self.series and self.source != "fmri":
             raise ValueError(f'series: a mapping of series has no meaning with source = "{self.source}"')
+        if self.atlas is not None and (self.source != "fmri" or self.series):
+            raise ValueError("atlas: it belongs to volumes of fMRI, and a mapping of series has its own regions")
         for name in (*self.tables, *([self.series] if self.series else [])):
             if Path(name).is_absolute() or ".." in Path(name).parts:
                 raise ValueError(f"tables and mappings lie below the data set's folder, got {name}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,6 +26,7 @@ from dura_client.data.privacy_class import Step, step_of
 from dura_client.data.sources.fitting import require_fitting
 from dura_client.data.sources.leaving_out import why_left_out
 from dura_client.data.sources.vectors import VectorSource, vector_steps, vectors_of
+from dura_client.data.store.claim import preparing
 from dura_client.data.store.digests import FileDigests
 from dura_client.data.store.entry import Parts, PatientData, digest_of, discard, open_entry, open_old, write_entry
 from dura_client.data.store.naming import recipe_name
@@ -66,6 +68,10 @@ class Source(Protocol):
 
     def patients(self) -> Sequence[tuple[str, Any]]:
         """Return each patient with what the data set holds of the patient, sorted."""
+
+    @property
+    def tables(self) -> Sequence[Path]:
+        """Tables that hold all patients; a patient depends on some cells of them."""
 
     def files(self, items: Any, /) -> list[Path]:
         """Return the files on which a patient depends."""
@@ -131,14 +137,31 @@ def prepare(
     """
     require_fitting(dataset, contract)
     work = Preparation(dataset, contract, pseudonym_key, seal)
+    digests = FileDigests(cache / INDEX, dataset.root, pseudonym_key)
+    for path in work.source.tables:
+        digests.watch(path)
     everybody = {pseudonym(subject, pseudonym_key): items for subject, items in work.source.patients()}
     patients = {key: items for key, items in everybody.items() if key not in leave_out}
     if len(patients) < contract.minimum_patients:
         raise InputError(
             f"the data set {dataset.name} has fewer patients than the study demands, {contract.minimum_patients}"
         )
+    with preparing(cache):
+        return _prepared(work, cache, patients, digests, progress=progress, workers=workers)
+
+
+def _prepared(
+    work: Preparation,
+    cache: Path,
+    patients: Mapping[str, Any],
+    digests: FileDigests,
+    *,
+    progress: Callable[[int, int], None] | None,
+    workers: int,
+) -> PreparedData:
+    """Bring patients, by key, to the contract while nobody cleans up the store."""
+    dataset, contract, seal = work.dataset, work.contract, work.seal
     recipe = private_folder(private_folder(cache) / recipe_name(contract, VERSION))
-    digests = FileDigests(cache / INDEX, dataset.root, pseudonym_key)
     targets = {key: recipe / key / work.source.name(items, digests) for key, items in patients.items()}
     digests.save()
     found: dict[str, PatientData] = {}
@@ -158,7 +181,7 @@ def prepare(
     missing = [key for key in patients if key not in found]
     for index in do_all(work, [(patients[key], targets[key]) for key in missing], workers):
         key = missing[index]
-        if not all(digests.same(path) for path in work.source.files(patients[key])):
+        if not all(digests.same(path) for path in (*work.source.tables, *work.source.files(patients[key]))):
             discard(targets[key])
             raise InputError(
                 f"recordings of the data set {dataset.name} changed while they were read",
@@ -210,6 +233,7 @@ def restore(
     *,
     folder: Path,
     pseudonym_key: bytes,
+    withdrawn: Callable[[], Collection[str]],
     seal: Seal | None = None,
 ) -> Iterator[tuple[str, PatientData | None]]:
     """Yield patients exactly as they were prepared before, prepared again if their copy is gone.
@@ -222,6 +246,7 @@ def restore(
         wanted: digest of the prepared data by key.
         folder: of the recipe in the cache.
         pseudonym_key: the site's secret.
+        withdrawn: returns who has withdrawn by now; nothing of them is read, and no prepared copy comes back.
         seal: opens and encrypts what is kept.
 
     Yields:
@@ -232,7 +257,11 @@ def restore(
     for key, digest in wanted.items():
         found = None
         try:
-            found = _kept(folder / key, digest, seal) or again.patient(key, digest)
+            if key not in withdrawn():
+                found = _kept(folder / key, digest, seal) or again.patient(key, digest)
+            if key in withdrawn():  # meanwhile, too
+                found = None
+                shutil.rmtree(folder / key, ignore_errors=True)
         except Exception as error:  # noqa: BLE001  # a reader may fail in any way, and one patient must not end a step
             log.warning("a patient's recordings cannot be read (%s); the patient counts zero", type(error).__name__)
         yield key, found

@@ -30,7 +30,7 @@ from flwr.supercore.retry import RetryInvoker, constant
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
-from dura_common.runtime.bell import Bell
+from dura_common.runtime.bell import SOON, Bell
 from dura_common.runtime.flower.sockets import client_at
 from dura_common.runtime.flower.waits import override, shorten_pulls
 
@@ -58,15 +58,16 @@ class NodeAddress:
 
     @property
     def bell(self) -> Path:
-        """Rings in the runner when there is a task."""
+        """Rings in the runner when there is a task, or will be soon."""
         return self.socket.with_suffix(".bell")
 
 
 class TaskSource:
-    """Serves the tasks of one SuperNode, one at a time."""
+    """Serves the tasks of one SuperNode, one at a time; ``soon`` is called when there will be a task soon."""
 
-    def __init__(self, node: NodeAddress) -> None:
+    def __init__(self, node: NodeAddress, soon: Callable[[], None] = lambda: None) -> None:
         self._node = node
+        self._soon = soon
         self._bell = Bell(node.bell)
         quicken()
         secret = load_superexec_auth_secret(secret_file=str(node.secret_file))
@@ -79,11 +80,16 @@ class TaskSource:
         )
 
     def serve_one(self, handler: Handler) -> bool:
-        """Serve one task if there is one; False if there was none (after a while)."""
+        """Serve one task if there is one, or wait for a ring; False if there was none (after a while).
+
+        After a ring, ask again before anything else: it is heard only once.
+        """
         offer = self._tasks.AcquireTask(AcquireTaskRequest(supported_task_types={TaskType.CLIENT_APP}))
         if not (offer.HasField("task") and offer.token):
-            self._bell.wait(POLL_SECONDS)
-            return False
+            heard = self._bell.wait(POLL_SECONDS)
+            if SOON in heard:
+                self._soon()
+            return bool(heard)
         client = self._client(RuntimeTokenHttpInterceptor(offer.token))
         heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
         heartbeat.start()

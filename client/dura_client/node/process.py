@@ -80,6 +80,7 @@ def _run(home: SiteHome, settings: SiteSettings, app: str) -> None:
             argv=module("dura_client.node.runner", str(where), str(secret), app),
             env=environment,
             log=home.logs / "runner.log",
+            bell=home.bell,
         )
         both = [runner, supernode]  # both take seconds to import, so they start together
         Supervisor(both, home.run, prepare=prepare, diagnose=lambda _: diagnose(home)).run()

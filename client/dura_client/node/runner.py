@@ -1,7 +1,8 @@
 """``python -m dura_client.node.runner``: serves the SuperNode's tasks with the installed ClientApp.
 
 The app is imported once, from site-packages, before the first task is asked for; nothing that a task brings can
-change which code answers it.
+change which code answers it. A runner that has nothing to do ends, and its supervisor starts another one when the
+SuperNode's bell rings: most of the time, a site waits.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -21,17 +23,23 @@ from dura_client.node.flower_adapter import NodeAddress, TaskSource
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
-REST_SECONDS = 600.0
-"""A runner that has trained and has nothing to do for so long begins anew, without recordings and torch in memory."""
+REST_SECONDS = 120.0
+"""A runner that has nothing to do for so long ends."""
+WARM_SECONDS = 600.0
+"""The same for a runner that has imported what trains."""
 
 
-def load(reference: str) -> ClientApp:
-    """Import ``module:name``; the reference comes from the command line of this machine only."""
-    module, _, name = reference.partition(":")
-    app = getattr(import_module(module), name)
+def load(reference: str) -> tuple[ClientApp, Callable[[], None]]:
+    """Import ``module:name``; the reference comes from the command line of this machine only.
+
+    Return the app, and what its module does when there will be work soon (``prepare``, if it has that).
+    """
+    name, _, attribute = reference.partition(":")
+    module = import_module(name)
+    app = getattr(module, attribute)
     if not isinstance(app, ClientApp):
         raise TypeError(f"{reference} is not a ClientApp")
-    return app
+    return app, getattr(module, "prepare", lambda: None)
 
 
 def main(arguments: list[str]) -> None:
@@ -39,18 +47,18 @@ def main(arguments: list[str]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # or it writes a line for every poll
     node = NodeAddress(Path(arguments[0]), Path(arguments[1]))
-    app = load(arguments[2])
+    app, prepare = load(arguments[2])
     Path(arguments[1]).with_suffix(".ready").write_text(str(os.getpid()))
-    source = TaskSource(node)
+    source = TaskSource(node, soon=prepare)
     log.info("serving tasks with %s", getattr(app, "__module__", "the installed app"))
-    served = time.monotonic()
+    busy = time.monotonic()
     while True:
         try:
             if source.serve_one(lambda message, context: app(message=message, context=context)):
-                served = time.monotonic()
-            elif "torch" in sys.modules and time.monotonic() - served > REST_SECONDS:
-                log.info("begins anew, to hold less memory")
-                os.execv(sys.executable, sys.orig_argv)  # noqa: S606  # its own command line
+                busy = time.monotonic()
+            elif time.monotonic() - busy > (WARM_SECONDS if "torch" in sys.modules else REST_SECONDS):
+                log.info("nothing to do; the next task, or an approval, starts it again")
+                return
         except httpx.HTTPError:
             log.warning("the SuperNode cannot be reached; trying again")
             time.sleep(RETRY_SECONDS)

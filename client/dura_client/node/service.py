@@ -1,7 +1,8 @@
 """Answers the coordinator. Whatever goes wrong, the reply is one word from a fixed list; the reason stays here.
 
-The code that trains is imported only when it is needed: a node that waits needs a quarter of the memory. When the
-coordinator asks for an approval and there is one, its study will soon run, so the import begins then, in a thread.
+The code that trains is imported only when it is needed: a node that waits needs a quarter of the memory. When a study
+was approved here, or the coordinator asks for an approval and there is one, the study will soon run. So the import
+begins then, in a thread.
 """
 
 from __future__ import annotations
@@ -57,6 +58,10 @@ _REASONS: tuple[tuple[type[DuraError], RefusalReason], ...] = (
 """The first family that fits counts. Only a request can be invalid input here: recordings were settled at approval."""
 
 
+WHAT_TRAINS = ("dura_client.release.gate", "scipy.fft", "scipy.special")
+"""Seconds of importing; the accountant asks for scipy only when it composes."""
+
+
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
@@ -109,7 +114,7 @@ class SiteService:
         if isinstance(request, AskApproval):
             stands = standing(self._home, request.study, self._clock())
             if stands.state == "approved":
-                threading.Thread(target=_prepare, name="dura-import", daemon=True).start()
+                import_what_trains()
             return stands
         if vector is None:
             return Refusal(reason=RefusalReason.NOT_UNDERSTOOD)
@@ -123,10 +128,15 @@ class SiteService:
         return RoundDone(study=request.study, round=done, attempt=request.attempt, state=state, redraws=redraws)
 
 
-def _prepare() -> None:
-    """Import what trains; if that fails, the request that needs it says so."""
+def import_what_trains() -> None:
+    """Begin to import what trains, in a thread; if that fails, the request that needs it says so."""
+    threading.Thread(target=_import, name="dura-import", daemon=True).start()
+
+
+def _import() -> None:
     try:
-        import_module("dura_client.release.gate")
+        for name in WHAT_TRAINS:
+            import_module(name)
     except Exception:  # the boundary of a thread
         log.exception("what trains cannot be imported")
 

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from dura_client.data.prepare import PatientData, digest_of, restore, steps_of
 from dura_client.data.privacy_class import Step
 from dura_client.data.registry import load_dataset
+from dura_client.data.store.claim import cleaning
 from dura_client.data.store.clean import Cleaned, Used, clean
 from dura_client.ledger.ledger import Ledger
 from dura_client.ledger.place import site_ledger
@@ -158,14 +159,29 @@ def in_use(home: SiteHome) -> frozenset[Used]:
     )
 
 
-def clean_store(home: SiteHome, now: float) -> Cleaned:
+def clean_store(home: SiteHome, now: float) -> Cleaned | None:
     """Remove old prepared recordings by the limits of site.toml; those of approved studies stay.
+
+    Returns:
+        What was removed; None if another process prepares or cleans up at the moment, and nothing was done.
 
     Raises:
         TrustError: it cannot be known which studies were approved; nothing is removed.
     """
     site = load_settings(home)
-    return clean(home.cache, in_use(home), days=site.prepared_days, most_bytes=site.prepared_gib * 2**30, now=now)
+    with cleaning(home.cache) as alone:
+        if not alone:
+            return None
+        return clean(home.cache, in_use(home), days=site.prepared_days, most_bytes=site.prepared_gib * 2**30, now=now)
+
+
+def tidy_store(home: SiteHome, now: float) -> None:
+    """Do what :func:`clean_store` does after something was prepared; a fault there spoils nothing, and is logged."""
+    try:
+        if home.cache.exists():
+            clean_store(home, now)
+    except (DuraError, OSError) as error:
+        log.warning("old prepared recordings were not removed: %s", type(error).__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +207,7 @@ class FrozenCohort:
 
 
 def load_frozen(home: SiteHome, manifest: Manifest, contract: DataContract) -> FrozenCohort:
-    """Load the patients of a manifest. If the data of a patient have any fault, the patient counts as zero."""
+    """Load the patients of a manifest. A patient who has withdrawn, or whose data have any fault, counts as zero."""
     shape = (0, *contract.shape)
     nobody = TrainingPatient(np.zeros(shape, dtype=np.float32), np.zeros(0, dtype=np.int64))
     found = _restored(home, manifest, contract)
@@ -219,7 +235,15 @@ def _restored(home: SiteHome, manifest: Manifest, contract: DataContract) -> dic
         log.warning("the study's data set cannot be read; its patients count as zero: %s", error.message)
         return {}
     folder = home.cache / manifest.folder
-    restored = restore(dataset, contract, wanted, folder=folder, pseudonym_key=pseudonym_key, seal=seal)
+    restored = restore(
+        dataset,
+        contract,
+        wanted,
+        folder=folder,
+        pseudonym_key=pseudonym_key,
+        withdrawn=site_ledger(home).withdrawn,
+        seal=seal,
+    )
     return {key: patient for key, patient in restored if patient is not None}
 
 

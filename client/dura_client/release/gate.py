@@ -219,6 +219,15 @@ class Gate:
         hides = policy.hide_timing and isinstance(study.privacy, PatientNoise)
         return Verified(request, purpose, approved, plan_of(study), settings, ledger, build_model(study), hides)
 
+    def _verify_again(self, begun: Verified) -> None:
+        """Make steps 1 to 4 again for a request that is under way.
+
+        Raises:
+            PolicyError: the policy hides times now, and the request was begun without a tick.
+        """
+        if self._verify(begun.request, begun.purpose).hides_time and not begun.hides_time:
+            raise PolicyError("the policy has asked for hidden times since this request began; the next one hides them")
+
     def _require_policy(self, approved: ApprovedStudy, settings: SiteSettings) -> Policy:
         policy = load_policy(self._home)
         findings = judge(
@@ -287,7 +296,7 @@ class Gate:
             digest,
             verified.approved.here,
             verified.ledger,
-            verify=lambda: self._verify(request, verified.purpose),
+            verify=partial(self._verify_again, verified),
             clock=self._clock,
         )
         return PaidPart(

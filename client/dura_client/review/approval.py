@@ -17,11 +17,12 @@ from dura_client.site.policy import load_policy
 from dura_client.studies.approvals import OfferedStudy, approve, decline
 from dura_common.errors import PolicyError, StateError
 from dura_common.privacy.blocks import blocks_of
+from dura_common.runtime.bell import SOON, ring
 from dura_common.study.approval import Approval
 
 
 def approve_reviewed(home: SiteHome, offer: OfferedStudy, dataset: str, result: Review, now: datetime) -> Approval:
-    """Fix the reviewed cohort, set the study's cost aside for it, and sign.
+    """Fix the reviewed cohort, set the study's cost aside for it, and sign; the node then prepares for the study.
 
     Raises:
         PolicyError: a rule does not hold.
@@ -54,10 +55,12 @@ def approve_reviewed(home: SiteHome, offer: OfferedStudy, dataset: str, result: 
         identity=identity_for(home, offer.study),
     )
     try:
-        return approve(home, offer.digest, dataset, now, cohort=digest)
+        approval = approve(home, offer.digest, dataset, now, cohort=digest)
     except BaseException:  # an interruption too: nothing stays set aside for a yes that was not given
         ledger.close(offer.digest)
         raise
+    ring(home.bell, SOON)
+    return approval
 
 
 def decline_study(home: SiteHome, digest: str) -> None:

@@ -73,6 +73,11 @@ class SiteHome:
         return self.path / "run"
 
     @property
+    def bell(self) -> Path:
+        """Rings in the runner when there is work, or will be soon."""
+        return self.run / "node.bell"
+
+    @property
     def refused(self) -> Path:
         """Exists if the coordinator has refused the node that started last."""
         return self.run / "refused"

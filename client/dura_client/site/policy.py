@@ -7,8 +7,6 @@ import json
 from dura_client.site.home import SiteHome
 from dura_common.errors import PolicyError
 from dura_common.policy import Policy, parse_policy
-from dura_common.privacy.gdp import mu_of_epsilon
-from dura_common.privacy.risk import of_hundred, risk_of_mu
 from dura_common.runtime.files import read_limited, write_atomic
 
 TEMPLATE = """\
@@ -105,6 +103,9 @@ def explain(policy: Policy) -> tuple[str, ...]:
 
 def _at_the_cap(policy: Policy) -> str:
     """Return what the cap over all studies means to a patient (:mod:`dura_common.privacy.risk`)."""
+    from dura_common.privacy.gdp import mu_of_epsilon  # noqa: PLC0415  # a node reads a policy and explains nothing
+    from dura_common.privacy.risk import of_hundred, risk_of_mu  # noqa: PLC0415  # idem
+
     risk = risk_of_mu(mu_of_epsilon(policy.epsilon_total, policy.delta), policy.delta)
     return (
         "At this limit, somebody who knows everything about all other patients and sees everything that all studies "

@@ -19,7 +19,6 @@ from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
 from dura_common.privacy.loss import Sampled, Vector, length_of, step_of
 
@@ -148,6 +147,8 @@ class Side:
 
     def masses(self, grid: Grid) -> tuple[int, Vector]:
         """Return the index of the first positive loss in the window, and the masses from there on."""
+        from scipy import fft  # noqa: PLC0415  # scipy takes 30 MiB, and a process that only waits composes nothing
+
         low, high = self.window(grid)
         masses = np.roll(fft.irfft(self.spectrum, grid.size), -low)[: high - low + 1]
         lowest = self.lowest + low
@@ -218,6 +219,8 @@ def _power(values: NDArray[Number], count: int) -> NDArray[Number]:
 @lru_cache(maxsize=64)
 def _side_of(mechanism: Sampled, grid: Grid, adding: bool) -> Side:
     """Return a single step as a composition."""
+    from scipy import fft  # noqa: PLC0415  # idem
+
     step = step_of(mechanism, grid.interval, adding=adding)
     exponents = np.outer(grid.orders, np.arange(step.masses.size))
     # Shifted by the largest exponent, so that nothing overflows; in the other direction, this exponent is 0.

@@ -29,7 +29,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_ndtr, ndtr
 
 from dura_common.errors import InputError
 from dura_common.privacy.accounting import SMALLEST_NOISE, mechanism_of
@@ -128,6 +127,8 @@ def _none(mechanism: Sampled, times: int) -> InputError:
 
 def gaussian_deltas(mu: float, epsilons: Vector) -> Vector:
     """Return delta of N(mu, 1) against N(0, 1) at each epsilon >= 0 (Balle and Wang 2018, arXiv 1805.06530)."""
+    from scipy.special import log_ndtr, ndtr  # noqa: PLC0415  # scipy takes 30 MiB, and a process that only waits composes nothing
+
     far: Vector = np.exp(epsilons + log_ndtr(-mu / 2 - epsilons / mu))
     deltas: Vector = np.maximum(ndtr(mu / 2 - epsilons / mu) - far, 0.0)
     return deltas

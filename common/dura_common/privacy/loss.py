@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 STEP_REACH = 9.6
 """How many standard deviations of one step's noise the grid covers. A mass of 4e-22 lies beyond."""
@@ -98,6 +97,8 @@ def _between(points: Vector, *, descending: bool) -> Vector:
 
     Differences are taken in the smaller tail, so that a small mass is not lost next to a mass near 1.
     """
+    from scipy.special import ndtr  # noqa: PLC0415  # scipy takes 30 MiB, and a process that only waits composes nothing
+
     ends = np.concatenate([[-np.inf], points[::-1] if descending else points, [np.inf]])
     left, right = ends[:-1], ends[1:]
     masses: Vector = np.where(left > 0, ndtr(-left) - ndtr(-right), ndtr(right) - ndtr(left))

@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 _MANY = 65_536
+NOW, SOON = b"!", b"."
+"""There is work; there will be work soon."""
 
 
 class Bell:
@@ -38,29 +40,36 @@ class Bell:
         """Return the descriptor, which is readable after a ring."""
         return self._pipe
 
-    def wait(self, seconds: float) -> bool:
-        """Wait for a ring, at most so long; return whether there was one. Rings from before count."""
+    def rung(self, seconds: float = 0.0) -> bool:
+        """Wait for a ring, at most so long; return whether there was one. It stays for :meth:`wait`."""
         ready, _, _ = select.select([self._pipe], [], [], seconds)
-        self.hush()
         return bool(ready)
 
-    def hush(self) -> None:
-        """Forget all rings so far."""
+    def wait(self, seconds: float) -> frozenset[bytes]:
+        """Wait for a ring, at most so long; return what was rung, also before: words, or nothing."""
+        return self.hush() if self.rung(seconds) else frozenset()
+
+    def hush(self) -> frozenset[bytes]:
+        """Forget all rings so far, and return what was rung."""
+        heard: set[bytes] = set()
+        part = bytes(_MANY)
         with suppress(BlockingIOError):
-            while len(os.read(self._pipe, _MANY)) == _MANY:
-                pass
+            while len(part) == _MANY:
+                part = os.read(self._pipe, _MANY)
+                heard |= {word for word in (NOW, SOON) if word in part}
+        return frozenset(heard)
 
     def close(self) -> None:
         """Stop waiting here."""
         os.close(self._pipe)
 
 
-def ring(path: Path) -> None:
-    """Wake whoever waits at a bell; nothing happens if nobody does."""
+def ring(path: Path, word: bytes = NOW) -> None:
+    """Wake whoever waits at a bell; nothing happens if nobody does. ``word`` is :data:`NOW` or :data:`SOON`."""
     with suppress(OSError):  # nobody waits, or the pipe is full of rings
         pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             if stat.S_ISFIFO(os.fstat(pipe).st_mode):
-                os.write(pipe, b"!")
+                os.write(pipe, word)
         finally:
             os.close(pipe)

@@ -122,7 +122,8 @@ def stop(folder: Path) -> bool:
 def status(folder: Path) -> dict[str, Any]:
     """Return the state of a run folder: whether it runs, is ready, since when, and its children that live.
 
-    If it does not run, ``ended`` tells why the last one ended by itself (when, code, message, hint).
+    A child without a pid is ``resting`` until there is work, or has just died. If nothing runs, ``ended`` tells why the
+    last one ended by itself (when, code, message, hint).
     """
     process = holder(folder)
     if process is None:

@@ -3,7 +3,8 @@
 The supervisor holds a lock for as long as it lives, so a second start is refused and ``stop`` knows which process to
 ask. Each child gets its own process group, which is stopped as a whole, and a death signal: if the supervisor is
 killed, its children end too, and the next supervisor ends those that do not. A child that ends again and again ends
-the supervisor, with a reason: a person has to act, and a loop would hide that.
+the supervisor, with a reason: a person has to act, and a loop would hide that. A child with a bell may end when it has
+nothing to do, and a ring starts it again.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from types import FrameType
 
 from dura_common.errors import DuraError, HostError
+from dura_common.runtime.bell import Bell
 from dura_common.runtime.files import private_folder, write_atomic
 from dura_common.runtime.processes import end_left_behind, group_lives, how_ended, mark_of
 from dura_common.runtime.running import ENDED, OUTPUT, STATE, Lock, read_state
@@ -37,7 +39,7 @@ STOP_SECONDS = 10.0
 READY_SECONDS = 180.0
 """Starting takes seconds of processor time, and a busy machine gives them slowly."""
 LOG_BYTES = 16 * 1_048_576
-"""Flower logs a line for every poll of every node. This limit bounds the disk space that a year of them takes."""
+"""Flower logs a line for every request of every node. This bounds the disk space that a year of them takes."""
 TICK_SECONDS = 0.1
 OTHERS = 0o077
 """Files, folders and sockets that a child creates are closed to other accounts."""
@@ -65,11 +67,14 @@ class Child:
     ready: Callable[[], bool] | None = None
     """Tells when the next child may start; None means at once."""
     pass_fds: tuple[int, ...] = ()
+    bell: Path | None = None
+    """Starts the child again after it has ended with exit code 0, since it had nothing to do."""
 
 
 @dataclass
 class _Running:
     child: Child
+    bell: Bell | None  # open all the time, so that no ring is lost
     process: subprocess.Popen[bytes] | None = None
     since: float = 0.0
     restarts: int = 0
@@ -77,6 +82,8 @@ class _Running:
     """Short lives in a row."""
     last: int = 0
     """How the process ended that ran last, as :attr:`subprocess.Popen.returncode` says it."""
+    resting: bool = False
+    """Whether the process has ended because it had nothing to do."""
     asked: bool = False
     """Whether it was told to end: a second time would end it before it has signed off."""
     delay: float = FIRST_DELAY
@@ -115,7 +122,7 @@ class Supervisor:
         """
         with Lock(self.folder):
             before = {sig: signal.signal(sig, self._on_signal) for sig in (signal.SIGTERM, signal.SIGINT)}
-            running = [_Running(child) for child in self.children]
+            running = [_Running(child, Bell(child.bell) if child.bell else None) for child in self.children]
             try:
                 self._begin()
                 for position, item in enumerate(running):
@@ -129,6 +136,8 @@ class Supervisor:
                     _ask_to_end(item)
                 for item in reversed(running):
                     _stop(item)
+                    if item.bell is not None:
+                        item.bell.close()
                 (self.folder / STATE).unlink(missing_ok=True)
                 for sig, handler in before.items():
                     signal.signal(sig, handler)
@@ -192,6 +201,9 @@ class Supervisor:
                 return False
             item.last = item.process.returncode
             _stop(item)  # its group may have left processes behind
+            if item.last == 0 and item.bell is not None:
+                item.resting = True
+                return True
             item.failures = item.failures + 1 if now - item.since < SHORT_SECONDS else 0
             if item.failures >= TRIES:
                 raise self._why(item, f"{item.child.name} {how_ended(item.last)} {TRIES} times in a row")
@@ -199,9 +211,14 @@ class Supervisor:
                 item.delay = FIRST_DELAY
             item.due, item.delay = now + item.delay, min(2 * item.delay, LONGEST_DELAY)
             return True
-        if now < item.due:
+        if item.resting and item.bell is not None:
+            if not item.bell.rung():
+                return False
+        elif now < item.due:
             return False
-        item.restarts += 1
+        else:
+            item.restarts += 1
+        item.resting = False
         _spawn(item, self.folder)
         return True
 
@@ -224,6 +241,7 @@ class Supervisor:
                     "pid": item.process.pid if item.process else None,
                     "mark": mark_of(item.process.pid) if item.process else None,
                     "restarts": item.restarts,
+                    "resting": item.resting,
                     "log": str(item.child.log),
                 }
                 for item in running

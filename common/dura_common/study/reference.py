@@ -1,10 +1,11 @@
 """How people name a study: one rule at the coordinator and at every site.
 
 1. The whole digest (64 hexadecimal digits).
-2. The exact name, if one study has it.
-3. The first digits of the digest, at least :data:`FEWEST_DIGITS`, if one digest begins so.
+2. The exact name.
+3. The first digits of the digest, at least :data:`FEWEST_DIGITS`.
 
-A reference that fits several studies is refused, because the wrong study would spend patients' budget.
+A reference that fits several studies is refused, because the wrong study would spend patients' budget. So is the name
+of one study that is the beginning of another one's digest: it may have been chosen to be taken for that study.
 """
 
 from __future__ import annotations
@@ -42,16 +43,21 @@ def find_study(reference: str, known: Mapping[str, str | None], *, where: str, l
     named = sorted(digest for digest, name in known.items() if name == said)  # rule 2
     digits = re.fullmatch(r"[0-9a-f]+", said) is not None
     begun = sorted(digest for digest in known if digest.startswith(said)) if digits else []  # rule 3
-    if not named and begun and len(said) < FEWEST_DIGITS:
-        raise StateError(
-            f"{said!r} is not a name of the {where}, and too short for a digest: give at least {FEWEST_DIGITS} digits",
-            hint=hint,
-        )
-    found = named or begun
+    if len(said) < FEWEST_DIGITS:
+        if begun and not named:
+            raise StateError(
+                f"{said!r} is not a name of the {where}, and too short for a digest: "
+                f"give at least {FEWEST_DIGITS} digits",
+                hint=hint,
+            )
+        begun = []
+    found = sorted({*named, *begun})
     if len(found) == 1:
         return found[0]
     if not found:
         raise StateError(f"none of the {where} has the name or digest {said[:64]!r}", hint=hint)
     which = ", ".join(digest[:SHORT_DIGITS] for digest in found[:5])
-    what = f"are called {said!r}" if named else f"have a digest that begins with {said}"
+    what = f"are called {said!r}" if not begun else f"have a digest that begins with {said}"
+    if named and begun:
+        what = "have this name or begin with these digits"
     raise StateError(f"{len(found)} of the {where} {what}: {which}", hint=f"Give more digits. {hint}")

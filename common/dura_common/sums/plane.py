@@ -27,6 +27,9 @@ MESSAGE_BYTES = PIECE_BYTES + 65_536
 HELLO_BYTES = 32_768
 """Largest first message of a stream: nothing else is accepted before the coordinator knows the session."""
 
+APPROVED = hashlib.sha256(b"dura: a study was approved here").digest()
+"""In place of a session, in a site's first message: the coordinator may ask for approvals now. It says no more."""
+
 NOTICE_MS = 1_200
 """Quiet time after which a peer is asked for a sign of life."""
 ANSWER_MS = 3_000

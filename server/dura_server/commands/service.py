@@ -36,7 +36,6 @@ def start(detach: DetachOption = False, home: HomeOption = DEFAULT_HOME, as_json
         from dura_common.runtime import running
         from dura_common.runtime.environment import module
         from dura_server.home import CoordinatorHome
-        from dura_server.services.coordinator import run_services
 
         coordinator = CoordinatorHome(home.expanduser().resolve())
         if detach:
@@ -44,6 +43,8 @@ def start(detach: DetachOption = False, home: HomeOption = DEFAULT_HOME, as_json
             running.detach(argv, coordinator.run)
             out.result(running.status(coordinator.run), "the coordinator is running")
             return
+        from dura_server.services.coordinator import run_services  # who detaches does not need it
+
         out.say("the coordinator is running; press Ctrl-C to stop it")
         run_services(coordinator)
         out.result({"stopped": True}, "stopped")

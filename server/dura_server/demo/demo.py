@@ -33,18 +33,8 @@ CODES = {"west": ("1=left_hand", "2=right_hand")}
 DATASET = "motor-imagery"
 POLICY = ("--epsilon-per-study", "8", "--epsilon-total", "10", "--delta", "1e-3", "--epsilon-if-broken", "40")
 """The policy of each hospital of the demo."""
-RESET = (
-    "ledger.db",
-    "ledger.db-wal",
-    "ledger.db-shm",
-    "offers",
-    "approvals",
-    "consortium",
-    "members.json",
-    "policy.toml",
-    "data",
-)
-"""Files that a rerun deletes first. Keys and prepared recordings stay. A real site's ledger is never reset."""
+KEPT = ("cache", "keys", "site.toml", "*.card.json")
+"""What stays of a practice site for the next run: keys and prepared recordings. A real site's ledger is never reset."""
 
 
 @app.callback()
@@ -115,9 +105,9 @@ def _enrol(stage: Stage) -> None:
 
     def make_keys(name: str) -> None:
         home = stage.site(name)
-        if not (home / "site.toml").exists():
-            stage.dura("site", "init", "--name", name, "--home", home)
-        told[name] = stage.dura("site", "fingerprint", "--home", home)
+        known = (home / "site.toml").exists()
+        words = ("fingerprint",) if known else ("init", "--name", name)
+        told[name] = stage.dura("site", *words, "--home", home)
 
     stage.at_each_site(make_keys, "making keys")
     told["researcher"] = stage.dura(
@@ -214,9 +204,13 @@ def _report(stage: Stage, digest: str, outcome: Mapping[str, Any]) -> dict[str, 
 
 
 def _end(stage: Stage) -> None:
-    """Stop all processes: the study has run, and the following comparison needs none of them."""
-    homes = [("site", stage.site(name)) for name in HOSPITALS] + [("coordinator", stage.coordinator)]
-    stage.together([(group, "stop", "--home", home) for group, home in homes], "stopping", at_once=len(homes))
+    """Stop all processes: the study has run, and the following comparison needs none of them.
+
+    The coordinator stops last: a node signs off there, and would wait for a coordinator that is gone.
+    """
+    stops = [("site", "stop", "--home", stage.site(name)) for name in HOSPITALS]
+    stage.together(stops, "stopping", at_once=len(stops))
+    stage.dura("coordinator", "stop", "--home", stage.coordinator)
     stage.stopped = True
 
 
@@ -239,18 +233,16 @@ def _stop(stage: Stage) -> None:
 
 
 def _reset(stage: Stage) -> None:
-    """Begin a new consortium; keys of the practice sites and their prepared recordings stay."""
-    shutil.rmtree(stage.coordinator, ignore_errors=True)
-    shutil.rmtree(stage.work / "authority", ignore_errors=True)
-    shutil.rmtree(stage.work / "post", ignore_errors=True)
-    shutil.rmtree(stage.work / "researcher", ignore_errors=True)
-    for name in HOSPITALS:
-        for item in RESET:
-            path = stage.site(name) / item
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+    """Begin a new consortium, in which nobody remembers the one before."""
+    for name in ("coordinator", "authority", "post", "researcher"):
+        shutil.rmtree(stage.work / name, ignore_errors=True)
+    for path in (stage.work / "sites").glob("*/*"):
+        if any(path.match(kept) for kept in KEPT):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _free_ports() -> tuple[int, int]:

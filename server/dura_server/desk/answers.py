@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +36,7 @@ STUDIES_EACH = 500
 """Studies that one researcher can submit before an operator clears away old ones: a few kB each on disk."""
 WATCH_SECONDS = 0.5
 ERRANDS = 2
-"""Processes for researchers at a time; each imports Flower."""
+"""Processes for researchers at a time, one of each researcher; each imports Flower."""
 ERRAND_SECONDS = 180.0
 
 Document = AsyncIterator[bytes]
@@ -49,6 +50,8 @@ class Answers:
         self._sessions = sessions
         self._store = StudyStore(home)
         self._errands = asyncio.Semaphore(ERRANDS)
+        self._own: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """Held while an errand of the researcher runs, whether or not somebody still waits for it."""
 
     async def to(
         self, member: RosterResearcher, request: Request, still_admitted: Callable[[], None]
@@ -67,18 +70,18 @@ class Answers:
             for link in known[request.serial - 1 :][:MAX_LINKS]:
                 yield _text(link.model_dump_json())
         elif request.action == "list":
-            for stored in await asyncio.to_thread(self._own, member):
+            for stored in await asyncio.to_thread(self._studies_of, member):
                 yield _view(view_of(stored))
         elif request.action == "submit":
             stored = await asyncio.to_thread(self._submit, member, request.document or "")
-            yield _text(await self._errand("offer", stored.digest))
+            yield _text(await self._errand(member, "offer", stored.digest))
         else:
             stored = await asyncio.to_thread(self._find, member, request.study or "")
-            async for document in self._about(stored, request.action, still_admitted):
+            async for document in self._about(member, stored, request.action, still_admitted):
                 yield document
 
     async def _about(
-        self, stored: StoredStudy, action: Action, still_admitted: Callable[[], None]
+        self, member: RosterResearcher, stored: StoredStudy, action: Action, still_admitted: Callable[[], None]
     ) -> AsyncIterator[Document]:
         if action == "watch":
             async for view in self._changes(stored, still_admitted):
@@ -90,9 +93,9 @@ class Answers:
         else:
             if action == "run":
                 require_unexpired(stored.study, datetime.now(UTC))
-            yield _text(await self._errand({"run": "train"}.get(action, action), stored.digest))
+            yield _text(await self._errand(member, {"run": "train"}.get(action, action), stored.digest))
 
-    def _own(self, member: RosterResearcher) -> list[StoredStudy]:
+    def _studies_of(self, member: RosterResearcher) -> list[StoredStudy]:
         found = []
         for digest in self._store.digests():
             try:
@@ -114,7 +117,7 @@ class Answers:
     def _submit(self, member: RosterResearcher, document: str) -> StoredStudy:
         if not _signed_by(document, member):
             raise TrustError("the study is not signed by the researcher who submits it")
-        if len(self._own(member)) >= STUDIES_EACH:
+        if len(self._studies_of(member)) >= STUDIES_EACH:
             raise StateError(f"this researcher has submitted {STUDIES_EACH} studies; the operator can remove old ones")
         roster, envelope = read_roster(self._home)
         study = self._store.check(document, envelope, roster)
@@ -145,26 +148,42 @@ class Answers:
                 )
         return None
 
-    async def _errand(self, job: str, digest: str) -> str:
-        """Run an errand to its end, even if nobody waits for it any more, and return its document."""
-        return await asyncio.shield(asyncio.create_task(self._run_errand(job, digest)))
+    async def _errand(self, member: RosterResearcher, job: str, digest: str) -> str:
+        """Wait for a turn, run an errand to its end, even if nobody waits for it any more, and return its document.
+
+        Who leaves before the turn comes leaves the line: otherwise, questions that nobody waits for would pile up.
+        """
+        own = self._own[member.name]
+        await own.acquire()
+        try:
+            await self._errands.acquire()
+        except BaseException:
+            own.release()
+            raise
+
+        def over(_task: asyncio.Task[str]) -> None:
+            self._errands.release()
+            own.release()
+
+        task = asyncio.create_task(self._run_errand(job, digest))
+        task.add_done_callback(over)
+        return await asyncio.shield(task)
 
     async def _run_errand(self, job: str, digest: str) -> str:
-        async with self._errands:
-            process = await asyncio.create_subprocess_exec(
-                *module("dura_server.commands.errand", str(self._home.path), job, digest),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                cwd=private_folder(self._home.run),
-                env=clean_environment(),
-            )
-            try:
-                async with asyncio.timeout(ERRAND_SECONDS):
-                    content, _ = await process.communicate()
-            except TimeoutError as error:
-                process.kill()
-                await process.wait()
-                raise HostError(f"the errand {job} took too long") from error
+        process = await asyncio.create_subprocess_exec(
+            *module("dura_server.commands.errand", str(self._home.path), job, digest),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            cwd=private_folder(self._home.run),
+            env=clean_environment(),
+        )
+        try:
+            async with asyncio.timeout(ERRAND_SECONDS):
+                content, _ = await process.communicate()
+        except TimeoutError as error:
+            process.kill()
+            await process.wait()
+            raise HostError(f"the errand {job} took too long") from error
         return _checked(content, job)
 
 

@@ -29,6 +29,9 @@ from dura_server.desk.request import CHALLENGE_BYTES, Action, Request, certifica
 
 DOCUMENT_BYTES = 32 << 20
 """Largest document but a model: a roster with the countersignatures of 500 sites."""
+ANSWER_BYTES = 256 << 20
+"""Largest answer of many documents: as many rosters as come at once, or all studies of one researcher. A desk that
+watches keeps one document at a time."""
 ANSWER_SECONDS = 300.0
 """For everything but watching; to stop a study can take a minute, to start one two."""
 LOOPBACK = ("127.", "localhost:", "[::1]:")
@@ -68,15 +71,19 @@ class DeskClient:
         Raises:
             Unreachable: the coordinator does not answer, or the connection was lost.
             InputError: a document is not what was asked for.
+            TrustError: a document, or the answer, grows beyond its limit.
             DuraError: what the coordinator refuses, in the family of its reason.
         """
         parts: list[bytes] = []
-        size = 0
+        size = total = 0
         for data, last in self._parts(action, fields):
             parts.append(data)
             size += len(data)
+            total += len(data)
             if size > DOCUMENT_BYTES:
                 raise TrustError(f"the coordinator sent a document of more than {DOCUMENT_BYTES} bytes")
+            if total > ANSWER_BYTES and action != "watch":
+                raise TrustError(f"the coordinator sent an answer of more than {ANSWER_BYTES} bytes")
             if last:
                 try:
                     yield model.model_validate_json(b"".join(parts))

@@ -33,6 +33,7 @@ from dura_common.messages.proto.desk_pb2_grpc import DeskServicer
 from dura_common.sums.plane import PIECE_BYTES
 from dura_server.desk.answers import Answers
 from dura_server.desk.request import Request, new_challenge, read_request
+from dura_server.desk.view import without_paths
 from dura_server.home import CoordinatorHome
 from dura_server.sums.identity import AuthContext, RosterWatch, admitted, certificate_of, named
 from dura_server.sums.service import RunningSessions
@@ -149,7 +150,8 @@ async def _write(context: Any, document: AsyncIterator[bytes]) -> None:
 
 
 async def _refuse(context: Any, error: DuraError) -> None:
-    refusal = Refusal(code=error.code, message=error.message[:1000], hint=error.hint[:1000])
+    message, hint = (without_paths(text)[:1000] for text in (error.message, error.hint))
+    refusal = Refusal(code=error.code, message=message, hint=hint)
     await context.write(ToDesk(refusal=refusal))
 
 

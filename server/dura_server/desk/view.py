@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 from dura_common.study import Digest, Frozen, SiteName, Study
 from dura_common.study.reference import SHORT_DIGITS
 from dura_server.studies.queue import wanted
 from dura_server.studies.standing import phase_of
 from dura_server.studies.state import ACTIVE, StudyState
 from dura_server.studies.store import StoredStudy
+
+PATH = re.compile(r"(?<![\w/])/(?:[^\s/:]+/)+[^\s/:;,]*")
+
+
+def without_paths(text: str) -> str:
+    """Return what may be said to a desk: a fault's message without places in the coordinator's file system."""
+    return PATH.sub("(a file of the coordinator)", text)
 
 
 class SumsView(Frozen):
@@ -41,8 +50,9 @@ class StudyView(Frozen):
         return self.queued or self.state.phase in ACTIVE
 
     def for_desk(self) -> StudyView:
-        """Return the view without what concerns only Flower at the coordinator."""
-        return self.model_copy(update={"state": self.state.model_copy(update={"run": None, "attempts": {}})})
+        """Return the view without what concerns only the coordinator's machine."""
+        own: dict[str, object] = {"run": None, "attempts": {}, "message": without_paths(self.state.message)}
+        return self.model_copy(update={"state": self.state.model_copy(update=own)})
 
     def short(self) -> str:
         """Return name and beginning of the digest, for people."""

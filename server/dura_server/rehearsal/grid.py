@@ -83,8 +83,6 @@ def check(study: Study, settings: Settings) -> list[_Try]:
         )
     if study.evaluation.split != "patients":
         raise InputError('only evaluation.split = "patients" can be rehearsed')
-    if study.data.source == "meg":
-        raise InputError("there is no simulator for MEG recordings")
     tries = []
     for epsilon in settings.epsilons:
         for number in range(settings.seeds):

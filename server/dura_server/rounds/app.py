@@ -152,6 +152,8 @@ def _work(home: CoordinatorHome, stored: StoredStudy, grid: Grid, job: str) -> N
     if job == "offer":
         Roll(stored, sites).offer(exchange_rosters(home, FlowerSites(grid, read_roster(home)[0], home.bell)))
         return
-    from dura_server.rounds.rounds import Rounds  # noqa: PLC0415  # torch takes seconds, and an offer needs none
+    roll = Roll(stored, sites)
+    roll.collect_approvals()
+    from dura_server.rounds.rounds import Rounds  # noqa: PLC0415  # torch takes seconds; here it is needed, not before
 
-    Rounds(stored, sites, PlaneSessions(home)).train()
+    Rounds(stored, sites, PlaneSessions(home), roll).train()

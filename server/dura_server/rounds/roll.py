@@ -46,6 +46,8 @@ class Roll:
         self._sites = sites
         self.names = tuple(sorted(stored.study.sites))
         self._needed = stored.study.aggregation.minimum_sites
+        self.asked = False
+        """Whether approvals were collected."""
         self._present: set[str] = set()
         self._refusing: set[str] = set()
         """Sites that said no for a reason of their own: they are not asked again in this run."""
@@ -57,12 +59,13 @@ class Roll:
         standing, answers = self._ask(self.names, request, QUERY_SECONDS)
         self._note(standing, answers, phase="offered", message=advice(standing))
 
-    def collect_approvals(self, *, begun: bool) -> None:
+    def collect_approvals(self) -> None:
         """Ask every site for its approval. Once a study has begun, too few answers are a reason to wait, not to end.
 
         Raises:
             PolicyError: too few approvals to begin.
         """
+        self.asked, begun = True, bool(self._stored.read_state().attempts)
         patience = GRACE_SECONDS if begun else QUERY_SECONDS
         standing, answers = self._ask(self.names, AskApproval(study=self._stored.digest), patience)
         self._present = {name for name in self.names if standing[name] == "approved"}

@@ -55,14 +55,17 @@ def first_parameters(study: Study) -> Vector:
 
 
 class Rounds:
-    """One study on its way; ``sites`` carries the messages, ``sessions`` opens the sums."""
+    """One study on its way; ``sites`` carries the messages, ``sessions`` opens the sums.
 
-    def __init__(self, stored: StoredStudy, sites: Sites, sessions: Sessions) -> None:
+    ``roll`` may have collected the approvals already, before this module was imported.
+    """
+
+    def __init__(self, stored: StoredStudy, sites: Sites, sessions: Sessions, roll: Roll | None = None) -> None:
         self._stored = stored
         self._study = stored.study
         self._sites = sites
         self._sessions = sessions
-        self._roll = Roll(stored, sites)
+        self._roll = Roll(stored, sites) if roll is None else roll
         self._numbers = Numbers(stored)
         self._kept = SumLog(stored.folder / "sums")
         self._checkpoints = Checkpoints(stored.folder / "checkpoints")
@@ -85,8 +88,9 @@ class Rounds:
             HostError: too few sites are left, a round was lost too often, or the disk is full.
             TrustError: a site made other steps from the same sums.
         """
+        if not self._roll.asked:
+            self._roll.collect_approvals()  # step 1
         before = self._stored.read_state()
-        self._roll.collect_approvals(begun=bool(before.attempts))  # step 1
         self._stored.update(phase="running", message="")
         last = self._newest(before.round)  # step 2
         curve = list(before.curve)

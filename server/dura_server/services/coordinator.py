@@ -78,7 +78,6 @@ def _children(home: CoordinatorHome, settings: CoordinatorSettings) -> list[Chil
     environment = flower_environment(
         private_folder(home.flower),
         DURA_COORDINATOR_HOME=str(home.path),
-        FLWR_SUPEREXEC_TASK_POLL_INTERVAL="0.2",
         PYTHONFAULTHANDLER="1",  # a process that crashes says where
     )
     authority = str(keys / "authority.pem")

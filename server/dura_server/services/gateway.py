@@ -17,7 +17,7 @@ import re
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +167,7 @@ async def serve(home: CoordinatorHome) -> None:
             timeout_graceful_shutdown=2,
         )
         config.load()
-        server = uvicorn.Server(config)
+        server = _Server(config)
 
         def protocol(visit: Visit) -> VisitProtocol:
             state: dict[str, Any] = {"visit": visit}
@@ -179,10 +179,20 @@ async def serve(home: CoordinatorHome) -> None:
         tls.load_cert_chain(home.keys / "server.pem", home.keys / "server.key")
         with listening(settings.bind, settings.port) as listener:
             door = asyncio.create_task(doorkeeper.open(listener, tls, protocol))
-            try:
-                await server.serve(sockets=[])
-            finally:
-                door.cancel()
+            server.at_the_end = [pulls.end, door.cancel]
+            await server.serve(sockets=[])
+
+
+class _Server(uvicorn.Server):
+    """Before it waits for what is under way, it does what makes an end of that."""
+
+    at_the_end: Sequence[Callable[[], object]] = ()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End."""
+        for act in self.at_the_end:
+            act()
+        await super().shutdown(sockets)
 
 
 def listening(host: str, port: int) -> socket.socket:

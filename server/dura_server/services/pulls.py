@@ -19,6 +19,7 @@ class Pulls:
         self._bell = bell
         self._rings = 0
         self._rung = asyncio.Event()
+        self._over = False
         self._told: dict[bytes, int] = {}
         """Maps a member's node key to the rings before it was told that there is no message."""
 
@@ -28,11 +29,16 @@ class Pulls:
 
     async def hold(self, key: bytes) -> int:
         """Wait while there is nothing new for a node; return the rings before its question is passed on."""
-        if self._told.get(key) == self._rings:
+        if self._told.get(key) == self._rings and not self._over:
             with suppress(TimeoutError):
                 async with asyncio.timeout(HOLD_SECONDS):
                     await self._rung.wait()
         return self._rings
+
+    def end(self) -> None:
+        """Hold no question from now on: a service that ends waits for nobody."""
+        self._over = True
+        self._rung.set()
 
     def answered(self, key: bytes, rings: int, *, empty: bool) -> None:
         """Note whether a node was told that there is no message."""

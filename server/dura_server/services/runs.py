@@ -17,7 +17,6 @@ from typing import Literal
 from dura_common.errors import HostError, StateError
 from dura_common.runtime.running import holder
 from dura_server.home import CoordinatorHome
-from dura_server.services.superlink import run_status, stop_run, submit_run
 from dura_server.studies.queue import at_the_queue, drop, wanted
 from dura_server.studies.standing import START_SECONDS, phase_of
 from dura_server.studies.state import ACTIVE, Phase, StudyState
@@ -168,6 +167,8 @@ def progress(stored: StoredStudy) -> tuple[int, int]:
 
 
 def _submit(home: CoordinatorHome, config: dict[str, str], patience: float) -> int:
+    from dura_server.services.superlink import submit_run  # noqa: PLC0415  # Flower's import takes a second
+
     deadline = time.monotonic() + patience
     while True:
         try:
@@ -182,6 +183,8 @@ def _ended(home: CoordinatorHome, state: StudyState) -> bool:
     """Tell whether Flower knows that a run is over; during a restart, the SuperLink cannot tell."""
     if state.run is None:
         return True
+    from dura_server.services.superlink import run_status  # noqa: PLC0415  # idem
+
     try:
         return run_status(home, state.run).startswith("finished")
     except HostError:
@@ -205,5 +208,7 @@ def _kill(stored: StoredStudy) -> None:
 def _forget(home: CoordinatorHome, state: StudyState) -> None:
     """Tell Flower that an earlier run is over; otherwise, Flower would wait a minute for a dead process."""
     if state.run is not None:
+        from dura_server.services.superlink import stop_run  # noqa: PLC0415  # idem
+
         with suppress(HostError):
             stop_run(home, state.run)

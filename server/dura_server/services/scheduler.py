@@ -25,8 +25,10 @@ from dura_server.studies.store import StoredStudy, StudyStore
 
 log = logging.getLogger(__name__)
 
-ASK_SECONDS = 5.0
+ASK_SECONDS = 60.0
 """Between two questions for missing approvals. Meanwhile, the sites of the study are free for others."""
+SOON_SECONDS = 5.0
+"""The same, if a site has said that it approved a study."""
 FRUITLESS = 2
 """A process that was lost so often at one place is not started again."""
 POLL_SECONDS = 0.2
@@ -88,7 +90,8 @@ class Scheduler:
         self._begin = begin or _begin
         self._places: dict[str, tuple[tuple[int, int], int]] = {}
         """How far a study had come when it was started, and how often it was started there."""
-        self._asked: dict[str, float] = {}
+        self._asked: dict[str, tuple[float, int]] = {}
+        """When a study's sites were asked for their approvals, and the last word of an approval before that."""
 
     def turn(self) -> None:
         """Look at every study in the queue once, and start what can begin."""
@@ -112,7 +115,7 @@ class Scheduler:
             if self._is_over(place, stored, phase):
                 drop(stored)
                 return False
-            if phase == "unapproved" and time.monotonic() < self._asked.get(stored.digest, 0.0) + ASK_SECONDS:
+            if phase == "unapproved" and not self._ask_again(stored):
                 return False
             ahead = sorted({busy[name] for name in stored.study.sites if name in busy})
             _occupy(stored, busy)
@@ -129,11 +132,23 @@ class Scheduler:
             return self._places.get(stored.digest) == (progress(stored), FRUITLESS)
         return phase in OVER
 
+    def _ask_again(self, stored: StoredStudy) -> bool:
+        asked, word = self._asked.get(stored.digest, (-ASK_SECONDS, 0))
+        pause = ASK_SECONDS if word == self._last_word() else SOON_SECONDS
+        return time.monotonic() >= asked + pause
+
+    def _last_word(self) -> int:
+        """Return when a site said last that it approved a study."""
+        try:
+            return self._home.approved.stat().st_mtime_ns
+        except OSError:
+            return 0
+
     def _start(self, stored: StoredStudy, phase: Phase) -> None:
         here = progress(stored)
         before, count = self._places.get(stored.digest, (here, 0))
         self._places[stored.digest] = (here, count + 1 if before == here else 1)
-        self._asked[stored.digest] = time.monotonic()
+        self._asked[stored.digest] = (time.monotonic(), self._last_word())
         message = ""
         if phase == "interrupted":
             state = stored.read_state()

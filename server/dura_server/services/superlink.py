@@ -40,6 +40,7 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
 from dura_common.consortium.roster import Roster
 from dura_common.errors import HostError
+from dura_common.runtime.bell import ring
 from dura_common.runtime.files import private_folder, write_atomic
 from dura_common.runtime.flower.sockets import client_at
 from dura_server.home import CoordinatorHome
@@ -113,7 +114,9 @@ def submit_run(home: CoordinatorHome, run_config: Mapping[str, str]) -> int:
     bundle = Fab(sha256(content).hexdigest(), content, {})
     request = StartRunRequest(fab=fab_to_proto(bundle), override_config=user_config_to_proto(dict(run_config)))
     with control(home) as client:
-        return int(client.StartRun(request).run_id)
+        run = int(client.StartRun(request).run_id)
+    ring(home.runs_bell)
+    return run
 
 
 def run_status(home: CoordinatorHome, run_id: int) -> str:

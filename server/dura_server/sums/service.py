@@ -7,6 +7,8 @@ A stream must pass these checks before a session sees it. Each check is limited 
 3. this site has only a few open streams;
 4. the first message is a Hello. It comes soon and is small, and the identity on the roster has signed the certificate;
 5. the session exists, and the site is a member of it with this identity.
+
+Instead of a session, a site may name :data:`~dura_common.sums.plane.APPROVED`: an officer has approved a study there.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import grpc
@@ -25,7 +27,7 @@ from dura_common.messages.proto.aggregation_pb2 import End, Hello, Reason, ToSit
 from dura_common.messages.proto.aggregation_pb2_grpc import AggregationServicer
 from dura_common.secagg import Opened, SessionParameters, max_frame
 from dura_common.sums.attempts import Position, Series
-from dura_common.sums.plane import HELLO_BYTES
+from dura_common.sums.plane import APPROVED, HELLO_BYTES
 from dura_server.home import CoordinatorHome
 from dura_server.sums.events import Timing
 from dura_server.sums.identity import RELOAD_SECONDS, Peer, RosterWatch, admitted, identify
@@ -87,6 +89,12 @@ class RunningSessions:
         """Return a running session."""
         return self._sessions.get(key)
 
+    def note_approval(self, site: str) -> None:
+        """Note that approvals may be asked for now."""
+        log.info("%s has approved a study", site)
+        with suppress(OSError):  # a full disk: approvals are asked for now and then in any case
+            self._home.approved.touch()
+
     def all(self) -> list[Session]:
         """Return the running sessions."""
         return list(self._sessions.values())
@@ -114,6 +122,10 @@ class AggregationService(AggregationServicer):
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams of this site")
         with self._counted(name):
             hello = await self._hello(peer, context)  # step 4
+            if hello.session == APPROVED:
+                self._sessions.note_approval(name)
+                await context.write(ToSite(end=End(reason=Reason.FINISHED)))
+                return
             session = self._sessions.find(hello.session)  # step 5
             if session is None:
                 await context.write(ToSite(end=End(reason=Reason.UNKNOWN_SESSION)))

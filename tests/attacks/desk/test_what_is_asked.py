@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import grpc
@@ -132,6 +133,23 @@ def test_no_model_before_the_end(door: Door) -> None:
         door.of_ada.model_file.unlink()
 
 
+def test_questions_that_are_left_alone_hold_nobody_up(door: Door) -> None:
+    """Who asks for work again and again and never waits for it keeps no other researcher waiting, and keeps no memory.
+
+    Each of these questions takes a process that imports Flower: a second and more.
+    """
+    for _ in range(30):
+        with question(door, pair_of(door.ada)) as made:
+            made.send(made.request(door.ada, "ada", made.challenge(), action="look", study=door.of_ada.digest))
+            time.sleep(0.05)  # the request arrives before the connection is gone
+    begin = time.monotonic()
+    asked(door, door.eve, "eve", action="look", study=door.of_eve.digest)
+    alone = time.monotonic()
+    asked(door, door.eve, "eve", action="look", study=door.of_eve.digest)
+    once = time.monotonic() - alone
+    assert alone - begin < 4 * once + 2
+
+
 def test_an_answer_tells_nothing_of_the_machine(door: Door) -> None:
     """No path, no number of a process, no reason of the machine's own; the operator's log has the reason."""
     root = str(door.plane.root).encode()
@@ -144,6 +162,25 @@ def test_an_answer_tells_nothing_of_the_machine(door: Door) -> None:
     seen = json.loads(answers[0].part.data)
     assert set(seen) == {"digest", "study", "state", "connected", "sums", "queued", "model"}
     assert (seen["state"]["run"], seen["state"]["attempts"]) == (None, {})
+
+
+def test_a_failure_tells_no_path(door: Door) -> None:
+    """A disk that failed has left its path in the state of a study, and a missing file stands in an error."""
+    root, stored = door.plane.coordinator.path, door.of_ada
+    before = stored.read_state()
+    stored.update(phase="failed", message=f"the opened sums cannot be read: {root}/studies/sums: Input/output error")
+    answers = [
+        message
+        for action in ("look", "watch")
+        for message in asked(door, door.ada, "ada", action=action, study=stored.digest)
+    ]
+    answers += asked(door, door.ada, "ada")
+    stored.update(phase="finished")
+    answers += asked(door, door.ada, "ada", action="result", study=stored.digest)
+    stored.update(**before.model_dump())
+    assert [message.WhichOneof("kind") for message in answers] == ["part", "part", "part", "refusal"]
+    assert b"Input/output error" in answers[0].part.data
+    assert not any(str(root).encode() in message.SerializeToString() for message in answers)
 
 
 def test_a_removed_researcher(door: Door) -> None:

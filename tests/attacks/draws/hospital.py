@@ -137,18 +137,23 @@ class Hospital:
 
     def rename(self, number: int, new: int, *, keep: bool = False) -> None:
         """Give a patient's recordings another label; ``keep`` leaves the first ones where they are."""
-        old, target = self.recordings / f"sub-{label(number)}", self.recordings / f"sub-{label(new)}"
-        (shutil.copytree if keep else shutil.move)(old, target)
-        words = (f"sub-{label(number)}", f"sub-{label(new)}")
-        for path in sorted(target.rglob("*")):
-            if path.is_file() and path.suffix in {".vhdr", ".vmrk", ".json", ".tsv"}:
-                path.write_text(path.read_text().replace(*words))
-        for path in sorted(target.rglob(f"*{words[0]}*"), reverse=True):
-            path.rename(path.with_name(path.name.replace(*words)))
+        relabel(self.recordings, number, new, keep=keep)
 
     def forget_prepared(self) -> None:
         """Delete the cache, which may be done at any time."""
         shutil.rmtree(self.home.cache, ignore_errors=True)
+
+
+def relabel(recordings: Path, number: int, new: int, *, keep: bool = False) -> None:
+    """Give a patient's recordings in a folder another label; ``keep`` leaves the first ones where they are."""
+    old, target = recordings / f"sub-{label(number)}", recordings / f"sub-{label(new)}"
+    (shutil.copytree if keep else shutil.move)(old, target)
+    words = (f"sub-{label(number)}", f"sub-{label(new)}")
+    for path in sorted(target.rglob("*")):
+        if path.is_file() and path.suffix in {".vhdr", ".vmrk", ".json", ".tsv"}:
+            path.write_text(path.read_text().replace(*words))
+    for path in sorted(target.rglob(f"*{words[0]}*"), reverse=True):
+        path.rename(path.with_name(path.name.replace(*words)))
 
 
 def make_hospital(root: Path, recordings: Path, names: Sequence[str] = ("east", "north"), **rules: Any) -> Hospital:

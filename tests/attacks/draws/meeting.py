@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tests.attacks.draws.hospital import NOW, vector_for
+from tests.attacks.draws.whole.eyes import Eyes, at
 from tests.support.consortium import Consortium
 from tests.support.studies import study
 from tests.support.sums import Hub, SiteWay
@@ -53,7 +55,7 @@ def studies() -> tuple[Study, Study]:
     )
     shared = study(
         name="shared",
-        privacy={"noise": "shared"},
+        privacy={"noise": "shared", "delta": 1e-4},
         training={"rounds": 1, "steps_per_round": 3, "learning_rate": 0.01},
         aggregation={"minimum_sites": 3, "spare_steps": 2},
         **common,
@@ -66,6 +68,7 @@ class Sent:
     """One vector as it left a site."""
 
     site: str
+    study: str
     session: bytes
     step: int
     values: NDArray[np.signedinteger] = field(repr=False)
@@ -83,6 +86,14 @@ class World:
     opened: list[tuple[str, SessionParameters, Opened]] = field(default_factory=list)
     answers: list[dict[str, tuple[object, ...]]] = field(default_factory=list)
     services: dict[str, SiteService] = field(default_factory=dict)
+    eyes: Eyes = field(default_factory=Eyes)
+    """Sees who is drawn; blind where nobody has said who was approved."""
+    now: datetime = NOW
+    """Every request comes a second after the one before."""
+    over: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Hospital and study to the vectors that it had sent for the study when its part in the study ended."""
+    accepted: dict[tuple[object, ...], list[int]] = field(default_factory=dict)
+    """Hospital, study, purpose and round to the numbers of the requests that it took up, in their order."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -92,15 +103,19 @@ class World:
         """Let a fresh process serve a hospital."""
         home = self.consortium.site(name)
         way = Heard(self.hub, name, SiteKeys(home).identity(), self)
-        self.services[name] = SiteService(home, way, clock=lambda: NOW)
+        self.services[name] = SiteService(home, way, clock=lambda: self.now)
 
     def ledger(self, name: str) -> Ledger:
         """Return a hospital's ledger."""
         return Ledger(self.consortium.site(name).ledger)
 
-    def ask(self, request: SumRound, behaviour: str, victim: str) -> None:
-        """Send a request to its members, play the coordinator of whatever session follows, and note the answers."""
-        asked = self.digests[request.study]
+    def ask(self, request: SumRound, behaviour: str, victim: str, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Send a request to its members, play the coordinator of whatever session follows, and note the answers.
+
+        ``meanwhile`` happens when the first sum is open and nobody has heard of it: all sites wait.
+        """
+        self.now += timedelta(seconds=1)
+        asked, before = self.digests[request.study], len(self.sent)
         vector = vector_for(request, asked)
         with ThreadPoolExecutor(len(request.members)) as pool:
             futures = {
@@ -112,9 +127,29 @@ class World:
             except InputError:
                 params = None
             if params is not None:
-                self._lead(request.study, params, behaviour, victim, lambda: any(f.done() for f in futures.values()))
+                over = lambda: any(future.done() for future in futures.values())  # noqa: E731  # one line, used once
+                self._lead(request.study, params, (behaviour, victim, meanwhile), over)
             answers = {name: _word(future.result(PATIENCE)) for name, future in futures.items()}
         self.answers.append(answers)
+        drawn = {one.site for one in self.sent[before:]}
+        self._note(request, {name for name, said in answers.items() if said[0] == "done"}, drawn)
+
+    def _note(self, request: SumRound, done: set[str], drawn: set[str]) -> None:
+        for name in sorted(done | drawn):
+            key = (name, request.study, type(request).__name__, request.round)
+            self.accepted.setdefault(key, []).append(request.attempt)
+        last = self.digests[request.study].training.rounds
+        if isinstance(request, EvaluateRound) and request.round == last:
+            for name in done:
+                self.ends(name, request.study)
+
+    def vectors(self, name: str, study: str) -> int:
+        """Count the vectors that a hospital has sent for a study."""
+        return sum((one.site, one.study) == (name, study) for one in self.sent)
+
+    def ends(self, name: str, study: str) -> None:
+        """Note that a hospital's part in a study is over: from here on, no vector may leave."""
+        self.over.setdefault((name, study), self.vectors(name, study))
 
     def parameters(self, request: SumRound) -> SessionParameters:
         """Return the session that a request leads to.
@@ -134,10 +169,15 @@ class World:
         return agreed.evaluation(request, parameters=state.parameters, length=length_of(parts_of(asked, request.round)))
 
     def _lead(
-        self, digest: str, params: SessionParameters, behaviour: str, victim: str, over: Callable[[], bool]
+        self,
+        digest: str,
+        params: SessionParameters,
+        how: tuple[str, str, Callable[[], None]],
+        over: Callable[[], bool],
     ) -> None:
         """Open what can be opened; tell it, or say that it was lost, or lose one site's vector on the way."""
-        meeting = self.hub.meeting(params)
+        behaviour, victim, meanwhile = how
+        meeting, first = self.hub.meeting(params), True
         machine = open_coordinator(params)
         with suppress(Abort):
             for name, frame in self._frames(meeting, over):
@@ -145,6 +185,9 @@ class World:
                 progress = machine.lost(name) if lost else machine.receive(name, frame or b"")
                 if progress.opened is not None:
                     self.opened.append((digest, params, progress.opened))
+                    if first:
+                        meanwhile()
+                    first = False
                     if behaviour == "silent":
                         break
                 for receiver, outgoing in progress.outgoing.items():
@@ -176,14 +219,14 @@ class Heard(SiteWay):
 
     def attend(self, params: SessionParameters, part: Part) -> None:
         """Take part as usual."""
-        super().attend(params, _Noting(part, self.name, params.session_id, self.world))
+        super().attend(params, _Noting(part, self.name, params, self.world))
 
 
 @dataclass
 class _Noting:
     part: Part
     site: str
-    session: bytes
+    params: SessionParameters
     world: World
 
     @property
@@ -191,9 +234,10 @@ class _Noting:
         return self.part.peers
 
     def draw(self, step: int) -> NDArray[np.signedinteger]:
-        vector = self.part.draw(step)
+        with at(self.world.eyes, self.site, self.params.purpose):
+            vector = self.part.draw(step)
         with self.world.lock:
-            self.world.sent.append(Sent(self.site, self.session, step, vector.copy()))
+            self.world.sent.append(Sent(self.site, self.params.study, self.params.session_id, step, vector.copy()))
         return vector
 
     def opened(self, opened: Opened) -> None:

@@ -175,6 +175,17 @@ def test_a_withdrawal_acts_from_the_next_draw_on(hospital: Hospital, drawn: list
     assert hospital.ledger.verify()
 
 
+def test_who_has_withdrawn_is_not_prepared_again(hospital: Hospital, drawn: list[list[TrainingPatient]]) -> None:
+    """A process that starts after a withdrawal reads nothing of the patient, and no prepared copy comes back."""
+    asked = hospital.wanted()
+    reference = hospital.approved(asked)
+    withdraw(hospital.home, "sub-005", "motor")
+    assert not list(hospital.home.cache.glob(f"*/{hospital.key(5)}"))
+    assert isinstance(hospital.answer(Keeps(), hospital.train(reference), asked), RoundDone)
+    assert not list(hospital.home.cache.glob(f"*/{hospital.key(5)}"))
+    assert with_windows(drawn[-1]) == len(drawn[-1]) - 1
+
+
 def test_patients_without_room_are_left_out_before_the_yes_and_pay_nothing(hospital: Hospital, tmp_path: Path) -> None:
     """Who has spent everything elsewhere is counted, is named to the data manager alone, and is charged nothing."""
     hospital.approved(hospital.wanted())

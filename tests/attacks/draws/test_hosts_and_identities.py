@@ -30,6 +30,8 @@ from dura_common.errors import PolicyError, StateError, TrustError
 from dura_common.messages import Refusal, RefusalReason, RoundDone, encode
 from dura_common.secagg import SessionParameters
 
+pytestmark = pytest.mark.long
+
 
 def begun(ledger: Ledger) -> int:
     """Count the draws that began."""

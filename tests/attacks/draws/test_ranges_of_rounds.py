@@ -18,6 +18,8 @@ from dura_server.rounds.rounds import Rounds
 from dura_server.studies.store import StoredStudy
 from dura_server.sums.ports import Lost
 
+pytestmark = pytest.mark.long
+
 ROUNDS, STEPS = 5, 2
 
 

@@ -25,6 +25,8 @@ from dura_client.training.places import places_of
 from dura_common.messages import Refusal, RefusalReason, RoundDone
 from dura_common.secagg import Opened, SessionParameters
 
+pytestmark = pytest.mark.long
+
 WORK = 0.01
 """Seconds that a patient takes by the clock of these tests."""
 

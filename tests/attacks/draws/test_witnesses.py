@@ -203,6 +203,17 @@ def test_a_policy_that_was_tightened_ends_a_request_that_is_under_way(world: Wor
     assert begun(world)["north"] == 1
 
 
+def test_a_policy_that_hides_times_from_now_on_ends_a_request_that_shows_them(world: World) -> None:
+    """The request under way was begun without a tick; the next one has it."""
+    home = world.consortium.site("north")
+    hidden = load_policy(home).model_copy(update={"hide_timing": True})
+    after_one_step(world, lambda: write_policy(home, hidden, replace=True))
+    assert words(world)["north"] == RefusalReason.POLICY
+    assert begun(world)["north"] == 1
+    world.ask(asked(world, 2, "shared"), "honest", "east")
+    assert {answer[0] for answer in world.answers[-1].values()} == {"done"}
+
+
 def test_a_study_that_was_declined_ends_a_request_that_is_under_way(world: World) -> None:
     """So does an approval that is taken back."""
     digest = asked(world, 1, "shared").study

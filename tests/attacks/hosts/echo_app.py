@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from dura_common.messages.records import from_records, to_records
 
 app = ClientApp()
+REST = "DURA_TEST_REST"
+"""How long the runner of this app has nothing to do before it ends, in seconds."""
 SECRET_TEXT = "patient 17 has a value of 3.5"  # noqa: S105  # a text that must not travel
 
 
@@ -17,6 +22,9 @@ def _echo(message: Message, _context: Context) -> Message:
         raise ValueError(SECRET_TEXT)
     return Message(to_records(body, vector), reply_to=message)
 
+
+if REST in os.environ:
+    sys.modules["__main__"].REST_SECONDS = float(os.environ[REST])  # type: ignore[attr-defined]  # the runner's module
 
 app.query()(_echo)
 app.train()(_echo)

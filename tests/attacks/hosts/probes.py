@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import textwrap
@@ -74,7 +75,7 @@ class ProbedConsortium(RunningConsortium):
     echoes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     runs: int = 0
 
-    def start_echo(self, name: str) -> None:
+    def start_echo(self, name: str, env: Mapping[str, str] | None = None) -> None:
         """Start a site whose runner serves the echo app of the tests."""
         home = self.site(name)
         script = (
@@ -85,6 +86,7 @@ class ProbedConsortium(RunningConsortium):
         self.echoes[name] = subprocess.Popen(
             [interpreter(self.root / "python", REPOSITORY), "-c", script],
             stdin=subprocess.DEVNULL,
+            env={**os.environ, **(env or {})},
         )
         wait_until(lambda: status(home.run)["ready"], f"{name} is ready", RUN_SECONDS)
 

@@ -7,9 +7,11 @@ import shutil
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
-from tests.attacks.hosts.echo_app import SECRET_TEXT
+from tests.attacks.hosts.echo_app import REST, SECRET_TEXT
 from tests.attacks.hosts.probes import ProbedConsortium
 from tests.support.commands import Failed, dura
 from tests.support.processes import alive, children, processes_of, wait_until
@@ -19,8 +21,9 @@ from dura_client.site.home import SiteHome
 from dura_client.site.keys import SiteKeys
 from dura_common.errors import TrustError
 from dura_common.runtime.sockets import listens
+from dura_server.home import CoordinatorHome
 
-pytestmark = [pytest.mark.federation, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.federation, pytest.mark.long, pytest.mark.timeout(600)]
 
 ECHO = """
 def probe(grid):
@@ -112,6 +115,43 @@ def test_a_killed_process_comes_back_and_work_goes_on(planes: ProbedConsortium) 
         )
     wait_until(lambda: listens(planes.coordinator.superlink_socket), "the SuperLink listens again", 90)
     assert len(planes.run(ECHO)) == 3
+
+
+def test_a_runner_that_has_nothing_to_do_ends_and_the_next_message_starts_it(planes: ProbedConsortium) -> None:
+    """A site that waits holds no runner in memory; that is no crash, and no message is lost by it."""
+    home = planes.site("east")
+    planes.start_echo("east", {REST: "1"})
+
+    def rests() -> bool:
+        return bool(children(home.run)["runner"]["resting"])
+
+    for _ in range(2):
+        wait_until(rests, "the runner has ended", 60)
+        assert children(home.run)["runner"]["pid"] is None
+        assert len(planes.run(ECHO.replace("north", "east"))) == 3
+    assert children(home.run)["runner"]["restarts"] == 0
+    dura("site", "stop", "--home", home)
+
+
+def waiting(home: CoordinatorHome) -> set[int]:
+    """Return the processes that have Flower imported and wait for the next run."""
+    found = set()
+    for pid in processes_of(home.path):
+        with suppress(OSError):  # it has ended meanwhile
+            if b"\0serverapp\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.add(pid)
+    return found
+
+
+def test_the_process_for_the_next_run_ends_with_the_one_that_started_it(planes: ProbedConsortium) -> None:
+    """One waits while nothing runs; after a crash of Flower's SuperExec it is replaced, and runs begin as before."""
+    home = planes.coordinator
+    wait_until(lambda: len(waiting(home)) == 1, "one waits", 60)
+    before = waiting(home)
+    os.kill(children(home.run)["superexec"]["pid"], signal.SIGKILL)
+    wait_until(lambda: not any(map(alive, before)), "it has ended", 60)
+    wait_until(lambda: len(waiting(home)) == 1, "another one waits", 60)
+    assert planes.run(ONLINE) >= 1
 
 
 def test_a_taken_port_is_one_clear_error(planes: ProbedConsortium) -> None:

@@ -14,7 +14,7 @@ from tests.support.processes import processes_of, wait_until
 
 from dura_common.runtime.running import status
 
-pytestmark = [pytest.mark.federation, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.federation, pytest.mark.long, pytest.mark.timeout(300)]
 
 MARK = "import os, sys\nopen({marks!r} + f'/{{os.getpid()}}', 'a').write(__name__ + ' in ' + ' '.join(sys.argv))\n"
 OWN = ("dura_common", "dura_client", "dura_server", "sitecustomize", "usercustomize")

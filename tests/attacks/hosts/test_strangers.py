@@ -23,7 +23,7 @@ from dura_client.site.keys import SiteKeys
 from dura_server.services.doorkeeper import EACH, SECONDS, STRANGERS
 from dura_server.services.gateway import MAX_HEAD_BYTES, MAX_REQUEST_BYTES
 
-pytestmark = [pytest.mark.federation, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.federation, pytest.mark.long, pytest.mark.timeout(300)]
 
 MIB = 1 << 20
 PULL = b"POST /v1/fleet/pull-messages HTTP/1.1\r\nHost: x\r\n"

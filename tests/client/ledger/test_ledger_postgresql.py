@@ -66,6 +66,7 @@ def url(postgresql: Server) -> str:
     return url
 
 
+@pytest.mark.long
 def test_two_processes_never_overdraw_together(postgresql: Server) -> None:
     """Two processes spend from one budget at once, in a database without tables yet: exactly the cap fits."""
     url, affordable = postgresql.database(), 6
@@ -191,6 +192,7 @@ print(json.dumps(results))
 """
 
 
+@pytest.mark.long
 def test_kill_9_around_every_statement(postgresql: Server) -> None:
     """Killed around any statement, the row is there or not, the ledger verifies, and the lock is free again."""
     url = postgresql.database()

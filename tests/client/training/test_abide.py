@@ -20,7 +20,7 @@ from scipy.stats import rankdata
 from tests.support.studies import Only, changed, connectome_study
 
 from dura_client.data.privacy_class import step_of
-from dura_client.data.sources.connectomes import gaussian_ranks
+from dura_client.data.sources.fmri.connectomes import gaussian_ranks
 from dura_client.training.engine import PatientEngine, make_steps
 from dura_client.training.patient import TrainingPatient
 from dura_common.models import build, to_vector

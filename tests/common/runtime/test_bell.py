@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dura_common.runtime.bell import Bell, ring
+from dura_common.runtime.bell import NOW, SOON, Bell, ring
 
 
 def test_a_ring_wakes_and_is_heard_once(tmp_path: Path) -> None:
@@ -24,6 +24,21 @@ def test_a_ring_wakes_and_is_heard_once(tmp_path: Path) -> None:
     later.start()
     assert bell.wait(60)
     later.join()
+    bell.close()
+
+
+def test_what_was_rung_is_told_apart(tmp_path: Path) -> None:
+    """Work now, work soon, or both; looking whether somebody rang takes nothing away."""
+    bell = Bell(tmp_path / "bell")
+    assert not bell.rung()
+    ring(tmp_path / "bell", SOON)
+    assert bell.rung()
+    assert bell.rung()
+    assert bell.wait(0) == {SOON}
+    for word in (NOW, SOON, NOW):
+        ring(tmp_path / "bell", word)
+    assert bell.wait(0) == {NOW, SOON}
+    assert bell.wait(0) == frozenset()
     bell.close()
 
 

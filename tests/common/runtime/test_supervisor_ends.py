@@ -10,6 +10,7 @@ from tests.common.runtime.supervised import TWO, supervised
 from tests.support.processes import alive, children, wait_until
 
 from dura_common.errors import HostError, TrustError
+from dura_common.runtime.bell import SOON, ring
 from dura_common.runtime.running import status, stop
 
 
@@ -49,6 +50,38 @@ def test_a_child_that_has_just_died_is_not_told_as_running(tmp_path: Path) -> No
         assert children(tmp_path)["first"]["pid"] is None
         assert children(tmp_path)["second"]["pid"] is not None
         os.kill(process.pid, signal.SIGCONT)
+
+
+IDLE = """
+import pathlib, sys
+from dura_common.runtime.bell import Bell
+folder = pathlib.Path(sys.argv[2])
+heard = Bell(folder / "bell").wait(0)
+with (folder / "turns").open("ab") as turns:
+    turns.write(b"x" + b"".join(heard))
+sys.exit(int((folder / "code").read_text()))
+"""
+
+
+def test_a_child_that_has_nothing_to_do_rests_until_its_bell_rings(tmp_path: Path) -> None:
+    """Its end counts as no failure; a ring starts it again and is the child's to hear; another end is a crash."""
+    script = f"""
+    argv = [sys.executable, "-c", {IDLE!r}, "idle", str(folder)]
+    Supervisor([Child("idle", argv, os.environ, folder / "log/idle.log", bell=folder / "bell")], folder).run()
+    """
+    (tmp_path / "code").write_text("0")
+    with supervised(tmp_path, script):
+        wait_until(lambda: status(tmp_path)["ready"], "ready")
+        for turn in range(8):
+            wait_until(lambda: children(tmp_path)["idle"]["resting"], "it rests")
+            assert children(tmp_path)["idle"]["pid"] is None
+            assert (tmp_path / "turns").read_bytes() == b"x" + b"x." * turn
+            ring(tmp_path / "bell", SOON)
+            wait_until(lambda turn=turn: len((tmp_path / "turns").read_bytes()) > 2 * turn + 1, "it was started again")
+        assert children(tmp_path)["idle"]["restarts"] == 0
+        (tmp_path / "code").write_text("3")
+        ring(tmp_path / "bell")
+        wait_until(lambda: children(tmp_path)["idle"]["restarts"], "a crash is counted")
 
 
 def test_a_child_is_told_once_to_end(tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_a_value_that_could_wrap_is_never_sent(bits: int, sign: int) -> None:
     assert all(frame[0] != Type.MASKED for frame in run.seen["site-001"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_hundred_sites_need_one_vector_of_memory_at_the_coordinator() -> None:
     """Of 100 sites two drop out; the sum is true, and the coordinator holds the sum, not the vectors."""
     params = session(100, Kind.ROUND, 20_000)

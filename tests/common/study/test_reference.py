@@ -21,11 +21,18 @@ def find(reference: str, known: Mapping[str, str | None] = KNOWN) -> str:
     return find_study(reference, known, where="submitted studies", lister="dura study list")
 
 
-def test_an_exact_name_comes_before_any_digest() -> None:
-    """A study called c1 is found by its name, though two others' digests begin so; likewise one called facade."""
+def test_an_exact_name_comes_before_too_few_digits() -> None:
+    """A study called c1 is found by its name, though two others' digests begin so: two digits name nothing."""
     assert find("c1") == FACADE
-    assert find("facade") == OTHER
     assert find("hands") == HANDS
+    assert find("facade", {FACADE: "facade"}) == FACADE
+
+
+def test_a_study_does_not_pose_as_another_one() -> None:
+    """A study that is called like the first digits of another one's digest is not taken for it, nor that one for it."""
+    for digits in (6, 12, 32):
+        with pytest.raises(StateError, match="2 of the submitted studies have this name or begin with these digits"):
+            find(FACADE[:digits], {FACADE: "hands", OTHER: FACADE[:digits]})
 
 
 def test_a_whole_digest_comes_before_any_name() -> None:
@@ -68,14 +75,11 @@ HEXADECIMAL = st.text("0123456789abcdef", min_size=64, max_size=64)
     reference=st.text("abcdef0hns", max_size=12),
 )
 def test_whatever_is_found_was_meant(known: dict[str, str | None], reference: str) -> None:
-    """The study found bears exactly that name, or no study does and its digest alone begins with six such digits."""
+    """The study found is the only one with that name, or whose digest begins with six or more such digits."""
+    meant = {digest for digest, name in known.items() if name == reference}
+    if re.fullmatch(r"[0-9a-f]{6,}", reference):
+        meant |= {digest for digest in known if digest.startswith(reference)}
     try:
-        found = find(reference, known)
+        assert meant == {find(reference, known)}
     except StateError:
-        assert list(known.values()).count(reference) != 1
-        return
-    if reference in known.values():
-        assert [digest for digest, name in known.items() if name == reference] == [found]
-    else:
-        assert re.fullmatch(r"[0-9a-f]{6,}", reference)
-        assert [digest for digest in known if digest.startswith(reference)] == [found]
+        assert len(meant) != 1

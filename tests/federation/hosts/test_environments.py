@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 from tests.support.commands import DURA
 from tests.support.processes import free_port, processes_of, wait_until
+from tests.support.running import fix_pseudonyms
+
+from dura_client.site.home import SiteHome
 
 pytestmark = [pytest.mark.federation, pytest.mark.timeout(1200)]
 
@@ -93,7 +96,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
         wait_until(lambda: not processes_of(folder), "no process is left", 60)
 
 
-@pytest.mark.full
+@pytest.mark.long
 def test_a_study_where_nothing_is_as_usual(shell: Shell) -> None:
     """Proxies that answer nobody, no home, LC_ALL=C, spaces and umlauts, no terminal, no root: the study finishes."""
     coordinator, authority, researcher, post = (Path(name) for name in ("coordinator", "authority", "ada", "post"))
@@ -104,6 +107,7 @@ def test_a_study_where_nothing_is_as_usual(shell: Shell) -> None:
     told = [shell("study", "identity", "--name", "ada", "--researcher", researcher)]
     for name in SITES:
         shell("site", "init", "--name", name, "--home", name)
+        fix_pseudonyms(SiteHome(shell.folder / name))
         told.append(shell("site", "fingerprint", "--home", name))
     cards = [word for one in told for word in (one["card"], "--fingerprint", one["fingerprint"])]
     mark = shell("authority", "admit", *cards, "--out", post, "--authority", authority)["fingerprint"]

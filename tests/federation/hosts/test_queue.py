@@ -21,7 +21,7 @@ from dura_server.studies.standing import phase_of
 from dura_server.studies.store import StoredStudy
 from dura_server.studies.template import study_toml
 
-pytestmark = [pytest.mark.federation, pytest.mark.full, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.federation, pytest.mark.long, pytest.mark.timeout(1200)]
 
 SECONDS = 300.0
 

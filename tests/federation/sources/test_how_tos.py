@@ -20,7 +20,7 @@ PAGES = sorted((Path(__file__).parents[3] / "docs" / "how-to" / "data").glob("*.
 SITES = ("north", "south")
 BLOCK = re.compile(r"^```(sh|toml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
-pytestmark = [pytest.mark.federation, pytest.mark.full, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.federation, pytest.mark.long, pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,10 @@ def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commanded]:
 
 def words_of(page: Path) -> tuple[list[list[str]], str]:
     """Return the commands of a page and its study file."""
-    blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
+    text, *_ = page.read_text(encoding="utf-8").split(
+        "\n## Volumes with an atlas\n"
+    )  # tests/client/data/fmri does these
+    blocks = BLOCK.findall(text)
     commands = [shlex.split(line) for kind, text in blocks if kind == "sh" for line in text.splitlines()]
     (study,) = (text for kind, text in blocks if kind == "toml")
     return commands, study

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.client.data.eeg.ssvep_bids import TASK, find_data, write_bids
 from tests.federation.commanded import Commanded
 from tests.support.commands import Failed, dura
-from tests.support.ssvep_bids import TASK, find_data, write_bids
 
 DATA = find_data()
 SUBJECTS = {"north": [1, 2], "east": [3, 4], "south": [5, 6], "west": [7, 8]}

@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from tests.support.commands import failed
 from tests.support.consortium import Consortium, contents, local_settings
+from tests.support.studies import study
 
 from dura_common.consortium.chain import Link
 from dura_common.consortium.identity import load_certificate
@@ -24,7 +25,7 @@ from dura_server.desk import client as module
 from dura_server.desk.client import DeskClient, Unreachable
 from dura_server.desk.membership import check_admission, join, load_membership
 from dura_server.desk.request import read_request
-from dura_server.desk.view import StudyView
+from dura_server.desk.view import StudyView, view_of
 
 Answer = Callable[[bytes], Iterable[ToDesk]]
 CHALLENGE = bytes(range(32))
@@ -37,6 +38,12 @@ def consortium(tmp_path: Path) -> Consortium:
     made.make_all()
     join(made.researcher, *check_admission(made.researcher, made.admission("ada"), made.now()))
     return made
+
+
+@pytest.fixture
+def view(consortium: Consortium) -> StudyView:
+    """Return a study as an honest coordinator shows it."""
+    return view_of(consortium.submit(study(sites=dict.fromkeys(consortium.names, 40), expires="2099-01-01"))[0])
 
 
 class _Liar(DeskServicer):
@@ -125,6 +132,17 @@ def test_a_model_without_an_end(consortium: Consortium) -> None:
     endless = (part(bytes(PIECE_BYTES), last=False) for _ in range(100))
     with coordinator(consortium, lambda _: endless) as desk, pytest.raises(TrustError, match="more than 1000000 bytes"):
         b"".join(desk.content("model", 1_000_000, study="ab" * 32))
+
+
+def test_an_answer_without_an_end(consortium: Consortium, monkeypatch: pytest.MonkeyPatch, view: StudyView) -> None:
+    """Small documents one after another stop at a limit, too: a desk keeps them all until the answer is over."""
+    monkeypatch.setattr(module, "ANSWER_BYTES", 100_000)
+    endless = (part(view.model_dump_json().encode()) for _ in range(10_000))
+    with coordinator(consortium, lambda _: endless) as desk, pytest.raises(TrustError, match="more than 100000 bytes"):
+        list(desk.documents("list", StudyView))
+    many = [part(view.model_dump_json().encode())] * 200
+    with coordinator(consortium, lambda _: many) as desk:  # who watches keeps none of them
+        assert sum(1 for _ in desk.documents("watch", StudyView, study=view.digest)) == 200
 
 
 @pytest.mark.parametrize("opening", [ToDesk(), ToDesk(challenge=b""), ToDesk(challenge=bytes(31)), part(b"{}")])

@@ -116,7 +116,7 @@ def rehearsed(study: Study, settings: Settings, patients: Path) -> tuple[list[fl
     return [distance(study, final) for study, final in finals.values()], point.mean
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_parameters_travel_as_far_in_a_rehearsal_as_in_a_real_run(
     tmp_path_factory: pytest.TempPathFactory, patients: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

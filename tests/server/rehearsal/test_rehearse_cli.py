@@ -21,7 +21,7 @@ from tests.support.processes import listening, processes_of, wait_until
 from dura_common.messages.rehearsal import GROUP, POINT
 from dura_server.rehearsal import simulation
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 
 PREPARED = {f"{name}.npy" for name in ("windows", "labels", "recordings", "fingerprints", "contents", "broken")} | {

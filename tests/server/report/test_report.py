@@ -8,17 +8,16 @@ import re
 import shutil
 import subprocess
 from datetime import UTC, datetime
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from tests.support.pages import Page
 
 from dura_server.report import StudyResult, render
 
-VOID = {"meta", "link", "br", "img", "input", "hr"}
 LOADING = {"src", "srcset", "href", "xlink:href", "data", "poster", "action"}
 HOSTILE = """<script>alert('1')</script> & "x" $\\frac{$ {{ 7*7 }}"""
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -48,38 +47,6 @@ def a_result(**changes: Any) -> StudyResult:
         "simulation": {"federated": 0.71, "pooled": 0.78, "seconds": {"train": 61.25}},
     }
     return StudyResult.model_validate({**data, **changes})
-
-
-class Page(HTMLParser):
-    """Reads a page strictly enough to notice unbalanced elements."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.faults: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Remember an element."""
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Remember an element that closes itself, as drawings have."""
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        """Close the element that must be the innermost one."""
-        if not self.open or self.open.pop() != tag:
-            self.faults.append(tag)
-
-    def handle_data(self, data: str) -> None:
-        """Collect what a person reads."""
-        self.text += data
 
 
 def test_the_page_is_well_formed_and_its_ids_are_unique() -> None:

@@ -148,7 +148,6 @@ def test_too_few_sites(plane: Plane) -> None:
     assert {getattr(error, "word", "") for error in sites.errors.values()} == {"TOO_FEW_SITES"}
 
 
-@pytest.mark.slow
 def test_frozen_and_killed_sites(plane: Plane) -> None:
     """A killed process is noticed within a second, a frozen one within five; the sums go on without them."""
     params = plane.params(number=22, steps=200, length=100)

@@ -73,3 +73,19 @@ def test_a_lost_ring_costs_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert await asyncio.wait_for(pulls.hold(ONE), 5) == 0
 
     play(tmp_path, scene)
+
+
+def test_a_service_that_ends_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """Held questions are passed on at once, and later ones are not held; otherwise a stop would wait for them."""
+
+    async def scene(pulls: Pulls) -> None:
+        pulls.answered(ONE, await pulls.hold(ONE), empty=True)
+        waiting = asyncio.create_task(pulls.hold(ONE))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        pulls.end()
+        assert await asyncio.wait_for(waiting, 1) == 0
+        pulls.answered(ONE, 0, empty=True)
+        assert await asyncio.wait_for(pulls.hold(ONE), 1) == 0
+
+    play(tmp_path, scene)

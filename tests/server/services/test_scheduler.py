@@ -15,6 +15,7 @@ from tests.support.studies import study
 
 from dura_common.errors import HostError
 from dura_server.home import CoordinatorHome
+from dura_server.services import scheduler as module
 from dura_server.services.runs import DIED, halt
 from dura_server.services.scheduler import Scheduler, enqueue
 from dura_server.studies.queue import queue, wanted
@@ -186,6 +187,29 @@ def test_missing_approvals_hold_nobody_up(consortium: Consortium, processes: Pro
     processes.end(second, "unapproved")
     scheduler.turn()
     assert wanted(second) is None, "nobody waits for its approvals"
+
+
+def test_a_word_of_an_approval_ends_the_wait(
+    consortium: Consortium, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sites are asked at once after one has said that it approved, once for each word, and otherwise after a while."""
+    first = submitted(consortium, "first", "east", "north")
+    enqueue(first, NOW + timedelta(hours=1))
+    scheduler = Scheduler(consortium.coordinator, 4, processes.begin)
+    scheduler.turn()
+    processes.end(first, "unapproved")
+    monkeypatch.setattr(module, "SOON_SECONDS", 0.0)
+    scheduler.turn()
+    assert processes.begun == ["first"], "nobody has said anything"
+    consortium.coordinator.run.mkdir(exist_ok=True)
+    consortium.coordinator.approved.touch()
+    scheduler.turn()
+    processes.end(first, "unapproved")
+    scheduler.turn()
+    assert processes.begun == ["first"] * 2
+    monkeypatch.setattr(module, "ASK_SECONDS", 0.0)
+    scheduler.turn()
+    assert processes.begun == ["first"] * 3
 
 
 def test_a_superlink_that_does_not_answer_costs_nothing(consortium: Consortium, processes: Processes) -> None:

@@ -114,9 +114,10 @@ def _import(out: Output, root: Path, folder: Path, mapping: Path, labels: Path |
         write_atomic(labels.expanduser(), ("\n".join(rows) + "\n").encode())
     say_findings(out, done.findings)
     _say(out, done)
+    source = "--source meg " if meant.source == "meg" else ""
     out.result(
         {"import": _as_data(done), "folder": str(folder)},
-        f"next: dura site data add NAME {folder} --task {meant.task}",
+        f"next: dura site data add NAME {folder} {source}--task {meant.task}",
     )
 
 

@@ -1,6 +1,12 @@
-"""Options that give pairs, such as CODE=CLASS, and factors to volts."""
+"""Options that give pairs, such as CODE=CLASS, factors to volts, and an atlas."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dura_client.data.dataset import Atlas
 
 
 def pairs_of(given: list[str] | None, option: str, form: str) -> dict[str, str]:
@@ -40,3 +46,21 @@ def scales_of(given: list[str] | None) -> tuple[float | None, dict[str, float]]:
     if len(everywhere) > 1:
         raise InputError("--scale gives several factors for all recordings; give one, or PLACE=FACTOR")
     return (everywhere[0] if everywhere else None), places
+
+
+def atlas_from(given: str | None, root: Path) -> Atlas | None:
+    """Return the atlas of an option NAME=FILE; the file is looked for below the data set's folder, then from here.
+
+    Raises:
+        InputError: the option has another form, or the file is no atlas.
+    """
+    from dura_client.data.sources.fmri.atlas import atlas_of
+
+    if given is None:
+        return None
+    ((name, file),) = pairs_of([given], "--atlas", "NAME=FILE").items()
+    below = root / Path(file).expanduser()
+    path = (below if below.is_file() else Path(file).expanduser()).resolve()
+    if not path.is_file():
+        return atlas_of(root, name, file)  # which says that it was not found
+    return atlas_of(root, name, str(path.relative_to(root) if path.is_relative_to(root) else path))

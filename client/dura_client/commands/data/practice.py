@@ -28,13 +28,15 @@ def simulate(
     kind: Annotated[
         str,
         typer.Option(
-            help="What to simulate: motor (imagined movements), sleep (stages), seizures, rest (with a diagnosis), "
-            "fmri (series of regions, with a diagnosis) or table (volumes over three visits, with a diagnosis)."
+            help="What to simulate: motor (imagined movements), meg (the same in MEG), sleep (stages), seizures, rest "
+            "(with a diagnosis), fmri (series of regions, with a diagnosis), volumes (the same as images with an "
+            "atlas) or table (sizes of structures over three visits, with a diagnosis)."
         ),
     ] = "motor",
     patients: Annotated[int, typer.Option(min=1, max=100_000, help="Number of simulated patients.")] = 40,
     trials: Annotated[
-        int, typer.Option(min=2, max=1000, help="Of motor: number of imagined movements that each patient makes.")
+        int,
+        typer.Option(min=2, max=1000, help="Of motor and meg: number of imagined movements of each patient."),
     ] = 40,
     minutes: Annotated[
         float, typer.Option(min=0.5, max=600, help="Of sleep, seizures and rest: length of each recording.")

@@ -23,8 +23,8 @@ def prepare(
         bool,
         typer.Option(
             "--clean",
-            help="Remove prepared recordings that nobody used for a long time, by the limits in site.toml. Those of "
-            "approved studies stay.",
+            help="Remove prepared recordings that nobody used for a long time, by the limits in site.toml, and say how "
+            "many. Those of approved studies stay. Without this option, the same is done after preparing.",
         ),
     ] = False,
     home: HomeOption = DEFAULT_HOME,
@@ -35,10 +35,10 @@ def prepare(
         import time
 
         from dura_client.patients.cohort import prepare_here
-        from dura_client.patients.frozen import clean_store
+        from dura_client.patients.frozen import clean_store, tidy_store
         from dura_client.site.home import SiteHome
         from dura_client.site.settings import load_settings
-        from dura_common.errors import InputError
+        from dura_common.errors import InputError, StateError
         from dura_common.runtime.files import read_limited
         from dura_common.study import parse_study
 
@@ -73,8 +73,14 @@ def prepare(
                 f"{len(windows)} patients with {sum(windows)} windows are ready for {asked.name}; {found.made} of them "
                 "were prepared now"
             )
-        if clean:
+        if not clean:
+            tidy_store(site, time.time())
+        else:
             done = clean_store(site, time.time())
+            if done is None:
+                raise StateError(
+                    "another process prepares recordings at the moment", hint="Repeat the command when it has ended."
+                )
             answer["cleaned"] = {
                 "removed": done.removed,
                 "freed_bytes": done.freed,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from dura_client.commands.data.pairs import pairs_of, scales_of
+from dura_client.commands.data.pairs import atlas_from, pairs_of, scales_of
 from dura_client.commands.options import DEFAULT_HOME, HomeOption
 from dura_common.runtime.console import JsonOption, Output, command
 
@@ -43,11 +43,18 @@ SeriesOption = Annotated[
         "and where needed session_id and key)."
     ),
 ]
+AtlasOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Of fMRI volumes: NAME=FILE, the atlas that studies call NAME; an image of NIfTI whose voxels are the "
+        "numbers of their regions. Without it, the data set has series of regions."
+    ),
+]
 ScaleOption = Annotated[
     list[str] | None,
     typer.Option(
-        help="FACTOR that converts the stored values to volts, or PLACE=FACTOR for one recording or one patient "
-        "(sub-01). Repeat the option for each."
+        help="FACTOR that converts the stored values to volts (MEG: tesla), or PLACE=FACTOR for one recording or one "
+        "patient (sub-01). Repeat the option for each."
     ),
 ]
 PUBLIC = "this data set is registered as public: studies without noise may use it if the policy allows that"
@@ -76,6 +83,7 @@ def add(
     table: TableOption = None,
     missing: MissingOption = None,
     series: SeriesOption = None,
+    atlas: AtlasOption = None,
     scale: ScaleOption = None,
     public: Annotated[bool, typer.Option("--public", help="These data are public: anybody may see them.")] = False,
     home: HomeOption = DEFAULT_HOME,
@@ -103,6 +111,7 @@ def add(
             tables=tuple(table or ()),
             missing=tuple(missing or ()),
             series=series or "",
+            atlas=atlas_from(atlas, root),
             scale=1.0 if factor is None else factor,
             scales=factors,
             public=public,
@@ -128,6 +137,7 @@ def update(
     table: TableOption = None,
     missing: MissingOption = None,
     series: SeriesOption = None,
+    atlas: AtlasOption = None,
     scale: ScaleOption = None,
     folder: Annotated[Path | None, typer.Option(help="Where the BIDS folder lies now.")] = None,
     public: Annotated[
@@ -155,19 +165,23 @@ def update(
         changes["tables"] = tuple(dict.fromkeys([*before.tables, *(table or ())]))
         changes["missing"] = tuple(dict.fromkeys([*before.missing, *(missing or ())]))
         changes["series"] = before.series if series is None else series
+        if series is not None and atlas is None:
+            changes["atlas"] = None
         factor, factors = scales_of(scale)
         changes["scale"] = before.scale if factor is None else factor
         changes["scales"] = {**before.scales, **factors}
         if folder is not None:
             changes["root"] = str(folder.expanduser().resolve())
+        if atlas is not None:
+            changes["atlas"], changes["series"] = atlas_from(atlas, Path(changes["root"])), series or ""
         if public is not None:
             changes["public"] = public
         after = dataset_of(**changes)
         if after == before:
             raise InputError(
                 "nothing would change",
-                hint="Give --label, --forget-label, --column, --table, --missing, --series, --scale, --folder or "
-                "--public.",
+                hint="Give --label, --forget-label, --column, --table, --missing, --series, --atlas, --scale, "
+                "--folder or --public.",
             )
         replace(site, after)
         if after.public and not before.public:
@@ -201,16 +215,19 @@ def show(name: NameArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOptio
         site = SiteHome(home.expanduser())
         dataset = load_dataset(site, name)
         studies = open_studies_on(site, name)
-        recordings = folder_of(dataset).recordings if dataset.task is not None else ()
+        signals = dataset.source in {"eeg", "meg"}
+        recordings = folder_of(dataset).recordings if signals else ()
         table = Table("", "", show_header=False, title=name)
         table.add_row("folder", dataset.root)
         table.add_row("source, task", f"{dataset.source}, {dataset.task or 'none'}")
-        if dataset.source == "eeg":
+        if signals:
             table.add_row("patients, recordings", f"{len({item.subject for item in recordings})}, {len(recordings)}")
         else:
             table.add_row("patients", str(len(subjects_of(dataset))))
         table.add_row("columns", ", ".join(f"{name}: {local}" for name, local in dataset.columns.items()))
         table.add_row("tables, series", ", ".join([*dataset.tables, *([dataset.series] if dataset.series else [])]))
+        if dataset.atlas is not None:
+            table.add_row("atlas", f"{dataset.atlas.name}, {dataset.atlas.file}")
         table.add_row("codes", ", ".join(f"{code}: {meaning}" for code, meaning in dataset.labels.items()))
         table.add_row("factor to volts", f"{dataset.scale:g}")
         for place, factor in dataset.scales.items():

@@ -120,7 +120,7 @@ def diagnose(
         )
     findings += people_findings(folder)
     opened, looks = _all(folder, dataset, recordings, findings, progress)
-    findings += together(dataset, opened, looks)
+    findings += together(dataset, opened, looks, contract.classes if contract is not None else ())
     plausible = [
         Sketched(item.recording, item.place, seen.digest, seen.sketch)
         for item, seen in zip(opened, looks, strict=True)

@@ -19,6 +19,8 @@ from dura_common.study import WORD
 
 CODED = re.compile(r"[A-Za-z]{0,3}[\s_.-]*\d+(\.\d+)?|[A-Za-z]")
 """A code that says nothing by itself: ``1``, ``S  2``, ``T1``, ``E769``, ``A``."""
+STAGES = frozenset({"W", "N1", "N2", "N3", "R"})
+"""Stages of sleep, as the AASM manual abbreviates them: short, but no mere codes."""
 HELD_OUT = 0.25
 """Share of patients that a study usually holds out."""
 FEWEST_COMPARED = 4
@@ -30,10 +32,19 @@ SIDE = 2
 WORTH_SAYING = 0.01
 
 
-def together(dataset: DataSet, opened: Sequence[SignalRecording], looks: Sequence[Look]) -> list[Finding]:
-    """Return findings about the data set as a whole."""
+def together(
+    dataset: DataSet, opened: Sequence[SignalRecording], looks: Sequence[Look], classes: Sequence[str] = ()
+) -> list[Finding]:
+    """Return findings about the data set as a whole.
+
+    Args:
+        dataset: as it is registered.
+        opened: its recordings.
+        looks: what their samples show.
+        classes: of the study that the data are held against; a code that is one of them needs no other meaning.
+    """
     return [
-        *_meanings(dataset, opened),
+        *_meanings(dataset, opened, frozenset(classes)),
         *_runs(dataset, opened),
         *_values(opened),
         *_rare(dataset, opened),
@@ -45,18 +56,18 @@ def together(dataset: DataSet, opened: Sequence[SignalRecording], looks: Sequenc
     ]
 
 
-def has_meaning(dataset: DataSet, code: str, levels: Mapping[str, str]) -> bool:
-    """Tell whether a code can be a class: mapped, declared, known, or a word that is no mere code."""
-    if code in dataset.labels or code in levels or code.lower() in KNOWN_LABELS:
+def has_meaning(dataset: DataSet, code: str, levels: Mapping[str, str], classes: frozenset[str]) -> bool:
+    """Tell whether a code can be a class: mapped, declared, known, asked for, or a word that is no mere code."""
+    if code in dataset.labels or code in levels or code.lower() in KNOWN_LABELS or code in STAGES | classes:
         return True
     return bool(re.match(WORD, code)) and not CODED.fullmatch(code)
 
 
-def _meanings(dataset: DataSet, opened: Sequence[SignalRecording]) -> list[Finding]:
+def _meanings(dataset: DataSet, opened: Sequence[SignalRecording], classes: frozenset[str]) -> list[Finding]:
     unknown: dict[str, list[str]] = {}
     for item in opened:
         mine = dict.fromkeys(event.code for event in item.events)
-        without = [code for code in mine if not has_meaning(dataset, code, item.levels)]
+        without = [code for code in mine if not has_meaning(dataset, code, item.levels, classes)]
         if without:
             unknown[item.place] = without
     empty = [

@@ -33,7 +33,7 @@ from dura_client.data.eeg.sensors.magnetic import choose_magnetic
 from dura_client.data.findings.finding import Finding, found
 from dura_client.data.findings.grade import Grade
 from dura_client.data.recordings.folder import BidsFolder, Recording
-from dura_client.data.recordings.opening import open_source
+from dura_client.data.recordings.opening import open_source, require_parts
 from dura_client.data.recordings.sidecars import Merged, merged_json, nearest_table
 from dura_client.data.recordings.source import Note, Piece, Source, Unreadable, length
 from dura_client.data.recordings.tables import HARMLESS
@@ -127,6 +127,7 @@ def open_signals(folder: BidsFolder, dataset: DataSet, recording: Recording) -> 
     if "epoched" in (one.lower() for one in (said if isinstance(said, list) else [said]) if isinstance(one, str)):
         raise Unreadable("FILE-EPOCH", f"its {described} says RecordingType epoched")
     source = open_source(recording.path)
+    require_parts(recording.path, source)
     notes = list(source.notes)
     declared = NOTHING
     table, file, beside = nearest_table(folder, recording, "_channels.tsv")

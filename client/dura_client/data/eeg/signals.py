@@ -65,7 +65,7 @@ def complete_channels(names: Sequence[str], bad: Collection[str], contract: Sign
 
 
 def missing_sensors(names: Sequence[str], bad: Collection[str], channels: Sequence[str]) -> list[str]:
-    """Return which channels a recording does not have, or has in a state that is of no use."""
+    """Return which channels a recording does not have, or has in a state in which they cannot be used."""
     good = {name.lower() for name in names if name not in bad}
     return [name for name in channels if name.lower() not in good]
 

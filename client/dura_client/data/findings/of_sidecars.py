@@ -123,25 +123,6 @@ OF_SIDECARS: dict[str, Kind] = {
         "Fill the column if the answer is known, or map its codes with `--label CODE=CLASS`. Without an answer an "
         "example is not used.",
     ),
-    "ROI-KIND": Kind(
-        L, "a file is no table of series", "Give one row for each volume and one column for each region of the atlas."
-    ),
-    "ROI-ORDER": Kind(
-        L,
-        "series of another number of regions",
-        "Give the series of the atlas that the study names: one column for each region, in the atlas's order.",
-    ),
-    "ROI-SHORT": Kind(L, "a scan has fewer volumes than the study wants", "Nothing needs to be done: it is not used."),
-    "ROI-SAME": Kind(
-        K,
-        "regions hold the same series",
-        "Check the atlas and the order of its columns. Their edge counts as a correlation of one.",
-    ),
-    "ROI-FLAT": Kind(
-        K,
-        "regions without values",
-        "Look at the coverage of the scan. The edges of these regions count as zero.",
-    ),
     "CUT-LOST": Kind(
         K,
         "windows were lost to gaps, BAD marks or values that are not numbers",

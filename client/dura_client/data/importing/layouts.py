@@ -1,11 +1,12 @@
-"""How public epilepsy collections and clinics lay out their files: whose a recording is, and where its events stand.
+"""How public collections and clinics lay out their files: whose a recording is, and where its events stand.
 
 Each layout was read in real files:
 
 - CHB-MIT: chb05/chb05_06.edf, with chb05/chb05-summary.txt (seconds) and SUBJECT-INFO;
 - Siena: PN00/PN00-1.edf, with PN00/Seizures-list-PN00.txt (clock times, also over midnight) and subject_info.csv;
 - TUH: train/aaaaapks/s006_2013/01_tcp_ar/aaaaapks_s006_t006.edf, with a .csv_bi beside it (seconds);
-- SeizeIT: P_ID64/P_ID64_r1.edf, with P_ID64_r1_a1.tsv (comment lines before the table).
+- SeizeIT: P_ID64/P_ID64_r1.edf, with P_ID64_r1_a1.tsv (comment lines before the table);
+- Sleep-EDF: SC4001E0-PSG.edf (person 00, night 1), with SC4001EC-Hypnogram.edf.
 
 ``plain`` knows folders and file names only.
 """
@@ -218,6 +219,11 @@ def _seizeit_person(root: Path, patient: str) -> dict[str, str]:
     return dict(found)
 
 
+def _sleepedf_owner(_root: Path, path: Path) -> Owner:
+    match = re.match(r"(S[CT]\d{3})(\d)", path.stem)
+    return Owner(match[1], match[2]) if match else Owner(path.stem.split("-")[0])
+
+
 def _plain_owner(root: Path, path: Path) -> Owner:
     """Return the folder below the source as the patient, or the beginning of the file's name."""
     below = path.relative_to(root).parts
@@ -245,6 +251,12 @@ LAYOUTS: dict[str, Layout] = {
         _seizeit_owner,
         _seizeit_events,
         _seizeit_person,
+    ),
+    "sleepedf": Layout(
+        "sleepedf",
+        lambda root: _first(root, "S[CT][0-9][0-9][0-9][0-9]*-PSG.edf") is not None,
+        _sleepedf_owner,
+        lambda _root, _path: Told(None),
     ),
     "plain": Layout("plain", lambda _root: True, _plain_owner, lambda _root, _path: Told(None)),
 }

@@ -38,7 +38,9 @@ class Mapping(Frozen):
     """A whole mapping file."""
 
     format: Literal[1] = 1
-    layout: Literal["plain", "chbmit", "siena", "tuh", "seizeit"] = "plain"
+    layout: Literal["plain", "chbmit", "siena", "tuh", "seizeit", "sleepedf"] = "plain"
+    source: Literal["eeg", "meg"] = "eeg"
+    """Which channels are imported: the electrodes on the scalp, or the sensors of an MEG."""
     task: Label
     line_frequency: Annotated[float, Field(gt=0, le=100)]
     reference: str = "n/a"
@@ -47,7 +49,8 @@ class Mapping(Frozen):
     columns: tuple[Literal["age", "sex"], ...] = ()
     """What participants.tsv says of a patient, where the layout knows it."""
     channels: dict[str, str] = Field(default_factory=dict)
-    """Label in the files to name in the 10-05 system; an empty name leaves the channel out."""
+    """Label in the files to name in the 10-05 system; an empty name leaves the channel out. Sensors of an MEG keep
+    their names and need no line."""
     units: dict[str, str] = Field(default_factory=dict)
     """Unit as the files write it to the unit that it means, for units that are not written as usual."""
     events: dict[str, str] = Field(default_factory=dict)

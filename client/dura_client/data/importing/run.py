@@ -20,12 +20,13 @@ from dura_client.data.findings.grade import Grade
 from dura_client.data.importing.layouts import LAYOUTS
 from dura_client.data.importing.mapping import Listed, Mapping
 from dura_client.data.importing.search import find_sources
-from dura_client.data.importing.write import Written, write_recording
+from dura_client.data.importing.write import Written, recordings_at, write_recording
+from dura_client.data.recordings.edf import read_annotations
 from dura_client.data.recordings.source import Note, Unreadable
 from dura_common.errors import HostError, InputError, StateError
 from dura_common.runtime.files import SHARED_FILE, parse_json, private_folder, read_limited, write_atomic
 
-VERSION = 1
+VERSION = 2
 LABEL_DIGITS = 12
 STATE = ".dura-import.json"
 GENERATOR = "dura import"
@@ -66,7 +67,9 @@ class _Task:
     @property
     def is_there(self) -> bool:
         """Whether the recording is written; its header comes last."""
-        return self.stem.with_name(f"{self.stem.name}_eeg.vhdr").exists()
+        names = {path.name for path in recordings_at(self.stem, self.mapping.source)}
+        ending = ".vhdr" if self.mapping.source == "eeg" else ".fif"
+        return any(name.endswith(ending) for name in names)
 
 
 def label_of(patient: str, key: bytes) -> str:
@@ -141,13 +144,13 @@ def _check_folders(root: Path, out: Path) -> None:
 
 
 def _not_listed(root: Path, mapping: Mapping) -> list[Finding]:
-    """Name recordings of the source that the mapping does not list."""
+    """Name recordings of the source that the mapping does not list; files of annotations alone are none."""
     listed = {item.file for item in mapping.recordings}
-    places = [str(path.relative_to(root)) for path in find_sources(root)]
+    others = {str(path.relative_to(root)): path for path in find_sources(root)}
     return [
         found("IMP-LIST", place, "the mapping file does not list it, so it was not imported", grade=Grade.KNOW)
-        for place in places
-        if place not in listed
+        for place, path in others.items()
+        if place not in listed and read_annotations(path) is None
     ]
 
 
@@ -155,18 +158,19 @@ def _name(item: Listed, mapping: Mapping, key: bytes) -> Path:
     subject = f"sub-{label_of(item.patient, key)}"
     session = f"ses-{item.session}" if item.session else None
     name = "_".join(part for part in (subject, session, f"task-{mapping.task}", f"run-{item.run}") if part)
-    return Path(subject, *([session] if session else []), "eeg", name)
+    return Path(subject, *([session] if session else []), mapping.source, name)
 
 
 def _digest(task: _Task) -> str:
     """Return what a written recording depends on: its source as it is, and the mapping without other recordings."""
     path = task.root / task.item.file
-    stat = path.stat() if path.exists() else None
+    inner = sorted(path.rglob("*")) if path.is_dir() else [path]
+    stats = [file.stat() for file in inner if file.exists()]
     parts = (
         VERSION,
         task.item.model_dump_json(),
         task.mapping.model_copy(update={"recordings": ()}).model_dump_json(),
-        None if stat is None else (stat.st_size, stat.st_mtime_ns),
+        [(stat.st_size, stat.st_mtime_ns) for stat in stats],
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 

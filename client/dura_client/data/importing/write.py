@@ -2,7 +2,7 @@
 
 Nothing is copied from the old header. Samples are written block by block as 32-bit floats in microvolts (BrainVision),
 so that no recording is too long and nothing is rounded to coarser steps. The header is written last: without it there
-is no recording, so a broken run leaves none behind.
+is no recording, so a broken run leaves none behind. Of MEG see :mod:`dura_client.data.importing.magnetic`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import numpy as np
 
 from dura_client.data.eeg.events import Events, from_marks, place_marks
 from dura_client.data.findings.finding import counted
+from dura_client.data.importing import magnetic
 from dura_client.data.importing.chosen import Chosen, choose
 from dura_client.data.importing.layouts import LAYOUTS, Told
 from dura_client.data.importing.mapping import Listed, Mapping
 from dura_client.data.importing.opened import opened
-from dura_client.data.recordings.source import Note, Piece, length
+from dura_client.data.recordings.source import Note, Piece, Source, length
 from dura_common.runtime.files import private_folder
 
 BLOCK_SECONDS = 60.0
@@ -50,7 +51,7 @@ def write_recording(root: Path, item: Listed, mapping: Mapping, stem: Path) -> W
     layout = LAYOUTS[mapping.layout]
     with opened(path) as found:
         source = found.source
-        chosen = choose(source, mapping, item.scale)
+        chosen = magnetic.choose(source, mapping) if mapping.source == "meg" else choose(source, mapping, item.scale)
         pieces = source.pieces(chosen.rate)
         told = layout.events(root, path)
         if told.marks is None and found.hypnogram:
@@ -65,18 +66,36 @@ def write_recording(root: Path, item: Listed, mapping: Mapping, stem: Path) -> W
         if unknown:
             notes.append(Note("EV-MAP", f"the mapping has no line for {counted(unknown, 'event')}; they are left out"))
         private_folder(stem.parent)
-        for ending in ("_eeg.vhdr", "_eeg.eeg", "_eeg.vmrk"):
-            _beside(stem, ending).unlink(missing_ok=True)
-        _write_samples(_beside(stem, "_eeg.eeg"), source, chosen, pieces)
-        _write(stem, "_eeg.vmrk", _markers(stem, pieces))
-        _write(stem, "_channels.tsv", _channels(chosen))
+        for old in recordings_at(stem, mapping.source):
+            old.unlink()
         _write(stem, "_events.tsv", _events(rows, chosen.rate))
-        _write(stem, "_eeg.json", _description(mapping, chosen, pieces))
-        _write(stem, "_eeg.vhdr", _header(stem, chosen))
+        if isinstance(chosen, Chosen):
+            _write_brainvision(stem, source, mapping, chosen, pieces)
+        else:
+            _write(stem, "_channels.tsv", magnetic.channels_of(chosen))
+            _write(stem, "_meg.json", magnetic.description_of(mapping, chosen, pieces))
+            magnetic.write_samples(_beside(stem, "_meg.fif"), path, source, chosen, item.scale)
         counts: dict[str, int] = {}
         for _, _, name in rows:
             counts[name] = counts.get(name, 0) + 1
         return Written(tuple(notes), source.identity, counts)
+
+
+def recordings_at(stem: Path, source: str) -> list[Path]:
+    """Return the files of a recording that were written to ``stem``, but for sidecars."""
+    if source == "meg":
+        return sorted(stem.parent.glob(f"{stem.name}_meg.fif")) + sorted(
+            stem.parent.glob(f"{stem.name}_split-*_meg.fif")
+        )
+    return [path for ending in ("_eeg.vhdr", "_eeg.eeg", "_eeg.vmrk") if (path := _beside(stem, ending)).exists()]
+
+
+def _write_brainvision(stem: Path, source: Source, mapping: Mapping, chosen: Chosen, pieces: Sequence[Piece]) -> None:
+    _write_samples(_beside(stem, "_eeg.eeg"), source, chosen, pieces)
+    _write(stem, "_eeg.vmrk", _markers(stem, pieces))
+    _write(stem, "_channels.tsv", _channels(chosen))
+    _write(stem, "_eeg.json", _description(mapping, chosen, pieces))
+    _write(stem, "_eeg.vhdr", _header(stem, chosen))
 
 
 def _mapped(found: Events, mapping: Mapping) -> tuple[list[tuple[int, float, str]], int]:
@@ -105,14 +124,13 @@ def _write(stem: Path, ending: str, text: str) -> None:
     temporary.replace(path)
 
 
-def _write_samples(path: Path, source: object, chosen: Chosen, pieces: Sequence[Piece]) -> None:
-    read = source.read  # type: ignore[attr-defined]  # a Source
+def _write_samples(path: Path, source: Source, chosen: Chosen, pieces: Sequence[Piece]) -> None:
     indices = [item.index for item in chosen.electrodes]
     factors = np.array([[item.factor * MICRO] for item in chosen.electrodes])
     samples, block = length(pieces), max(round(BLOCK_SECONDS * chosen.rate), 1)
     with path.open("wb") as stream:
         for begin in range(0, samples, block):
-            values = read(indices, begin, min(begin + block, samples)) * factors
+            values = source.read(indices, begin, min(begin + block, samples)) * factors
             stream.write(np.ascontiguousarray(values.T, dtype="<f4").tobytes())
         stream.flush()
         os.fsync(stream.fileno())

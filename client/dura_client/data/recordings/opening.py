@@ -18,6 +18,7 @@ from dura_client.data.recordings.through_mne import MneSource, open_with_mne
 
 TRIGGERS = ("STI101", "STI014", "UPPT001")
 """Channels of the codes of a stimulus computer, in MEGIN's and CTF's systems: the first that is there is read."""
+KIT = {".sqd", ".con"}
 CTF_CLOCK = "SCLK01"
 """Channel of the system's clock, in seconds."""
 
@@ -42,7 +43,8 @@ def open_source(path: Path) -> Source:
             return _magnetic(path)
         if path.is_file() or path.is_symlink():
             kind_of(path)
-        return open_with_mne(path)
+        source = open_with_mne(path)
+        return _with_state(source) if suffix in KIT else source
     except OSError as error:
         raise Unreadable("FILE-DENIED", f"the system says: {error.strerror}") from error
 
@@ -68,13 +70,13 @@ def _magnetic(path: Path) -> MneSource:
     """Open a FIF file with the files that continue it, or the folder of a CTF system."""
     if path.suffix.lower() == ".fif":
         require_kind(path, "FIF")
-        return _with_state(path, open_with_mne(path, mne.io.read_raw_fif))
+        return _with_state(open_with_mne(path, mne.io.read_raw_fif))
     absent = [ending for ending in (".res4", ".meg4") if not (path / f"{path.stem}{ending}").exists()]
     if absent:
         cause = f"it has no {' and no '.join(absent)} file of the folder's name"
         remedy = "Give the files in a .ds folder the folder's own name, as the tools of the CTF system do."
         raise Unreadable("FILE-PART", cause, remedy)
-    return _with_state(path, _with_trials(open_with_mne(path, mne.io.read_raw_ctf)))
+    return _with_state(_with_trials(open_with_mne(path, mne.io.read_raw_ctf)))
 
 
 def _with_trials(source: MneSource) -> MneSource:
@@ -93,11 +95,14 @@ def _with_trials(source: MneSource) -> MneSource:
     return replace(source, joints=tuple(sorted({*source.joints, *jumps})), notes=(*source.notes, note))
 
 
-def _with_state(path: Path, source: MneSource) -> MneSource:
+def parts_of(source: Source) -> list[Path]:
+    """Return the files that hold a recording, where MNE reads it; by its header, not by names."""
+    return [Path(name) for name in source.raw.filenames if name is not None] if isinstance(source, MneSource) else []
+
+
+def _with_state(source: MneSource) -> MneSource:
     """Return a source with its codes' channel, and with notes of what was done to the recording before."""
     raw = source.raw
-    if path.suffix.lower() == ".fif":
-        _require_parts(path, [Path(name) for name in raw.filenames if name is not None])
     done = []
     if raw.info["proc_history"]:
         done.append("MaxFilter (or another Maxwell filter) was applied")
@@ -114,12 +119,15 @@ def _with_state(path: Path, source: MneSource) -> MneSource:
     return replace(source, notes=tuple(notes), trigger=trigger)
 
 
-def _require_parts(path: Path, chained: list[Path]) -> None:
-    """Refuse a recording whose parts are other files than their names say.
+def require_parts(path: Path, source: Source) -> None:
+    """Refuse a recording whose parts are other files than their names in BIDS say.
 
     Raises:
         Unreadable: they are.
     """
+    if path.suffix.lower() != ".fif" or not isinstance(source, MneSource):
+        return
+    chained = parts_of(source)
     mark = re.search(r"_split-0*1(?=_)", path.name)
     if mark is None:
         named = [path]

@@ -22,7 +22,7 @@ from dura_client.data.recordings.tables import Table, read_table
 MAX_BYTES = 16 << 20
 MOST_DIGITS = 100
 BOM = b"\xef\xbb\xbf"
-ASIDE = {"participants.tsv", "dataset_description.json"}
+ASIDE = {"participants.tsv", "participants.json", "dataset_description.json"}
 """Of the whole data set: no recording is read by them."""
 
 

@@ -174,22 +174,23 @@ class MneSource:
 
 
 def open_with_mne(
-    path: Path, reader: Callable[..., Any] = mne.io.read_raw, units: Sequence[str] = (), notes: Sequence[Note] = ()
+    path: Path, reader: Callable[..., Any] | None = None, units: Sequence[str] = (), notes: Sequence[Note] = ()
 ) -> MneSource:
     """Open a recording with one of MNE's readers.
 
     Args:
         path: of the recording.
-        reader: of MNE.
+        reader: of MNE; by default the one that the name asks for.
         units: of the channels, where the header was read before; otherwise those that MNE knows.
         notes: what was noticed in the header.
 
     Raises:
         Unreadable: the reader failed, and why, in dura's words.
     """
+    read = mne.io.read_raw if reader is None else reader
     with listening() as said:
         try:
-            raw = reader(path, preload=False, verbose="info")
+            raw = read(path, preload=False, verbose="info")
         except Exception as error:  # readers raise many kinds for broken files
             raise _translated(error) from error
     if not raw.n_times or not raw.ch_names:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -37,6 +38,8 @@ class Hospital:
     file_format: str
     stored_scale: float = 1.0
     """Factor by which stored values are wrong."""
+    source: str = "eeg"
+    """What it records: eeg or meg."""
 
 
 HOSPITALS = {
@@ -45,3 +48,33 @@ HOSPITALS = {
     "south": Hospital(MOTOR, 250.0, ("P7", "P8"), 60, ("769", "770"), "EDF", 1e3),
     "west": Hospital(SPARSE, 200.0, (), 60, ("1", "2"), "BrainVision"),
 }
+
+FRONTAL = {(8, "3"), (8, "4")}
+"""The group over the forehead has two places only."""
+
+
+def _helmet(places: str, kinds: str, blank: str = "") -> tuple[str, ...]:
+    """Return names of sensors: of the places 1 to 4 of each of the 26 groups, kinds 1 (magnetometer) to 3."""
+    return tuple(
+        f"MEG{blank}{group:02d}{place}{kind}"
+        for group in range(1, 27)
+        for place in places
+        if (group, place) not in FRONTAL
+        for kind in kinds
+    )
+
+
+def _records(name: str, channels: Sequence[str], rate: float) -> Hospital:
+    told = HOSPITALS[name]
+    return replace(
+        told, channels=tuple(channels), rate=rate, reference=(), file_format="FIF", stored_scale=1.0, source="meg"
+    )
+
+
+MEG_HOSPITALS = {
+    "north": _records("north", _helmet("13", "321", " "), 250.0),
+    "east": _records("east", _helmet("123", "32"), 300.0),
+    "south": _records("south", _helmet("13", "321"), 250.0),
+    "west": _records("west", _helmet("13", "123", " "), 200.0),
+}
+"""The same hospitals with an MEG: its sensors, their order and the blank in their names differ."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from dura_client.data.dataset import DataSet
-from dura_client.data.simulated.hospitals import HOSPITALS
+from dura_client.data.simulated.equipment import RNG_DOMAIN
+from dura_client.data.simulated.hospitals import HOSPITALS, MEG_HOSPITALS
 from dura_client.data.simulated.paradigm import hospital_for
-from dura_client.data.simulated.simulate import RNG_DOMAIN, simulate, simulate_events
+from dura_client.data.simulated.scans import atlas_place
+from dura_client.data.simulated.simulate import DEMO, simulate, simulate_events, write_events
 from dura_client.data.simulated.states import BANDS, Course, State, write_states
 from dura_client.data.simulated.vectors import Asked, write_rows, write_series
 from dura_common.errors import InputError, StateError
@@ -45,6 +48,7 @@ DIAGNOSES = {
 SLOWED = ((1.0, 0.85, 1.3, 1.0, 1.15), (1.25, 1.6, 0.75, 1.0, 0.85))
 """Control and dementia: theta for alpha."""
 REGIONS = 30
+ATLAS = "Demo30"
 VOLUMES = {
     "cortex_thickness": (1.5, 3.5),
     "hippocampus_left": (1000.0, 6000.0),
@@ -53,7 +57,7 @@ VOLUMES = {
     "amygdala": (500.0, 3000.0),
     "entorhinal_thickness": (1.0, 5.0),
 }
-KINDS = ("motor", "sleep", "seizures", "rest", "fmri", "table")
+KINDS = ("motor", "sleep", "seizures", "rest", "fmri", "table", "meg", "volumes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,31 +89,50 @@ def simulate_kind(
     seeds = np.random.SeedSequence([RNG_DOMAIN, seed, site, 2 + KINDS.index(kind)]).spawn(patients)
     people = dict(enumerate(seeds, start=1))
     what = f"hospital {hospital}, {kind}, seed {seed}"
-    if kind == "fmri":
-        column, cells = DIAGNOSES[hospital]
-        arrays = hospital in {"south", "west"}
-        write_series(
-            out,
-            what,
-            Asked(column, cells),
-            site=site,
-            task="rest",
-            atlas="Demo30",
-            regions=REGIONS,
-            people=people,
-            arrays=arrays,
-            progress=progress,
-        )
-        series = ("--series", "series.tsv") if arrays else ()
-        return Wrote(("--source", "fmri", "--task", "rest", *series, *_mapped(hospital)))
+    if kind in {"fmri", "volumes"}:
+        return _connectomes(out, kind, hospital, site, what, people, progress)
     if kind == "table":
         missing = "-9999" if hospital == "south" else "n/a"
         asked = Asked(DIAGNOSES[hospital][0], DIAGNOSES[hospital][1], visits=3)
         write_rows(out, what, asked, site=site, features=VOLUMES, people=people, missing=missing, progress=progress)
         return Wrote(("--source", "table", *_mapped(hospital)))
+    if kind == "meg":
+        write_events(out, what, MEG_HOSPITALS[hospital], DEMO, people, trials, progress)
+        return Wrote(("--source", "meg", "--task", DEMO.task))
     course, options = _course(kind, hospital, minutes)
     write_states(out, what, replace(HOSPITALS[hospital], stored_scale=1.0), course, people, progress)
     return Wrote(("--task", course.task, *options))
+
+
+def _connectomes(
+    out: Path,
+    kind: str,
+    hospital: str,
+    site: int,
+    what: str,
+    people: Mapping[int, np.random.SeedSequence],
+    progress: Progress,
+) -> Wrote:
+    """Write series as a hospital keeps them, or volumes with their atlas."""
+    column, cells = DIAGNOSES[hospital]
+    layout: Literal["tables", "arrays", "volumes"] = "arrays" if hospital in {"south", "west"} else "tables"
+    write_series(
+        out,
+        what,
+        Asked(column, cells),
+        site=site,
+        task="rest",
+        atlas=ATLAS,
+        regions=REGIONS,
+        people=people,
+        layout="volumes" if kind == "volumes" else layout,
+        progress=progress,
+    )
+    form = {
+        "volumes": ("--atlas", f"{ATLAS}={atlas_place(ATLAS)}"),
+        "fmri": ("--series", "series.tsv") if layout == "arrays" else (),
+    }[kind]
+    return Wrote(("--source", "fmri", "--task", "rest", *form, *_mapped(hospital)))
 
 
 def _course(kind: str, hospital: str, minutes: float) -> tuple[Course, tuple[str, ...]]:

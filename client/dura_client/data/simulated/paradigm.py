@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from dura_client.data.simulated.hospitals import HOSPITALS, Hospital
+from dura_client.data.simulated.hospitals import HOSPITALS, MEG_HOSPITALS, Hospital
 from dura_common.study import SignalContract
 
 JITTER_SECONDS = 0.2
@@ -71,9 +71,13 @@ def paradigm_of(contract: SignalContract) -> Paradigm:
 def hospital_for(contract: SignalContract, index: int) -> Hospital:
     """Return the profile of a study's ``index``-th site: one of the four, with what the contract needs besides.
 
-    It records the study's channels beside its own, fast enough for the band, and codes events by class name.
+    It records the study's channels beside its own, of MEG the study's alone, fast enough for the band, and codes events
+    by class name.
     """
-    profile = list(HOSPITALS.values())[index % len(HOSPITALS)]
+    if contract.source == "meg":
+        profile = replace(list(MEG_HOSPITALS.values())[index % len(MEG_HOSPITALS)], channels=())
+    else:
+        profile = list(HOSPITALS.values())[index % len(HOSPITALS)]
     known = {name.lower() for name in profile.channels}
     missing = tuple(name for name in contract.channels if name.lower() not in known)
     return replace(

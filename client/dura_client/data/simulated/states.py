@@ -15,11 +15,12 @@ from pathlib import Path
 
 import mne
 import numpy as np
-from mne_bids import BIDSPath, write_raw_bids
+from mne_bids import BIDSPath
 from numpy.typing import NDArray
 
+from dura_client.data.simulated.equipment import fields_of, raw_of, recorded, write_recording
 from dura_client.data.simulated.hospitals import Hospital
-from dura_client.data.simulated.simulate import describe, fields_of, montage_of, pink, recorded, rhythm
+from dura_client.data.simulated.simulate import describe, pink, rhythm
 from dura_common.errors import HostError
 
 BANDS = ((2.0, 0.8), (5.5, 0.9), (10.0, 0.9), (13.5, 0.8), (21.0, 2.5))
@@ -84,13 +85,11 @@ def write_states(
                 for visit in range(max(course.visits, 1)):
                     cell, shift = _answer(course, rng, number + visit)
                     cells.append(cell)
-                    path = BIDSPath(root=out, subject=label, task=course.task, datatype="eeg")
+                    path = BIDSPath(root=out, subject=label, task=course.task, datatype=profile.source)
                     if course.visits:
                         path.update(session=f"{visit + 1}")
                     raw = _record(profile, course, rng, shift)
-                    write_raw_bids(
-                        raw, path, format=profile.file_format, allow_preload=True, overwrite=True, verbose="error"
-                    )
+                    write_recording(raw, path, profile)
                 rows[label] = cells[0]
                 if course.visits:
                     write_sessions(out, label, course.column, cells)
@@ -123,7 +122,7 @@ def _record(profile: Hospital, course: Course, rng: np.random.Generator, shift: 
     times, states = _stretches(course, rng)
     moments = np.arange(samples) / profile.rate
     at = np.clip(np.searchsorted(times, moments, side="right") - 1, 0, len(states) - 1)
-    banks = fields_of(profile.channels, 0)
+    banks = fields_of(profile.channels, 0, profile.source)
     fields, sources = [], []
     for name in SOURCES:
         for band, (centre, width) in enumerate(BANDS):
@@ -135,10 +134,7 @@ def _record(profile: Hospital, course: Course, rng: np.random.Generator, shift: 
         fields.append(field)
         sources.append(1.5e-8 * pink(rng, samples))
     signal = recorded(profile, rng, np.stack(fields, axis=1) @ np.stack(sources))
-    info = mne.create_info(list(profile.channels), profile.rate, "eeg", verbose="error")
-    raw = mne.io.RawArray(signal, info, verbose="error")
-    raw.info["line_freq"] = profile.line
-    raw.set_montage(montage_of(profile.channels), match_case=False, verbose="error")
+    raw = raw_of(profile, signal)
     raw.set_annotations(_annotations(course, rng, times, states))
     return raw
 

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dura_client.data.simulated.scans import write_atlas, write_scan
 from dura_client.data.simulated.simulate import describe
 from dura_client.data.simulated.states import write_sessions
 from dura_common.errors import HostError
@@ -57,10 +59,10 @@ def write_series(
     atlas: str,
     regions: int,
     people: Mapping[int, np.random.SeedSequence],
-    arrays: bool = False,
+    layout: Literal["tables", "arrays", "volumes"] = "tables",
     progress: Progress = None,
 ) -> None:
-    """Write series of regions: one TSV for each recording, or one ``.npz`` with a mapping.
+    """Write series of regions: one TSV for each recording, one ``.npz`` with a mapping, or volumes and their atlas.
 
     Raises:
         HostError: the disk is full or the folder cannot be written.
@@ -79,7 +81,9 @@ def write_series(
                 values = _series(rng, site, regions, place)
                 name = f"sub-{label}" + (f"_ses-{visit + 1}" if asked.visits else "")
                 session = f"ses-{visit + 1}" if asked.visits else "n/a"
-                if arrays:
+                if layout == "volumes":
+                    write_scan(out, f"sub-{label}", name, task, values, rng)
+                elif layout == "arrays":
                     kept[name] = values.astype(np.float32)
                     listed.append(f"sub-{label}\t{session}\tseries.npz\t{name}")
                 else:
@@ -89,7 +93,9 @@ def write_series(
             _people(out, label, asked, cells, rows, [])
             if progress is not None:
                 progress(done, len(people))
-        if arrays:
+        if layout == "volumes":
+            write_atlas(out, atlas, regions)
+        if layout == "arrays":
             np.savez_compressed(out / "series.npz", **kept)  # type: ignore[arg-type]  # names of arrays are free
             _lines(out / "series.tsv", ["participant_id\tsession_id\tfile\tkey", *listed])
         _lines(out / "participants.tsv", ["\t".join(["participant_id", *_head(asked, [])]), *rows])

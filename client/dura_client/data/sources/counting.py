@@ -10,6 +10,7 @@ from dura_client.data.findings.finding import WHOLE, Finding, counted, found, li
 from dura_client.data.findings.grade import Grade
 from dura_client.data.sources.columns import read_tables
 from dura_client.data.sources.fitting import other_task
+from dura_client.data.sources.fmri.source import ConnectomeSource, VolumeReader
 from dura_client.data.sources.leaving_out import WORDS
 from dura_client.data.sources.vectors import vectors_of
 from dura_common.errors import InputError
@@ -35,18 +36,20 @@ def count_vectors(dataset: DataSet, contract: DataContract | None) -> Counted:
         InputError: a table that the registration names cannot be read.
     """
     if contract is None:
-        tables = read_tables(dataset)
-        people = {*tables.people, *tables.visits}
-        rows = len(people) + sum(map(len, tables.visits.values()))
-        return Counted(len(people), rows, rows, {}, tuple(tables.findings))
+        return _volumes(dataset) if dataset.atlas is not None else _rows(dataset)
     findings = other_task(dataset, contract)
     if findings or isinstance(contract, SignalContract):
         return Counted(0, 0, 0, {}, tuple(findings))
+    vectors, code = vectors_of(dataset, contract), "ANS-COL"
     try:
-        vectors = vectors_of(dataset, contract)
-        answers, subjects = vectors.answers, vectors.subjects
+        answers = vectors.answers
+        if isinstance(vectors, ConnectomeSource):
+            code = "ROI-ATLAS"
+            vectors.require_atlas()
+        code = "ROI-NONE"
+        subjects = vectors.subjects
     except InputError as error:
-        return Counted(0, 0, 0, {}, (found("ANS-COL", WHOLE, error.message, remedy=error.hint or ""),))
+        return Counted(0, 0, 0, {}, (found(code, WHOLE, error.message, remedy=error.hint),))
     windows: dict[str, dict[str, int]] = {}
     examples = usable = 0
     asked: list[tuple[str, str | None]] = []
@@ -68,6 +71,26 @@ def count_vectors(dataset: DataSet, contract: DataContract | None) -> Counted:
         findings += [*answers.tables.findings, *answers.findings(asked)]
     findings += _sizes(contract, windows)
     return Counted(len(subjects), examples, usable, windows, tuple(findings))
+
+
+def _rows(dataset: DataSet) -> Counted:
+    """Count the rows of tables without a study."""
+    tables = read_tables(dataset)
+    people = {*tables.people, *tables.visits}
+    rows = len(people) + sum(map(len, tables.visits.values()))
+    return Counted(len(people), rows, rows, {}, tuple(tables.findings))
+
+
+def _volumes(dataset: DataSet) -> Counted:
+    """Look at volumes without a study: whether each can be read with the registered atlas."""
+    reader, code = VolumeReader(dataset), "ROI-ATLAS"
+    try:
+        _ = reader.regions
+        code = "ROI-NONE"
+        patients, scans, readable, findings = reader.look()
+    except InputError as error:
+        return Counted(0, 0, 0, {}, (found(code, WHOLE, error.message, remedy=error.hint),))
+    return Counted(len(patients), scans, readable, {}, (*read_tables(dataset).findings, *findings))
 
 
 def _sizes(contract: DataContract, windows: dict[str, dict[str, int]]) -> list[Finding]:

@@ -7,6 +7,7 @@ reason, and named in the findings.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,95 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dura_client.data.dataset import DataSet
-from dura_client.data.findings.finding import Finding, found
+from dura_client.data.findings.finding import Finding
 from dura_client.data.privacy_class import PrivacyClass, declares
-from dura_client.data.recordings.source import Unreadable
 from dura_client.data.sources.answers import Answers, answers_for, label_kind, scaled
 from dura_client.data.sources.columns import table_files
-from dura_client.data.sources.connectomes import edges_of, gaussian_ranks, root_edges
+from dura_client.data.sources.example import LABEL, Example
+from dura_client.data.sources.fmri.averaging import average
+from dura_client.data.sources.fmri.connectomes import edges_of, gaussian_ranks, root_edges
+from dura_client.data.sources.fmri.source import ConnectomeSource
 from dura_client.data.sources.leaving_out import Broken
-from dura_client.data.sources.series import Series, find_series, read_series
 from dura_client.data.store.digests import FileDigests
 from dura_client.data.store.fingerprint import as_rows, keyed
+from dura_client.data.store.naming import NAME_DIGITS
 from dura_client.data.store.seal import Seal
 from dura_common.errors import InputError
 from dura_common.study import ConnectomeContract, DataContract, TableContract
-
-LABEL = b"dura vector v1\0"
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One vector of a patient, or why there is none."""
-
-    session: str | None
-    vector: NDArray[np.float64] | None
-    broken: Broken
-    content: bytes
-    """Plain digest of what the vector was made of: equal for copies."""
-
-
-@dataclass(frozen=True)
-class ConnectomeSource:
-    """Connectomes of a data set."""
-
-    dataset: DataSet
-    contract: ConnectomeContract
-    findings: list[Finding] = field(default_factory=list)
-
-    @cached_property
-    def people(self) -> dict[str, list[Series]]:
-        """Series by patient."""
-        return find_series(self.dataset, self.contract)
-
-    @cached_property
-    def answers(self) -> Answers | None:
-        """What the tables answer."""
-        return answers_for(self.dataset, self.contract)
-
-    @property
-    def files(self) -> list[Path]:
-        """Files on which the vectors depend, beside the tables."""
-        return [item.path for items in self.people.values() for item in items if item.path.exists()]
-
-    @property
-    def subjects(self) -> list[str]:
-        """Patients with series."""
-        return sorted(self.people)
-
-    def examples(self, subject: str) -> list[Example]:
-        """Return one example for each recording of a patient."""
-        return [self._example(item) for item in self.people.get(subject, [])]
-
-    def _example(self, item: Series) -> Example:
-        place = str(item.path.relative_to(Path(self.dataset.root).resolve())) if self.dataset.series else item.path.name
-        place += f" ({item.key})" if item.key else ""
-        try:
-            series = read_series(item)
-        except Unreadable as error:
-            self.findings.append(found(error.note.code, place, error.note.cause, remedy=error.note.remedy))
-            return Example(item.session, None, Broken.FORM, b"")
-        content = hashlib.sha256(LABEL + repr(series.shape).encode() + series.astype("<f4").tobytes()).digest()
-        wanted = self.contract.regions
-        if series.shape[1] != wanted:
-            turned = ": the table looks transposed" if series.shape[0] == wanted else ""
-            cause = f"it has {series.shape[1]} columns, and the study's atlas has {wanted} regions{turned}"
-            self.findings.append(found("ROI-ORDER", place, cause))
-            return Example(item.session, None, Broken.FORM, content)
-        if series.shape[0] < self.contract.fewest_volumes:
-            cause = f"it has {series.shape[0]} volumes; the study wants {self.contract.fewest_volumes}"
-            self.findings.append(found("ROI-SHORT", place, cause))
-            return Example(item.session, None, Broken.SHORT, content)
-        edges, lost = edges_of(series, self.contract.edges)
-        if lost:
-            used = lost <= self.contract.most_lost_regions
-            cause = f"{round(lost * wanted)} of {wanted} regions are flat or have values that are not numbers"
-            self.findings.append(
-                found("ROI-FLAT", place, cause + ("; their edges count as zero" if used else "; it is not used"))
-            )
-            if not used:
-                return Example(item.session, None, Broken.REGIONS, content)
-        return Example(item.session, edges, Broken(0), content)
 
 
 @dataclass(frozen=True)
@@ -137,29 +64,41 @@ class TableSource:
         return answers
 
     @property
-    def files(self) -> list[Path]:
-        """Files on which the vectors depend, beside the tables."""
-        return []
-
-    @property
     def subjects(self) -> list[str]:
         """Patients with a row."""
         return sorted({*self.answers.tables.people, *self.answers.tables.visits})
 
-    def examples(self, subject: str) -> list[Example]:
-        """Return one example for each visit that has a feature, or one of the patient's own row."""
+    def sessions(self, subject: str) -> list[str | None]:
+        """Return the visit of each example of a patient: each that has a feature, else the patient's own row."""
         columns = {self.dataset.column_of(name) for name in self.contract.names}
         visits = self.answers.tables.visits.get(subject, {})
         sessions: list[str | None] = [label for label, row in visits.items() if columns & row.keys()]
         if not sessions:
             sessions = [None] if self.contract.label == "participant" else list(visits)
-        return [self._example(subject, session) for session in sessions]
+        return sessions
 
-    def _example(self, subject: str, session: str | None) -> Example:
-        cells = {
+    def files(self, subject: str) -> list[Path]:  # noqa: ARG002  # a row lies in no file of its own
+        """Return the files that hold a patient alone, beside the tables."""
+        return []
+
+    def content(self, subject: str, digests: FileDigests) -> list[object]:  # noqa: ARG002  # idem
+        """Return what the vectors of a patient depend on, beside the contract and the answers."""
+        rows = [sorted(self._cells(subject, session).items()) for session in self.sessions(subject)]
+        return [rows, self.dataset.missing]
+
+    def examples(self, subject: str) -> list[Example]:
+        """Return one example for each visit that has a feature, or one of the patient's own row."""
+        return [self._example(subject, session) for session in self.sessions(subject)]
+
+    def _cells(self, subject: str, session: str | None) -> dict[str, str | None]:
+        """Return the cell of each feature."""
+        return {
             name: self.answers.tables.cell(subject, session, self.dataset.column_of(name))
             for name in self.contract.names
         }
+
+    def _example(self, subject: str, session: str | None) -> Example:
+        cells = self._cells(subject, session)
         content = hashlib.sha256(LABEL + repr(sorted(cells.items())).encode()).digest()
         vector, missing = row_of(self.contract, cells, self.dataset.missing)
         if missing > self.contract.most_missing:
@@ -207,11 +146,11 @@ def vectors_of(dataset: DataSet, contract: DataContract) -> Vectors:
 
 
 def vector_steps(contract: DataContract) -> list[Callable[..., Any]]:
-    """Return what the data of a contract go through, in order."""
+    """Return what the data of a contract go through, in order; series that come as such are averaged elsewhere."""
     if isinstance(contract, ConnectomeContract):
         more: list[Callable[..., Any]] = [root_edges] if contract.edges.startswith("root") else []
         more += [gaussian_ranks] if contract.edges.endswith("ranks") else []
-        return [edges_of, *more, Answers.of]
+        return [average, edges_of, *more, Answers.of]
     return [row_of, Answers.of]
 
 
@@ -227,17 +166,27 @@ class VectorSource:
             raise TypeError("the label of a vector stands in a table")
         return [(subject, subject) for subject in self.vectors.subjects]
 
-    def files(self, items: str) -> list[Path]:  # noqa: ARG002  # a table holds all patients
-        """Return every file on which a patient depends."""
-        return sorted({*self.vectors.files, *table_files(self.vectors.dataset)})
+    @property
+    def tables(self) -> list[Path]:
+        """Tables in which answers and features stand."""
+        return table_files(self.vectors.dataset)
+
+    def files(self, items: str) -> list[Path]:
+        """Return every file on which a patient depends, but the tables, which hold all patients."""
+        return self.vectors.files(items)
 
     def name(self, items: str, digests: FileDigests) -> str:
-        """Return a name that changes with the registration and every file, 32 hex digits."""
-        dataset = self.vectors.dataset.model_dump(mode="json", exclude={"name", "simulated", "root"})
-        hasher = hashlib.sha256(f"dura vectors\0{dataset}\0".encode())
-        for path in self.files(items):
-            hasher.update(f"{path.name}\0{digests.of(path)}\0".encode())
-        return hasher.hexdigest()[:32]
+        """Return a name that changes with what a patient's vectors are made of, and with nothing else, 32 hex digits.
+
+        Of tables, only the cells of this patient count, as the study reads them.
+        """
+        answers = self.vectors.answers
+        said = [
+            (session, None if answers is None else answers.of(items, session))
+            for session in self.vectors.sessions(items)
+        ]
+        content = [self.vectors.content(items, digests), said, self.vectors.dataset.public]
+        return hashlib.sha256(b"dura vectors 2\0" + json.dumps(content).encode()).hexdigest()[:NAME_DIGITS]
 
     def arrays(self, items: str, key: bytes, _work: Path, _seal: Seal | None) -> dict[str, NDArray[Any]]:
         """Prepare one patient."""

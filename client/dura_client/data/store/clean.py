@@ -27,7 +27,14 @@ class Stored:
     """Bytes."""
     used: float
     """When it was opened last, seconds since 1970."""
-    name: Used
+    recipe: str
+    key: str
+    """Of the patient."""
+
+    @property
+    def name(self) -> Used:
+        """By what an approved study knows the entry; it is read when it is asked for."""
+        return self.recipe, self.key, _digest(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +63,11 @@ def clean(cache: Path, in_use: Collection[Used], *, days: float, most_bytes: flo
     """
     entries = sorted(stored(cache), key=lambda item: item.used)
     whole = {*in_use, *((recipe, key, "") for recipe, key, _ in in_use)}  # an earlier dura wrote no digest
-    free = [item for item in entries if item.name not in whole and now - item.used > KEPT_ANYWAY_SECONDS]
     left = sum(item.size for item in entries)
     gone = []
-    for item in free:
-        if now - item.used > days * DAY_SECONDS or left > most_bytes:
+    for item in entries:
+        too_much = now - item.used > days * DAY_SECONDS or left > most_bytes
+        if too_much and now - item.used > KEPT_ANYWAY_SECONDS and item.name not in whole:
             discard(item.path)
             gone.append(item)
             left -= item.size
@@ -78,13 +85,13 @@ def stored(cache: Path) -> Iterator[Stored]:
             for path in [patient] if old else sorted(patient.iterdir()):
                 with suppress(FileNotFoundError):  # another process removed it
                     if not path.name.startswith(TEMPORARY):
-                        yield _stored(path, (recipe.name, patient.name, _digest(path)))
+                        yield _stored(path, recipe.name, patient.name)
 
 
-def _stored(path: Path, name: Used) -> Stored:
+def _stored(path: Path, recipe: str, key: str) -> Stored:
     about = path / ABOUT
     used = (about if about.exists() else path).stat().st_mtime
-    return Stored(path, sum(file.stat().st_size for file in path.iterdir() if file.is_file()), used, name)
+    return Stored(path, sum(file.stat().st_size for file in path.iterdir() if file.is_file()), used, recipe, key)
 
 
 def _digest(path: Path) -> str:

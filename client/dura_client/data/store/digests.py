@@ -10,7 +10,11 @@ import hashlib
 import hmac
 import json
 import time
+import zipfile
+import zlib
+from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from dura_common.errors import DuraError
 from dura_common.runtime.files import private_folder, write_atomic
@@ -19,6 +23,7 @@ PIECE = 1 << 20
 FRESH_NANOSECONDS = 2_000_000_000
 MOST_BYTES = 1 << 28
 ABSENT = "absent"
+ARRAYS = ".npz"
 Stamp = tuple[int, int, int, int]
 
 
@@ -38,16 +43,26 @@ class FileDigests:
         self._stamps: dict[Path, Stamp] = {}
         self._changed = False
 
-    def of(self, path: Path) -> str:
-        """Return the digest of a file, hex; of one that cannot be read, a word."""
+    def watch(self, path: Path) -> None:
+        """Remember how a file is now, for :meth:`same`; it is not read."""
+        with suppress(OSError):
+            self._stamps.setdefault(path, _stamp(path))
+
+    def of(self, path: Path, member: str = "") -> str:
+        """Return the digest of a file, hex; of one that cannot be read, a word.
+
+        Args:
+            path: of the file.
+            member: name of an array in an ``.npz`` file, if the digest is to be of that array alone.
+        """
         try:
             stamp = _stamp(path)
             self._stamps.setdefault(path, stamp)
-            name = self._hidden(str(path))
+            name = self._hidden(f"{path}\0{member}" if member else str(path))
             before = self._known.get(name)
             if before is not None and tuple(before[:-1]) == stamp:
                 return str(before[-1])
-            digest = _digest(path)
+            digest = _digest(path, member)
         except OSError:
             return ABSENT
         if time.time_ns() - max(stamp[1], stamp[2]) > FRESH_NANOSECONDS:
@@ -95,9 +110,19 @@ def _stamp(path: Path) -> Stamp:
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
 
 
-def _digest(path: Path) -> str:
-    hasher = hashlib.sha256()
+def _digest(path: Path, member: str) -> str:
+    if member and path.suffix.lower() == ARRAYS:
+        try:
+            with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as stream:
+                return _of_stream(stream)
+        except (zipfile.BadZipFile, KeyError, NotImplementedError, zlib.error, EOFError):
+            pass  # of what cannot be taken out, the whole file tells whether it changed
     with path.open("rb") as stream:
-        while piece := stream.read(PIECE):
-            hasher.update(piece)
+        return _of_stream(stream)
+
+
+def _of_stream(stream: IO[bytes]) -> str:
+    hasher = hashlib.sha256()
+    while piece := stream.read(PIECE):
+        hasher.update(piece)
     return hasher.hexdigest()

@@ -94,7 +94,7 @@ def test_every_kind_of_finding_is_planted_and_known() -> None:
     assert set(KINDS) - {defect.code for defect in DEFECTS} == UNPLANTED | ELSEWHERE
     data = Path(__file__).parents[1]
     tests = "".join(
-        path.read_text() for part in ("importing", "meg", "sources") for path in (data / part).glob("test_*.py")
+        path.read_text() for part in ("eeg", "importing", "sources", "fmri") for path in (data / part).glob("test_*.py")
     )
     assert {code for code in ELSEWHERE if f'"{code}"' not in tests} == set()
 
@@ -105,7 +105,8 @@ ELSEWHERE = {
     *("HYP-PAIR", "HYP-USED", "IMP-LIST"),
     *("CH-BAD", "CH-LACK", "FILE-SPLIT", "MEG-SHIELD", "MEG-STATE"),
     *("ANS-COL", "ANS-NONE", "CUT-LOST", "CUT-RULE", "CUT-SPAN"),
-    *("ROI-FLAT", "ROI-KIND", "ROI-ORDER", "ROI-SAME", "ROI-SHORT"),
+    *("ROI-FLAT", "ROI-KIND", "ROI-ORDER", "ROI-SAME", "ROI-SHORT", "ROI-NONE", "ROI-ATLAS"),
+    *("ROI-SPACE", "ROI-TWO", "ROI-LOST", "ROI-GRID", "ROI-NAN", "ROI-TIME", "ROI-CONF"),
 }
 """Kinds that the tests of importing, of MEG and of sources bring about."""
 UNPLANTED = {"FILE-DENIED", "FILE-READ", "READER-SAID"}

@@ -10,6 +10,7 @@ import pytest
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.doctor.diagnose import Diagnosis, diagnose
+from dura_client.data.doctor.together import has_meaning
 from dura_client.data.findings.grade import Grade
 from dura_common.errors import InputError
 from dura_common.study import SignalContract
@@ -44,6 +45,24 @@ def test_wrong_units_and_unmapped_codes_show(hospitals: Path, registered: Callab
     found = diagnose(registered(hospitals / "west", labels={}))
     assert set(found.events) == {"1", "2"}
     assert codes(found, Grade.STOPS) == {("EV-MAP", "the data set")}
+
+
+def test_a_code_that_the_study_asks_for_needs_no_other_meaning(
+    hospitals: Path, registered: Callable[..., DataSet], contract: SignalContract
+) -> None:
+    """Held against a study whose classes are called 1 and 2, codes 1 and 2 stop nothing, and their windows count."""
+    asked = contract.model_copy(update={"classes": ("1", "2"), "channels": ("C3", "Cz", "C4")})
+    found = diagnose(registered(hospitals / "west", labels={}), asked)
+    assert codes(found, Grade.STOPS) == set()
+    assert found.windows["001"] == {"1": 4, "2": 4}
+
+
+@pytest.mark.parametrize(("code", "meant"), [("W", True), ("N2", True), ("R", True), ("S2", False), ("A", False)])
+def test_stages_of_sleep_are_no_mere_codes(
+    registered: Callable[..., DataSet], tmp_path: Path, code: str, meant: bool
+) -> None:
+    """The AASM's abbreviations say what they mean without a study; codes that look like them do not."""
+    assert has_meaning(registered(tmp_path, labels={}), code, {}, frozenset()) is meant
 
 
 def test_broken_duplicate_and_silent_recordings_are_named(

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tomli_w
+from tests.client.data.eeg.ssvep_bids import TASK, find_data, write_bids
 from tests.client.data.recordings.edf_writer import Annotated, Header, Written, write_edf
 from tests.support.commands import answer
-from tests.support.ssvep_bids import TASK, find_data, write_bids
 from tests.support.studies import Only, study_data
 
 from dura_client.data.dataset import DataSet

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.ssvep_bids import CHANNELS, CLASSES, TASK, find_data, from_fif, from_gdf, write_bids
+from tests.client.data.eeg.ssvep_bids import CHANNELS, CLASSES, TASK, find_data, from_fif, from_gdf, write_bids
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.doctor.diagnose import diagnose

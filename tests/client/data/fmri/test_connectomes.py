@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.linalg import sqrtm
 
 from dura_client.data.privacy_class import PrivacyClass, step_of
-from dura_client.data.sources.connectomes import SHRINKAGE, gaussian_ranks, regions_of, root_edges
+from dura_client.data.sources.fmri.connectomes import SHRINKAGE, gaussian_ranks, regions_of, root_edges
 from dura_common.errors import InputError
 
 

@@ -203,7 +203,7 @@ def test_a_night_takes_its_hypnogram(tmp_path: Path, start: str, code: str, stag
     assert sum(done.events.values()) == stages
     assert code in {item.code for item in done.findings if item.place == "SC4001E0-PSG.edf"}
     if stages:
-        rows = next((tmp_path / "out").glob("sub-*/eeg/*_events.tsv")).read_text().splitlines()[1:]
+        rows = next((tmp_path / "out").rglob("*_events.tsv")).read_text().splitlines()[1:]
         assert rows[0].split("\t")[:3] == ["4.000000", "3", "W"]
 
 

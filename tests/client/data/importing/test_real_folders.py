@@ -10,7 +10,7 @@ from pathlib import Path
 import mne
 import numpy as np
 import pytest
-from tests.support.ssvep_bids import find_data
+from tests.client.data.eeg.ssvep_bids import find_data
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.doctor.diagnose import diagnose

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.io import savemat
-from tests.support.ssvep_bids import find_data
+from tests.client.data.eeg.ssvep_bids import find_data
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.prepare import prepare

@@ -16,7 +16,7 @@ from dura_client.data.findings.finding import WHOLE, Finding, found, listed
 from dura_client.data.recordings.folder import PACKED, entities_of
 from dura_client.data.recordings.source import Unreadable
 from dura_client.data.sources.columns import read_tables
-from dura_client.data.sources.series import Series, find_series, read_series
+from dura_client.data.sources.fmri.series import Series, find_series, read_series
 from dura_common.errors import InputError
 from dura_common.study import ConnectomeContract
 
@@ -27,7 +27,9 @@ CODED = (-9999.0, -999.0)
 
 
 def series_findings(dataset: DataSet, contract: ConnectomeContract) -> list[Finding]:
-    """Return what a study would meet in the series of a data set."""
+    """Return what a study would meet in the series of a data set; volumes with an atlas have checks of their own."""
+    if dataset.atlas is not None:
+        return []
     try:
         people = find_series(dataset, contract)
     except InputError:

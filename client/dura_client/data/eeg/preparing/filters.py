@@ -8,7 +8,6 @@ from functools import lru_cache
 import mne
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import firwin, minimum_phase
 
 from dura_client.data.eeg.preparing.stages import AtTimes, Chain, Fir, Polyphase, Stage
 from dura_client.data.privacy_class import PrivacyClass, declares
@@ -69,6 +68,8 @@ def _resampling(rate: float, wanted: float, *, causal: bool) -> list[Stage]:
 @lru_cache(maxsize=64)
 def _interpolator(up: int, slower: float, causal: bool) -> NDArray[np.float64]:
     """Return the low-pass at ``1 / slower`` of half the raised rate, with a sum of ``up``."""
+    from scipy.signal import firwin, minimum_phase  # noqa: PLC0415  # its import takes half a second, and training filters nothing
+
     kernel = firwin(2 * round(WIDTH * slower) + 1, 1 / slower, window=SHAPE)
     if causal:
         kernel = minimum_phase(kernel, half=False)

@@ -12,7 +12,6 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import oaconvolve, upfirdn
 
 Block = NDArray[np.float64]
 
@@ -55,6 +54,8 @@ class Fir:
         self._held = held[:, max(held.shape[1] - taps + 1, 0) :]
         if held.shape[1] < taps:
             return np.zeros((held.shape[0], 0))
+        from scipy.signal import oaconvolve  # noqa: PLC0415  # its import takes half a second, and training filters nothing
+
         found: Block = oaconvolve(held, self._kernel, mode="valid", axes=1)
         return found
 
@@ -105,6 +106,8 @@ class Polyphase:
         if count <= 0:
             return np.zeros((held.shape[0], 0))
         first = self._next - self._begin * self._up // self._down + self._skip
+        from scipy.signal import upfirdn  # noqa: PLC0415  # idem
+
         whole = upfirdn(self._kernel, held, self._up, self._down, axis=1)
         found: Block = whole[:, first : first + count]
         self._next += count

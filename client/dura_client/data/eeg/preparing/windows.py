@@ -41,6 +41,7 @@ from dura_client.data.eeg.signals import (
 )
 from dura_client.data.recordings.folder import BidsFolder
 from dura_client.data.sources.answers import Answers, answers_for, label_kind
+from dura_client.data.sources.columns import table_files
 from dura_client.data.sources.cuts import places
 from dura_client.data.sources.leaving_out import Broken, broken_rules
 from dura_client.data.store.digests import FileDigests
@@ -48,7 +49,7 @@ from dura_client.data.store.entry import Parts
 from dura_client.data.store.fingerprint import as_rows, keyed
 from dura_client.data.store.naming import EntryNames, files_of
 from dura_client.data.store.seal import Seal, reading, writing
-from dura_common.study import SignalContract
+from dura_common.study import COLUMN_LABELS, SignalContract
 
 THINNED = 1 << 18
 """Samples of a channel, at most, from which the scale of a recording is taken: evenly thinned where there are more."""
@@ -115,13 +116,19 @@ class WindowSource:
         found = find_recordings(self.dataset)
         return [(subject, list(items)) for subject, items in groupby(found, key=lambda item: item.subject)]
 
+    @property
+    def tables(self) -> list[Path]:
+        """Tables in which answers stand."""
+        return [] if self.contract.label not in COLUMN_LABELS else table_files(self.dataset)
+
     def files(self, items: Sequence[Recording]) -> list[Path]:
-        """Return every file on which a patient depends, but the participants' table."""
-        return [*self._tables, *(path for item in items for path in files_of(self.folder, item))]
+        """Return every file on which a patient depends, but tables, which hold all patients."""
+        return [path for item in items for path in files_of(self.folder, self.dataset, item)]
 
     def name(self, items: Sequence[Recording], digests: FileDigests) -> str:
         """Return the name of a patient's entry, 32 hex digits."""
-        return EntryNames(self.folder, self.dataset, digests, self._tables).of(items)
+        answer = None if self.answers is None else self.answers.of
+        return EntryNames(self.folder, self.dataset, digests, answer).of(items)
 
     def arrays(
         self, items: Sequence[Recording], key: bytes, work: Path, seal: Seal | None
@@ -149,11 +156,6 @@ class WindowSource:
             "contents": as_rows(contents if self.dataset.public else []),
             "broken": np.array([one.broken for one in cuts], dtype=np.uint8),
         }
-
-    @property
-    def _tables(self) -> list[Path]:
-        """Tables of the registration; a patient's own row and own visits are found beside the recordings."""
-        return [] if self.answers is None else [Path(self.dataset.root) / name for name in self.dataset.tables]
 
     def _windows(self, cuts: Sequence[_Cut], seal: Seal | None) -> Iterator[NDArray[np.float64]]:
         """Yield the scaled windows of all recordings in order, some at a time."""

@@ -16,7 +16,6 @@ from dura_server.desk.view import StudyView, SumsView, view_of
 from dura_server.home import CoordinatorHome
 from dura_server.services.runs import begin, follow_offer, halt, present, require_unfinished
 from dura_server.services.scheduler import enqueue, follow, require_services
-from dura_server.services.superlink import connected
 from dura_server.studies.store import StoredStudy, StudyStore
 from dura_server.sums.client import standings
 
@@ -107,6 +106,8 @@ class AtCoordinator:
         """Return whether each site's node is connected; None if the services do not run."""
         if holder(self._home.run) is None:
             return None
+        from dura_server.services.superlink import connected  # Flower takes a second
+
         try:
             online = connected(self._home, stored.roster)
         except HostError:

@@ -92,6 +92,7 @@ class AtDesk:
             except Unreachable:
                 if last is None or time.monotonic() - heard > PATIENCE_SECONDS:
                     raise
+            if last is None or last.goes_on:  # it ended early, whatever the reason
                 time.sleep(RETRY_SECONDS)
 
     def stop(self, digest: str) -> StudyView:

@@ -28,6 +28,6 @@ def place_of(home: Path | None, researcher: Path, usual: Path) -> Place:
 
 
 def _at_coordinator(home: Path) -> Place:
-    from dura_server.commands.study.places.at_coordinator import AtCoordinator  # Flower takes a second
+    from dura_server.commands.study.places.at_coordinator import AtCoordinator  # gRPC, at the coordinator only
 
     return AtCoordinator(CoordinatorHome(home.expanduser()))

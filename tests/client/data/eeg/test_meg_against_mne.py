@@ -9,7 +9,7 @@ import mne
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.client.data.meg.fif import LINE, ONSETS, RATE, raw_of, write
+from tests.client.data.eeg.fif import LINE, ONSETS, RATE, raw_of, write
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.eeg.preparing.windows import WindowSource

@@ -2,62 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any
+from datetime import timedelta
 
 import pytest
-from tests.common.consortium.rosters import Person, after, signed
-from tests.support.consortium import LATER, NOW, Consortium, gather, root_key
+from tests.attacks.membership.members import SITES, approved, forge
+from tests.common.consortium.rosters import Person, after
+from tests.support.consortium import LATER, NOW, Consortium
 from tests.support.studies import study
 
 from dura_client.consortium.membership import take
-from dura_client.studies.approvals import approve, list_offers, receive_offer
+from dura_client.studies.approvals import list_offers, receive_offer
 from dura_client.studies.offers import MAX_OFFERS, OFFER_DAYS
 from dura_common.consortium.chain import Link
 from dura_common.consortium.envelope import digest, payload_of
-from dura_common.consortium.roster import (
-    Roster,
-)
 from dura_common.errors import StateError
 from dura_common.messages import Offer
 from dura_server.consortium import authority as authority_side
 from dura_server.consortium import enrolment as coordinator_side
-from dura_server.studies.researcher import sign_study
-
-NAMES = ("east", "north", "south", "west")
-SITES = dict.fromkeys(NAMES, 40)
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> Consortium:
-    """Four hospitals and a researcher; everybody has joined."""
-    consortium = Consortium(tmp_path, NAMES)
-    consortium.make_all()
-    return consortium
-
-
-def _lie(made: Consortium, roster: Roster) -> str:
-    return signed(roster, root_key(made.coordinator))
-
-
-def _study(made: Consortium, envelope: str, /, **changes: Any) -> tuple[Offer, str]:
-    """Return a study that ada signed for any roster: the researcher is honest or not, the roster is the attacker's."""
-    text, reference = sign_study(made.researcher, study(sites=SITES, **changes), envelope)
-    return Offer(study=text, roster=envelope, links=gather(made.coordinator, ())), reference
-
-
-def _approved(made: Consortium, name: str = "north", **changes: Any) -> str:
-    offer, reference = made.offer(study(sites=SITES, **changes))
-    receive_offer(made.site(name), offer, NOW)
-    approve(made.site(name), reference, "ward-3", NOW)
-    return reference
-
-
-def _swapped(roster: Roster, victim: str, when: datetime) -> tuple[list[Any], Person]:
-    evil = Person(victim)
-    return [evil.entry(when) if member.name == victim else member for member in roster.members], evil
-
 
 # what a stranger or the coordinator can make a site keep
 
@@ -74,7 +35,7 @@ def test_offers_hold_nothing_that_nobody_signed(made: Consortium) -> None:
 def test_offers_are_bounded_and_expired_ones_make_room(made: Consortium) -> None:
     """No more than a fixed number waits; when studies expire undecided, honest offers are taken again by themselves."""
     north = made.site("north")
-    reference = _approved(made, "north", question="Mine?", expires="2030-05-02")
+    reference = approved(made, "north", question="Mine?", expires="2030-05-02")
     for number in range(MAX_OFFERS):
         receive_offer(north, made.offer(study(sites=SITES, name=f"s{number}", expires="2030-05-02"))[0], NOW)
     honest = made.offer(study(sites=SITES, name="honest"))[0]
@@ -102,7 +63,7 @@ def test_rosters_and_evidence_are_bounded(made: Consortium) -> None:
     old, envelope = coordinator_side.newest(made.coordinator)
     north = made.site("north")
     for number in range(40):
-        text = _lie(made, after(old, envelope, LATER, [*old.members, Person(f"evil-{number}").entry(LATER)]))
+        text = forge(made, after(old, envelope, LATER, [*old.members, Person(f"evil-{number}").entry(LATER)]))
         take(north, [Link(roster=text + " " * 100_000, countersignatures=("x" * 60_000,) * 10)])
     assert len(list((north.consortium / "evidence").glob("*.json"))) <= 9
     assert sum(path.stat().st_size for path in north.consortium.rglob("*") if path.is_file()) < 300_000

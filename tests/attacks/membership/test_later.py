@@ -5,54 +5,37 @@ from __future__ import annotations
 import shutil
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from tests.common.consortium.rosters import Person, after, signed
+from tests.attacks.membership.members import NAMES, SITES, approved, forge
+from tests.common.consortium.rosters import Person, after
+from tests.support.commands import dura
 from tests.support.consortium import LATER, NOW, Consortium, contents, gather, root_key
 from tests.support.studies import study
 
+from dura_client.commands import roster as roster_commands
 from dura_client.consortium import people
 from dura_client.consortium.card import next_card_path, rotate
+from dura_client.consortium.countersign import own_countersignatures
 from dura_client.consortium.membership import load_membership, pending, take
 from dura_client.studies.approvals import NotAuthentic, approve, list_offers, receive_offer, require_approved
-from dura_common.consortium.chain import Link, NoQuorum
+from dura_common.consortium.chain import Countersignature, Link, NoQuorum
 from dura_common.consortium.envelope import canonical_json, digest, payload_of, sign
 from dura_common.consortium.roster import (
     Roster,
     RosterResearcher,
+    roster_digest,
+    roster_fingerprint,
 )
 from dura_common.messages import Offer, RefusalReason
 from dura_common.study import STUDY_TYPE, StudyDocument
 from dura_server.consortium import authority as authority_side
 from dura_server.consortium import enrolment as coordinator_side
 
-NAMES = ("east", "north", "south", "west")
-SITES = dict.fromkeys(NAMES, 40)
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> Consortium:
-    """Four hospitals and a researcher; everybody has joined."""
-    consortium = Consortium(tmp_path, NAMES)
-    consortium.make_all()
-    return consortium
-
-
-def _lie(made: Consortium, roster: Roster) -> str:
-    return signed(roster, root_key(made.coordinator))
-
 
 def _other_roster(refusal: NotAuthentic) -> bool:
     return refusal.reason == RefusalReason.OTHER_ROSTER
-
-
-def _approved(made: Consortium, name: str = "north", **changes: Any) -> str:
-    offer, reference = made.offer(study(sites=SITES, **changes))
-    receive_offer(made.site(name), offer, NOW)
-    approve(made.site(name), reference, "ward-3", NOW)
-    return reference
 
 
 def test_countersignatures_of_an_older_roster_are_no_quorum(made: Consortium) -> None:
@@ -66,15 +49,44 @@ def test_countersignatures_of_an_older_roster_are_no_quorum(made: Consortium) ->
     evil = after(old, envelope, when, [*old.members, Person("evil").entry(when)])
     words = tuple(text for link in links for text in link.countersignatures)
     north = made.site("north")
-    here = take(north, [Link(roster=_lie(made, evil), countersignatures=words)])
+    here = take(north, [Link(roster=forge(made, evil), countersignatures=words)])
     assert here.roster.serial == 2
     assert pending(north)[0].countersignatures == ()
+
+
+def test_what_comes_while_an_officer_reads_is_not_countersigned(
+    made: Consortium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The officer is asked about one roster; the next one, which arrives before the answer, gets no signature."""
+    north = made.site("north")
+    first, envelope = coordinator_side.newest(made.coordinator)
+    links: list[Link] = []
+    for number, name in enumerate(("centre", "evil"), start=1):
+        when = NOW + timedelta(hours=number)
+        first = after(first, envelope, when, [*first.members, Person(name).entry(when)])
+        envelope = forge(made, first)
+        links.append(Link(roster=envelope, countersignatures=()))
+    take(north, links[:1])
+    shown: list[str] = []
+
+    def reads(*_: object, fingerprint: str, **__: object) -> None:
+        shown.append(fingerprint)
+        take(north, links)  # as the node does, whenever the coordinator likes
+
+    monkeypatch.setattr(roster_commands, "confirm_fingerprint", reads)
+    answer = dura("site", "roster", "confirm", "--home", north.path, here=True)
+    assert shown == [roster_fingerprint(links[0].roster)]
+    assert answer["countersigned"] == [2]
+    assert [Countersignature.model_validate_json(payload_of(text)).roster for text in own_countersignatures(north)] == [
+        roster_digest(made.roster()[1]),
+        roster_digest(links[0].roster),
+    ]
 
 
 def test_an_expired_roster_approves_nothing_new_and_lets_the_old_run(made: Consortium) -> None:
     """A coordinator that freezes the roster is noticed after 90 days; approved studies go on to their own end."""
     far = {"expires": "2031-01-01"}
-    running = _approved(made, **far)
+    running = approved(made, **far)
     offer, reference = made.offer(study(sites=SITES, name="feet", **far))
     north = made.site("north")
     receive_offer(north, offer, NOW)
@@ -114,7 +126,7 @@ def test_a_researcher_whom_nobody_has_countersigned_offers_nothing(made: Consort
     """The authority appoints its own researcher: the study is refused, and the roster waits for the officers."""
     old, envelope = coordinator_side.newest(made.coordinator)
     mallory = Person("mallory", site=False)
-    text = _lie(made, after(old, envelope, LATER, [*old.members, mallory.entry(LATER)]))
+    text = forge(made, after(old, envelope, LATER, [*old.members, mallory.entry(LATER)]))
     document = StudyDocument(study=study(sites=SITES), roster=digest(payload_of(text)))
     forged = sign(canonical_json(document), STUDY_TYPE, mallory.identity)
     north = made.site("north")
@@ -139,7 +151,7 @@ def test_the_serving_host_holds_nothing_that_a_site_would_follow(made: Consortiu
 @pytest.mark.parametrize("who", ["east", "ada"])
 def test_a_distrusted_member_ends_a_running_study_here_at_once(made: Consortium, who: str) -> None:
     """One fixed word, for a site and for the researcher, with no roster changed; confirming again lets it go on."""
-    reference = _approved(made)
+    reference = approved(made)
     north = made.site("north")
     assert require_approved(north, reference, LATER)
     people.distrust(north, load_membership(north).roster, who, "a call", LATER)
@@ -156,7 +168,7 @@ def test_a_distrusted_member_ends_a_running_study_here_at_once(made: Consortium,
 @pytest.mark.parametrize("who", ["east", "north"])
 def test_a_rotated_key_ends_a_running_study(made: Consortium, who: str) -> None:
     """A study runs under its roster's keys: once one of them is replaced, by a member or by this site, it is over."""
-    reference = _approved(made)
+    reference = approved(made)
     north = made.site("north")
     rotate(made.site(who), LATER)
     made.admit(next_card_path(made.site(who), who).read_bytes(), now=LATER)

@@ -52,7 +52,7 @@ class Continuous:
 
 def find_data() -> Path | None:
     """Return the folder of the test recordings, or None where a checkout comes without it."""
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
+    beside = Path(__file__).resolve().parents[5] / "shared" / "data"
     folder = Path(os.environ.get("DURA_TEST_DATA", beside))
     return folder if (folder / "ssvep_exo" / "ssvep_exo_epochs.npz").exists() else None
 

@@ -7,12 +7,11 @@ honest hospitals, and the ears of people who compare a fingerprint.
 from __future__ import annotations
 
 import shutil
-from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any
+from datetime import timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.attacks.membership.members import NAMES, SITES, forge, study_for, swapped
 from tests.common.consortium.rosters import Person, after, linked, signed
 from tests.support.consortium import LATER, NOW, Consortium, contents, gather, root_key
 from tests.support.studies import study
@@ -28,7 +27,6 @@ from dura_common.consortium.chain import Link
 from dura_common.consortium.envelope import canonical_json, sign
 from dura_common.consortium.roster import (
     ADMISSION_TYPE,
-    Roster,
     read_admission,
     roster_digest,
     roster_fingerprint,
@@ -39,40 +37,6 @@ from dura_common.policy import Policy, judge_members
 from dura_server.consortium import authority as authority_side
 from dura_server.consortium import enrolment as coordinator_side
 from dura_server.studies.researcher import sign_study
-
-NAMES = ("east", "north", "south", "west")
-SITES = dict.fromkeys(NAMES, 40)
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> Consortium:
-    """Four hospitals and a researcher; everybody has joined."""
-    consortium = Consortium(tmp_path, NAMES)
-    consortium.make_all()
-    return consortium
-
-
-def _lie(made: Consortium, roster: Roster) -> str:
-    return signed(roster, root_key(made.coordinator))
-
-
-def _study(made: Consortium, envelope: str, /, **changes: Any) -> tuple[Offer, str]:
-    """Return a study that ada signed for any roster: the researcher is honest or not, the roster is the attacker's."""
-    text, reference = sign_study(made.researcher, study(sites=SITES, **changes), envelope)
-    return Offer(study=text, roster=envelope, links=gather(made.coordinator, ())), reference
-
-
-def _approved(made: Consortium, name: str = "north", **changes: Any) -> str:
-    offer, reference = made.offer(study(sites=SITES, **changes))
-    receive_offer(made.site(name), offer, NOW)
-    approve(made.site(name), reference, "ward-3", NOW)
-    return reference
-
-
-def _swapped(roster: Roster, victim: str, when: datetime) -> tuple[list[Any], Person]:
-    evil = Person(victim)
-    return [evil.entry(when) if member.name == victim else member for member in roster.members], evil
-
 
 # 13: keys that are swapped
 
@@ -85,7 +49,7 @@ def test_four_forged_rosters_at_join_have_four_fingerprints(made: Consortium) ->
         home = made.site(victim)
         shutil.rmtree(home.consortium)
         entries = [site if site.name == victim else Person(site.name).entry(NOW) for site in honest.sites]
-        lie = _lie(made, honest.model_copy(update={"sites": tuple(entries)}))
+        lie = forge(made, honest.model_copy(update={"sites": tuple(entries)}))
         admission = read_admission(made.admission(victim))[0].model_copy(update={"roster": lie})
         text = sign(canonical_json(admission), ADMISSION_TYPE, root_key(made.coordinator)).encode()
         marks.add(site_side.check_admission(home, text, NOW).fingerprint())
@@ -99,7 +63,7 @@ def test_a_forged_roster_that_was_joined_runs_no_study_with_honest_sites(made: C
     honest, _ = coordinator_side.newest(made.coordinator)
     home = made.site("north")
     shutil.rmtree(home.consortium)
-    lie = _lie(made, honest.model_copy(update={"fleet": "evil.example.org:8443"}))
+    lie = forge(made, honest.model_copy(update={"fleet": "evil.example.org:8443"}))
     admission = read_admission(made.admission("north"))[0].model_copy(update={"roster": lie})
     site_side.join(home, admission, NOW, compared=False)
     with pytest.raises(NotAuthentic, match="does not follow"):
@@ -112,12 +76,12 @@ def test_a_forged_roster_that_was_joined_runs_no_study_with_honest_sites(made: C
 def test_a_key_swapped_in_a_later_roster_is_not_followed(made: Consortium) -> None:
     """Other keys without the old key's word are refused, and nothing of the offer is kept."""
     old, envelope = coordinator_side.newest(made.coordinator)
-    entries, _ = _swapped(old, "east", LATER)
-    lie = _lie(made, after(old, envelope, LATER, entries))
+    entries, _ = swapped(old, "east", LATER)
+    lie = forge(made, after(old, envelope, LATER, entries))
     north = made.site("north")
     before = contents(north.path)
     with pytest.raises(NotAuthentic, match="changes the keys of east"):
-        receive_offer(north, _study(made, lie)[0], NOW)
+        receive_offer(north, study_for(made, lie)[0], NOW)
     assert contents(north.path) == before
 
 
@@ -129,7 +93,7 @@ def test_remove_then_add_does_not_swap_a_key(made: Consortium) -> None:
     assert old.site("east") is None
     when = LATER + timedelta(hours=1)
     evil = Person("east")
-    lie = _lie(made, after(old, envelope, when, [*old.members, evil.entry(when)]))
+    lie = forge(made, after(old, envelope, when, [*old.members, evil.entry(when)]))
     north = made.site("north")
     with pytest.raises(TrustError, match="changes the keys of east"):
         take(north, [Link(roster=lie, countersignatures=())])
@@ -153,7 +117,7 @@ def test_lost_keys_need_officers_who_say_so(made: Consortium) -> None:
         take(home, links)
         assert load_membership(home).roster.serial == 1
     for home in others:
-        confirm_pending(home)
+        confirm_pending(home, pending(home))
     links = gather(made.coordinator, others)
     north = others[0]
     assert take(north, links).roster.serial == 2
@@ -171,7 +135,7 @@ def test_two_rosters_of_one_serial_are_kept_and_nothing_is_followed(made: Consor
     receive_offer(north, offer, NOW)
     one = after(old, envelope, LATER, [*old.members, Person("centre").entry(LATER)])
     two = after(old, envelope, LATER, [*old.members, Person("evil").entry(LATER)])
-    texts = [_lie(made, one), _lie(made, two)]
+    texts = [forge(made, one), forge(made, two)]
     for text in texts:
         take(north, [Link(roster=text, countersignatures=())])
     assert contradictions(north) == (2,)
@@ -180,11 +144,11 @@ def test_two_rosters_of_one_serial_are_kept_and_nothing_is_followed(made: Consor
     with pytest.raises(NotAuthentic, match="two different rosters"):
         approve(north, reference, "ward-3", NOW)
     with pytest.raises(TrustError, match="two different rosters"):
-        confirm_pending(north)
+        confirm_pending(north, pending(north))
     settle(north, roster_digest(texts[0])[:12])
     assert [roster_digest(link.roster) for link in pending(north)] == [roster_digest(texts[0])]
     approve(north, reference, "ward-3", NOW)
-    assert confirm_pending(north)[1] == [2]
+    assert confirm_pending(north, pending(north))[1] == [2]
 
 
 def test_nobody_but_the_authority_can_stop_a_site_with_a_second_roster(made: Consortium) -> None:
@@ -192,7 +156,7 @@ def test_nobody_but_the_authority_can_stop_a_site_with_a_second_roster(made: Con
     old, envelope = coordinator_side.newest(made.coordinator)
     north = made.site("north")
     honest = after(old, envelope, LATER, [*old.members, Person("centre").entry(LATER)])
-    take(north, [Link(roster=_lie(made, honest), countersignatures=())])
+    take(north, [Link(roster=forge(made, honest), countersignatures=())])
     stranger = Ed25519PrivateKey.generate()
     named = {"root": encode_identity(stranger.public_key())}
     rival = after(old, envelope, LATER, [*old.members, Person("evil").entry(LATER)], **named)
@@ -206,14 +170,14 @@ def test_a_site_countersigns_one_roster_of_a_serial(made: Consortium) -> None:
     old, envelope = coordinator_side.newest(made.coordinator)
     north = made.site("north")
     texts = [
-        _lie(made, after(old, envelope, LATER, [*old.members, Person(name).entry(LATER)])) for name in ("aa", "bb")
+        forge(made, after(old, envelope, LATER, [*old.members, Person(name).entry(LATER)])) for name in ("aa", "bb")
     ]
     take(north, [Link(roster=texts[0], countersignatures=())])
-    confirm_pending(north)
+    confirm_pending(north, pending(north))
     (north.consortium / "pending.json").unlink()
     take(north, [Link(roster=texts[1], countersignatures=())])
     with pytest.raises(TrustError, match="another roster with serial 2"):
-        confirm_pending(north)
+        confirm_pending(north, pending(north))
 
 
 # 15: sybils
@@ -224,7 +188,7 @@ def test_invented_hospitals_need_the_honest_ones(made: Consortium) -> None:
     old, envelope = coordinator_side.newest(made.coordinator)
     sybils = [Person(f"clinic-{number}") for number in range(9)]
     new = after(old, envelope, LATER, [*old.members, *(one.entry(LATER) for one in sybils)])
-    link = linked(new, _lie(made, new), sybils)
+    link = linked(new, forge(made, new), sybils)
     wanted = study(sites=dict.fromkeys(("north", *(one.name for one in sybils)), 40))
     text, _ = sign_study(made.researcher, wanted, link.roster)
     north = made.site("north")
@@ -288,7 +252,7 @@ def test_a_policy_may_ask_for_this_sites_own_countersignature(made: Consortium) 
     links = gather(made.coordinator, ())
     for home in others:
         take(home, links)
-        confirm_pending(home)
+        confirm_pending(home, pending(home))
     links = gather(made.coordinator, others)
     assert take(north, links).roster.serial == 1
-    assert confirm_pending(north)[0].roster.serial == 2
+    assert confirm_pending(north, pending(north))[0].roster.serial == 2

@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -23,7 +24,7 @@ from tests.support.consortium import NOW, Consortium, gather, root_key
 from tests.support.studies import study
 
 from dura_client.consortium.countersign import confirm_pending, waiting_changes
-from dura_client.consortium.membership import load_membership, take
+from dura_client.consortium.membership import load_membership, pending, take
 from dura_client.studies.approvals import approve, receive_offer, require_approved
 from dura_common.consortium.chain import COUNTERSIGNATURE_TYPE, Link
 from dura_common.consortium.envelope import payload_of, verify
@@ -32,6 +33,8 @@ from dura_common.errors import DuraError
 from dura_common.messages import Offer
 from dura_server.consortium import enrolment as coordinator_side
 from dura_server.studies.researcher import sign_study
+
+pytestmark = pytest.mark.long
 
 NAMES = ("east", "north", "south", "west")
 FRIENDS = ("clinic-a", "clinic-b", "clinic-c")
@@ -139,7 +142,7 @@ class LyingAuthority(RuleBasedStateMachine):
         if not fine:
             return
         try:
-            confirm_pending(home)
+            confirm_pending(home, pending(home))
         except DuraError:
             return
         for path in (home.consortium / "own").glob("*.json"):

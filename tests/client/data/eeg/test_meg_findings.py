@@ -8,8 +8,8 @@ from pathlib import Path
 import mne
 import numpy as np
 import pytest
-from tests.client.data.meg.fif import FIRST, NAMES, ONSETS, RATE, raw_of, signal, stem_of, write
-from tests.client.data.meg.test_against_mne import KEY, STUDY, by_mne, dataset
+from tests.client.data.eeg.fif import FIRST, NAMES, ONSETS, RATE, raw_of, signal, stem_of, write
+from tests.client.data.eeg.test_meg_against_mne import KEY, STUDY, by_mne, dataset
 
 from dura_client.data.doctor.diagnose import Diagnosis, diagnose
 from dura_client.data.findings.finding import Finding

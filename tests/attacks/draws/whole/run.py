@@ -1,0 +1,27 @@
+"""Runs the machine of whole studies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypothesis import Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+from tests.attacks.draws.whole.eyes import open_eyes
+from tests.attacks.draws.whole.machine import WholeStudies
+from tests.attacks.draws.whole.template import Template, approved_in
+
+
+def lead(template: Template, folder: Path, *, examples: int, steps: int) -> None:
+    """Lead so many pairs of worlds through so many actions each; they are the same in every run."""
+    WholeStudies.template, WholeStudies.folder = template, folder
+    WholeStudies.approved = approved_in(template)
+    how = settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        derandomize=True,
+        report_multiple_bugs=False,
+        phases=[Phase.generate],
+    )
+    with open_eyes():
+        run_state_machine_as_test(WholeStudies, settings=how)
