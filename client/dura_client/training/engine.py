@@ -31,14 +31,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dura_client.data.privacy_class import Step, refuse_unpaid
-from dura_client.training.clipping import add_noise, clipped_to_grid
+from dura_client.training.clipping import PatientClipper, add_noise
 from dura_client.training.gradients import Batch, patient_gradients
 from dura_client.training.losses import loss_of
 from dura_client.training.patient import TrainingPatient
 from dura_client.training.places import Places
 from dura_client.training.secure_random import bernoulli, choose
 from dura_common.errors import HostError, InputError
-from dura_common.models import TrainingState, advance, first_state, load_vector, parameter_total, rule_of
+from dura_common.models import TrainingState, advance, first_state, load_vector, rule_of
 from dura_common.privacy.grid import WHOLE
 from dura_common.privacy.plan import PrivacyPlan
 from dura_common.study import Study
@@ -85,6 +85,7 @@ class PatientEngine:
         self._loss = loss_of(study.training)
         averages = isinstance(study.training, ResidualDescentTraining) and study.training.average
         self._iterates: list[NDArray[np.float32]] | None = [] if averages else None
+        self._clipper = PatientClipper(network, study.privacy.clipping_norm)
         self._rule = rule_of(study.training)
         self.state = first_state(network, self._rule) if state is None else state
         """After the last step."""
@@ -101,11 +102,11 @@ class PatientEngine:
         """
         found = (self._batch(patient) for patient in drawn)
         batches = (batch for batch in found if batch is not None) if self._places is None else self._places.fill(found)
-        total = torch.zeros(parameter_total(self._network), dtype=torch.float64, device=self._device)
         for stacks in patient_gradients(self._network, self._loss, batches):
-            total += clipped_to_grid(stacks, self._privacy.clipping_norm)
-        whole: NDArray[np.int64] = total.cpu().numpy().astype(np.int64)
-        return whole
+            for parameter, stack in zip(self._network.parameters(), stacks, strict=True):
+                parameter.grad_sample = stack  # type: ignore[attr-defined]  # the attribute is Opacus's protocol
+            self._clipper.clip_and_accumulate()
+        return self._clipper.take_sum()
 
     def apply(self, total: NDArray[np.int64], divisor: float) -> None:
         """Make one step with a noised sum, then project the model's constraints (post-processing).
