@@ -92,7 +92,7 @@ def _runs(folder: BidsFolder) -> Iterator[Finding]:
         first = next(iter(same.values()))[0]
         words = [run for run in same if not run.isdigit()]
         if words:
-            cause = f"its run is no number: run-{words[0]}; it was read all the same"
+            cause = f"its run is not a number: run-{words[0]}; it was read all the same"
             remedy = "Number the runs: run-1, run-2, and so on."
             yield found("FILE-KNOWN", same[words[0]][0], cause, remedy=remedy, grade=Grade.KNOW)
         numbers = [int(run) for run in same if run.isdigit()]
@@ -103,6 +103,6 @@ def _runs(folder: BidsFolder) -> Iterator[Finding]:
             )
         absent = [str(one) for one in range(1, max(numbers, default=0)) if one not in numbers]
         if absent and max(numbers) <= 2 * len(numbers):
-            cause = f"among its runs ({listed(sorted(same))}) there is no number {listed(absent)}"
+            cause = f"among its runs ({listed(sorted(same))}) none has the number {listed(absent)}"
             remedy = "Nothing needs to be done if it was never recorded; otherwise bring it."
             yield found("SES-ORDER", first, cause, remedy=remedy, grade=Grade.KNOW)

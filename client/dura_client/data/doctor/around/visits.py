@@ -55,7 +55,9 @@ def _numbered(labels: Sequence[str], place: str) -> list[Finding]:
     if not absent:
         return []
     return [
-        found("SES-ORDER", place, f"a visit seems to be missing: there is no number {listed(absent)}", grade=Grade.KNOW)
+        found(
+            "SES-ORDER", place, f"a visit seems to be missing: none has the number {listed(absent)}", grade=Grade.KNOW
+        )
     ]
 
 

@@ -55,7 +55,7 @@ quick("recording without an ending", "FILE-KNOWN", only_recording(lambda name: n
 quick("recording packed as .7z", "FILE-GZ", only_recording(lambda name: f"{name}.7z"))
 quick("recording packed as .tar.gz", "FILE-GZ", only_recording(lambda name: f"{name}.tar.gz"))
 quick(
-    "run that is no number",
+    "run that is not a number",
     "FILE-KNOWN",
     renamed(lambda path: path.with_name(path.name.replace("_task-mi", "_task-mi_run-a"))),
 )
