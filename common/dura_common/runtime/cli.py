@@ -92,6 +92,8 @@ def build(first: str = "") -> click.Group:
 
 def main() -> None:
     """Run the ``dura`` command. Output that cannot be written is said in one line, and is no success."""
+    # Processes that multiprocessing starts would import from the folder in which somebody stands.
+    os.environ["PYTHONSAFEPATH"] = "1"
     try:
         try:
             build(*sys.argv[1:2])(prog_name="dura")

@@ -27,6 +27,8 @@ from dura_server.consortium.enrolment import links, read_roster
 from dura_server.desk.request import Action, Request
 from dura_server.desk.view import StudyView, SumsView, view_of
 from dura_server.home import CoordinatorHome
+from dura_server.studies.queue import wanted
+from dura_server.studies.standing import phase_of
 from dura_server.studies.store import StoredStudy, StudyStore
 from dura_server.sums.service import RunningSessions
 
@@ -34,6 +36,11 @@ log = logging.getLogger(__name__)
 
 STUDIES_EACH = 500
 """Studies that one researcher can submit before an operator clears away old ones: a few kB each on disk."""
+OFFERS_EACH = 4
+"""Studies of one researcher that may be in the course of being offered: each is a process of more than 100 MiB."""
+BEING_OFFERED = frozenset({"starting", "offering"})
+QUEUED_EACH = 8
+"""Studies of one researcher in the queue, so that nobody waits behind more of them."""
 WATCH_SECONDS = 0.5
 ERRANDS = 2
 """Processes for researchers at a time, one of each researcher; each imports Flower."""
@@ -93,6 +100,7 @@ class Answers:
         else:
             if action == "run":
                 require_unexpired(stored.study, datetime.now(UTC))
+                await asyncio.to_thread(self._require_place, member, stored)
             yield _text(await self._errand(member, {"run": "train"}.get(action, action), stored.digest))
 
     def _studies_of(self, member: RosterResearcher) -> list[StoredStudy]:
@@ -114,11 +122,26 @@ class Answers:
             raise StateError(f"this researcher has submitted no study with the digest {digest[:12]}")
         return stored
 
+    def _require_place(self, member: RosterResearcher, stored: StoredStudy) -> None:
+        """Refuse one more place in the queue to a researcher who has many; a study that has one keeps it."""
+        others = (one for one in self._studies_of(member) if one.digest != stored.digest)
+        if sum(wanted(one) is not None for one in others) >= QUEUED_EACH:
+            raise StateError(
+                f"{QUEUED_EACH} studies of this researcher are in the queue",
+                hint="Run this one when another has ended, or take one out: `dura study stop`.",
+            )
+
     def _submit(self, member: RosterResearcher, document: str) -> StoredStudy:
         if not _signed_by(document, member):
             raise TrustError("the study is not signed by the researcher who submits it")
-        if len(self._studies_of(member)) >= STUDIES_EACH:
+        before = self._studies_of(member)
+        if len(before) >= STUDIES_EACH:
             raise StateError(f"this researcher has submitted {STUDIES_EACH} studies; the operator can remove old ones")
+        if sum(phase_of(stored) in BEING_OFFERED for stored in before) >= OFFERS_EACH:
+            raise StateError(
+                f"{OFFERS_EACH} studies of this researcher are being offered to their sites",
+                hint="Submit this one again in a minute.",
+            )
         roster, envelope = read_roster(self._home)
         study = self._store.check(document, envelope, roster)
         require_unexpired(study, datetime.now(UTC))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -20,7 +23,9 @@ from dura_common.consortium.identity import load_certificate
 from dura_common.sums.plane import MESSAGE_BYTES
 from dura_server.consortium.authority import remove
 from dura_server.desk.request import OF_A_STUDY, REQUEST_BYTES, REQUEST_TYPE, certificate_mark
+from dura_server.studies.queue import drop, want
 from dura_server.studies.researcher import sign_study
+from dura_server.studies.store import StoredStudy, StudyStore
 
 
 def raw(door: Door, made: Question, payload: dict[str, Any]) -> bytes:
@@ -162,6 +167,54 @@ def test_an_answer_tells_nothing_of_the_machine(door: Door) -> None:
     seen = json.loads(answers[0].part.data)
     assert set(seen) == {"digest", "study", "state", "connected", "sums", "queued", "model"}
     assert (seen["state"]["run"], seen["state"]["attempts"]) == (None, {})
+
+
+@contextmanager
+def many(door: Door, count: int) -> Iterator[list[StoredStudy]]:
+    """Let ada have submitted so many more studies during a block."""
+    roster, envelope = door.plane.roster()
+    made = []
+    for number in range(count):
+        wanted = study(name=f"more-{number}", sites=dict.fromkeys(door.plane.names, 40), expires="2099-01-01")
+        signed, _ = sign_study(door.ada, wanted, envelope)
+        made.append(StudyStore(door.plane.coordinator).submit(signed, envelope, roster))
+    try:
+        yield made
+    finally:
+        for one in made:
+            shutil.rmtree(one.folder)
+
+
+def test_a_flood_of_studies(door: Door) -> None:
+    """Each offer is a process of more than 100 MiB; a hospital that says nothing keeps it alive for half a minute."""
+    store = StudyStore(door.plane.coordinator)
+    with many(door, 4) as made:
+        for one in made:
+            one.update(phase="starting")  # as the errand of an offer leaves it, until its process has ended
+        _, envelope = door.plane.roster()
+        signed, digest = sign_study(door.ada, made[0].study.model_copy(update={"name": "one-too-many"}), envelope)
+        (message,) = asked(door, door.ada, "ada", action="submit", document=signed)
+        assert "4 studies of this researcher are being offered" in message.refusal.message
+        assert digest not in store.digests()
+        made[0].update(phase="offered")
+        (message,) = asked(door, door.ada, "ada", action="submit", document=signed)
+        assert "are being offered" not in message.refusal.message
+        assert digest in store.digests()
+        shutil.rmtree(door.plane.coordinator.studies / digest)
+
+
+def test_a_flood_of_places_in_the_queue(door: Door) -> None:
+    """A study that nobody has approved takes its turn like any other: nobody has many turns before somebody else's."""
+    now = door.plane.now()
+    with many(door, 8) as made:
+        for one in made:
+            want(one, now, now)
+        (message,) = asked(door, door.ada, "ada", action="run", study=door.of_ada.digest)
+        assert "8 studies of this researcher are in the queue" in message.refusal.message
+        for one in (made[0], door.of_ada):  # who has a place keeps it
+            drop(made[1])
+            (message,) = asked(door, door.ada, "ada", action="run", study=one.digest)
+            assert "are in the queue" not in message.refusal.message
 
 
 def test_a_failure_tells_no_path(door: Door) -> None:

@@ -9,9 +9,17 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+import tomli_w
 from tests.attacks.hosts.probes import ProbedConsortium
 from tests.support.processes import processes_of, wait_until
+from tests.support.running import TASK
+from tests.support.studies import study
 
+from dura_client.data.dataset import DataSet
+from dura_client.data.registry import register
+from dura_client.data.simulated.simulate import simulate
+from dura_client.site.home import SiteHome
+from dura_client.site.keys import SiteKeys
 from dura_common.runtime.running import status
 
 pytestmark = [pytest.mark.federation, pytest.mark.long, pytest.mark.timeout(300)]
@@ -52,6 +60,11 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
+def marks(folder: Path) -> list[str]:
+    """Return what modules of the folder have said."""
+    return [path.read_text() for path in (folder / "marks").iterdir()]
+
+
 def variables(folder: Path) -> dict[str, str]:
     """Return what a hostile or careless profile may set: paths into the folder, and a proxy that does not answer."""
     nowhere = "http://127.0.0.1:9"
@@ -88,8 +101,24 @@ def test_nothing_of_the_folder_runs_in_any_process(tmp_path: Path, folder: Path)
     finally:
         made.stop()
         services.wait(60)
-    assert [path.read_text() for path in (folder / "marks").iterdir()] == []
+    assert marks(folder) == []
     assert folder not in {Path(where), *places}
     assert len(places) >= 7
     assert str(folder) not in str(environment)
     assert "127.0.0.1:9" not in str(environment)
+
+
+def test_nothing_of_the_folder_runs_in_a_worker(tmp_path: Path, folder: Path) -> None:
+    """A data manager stands in a folder with data from elsewhere, and prepares them on several cores."""
+    site = SiteHome(tmp_path / "site")
+    site.path.mkdir(mode=0o700)
+    site.settings.write_text('name = "north"\nprepare_processes = 2\n')
+    SiteKeys(site).create()
+    simulate(tmp_path / "bids", "north", patients=3, trials=2, seed=3)
+    register(site, DataSet(name="motor", root=str(tmp_path / "bids"), task=TASK, simulated=True))
+    values = study(data={"minimum_patients": 2}).model_dump(mode="json", exclude_none=True)
+    (tmp_path / "study.toml").write_text(tomli_w.dumps(values))
+    words = ("site", "data", "prepare", "motor", "--study", tmp_path / "study.toml", "--home", site.path)
+    done = subprocess.run([DURA, *words], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    assert marks(folder) == []
+    assert done.returncode == 0, done.stderr

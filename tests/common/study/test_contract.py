@@ -93,6 +93,9 @@ def test_each_combination_is_possible_or_refused_with_those_that_are(source: str
         ({**TABLE, "column": "age", "features": {"x": [2.0, 1.0]}}, "the bounds of x"),
         ({**CONNECTOME, "column": "age", "channels": ["C3", "C4"]}, "channels"),
         ({**SIGNAL, "leave_out": {"largest_rejected": 1.5}}, "leave_out.largest_rejected"),
+        ({**ASKED["meg"], "leave_out": {"largest_interpolated": 0.5}}, "largest_interpolated has no meaning with MEG"),
+        ({**ASKED["meg"], "channels": ["MEG 0113", "MEG0113"]}, "channels must be distinct"),
+        ({**SIGNAL, "channels": ["C 3", "C4"]}, "channels"),
     ],
 )
 def test_what_has_no_meaning_is_refused(fields: dict[str, Any], message: str) -> None:
@@ -107,6 +110,12 @@ def test_each_source_has_its_own_shape() -> None:
     table = of(**TABLE, column="age", target="value", bounds=[0.0, 110.0]).data
     assert isinstance(table, TableContract)
     assert (table.shape, table.outputs, table.names) == ((1, 3), 1, ("cortex", "hippocampus"))
+
+
+def test_blanks_in_names_of_sensors_do_not_count() -> None:
+    """MEG 0113 and MEG0113 are one sensor, so a study has one digest whichever is written."""
+    names = of(**{**ASKED["meg"], "channels": ["MEG 0113", "MEG0112"]}).data.channels  # type: ignore[union-attr]
+    assert names == ("MEG0113", "MEG0112")
 
 
 def test_a_contract_comes_back_from_a_signed_document_as_it_was() -> None:

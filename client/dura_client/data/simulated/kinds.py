@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from dura_client.data.dataset import DataSet
+from dura_client.data.dataset import KNOWN_LABELS, DataSet
 from dura_client.data.simulated.equipment import RNG_DOMAIN
 from dura_client.data.simulated.hospitals import HOSPITALS, MEG_HOSPITALS
 from dura_client.data.simulated.paradigm import hospital_for
@@ -47,6 +47,8 @@ DIAGNOSES = {
 }
 SLOWED = ((1.0, 0.85, 1.3, 1.0, 1.15), (1.25, 1.6, 0.75, 1.0, 0.85))
 """Control and dementia: theta for alpha."""
+HANDS = ("left_hand", "right_hand")
+"""Meaning of the two codes of imagined movements."""
 REGIONS = 30
 ATLAS = "Demo30"
 VOLUMES = {
@@ -97,8 +99,11 @@ def simulate_kind(
         write_rows(out, what, asked, site=site, features=VOLUMES, people=people, missing=missing, progress=progress)
         return Wrote(("--source", "table", *_mapped(hospital)))
     if kind == "meg":
-        write_events(out, what, MEG_HOSPITALS[hospital], DEMO, people, trials, progress)
-        return Wrote(("--source", "meg", "--task", DEMO.task))
+        profile = MEG_HOSPITALS[hospital]
+        write_events(out, what, profile, DEMO, people, trials, progress)
+        meanings = zip(profile.codes, HANDS, strict=True)
+        unknown = [f"{code}={name}" for code, name in meanings if KNOWN_LABELS.get(code.lower(), code) != name]
+        return Wrote(("--source", "meg", "--task", DEMO.task, *_labels(unknown)))
     course, options = _course(kind, hospital, minutes)
     write_states(out, what, replace(HOSPITALS[hospital], stored_scale=1.0), course, people, progress)
     return Wrote(("--task", course.task, *options))
