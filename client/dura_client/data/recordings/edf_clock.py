@@ -143,10 +143,11 @@ def _places(header: EdfHeader) -> list[tuple[int, int]]:
 
 
 def _contents(path: Path, header: EdfHeader, places: Sequence[tuple[int, int]]) -> list[list[bytes]]:
+    first, step = header.header_bytes, header.record_bytes
     descriptor = os.open(path, os.O_RDONLY)
     try:
         return [
-            [os.pread(descriptor, size, header.header_bytes + record * header.record_bytes + at) for at, size in places]
+            [os.pread(descriptor, size, first + record * step + at) for at, size in places]
             for record in range(header.records)
         ]
     finally:

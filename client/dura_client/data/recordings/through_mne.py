@@ -162,9 +162,17 @@ class MneSource:
         )
 
     def read(self, channels: Sequence[int], start: int, stop: int) -> NDArray[np.float64]:
-        """Return samples in volts, tesla or tesla per metre."""
-        with listening():
-            found: NDArray[np.float64] = self.raw.get_data(picks=list(channels), start=start, stop=stop, verbose="info")
+        """Return samples in volts, tesla or tesla per metre.
+
+        Raises:
+            Unreadable: they are not there, and why.
+        """
+        picks = list(channels)
+        try:
+            with listening():
+                found: NDArray[np.float64] = self.raw.get_data(picks=picks, start=start, stop=stop, verbose="info")
+        except Exception as error:  # of a file whose header promises more than it holds, readers raise many kinds
+            raise _translated(error) from error
         return found
 
     def digits(self, channel: int, start: int, stop: int) -> NDArray[np.int64]:
