@@ -178,10 +178,10 @@ def _prepared(
         mended += there and opened is None
         if opened is not None:
             ready(key, opened)
-    missing = [key for key in patients if key not in found]
+    missing, tables = [key for key in patients if key not in found], work.source.tables
     for index in do_all(work, [(patients[key], targets[key]) for key in missing], workers):
         key = missing[index]
-        if not all(digests.same(path) for path in (*work.source.tables, *work.source.files(patients[key]))):
+        if not all(digests.same(path) for path in (*tables, *work.source.files(patients[key]))):
             discard(targets[key])
             raise InputError(
                 f"recordings of the data set {dataset.name} changed while they were read",
@@ -253,15 +253,15 @@ def restore(
         Key and patient. None stands for a patient whose data cannot be had as they were, for whatever reason: nobody
         but the log learns that, and not of whom.
     """
-    again = _Again(Preparation(dataset, contract, pseudonym_key, seal), folder)
+    again = _Again(Preparation(dataset, contract, pseudonym_key, seal), folder, withdrawn)
+    gone = withdrawn()
     for key, digest in wanted.items():
         found = None
         try:
-            if key not in withdrawn():
-                found = _kept(folder / key, digest, seal) or again.patient(key, digest)
-            if key in withdrawn():  # meanwhile, too
-                found = None
+            if key in gone:
                 shutil.rmtree(folder / key, ignore_errors=True)
+            else:
+                found = _kept(folder / key, digest, seal) or again.patient(key, digest)
         except Exception as error:  # noqa: BLE001  # a reader may fail in any way, and one patient must not end a step
             log.warning("a patient's recordings cannot be read (%s); the patient counts zero", type(error).__name__)
         yield key, found
@@ -281,16 +281,21 @@ def _kept(folder: Path, digest: str, seal: Seal | None) -> PatientData | None:
 class _Again:
     """Prepares patients of a running study again from their recordings, which are looked for once."""
 
-    def __init__(self, work: Preparation, folder: Path) -> None:
-        self._work, self._folder = work, folder
+    def __init__(self, work: Preparation, folder: Path, withdrawn: Callable[[], Collection[str]]) -> None:
+        self._work, self._folder, self._withdrawn = work, folder, withdrawn
 
     def patient(self, key: str, digest: str) -> PatientData | None:
-        """Return a patient if the recordings still give what was approved."""
+        """Return a patient if the recordings still give what was approved, and nobody has withdrawn the patient."""
+        if key in self._withdrawn():
+            return None
         items = self._subjects[key]
         private_folder(private_folder(self._folder.parent) / self._folder.name)
         target = self._folder / key / self._work.source.name(items, self._digests)
         if not target.exists():
             self._work((items, target))
+        if key in self._withdrawn():  # while the recordings were read
+            shutil.rmtree(self._folder / key, ignore_errors=True)
+            return None
         found = open_entry(target, self._work.seal)
         return found if digest_of(found) == digest else None
 

@@ -139,6 +139,29 @@ def test_a_damaged_entry_is_noticed_and_made_again(
     assert "002" not in caplog.text
 
 
+def test_who_withdraws_while_recordings_are_read_leaves_no_copy(
+    make: Callable[..., PreparedData], own_copy: OwnCopy, registered: Registered, contract: SignalContract, cache: Path
+) -> None:
+    """The ledger is asked again when a patient was prepared: the withdrawal has found nothing to delete before."""
+    root = own_copy("west")
+    before = make(root)
+    wanted, (first, *others) = digests(before), sorted(digests(before))
+    shutil.rmtree(cache)
+    answers = iter([(), ()])  # at the beginning, and before the first patient is read
+    found = dict(
+        restore(
+            registered(root),
+            contract,
+            wanted,
+            folder=cache / before.folder,
+            pseudonym_key=KEY,
+            withdrawn=lambda: next(answers, (first,)),
+        )
+    )
+    assert [key for key, patient in found.items() if patient is None] == [first]
+    assert sorted(path.name for path in (cache / before.folder).iterdir()) == others
+
+
 def test_a_running_study_keeps_what_was_approved(
     make: Callable[..., PreparedData], own_copy: OwnCopy, registered: Registered, contract: SignalContract, cache: Path
 ) -> None:
