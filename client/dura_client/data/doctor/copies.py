@@ -27,6 +27,8 @@ LEAST_SHARE = 0.6
 """Of the shorter recording that the common stretch must cover."""
 SHORT_SHARE = 0.9
 """The same for recordings shorter than that."""
+FEWEST_SECONDS = 6.0
+"""Of a recording; fewer envelopes correlate by chance."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def _probable(one: Sketched, other: Sketched, r: float, shift: float) -> Finding
 
 def _suspects(recordings: Sequence[Sketched]) -> list[tuple[Sketched, Sketched]]:
     """Return pairs worth a full comparison, by their averages over channels."""
-    usable = [item for item in recordings if item.sketch.size]
+    usable = [item for item in recordings if item.sketch.shape[1] >= FEWEST_SECONDS * PER_SECOND]
     averages: Mapping[int, NDArray[np.float64]] = {id(item): _averaged(item.sketch) for item in usable}
     spectra: dict[tuple[int, int], NDArray[np.complex128]] = {}
 

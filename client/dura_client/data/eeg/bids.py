@@ -6,6 +6,8 @@ the data manager; the message, which logs keep too, does without.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +58,19 @@ def open_recording(folder: BidsFolder, dataset: DataSet, recording: Recording) -
     Raises:
         InputError: unreadable, without channels of its kind, or otherwise of no use; the hint says where and why.
     """
-    try:
+    with named(folder, dataset, recording):
         return open_signals(folder, dataset, recording)
+
+
+@contextmanager
+def named(folder: BidsFolder, dataset: DataSet, recording: Recording) -> Iterator[None]:
+    """Say which recording it is that turns out to be unreadable while the block runs.
+
+    Raises:
+        InputError: it is; the hint says where and why.
+    """
+    try:
+        yield
     except Unreadable as error:
         what = found(error.note.code, folder.place(recording.path), error.note.cause, remedy=error.note.remedy)
         raise InputError(

@@ -47,6 +47,8 @@ SAYINGS: tuple[tuple[str, str, str], ...] = (
         "FILE-PART",
         "the header names another data file; the one beside it was read",
     ),
+    (r"complex|imaginary", "VAL-UNIT", "samples are complex numbers, of which the real part was read"),
+    (r"DataPoints", "", ""),
     (r"Online software filter|coordinate information|Not setting positions|impedance", "", ""),
     (r"[Ee]stimation of montage|The data contains 'boundary' events", "", ""),
     (r"Could not (parse|find|determine) .*(impedance|reference|measurement date)", "", ""),
@@ -65,6 +67,8 @@ TOPICS: tuple[tuple[str, str], ...] = (
 )
 """Words of a sentence that is not known, and what it is about."""
 SKIPPED = "BAD_ACQ_SKIP"
+NO_LOW_PASS = 0.49
+"""Share of the sampling rate from which a low-pass is what the rate itself cuts."""
 JOINTS = ("boundary", "EDGE boundary", SKIPPED)
 SEGMENT = "New Segment/"
 TYPES = {
@@ -158,9 +162,17 @@ class MneSource:
         )
 
     def read(self, channels: Sequence[int], start: int, stop: int) -> NDArray[np.float64]:
-        """Return samples in volts, tesla or tesla per metre."""
-        with listening():
-            found: NDArray[np.float64] = self.raw.get_data(picks=list(channels), start=start, stop=stop, verbose="info")
+        """Return samples in volts, tesla or tesla per metre.
+
+        Raises:
+            Unreadable: they are not there, and why.
+        """
+        picks = list(channels)
+        try:
+            with listening():
+                found: NDArray[np.float64] = self.raw.get_data(picks=picks, start=start, stop=stop, verbose="info")
+        except Exception as error:  # of a file whose header promises more than it holds, readers raise many kinds
+            raise _translated(error) from error
         return found
 
     def digits(self, channel: int, start: int, stop: int) -> NDArray[np.int64]:
@@ -209,6 +221,8 @@ def open_with_mne(
 
 def _signals(raw: Any, rate: float, units: Sequence[str]) -> tuple[Signal, ...]:
     known = list(units) if len(units) == len(raw.ch_names) else [raw._orig_units.get(name, "") for name in raw.ch_names]  # noqa: SLF001  # MNE keeps the file's units nowhere else
+    high, low = float(raw.info["highpass"] or 0.0), float(raw.info["lowpass"] or 0.0)
+    band = (high or None, low if 0 < low < NO_LOW_PASS * rate else None)
     types = [TYPES.get(kind, kind.upper()) for kind in raw.get_channel_types()]
     bad = set(raw.info["bads"])
     return tuple(
@@ -219,6 +233,7 @@ def _signals(raw: Any, rate: float, units: Sequence[str]) -> tuple[Signal, ...]:
             volts=None if kind in MAGNETIC_UNITS else volts_of(unit) if unit else 1.0,
             kind=kind,
             bad=name in bad,
+            band=band,
         )
         for name, kind, unit in zip(raw.ch_names, types, known, strict=True)
     )

@@ -131,6 +131,18 @@ def test_a_split_recording_is_read_as_one(root: Path) -> None:
         prepared(root)
 
 
+@pytest.mark.parametrize("share", [0.3, 0.95])
+def test_a_cut_file_is_refused_as_one(root: Path, share: float) -> None:
+    """A copy that ends too early opens, and breaks when its samples are read: the check and a study say why."""
+    path = root / "sub-02" / "meg" / "sub-02_task-look_meg.fif"
+    path.write_bytes(path.read_bytes()[: round(share * path.stat().st_size)])
+    (told,) = of("FILE-CUT", check(root))
+    assert told.place == "sub-02/meg/sub-02_task-look_meg.fif"
+    assert told.grade is Grade.STOPS
+    with pytest.raises(InputError, match="cannot be read: the recording does not have the length"):
+        prepared(root)
+
+
 def test_parts_without_a_beginning_are_named(root: Path) -> None:
     """A second part alone is no recording."""
     path = root / "sub-02" / "meg" / "sub-02_task-look_meg.fif"
