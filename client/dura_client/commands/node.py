@@ -81,7 +81,7 @@ def status_command(
 def _lines(found: Health) -> list[str]:
     lines = ["running" if found.node["running"] else "not running"]
     for child in found.node["children"]:
-        resting = ", resting until there is work" if child["resting"] else ""
+        resting = ", resting until there is work" if child.get("resting") else ""
         lines.append(f"  {child['name']}: restarts {child['restarts']}{resting}")
     for study in found.studies:
         state = "may go on" if study.open else "has ended here"

@@ -34,7 +34,7 @@ app = ServerApp()
 QUERY_TTL = 120.0
 TRAIN_TTL = 7 * 86_400.0
 """Seconds after which Flower drops a message, or the answer to it. Training may take days; attempts only grow."""
-REFUSAL_POLL_SECONDS = 0.5
+REFUSAL_POLL_SECONDS = 1.0
 REPLY_SECONDS = 5.0
 """Seconds after which a reply is given up that was announced and does not come: the connection of its node broke."""
 

@@ -38,7 +38,7 @@ class Blocks:
         return self._opened.read(begin, end) if self._all is None else self._all[:, begin:end]
 
     def whole(self, begin: int, end: int) -> NDArray[np.float64]:
-        """Return samples with zero where there is not a number."""
+        """Return samples with zero where a value is not a number."""
         values = self.raw(begin, end)
         finite = np.isfinite(values)
         return values if finite.all() else np.where(finite, values, 0.0)
