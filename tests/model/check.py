@@ -1,7 +1,9 @@
 """``python -m tests.model.check``: run spin over the model of draws and attempts, whole and with each rule taken out.
 
-Exhaustive for the instances named in :data:`INSTANCES`. What the model covers and leaves out stands at the head of
-``draws.pml``. Ends with 1 if an assertion fails in the whole model, or holds although a rule is missing.
+Exhaustive for the instances named in :data:`INSTANCES`: three sites, one study, one round, one spare draw, two
+attempts, a crash, a restart or the end of the study at any moment, and a coordinator that says whatever it likes. What
+the model leaves out stands at the head of ``draws.pml``, and is attacked by tests/attacks. Ends with 1 if an assertion
+fails in the whole model, or holds although a rule is missing.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from dura_common.errors import InputError
 from dura_common.runtime.files import parse_json, read_limited
 from dura_common.study import Digest, Frozen, Word, explain_validation
 
@@ -108,10 +109,18 @@ def dataset_of(**fields: object) -> DataSet:
 
 
 def is_simulated(root: Path) -> bool:
-    """Tell whether a BIDS folder was written by dura's own simulator."""
+    """Tell whether a BIDS folder was written by dura's own simulator; one that cannot be read was not.
+
+    The check names what is wrong with the description.
+    """
     description = root / "dataset_description.json"
     if not description.exists():
         return False
-    content = parse_json(read_limited(description, what="dataset_description.json"), what="dataset_description.json")
+    try:
+        content = parse_json(read_limited(description, what=description.name), what=description.name)
+    except InputError:
+        return False
     generated = content.get("GeneratedBy", [])
-    return any(isinstance(item, dict) and item.get("Name") == SIMULATOR for item in generated)
+    return isinstance(generated, list) and any(
+        isinstance(item, dict) and item.get("Name") == SIMULATOR for item in generated
+    )

@@ -178,10 +178,10 @@ def _prepared(
         mended += there and opened is None
         if opened is not None:
             ready(key, opened)
-    missing = [key for key in patients if key not in found]
+    missing, tables = [key for key in patients if key not in found], work.source.tables
     for index in do_all(work, [(patients[key], targets[key]) for key in missing], workers):
         key = missing[index]
-        if not all(digests.same(path) for path in (*work.source.tables, *work.source.files(patients[key]))):
+        if not all(digests.same(path) for path in (*tables, *work.source.files(patients[key]))):
             discard(targets[key])
             raise InputError(
                 f"recordings of the data set {dataset.name} changed while they were read",

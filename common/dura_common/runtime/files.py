@@ -150,7 +150,7 @@ def parse_json(content: bytes, *, what: str) -> dict[str, Any]:
 
     try:
         value = json.loads(content, object_pairs_hook=unique)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of more digits than Python reads
         raise InputError(f"{what} is not valid JSON") from error
     if not isinstance(value, dict):
         raise InputError(f"{what} must be a JSON object")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -25,7 +26,7 @@ from dura_client.site.policy import load_policy, write_policy
 from dura_client.sums.ports import Part
 from dura_common.consortium.roster import Roster
 from dura_common.messages import RefusalReason, TrainRound, encode
-from dura_common.secagg import Opened, SessionParameters
+from dura_common.secagg import Opened, SessionParameters, open_coordinator
 from dura_common.study import Study
 
 Template = tuple[Path, dict[str, Study], Roster]
@@ -161,6 +162,28 @@ def test_a_member_that_lies_about_another_one(world: World) -> None:
     assert begun(world)["north"] == 0
     home.witnessed.unlink()
     world.ask(asked(world, 2), "honest", "east")
+    assert {answer[0] for answer in world.answers[-1].values()} == {"done"}
+
+
+def test_a_message_that_is_delivered_late_accuses_its_sender_once(world: World) -> None:
+    """The coordinator keeps the north's message back over another sum: no vector leaves, and the next sum passes."""
+    late = asked(world, 1).model_copy(update={"round": 2})
+    meeting, machine = world.hub.meeting(world.parameters(late)), open_coordinator(world.parameters(late))
+    vector = vector_for(late, world.digests[late.study])
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(world.services["north"].answer, encode(late), vector.copy())
+        kept = meeting.up.get(timeout=60)
+        meeting.down["north"].put(None)
+        assert first.result(60).reason == RefusalReason.AGGREGATION
+        world.ask(asked(world, 1), "honest", "east")
+        vectors = len(world.sent)
+        others = [pool.submit(world.services[name].answer, encode(late), vector.copy()) for name in ("east", "south")]
+        for name, frame in [kept, meeting.up.get(timeout=60), meeting.up.get(timeout=60)]:
+            for receiver, outgoing in machine.receive(name, frame).outgoing.items():
+                meeting.down[receiver].put(bytes(outgoing))
+        assert {one.result(60).reason for one in others} == {RefusalReason.MEMBER_WENT_BACK}
+    assert len(world.sent) == vectors
+    world.ask(late.model_copy(update={"attempt": 2}), "honest", "east")
     assert {answer[0] for answer in world.answers[-1].values()} == {"done"}
 
 

@@ -42,12 +42,32 @@ def simulate(
         float, typer.Option(min=0.5, max=600, help="Of sleep, seizures and rest: length of each recording.")
     ] = 20.0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed writes the same recordings.")] = 1,
+    defects: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER|CODES",
+            help="Plant defects for practice: how many, or codes of findings separated by commas, such as "
+            "EV-UNIT,COPY-SAME. Each is planted in the files of another patient.",
+        ),
+    ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(help="With --defects: the file that tells which were planted; FOLDER.answers.json by default."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a simulated hospital's data as a BIDS folder, for practice, and say how they are registered."""
     with command(as_json) as out:
         from dura_client.data.simulated.kinds import simulate_kind
+        from dura_client.data.simulated.planting.plant import plant, require_place, wanted_of, write_answers
+        from dura_common.errors import InputError
 
+        if defects is None and answers is not None:
+            raise InputError("--answers has no meaning without --defects")
+        wanted = None if defects is None else wanted_of(defects)
+        told = answers or out_folder.with_name(f"{out_folder.name}.answers.json")
+        if wanted is not None:
+            require_place(told, out_folder)
         with out.progress() as bar:
             task = bar.add_task(f"simulating {hospital}", total=patients)
             wrote = simulate_kind(
@@ -60,8 +80,12 @@ def simulate(
                 seed=seed,
                 progress=lambda done, _total: bar.update(task, completed=done),
             )
+        planted = () if wanted is None else plant(out_folder, wanted, seed)
+        if planted:
+            write_answers(told, planted, seed)
         words = shlex.join(["dura", "site", "data", "add", kind, str(out_folder), *wrote.options])
-        out.result(
-            {"folder": str(out_folder), "patients": patients, "options": list(wrote.options)},
-            f"wrote {patients} simulated patients to {out_folder}; register them: {words}",
-        )
+        also = f"; planted {len(planted)} defects, named in {told}" if planted else ""
+        data = {"folder": str(out_folder), "patients": patients, "options": list(wrote.options)}
+        if planted:
+            data |= {"answers": str(told), "defects": len(planted)}
+        out.result(data, f"wrote {patients} simulated patients to {out_folder}{also}; register them: {words}")

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from dura_client.data.dataset import DataSet
+from dura_client.data.doctor.around.stretches import stretch_findings
 from dura_client.data.doctor.look import Look
 from dura_client.data.eeg.channels import band_text
 from dura_client.data.eeg.events import shown
@@ -103,6 +104,8 @@ def _windows(
     points = [mark for mark in item.marked(dataset) if mark.name in names and mark.end <= mark.begin]
     if spans and points:
         findings.append(found("CUT-SPAN", item.place, f"{counted(len(points), 'annotation')} of the study's classes"))
+    if spans:
+        findings += stretch_findings(contract, item, item.marked(dataset))
     if contract.target == "value":
         return Counter({"value": len(planned.labels)})
     return Counter(contract.classes[int(label)] for label in planned.labels)
@@ -121,7 +124,7 @@ def _band(contract: SignalContract, item: SignalRecording) -> list[Finding]:
                 remedy="Move the recording out of the folder, or `dura site decline`.",
             )
         ]
-    found_bands = {item.source.signals[channel.index].band for channel in item.channels}
+    found_bands = {item.band_of(channel) for channel in item.channels}
     cut = [band for band in found_bands if (band[0] or 0.0) > low or (band[1] is not None and band[1] < high)]
     return [
         found(
@@ -169,6 +172,10 @@ def _classes(
         }
     )
     findings = []
+    if codes and not missing and contract.label in {"event", "annotation"}:
+        remedy = "Check their spelling; if one means a class of the study, say so with `--label CODE=CLASS`."
+        cause = f"event names that stand for no class of the study: {shown(codes)}"
+        findings.append(found("EV-MAP", WHOLE, cause, remedy=remedy, grade=Grade.KNOW))
     if missing:
         hint = f"; codes that stand for no class of the study: {shown(codes)}" if codes else ""
         remedy = (

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.doctor.against import against
+from dura_client.data.doctor.around.of_vectors import vector_findings
+from dura_client.data.doctor.around.people import people_findings
 from dura_client.data.doctor.copies import Sketched, find_copies
 from dura_client.data.doctor.look import Look, look
-from dura_client.data.doctor.people import people_findings
 from dura_client.data.doctor.samples import findings_of
 from dura_client.data.doctor.together import together
 from dura_client.data.eeg.bids import example_of, folder_of
@@ -99,7 +100,7 @@ def diagnose(
             hint=f"It was {root}. Bring it back, or `dura site data update {dataset.name} --folder FOLDER`.",
         )
     if dataset.source in {"fmri", "table"}:
-        return _of_vectors(count_vectors(dataset, contract))
+        return _of_vectors(count_vectors(dataset, contract), vector_findings(dataset, contract))
     folder = folder_of(dataset)
     recordings = folder.recordings
     findings = [*folder.findings]
@@ -119,7 +120,7 @@ def diagnose(
         )
     findings += people_findings(folder)
     opened, looks = _all(folder, dataset, recordings, findings, progress)
-    findings += together(dataset, opened, contract.classes if contract is not None else ())
+    findings += together(dataset, opened, looks, contract.classes if contract is not None else ())
     plausible = [
         Sketched(item.recording, item.place, seen.digest, seen.sketch)
         for item, seen in zip(opened, looks, strict=True)
@@ -149,7 +150,7 @@ def diagnose(
     )
 
 
-def _of_vectors(counted: Counted) -> Diagnosis:
+def _of_vectors(counted: Counted, more: Sequence[Finding]) -> Diagnosis:
     """Return what a data set of connectomes or rows holds."""
     return Diagnosis(
         patients=counted.patients,
@@ -160,7 +161,7 @@ def _of_vectors(counted: Counted) -> Diagnosis:
         rates={},
         line_frequencies={},
         windows=counted.windows,
-        findings=sorted_findings(counted.findings),
+        findings=sorted_findings([*counted.findings, *more]),
     )
 
 

@@ -24,9 +24,10 @@ ALIKE = 0.9999
 """Correlation of two channels' differences beyond which they are copied or bridged."""
 SPECTRA = 4
 """Segments of each block that the spectrum is averaged over."""
+SLOW_SECONDS = 2.0
 PART_SECONDS = 20.0
 """Of each block that channels are compared over."""
-HELD_SECONDS = 1.0
+HELD_SECONDS = 0.5
 """All channels unchanged for so long is no signal."""
 BINS = np.logspace(-2, 4, 61)
 """Edges of the histogram of amplitudes, millionths (microvolts, femtotesla)."""
@@ -51,6 +52,10 @@ class Look:
     """Of the channels."""
     alike: tuple[tuple[int, int, float], ...]
     """Pairs of channels whose differences of samples correlate almost perfectly, with the correlation."""
+    usual: NDArray[np.float64]
+    """Median absolute value of each channel in millionths, slow drifts removed."""
+    highest: NDArray[np.float64]
+    """The same of its largest value."""
     held: float
     """Seconds in which no channel changes."""
     frequencies: NDArray[np.float64]
@@ -99,6 +104,15 @@ def blocks(opened: SignalRecording) -> Iterator[tuple[int, int, NDArray[np.float
             yield begin, end, opened.read(begin - before, end + after), (before, after)
 
 
+def _slow(values: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
+    """Return the mean of each stretch of :data:`SLOW_SECONDS` (channels, samples): offset and drift of an electrode."""
+    width = max(round(SLOW_SECONDS * rate), 1)
+    begins = np.arange(0, max(values.shape[1], 1), width)
+    counts = np.diff([*begins, values.shape[1]])
+    means = np.add.reduceat(values, begins, axis=1) / np.maximum(counts, 1) if values.shape[1] else values
+    return np.repeat(means, counts, axis=1)
+
+
 class _Tally:
     """Sums over blocks."""
 
@@ -114,6 +128,8 @@ class _Tally:
         self.covariance = np.zeros((channels, channels))
         self.amplitudes: list[float] = []
         self.sizes: list[NDArray[np.float64]] = []
+        self.usual: list[NDArray[np.float64]] = []
+        self.highest = np.zeros(channels)
         self.held = 0.0
         self.spectra: list[NDArray[np.float64]] = []
         self.histogram = np.zeros(len(BINS) - 1, dtype=np.int64)
@@ -136,7 +152,10 @@ class _Tally:
         thin = values[:, :: max(1, values.shape[1] // 512)]
         offset = np.median(thin, axis=1, keepdims=True)
         centred, thinned = (values - offset) * 1e6, np.abs(thin - offset) * 1e6
-        self.amplitudes.append(float(np.median(thinned)))
+        level = np.abs(thin - _slow(values, self.rate)[:, :: max(1, values.shape[1] // 512)]) * 1e6
+        self.amplitudes.append(float(np.median(level)))
+        self.usual.append(np.median(level, axis=1))
+        self.highest = np.maximum(self.highest, np.abs(centred).max(axis=1, initial=0.0))
         self.histogram += np.histogram(np.clip(thinned, BINS[0], BINS[-1] * 0.999), BINS)[0]
         self._spectra(centred)
 
@@ -180,6 +199,8 @@ class _Tally:
             size=np.median(self.sizes, axis=0) if self.sizes else np.zeros(channels),
             sorts=self.sorts,
             alike=self._alike(),
+            usual=np.median(self.usual, axis=0) if self.usual else np.zeros(channels),
+            highest=self.highest,
             held=0.0 if flat.all() else self.held,
             frequencies=np.fft.rfftfreq(width, 1 / self.rate).astype(np.float64),
             spectrum=np.mean(self.spectra, axis=0) if self.spectra else np.zeros(width // 2 + 1),

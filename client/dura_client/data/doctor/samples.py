@@ -21,6 +21,8 @@ LOW_PASS_WORTH_KNOWING = 45.0
 """Hz: many studies of rhythms go that far."""
 RATE_WORTH_KNOWING = 100.0
 NO_PEAK = 2.0
+SPIKE, SPIKE_TIMES = 3e4, 1000.0
+"""A value beyond so many millionths and so many times the channel's usual size is none of a brain's or a body's."""
 
 
 def findings_of(opened: SignalRecording, seen: Look, dataset: str) -> list[Finding]:
@@ -35,6 +37,7 @@ def findings_of(opened: SignalRecording, seen: Look, dataset: str) -> list[Findi
         *_amplitude(opened, seen, dataset),
         *_channels(opened, seen),
         *_held(opened, seen),
+        *_spikes(opened, seen),
         *_band(opened),
         *_line(opened, seen),
         *([found("FILE-SHORT", place, f"it lasts {opened.seconds:.3g} s")] if opened.seconds < SHORT_SECONDS else []),
@@ -104,6 +107,14 @@ def _channels(opened: SignalRecording, seen: Look) -> list[Finding]:
     return findings
 
 
+def _spikes(opened: SignalRecording, seen: Look) -> list[Finding]:
+    stray = (seen.highest > SPIKE_TIMES * np.maximum(seen.usual, 1e-3)) & (seen.highest > SPIKE) & ~seen.odd
+    if not stray.any():
+        return []
+    cause = f"{_names(opened, stray)}: single values up to {seen.highest.max():.3g} {opened.measure.unit}"
+    return [found("VAL-SPIKE", opened.place, cause)]
+
+
 def _held(opened: SignalRecording, seen: Look) -> list[Finding]:
     if not seen.held:
         return []
@@ -118,7 +129,7 @@ def _held(opened: SignalRecording, seen: Look) -> list[Finding]:
 
 def _band(opened: SignalRecording) -> list[Finding]:
     findings = []
-    for band in sorted({opened.source.signals[channel.index].band for channel in opened.channels}, key=str):
+    for band in sorted({opened.band_of(channel) for channel in opened.channels}, key=str):
         if band[1] is not None and band[1] <= LOW_PASS_WORTH_KNOWING:
             cause = f"the recorder's filter let pass {band_text(band)}"
             findings.append(found("FILT-CUT", opened.place, cause, grade=Grade.KNOW))
@@ -131,11 +142,12 @@ def _band(opened: SignalRecording) -> list[Finding]:
 def _line(opened: SignalRecording, seen: Look) -> list[Finding]:
     """Compare the declared line frequency with the spectrum."""
     strength = peaks(seen.frequencies, seen.spectrum)
-    line = shown(strength)
+    line = shown({one: power for one, power in strength.items() if one != opened.line}) or shown(strength)
     if opened.line is None:
         spectrum = "" if line is None else f"; the spectrum shows {line:g} Hz"
         return [found("LINE-NONE", opened.place, f"{opened.line_fault}{spectrum}")]
-    if line is not None and abs(opened.line - line) > 1 and strength.get(opened.line, 0.0) < NO_PEAK:
-        cause = f"PowerLineFrequency is declared as {opened.line:g} Hz, and the spectrum shows {line:g} Hz"
+    if line is not None and abs(opened.line - line) > 1:
+        as_well = " as well" if strength.get(opened.line, 0.0) >= NO_PEAK else ""
+        cause = f"PowerLineFrequency is declared as {opened.line:g} Hz, and the spectrum shows {line:g} Hz{as_well}"
         return [found("LINE-NONE", opened.place, cause)]
     return []

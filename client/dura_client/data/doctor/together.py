@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from dura_client.data.dataset import KNOWN_LABELS, DataSet
+from dura_client.data.doctor.look import Look
 from dura_client.data.eeg.channels import band_text
 from dura_client.data.eeg.events import shown
 from dura_client.data.eeg.recording import SignalRecording
@@ -15,28 +17,38 @@ from dura_client.data.findings.finding import WHOLE, Finding, found, listed
 from dura_client.data.findings.grade import Grade
 from dura_common.study import WORD
 
-CODED = re.compile(r"[A-Za-z]{0,3}[\s_.-]*\d+|[A-Za-z]")
+CODED = re.compile(r"[A-Za-z]{0,3}[\s_.-]*\d+(\.\d+)?|[A-Za-z]")
 """A code that says nothing by itself: ``1``, ``S  2``, ``T1``, ``E769``, ``A``."""
 STAGES = frozenset({"W", "N1", "N2", "N3", "R"})
 """Stages of sleep, as the AASM manual abbreviates them: short, but no mere codes."""
 HELD_OUT = 0.25
 """Share of patients that a study usually holds out."""
+FEWEST_COMPARED = 4
+"""Recordings that are compared with one another; of fewer, none is the odd one."""
+APART = 7.0
+"""Times that a recording's values may be larger or smaller than those of the others."""
 SIDE = 2
 """Fewest patients of a side."""
 WORTH_SAYING = 0.01
 
 
-def together(dataset: DataSet, opened: Sequence[SignalRecording], classes: Sequence[str] = ()) -> list[Finding]:
+def together(
+    dataset: DataSet, opened: Sequence[SignalRecording], looks: Sequence[Look], classes: Sequence[str] = ()
+) -> list[Finding]:
     """Return findings about the data set as a whole.
 
     Args:
         dataset: as it is registered.
         opened: its recordings.
+        looks: what their samples show.
         classes: of the study that the data are held against; a code that is one of them needs no other meaning.
     """
     return [
         *_meanings(dataset, opened, frozenset(classes)),
         *_runs(dataset, opened),
+        *_values(opened),
+        *_rare(dataset, opened),
+        *_sizes(opened, looks),
         *_alike_names(dataset, opened),
         *_persons(opened),
         *_equipment(opened),
@@ -97,9 +109,8 @@ def _meanings(dataset: DataSet, opened: Sequence[SignalRecording], classes: froz
 def _runs(dataset: DataSet, opened: Sequence[SignalRecording]) -> list[Finding]:
     meanings: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for item in opened:
-        for code in {event.code for event in item.events} & set(item.levels):
-            if code not in dataset.labels:
-                meanings[code][item.levels[code]].append(item.place)
+        for code in {event.code for event in item.events} - set(dataset.labels):
+            meanings[code][dataset.class_of(code, item.levels)].append(item.place)
     return [
         found(
             "EV-RUN",
@@ -110,6 +121,68 @@ def _runs(dataset: DataSet, opened: Sequence[SignalRecording]) -> list[Finding]:
         for code, names in sorted(meanings.items())
         if len(names) > 1
     ]
+
+
+def _values(opened: Sequence[SignalRecording]) -> list[Finding]:
+    """Say which event names have one value in some recordings and another in others."""
+    seen: dict[str, dict[frozenset[str], list[str]]] = defaultdict(lambda: defaultdict(list))
+    for item in opened:
+        for code, values in item.values.items():
+            seen[code][values].append(item.place)
+    differing = {code: groups for code, groups in seen.items() if len(groups) > 1}
+    findings = []
+    for code, groups in sorted(differing.items()):
+        usual = max(groups, key=lambda values: len(groups[values]))
+        rare = [place for values, places in groups.items() if values != usual for place in places]
+        shown_groups = listed("/".join(sorted(values)) for values in groups)
+        cause = f"{code} has other values in some recordings than in others ({shown_groups}): see {listed(rare)}"
+        findings.append(found("EV-VALUE", WHOLE, cause))
+    return findings
+
+
+def _rare(dataset: DataSet, opened: Sequence[SignalRecording]) -> list[Finding]:
+    """Say which event names only one of several recordings has: a slip of the pen, or another task."""
+    with_events = [item for item in opened if item.events]
+    if len(with_events) < FEWEST_COMPARED:
+        return []
+    holders: dict[str, set[str]] = defaultdict(set)
+    for item in with_events:
+        for event in item.events:
+            holders[dataset.class_of(event.code, item.levels)].add(item.place)
+    common = sum(len(places) > 1 for places in holders.values())
+    alone: dict[str, list[str]] = defaultdict(list)
+    for name, places in sorted(holders.items()):
+        if len(places) == 1:
+            alone[next(iter(places))].append(name)
+    return [
+        found(
+            "EV-MAP",
+            place,
+            f"no other recording has these event names: {shown(names)}",
+            remedy="Check their spelling; if they mean a class of the others, map them with `--label CODE=CLASS`.",
+            grade=Grade.KNOW,
+        )
+        for place, names in alone.items()
+        if common
+    ]
+
+
+def _sizes(opened: Sequence[SignalRecording], looks: Sequence[Look]) -> list[Finding]:
+    """Say which recordings are far larger or smaller than the others, although each alone may be right."""
+    sizes = {item.place: seen.amplitude for item, seen in zip(opened, looks, strict=True) if seen.amplitude > 0}
+    if len(sizes) < FEWEST_COMPARED:
+        return []
+    middle = statistics.median(sizes.values())
+    findings = []
+    for item in opened:
+        ratio = sizes.get(item.place, middle) / middle
+        if not item.measure.is_plausible(sizes.get(item.place, 0.0)) or 1 / APART < ratio < APART:
+            continue
+        times = f"{ratio:.3g} times as large as" if ratio > 1 else f"{1 / ratio:.3g} times smaller than"
+        cause = f"its values are {times} those of the other recordings (median)"
+        remedy = "Compare gain and unit with those of the others; `--scale PLACE=FACTOR` corrects one recording."
+        findings.append(found("VAL-UNIT", item.place, cause, remedy=remedy, grade=Grade.KNOW))
+    return findings
 
 
 def _alike_names(dataset: DataSet, opened: Sequence[SignalRecording]) -> list[Finding]:
@@ -181,7 +254,7 @@ def _equipment(opened: Sequence[SignalRecording]) -> list[Finding]:
 
 
 def _band(item: SignalRecording) -> str:
-    bands = {item.source.signals[channel.index].band for channel in item.channels}
+    bands = {item.band_of(channel) for channel in item.channels}
     return listed(sorted(band_text(band) for band in bands), 2)
 
 

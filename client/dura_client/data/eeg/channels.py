@@ -228,7 +228,14 @@ def _said_of_names(
 
 
 def _filters(signals: Sequence[Signal]) -> list[Note]:
+    unread = {signal.filter_text for signal in signals if not signal.filter_told}
+    if unread:
+        cause = f"{len(unread)} filters of EEG channels are written in a form that is not known; they were not compared"
+        return [Note("FILT-MIX", cause, "Ask what the recorder filtered; a study's band must lie inside its filters.")]
     bands = sorted({signal.band for signal in signals}, key=str)
+    texts = {" ".join(signal.filter_text.lower().split()) for signal in signals}
+    if len(bands) < 2 <= len(texts):  # noqa: PLR2004  # one band for all
+        return [Note("FILT-MIX", f"EEG channels have {len(texts)} different filters of one band, such as of the mains")]
     if len(bands) < 2:  # noqa: PLR2004  # one filter for all
         return []
     return [Note("FILT-MIX", f"EEG channels have {len(bands)} different filters: {listed(map(band_text, bands))}")]

@@ -10,7 +10,7 @@ from dura_client.data.eeg.names import Site, interpret
 from dura_client.data.findings.finding import listed
 from dura_client.data.findings.grade import Grade
 from dura_client.data.recordings.source import MAGNETIC, Note, Signal, volts_of
-from dura_client.data.recordings.tables import MISSING, Table, number_of
+from dura_client.data.recordings.tables import MISSING, NO_NAME, Table, number_of
 
 TYPES = frozenset(
     [
@@ -53,6 +53,8 @@ TYPES = frozenset(
 )
 STATES = {"good": False, "bad": True}
 RATE_TOLERANCE = 1e-3
+MOST_BAD = 0.25
+"""Share of the EEG channels that may be marked bad before it is called a loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class Declared:
     kinds: dict[str, str]
     bad: frozenset[str]
     notes: tuple[Note, ...] = ()
+    cutoffs: tuple[float | None, float | None] = (None, None)
+    """High-pass and low-pass in Hz, the narrowest of all EEG channels."""
 
     def kind_of(self, label: str) -> str:
         """Return the BIDS type of a channel, or an empty string."""
@@ -88,7 +92,34 @@ def declared_by(table: Table, signals: Sequence[Signal]) -> Declared:
     _units(table, lower, signals, notes)
     _rates(table, lower, signals, notes)
     present = {signal.label.lower() for signal in signals}
-    return Declared(kinds, frozenset(bad & present), tuple(notes))
+    _states_of_all(kinds, bad & present, notes)
+    _references(table, notes)
+    return Declared(kinds, frozenset(bad & present), tuple(notes), _cutoffs(table, signals))
+
+
+def _states_of_all(kinds: dict[str, str], bad: set[str], notes: list[Note]) -> None:
+    eeg = {name for name, kind in kinds.items() if kind == "EEG"}
+    if eeg and len(bad & eeg) > MOST_BAD * len(eeg):
+        notes.append(Note("CH-MANY", f"{len(bad & eeg)} of {len(eeg)} EEG channels are marked bad in channels.tsv"))
+
+
+def _references(table: Table, notes: list[Note]) -> None:
+    if "reference" not in table:
+        return
+    said = sorted({cell for cell in table.column("reference") if cell.lower() not in NO_NAME})
+    if len(said) > 1:
+        notes.append(Note("CH-REF", f"channels.tsv gives the references {listed(said)}"))
+
+
+def _cutoffs(table: Table, signals: Sequence[Signal]) -> tuple[float | None, float | None]:
+    """Return the narrowest band of the columns low_cutoff (a high-pass) and high_cutoff; half the rate is no filter."""
+    fastest = max((signal.rate for signal in signals), default=0.0)
+    edges = []
+    for name in ("low_cutoff", "high_cutoff"):
+        cells = table.column(name) if name in table else []
+        edges.append([number for cell in cells if (number := number_of(cell)) is not None and number > 0])
+    lows, highs = edges[0], [edge for edge in edges[1] if edge < 0.49 * fastest]
+    return max(lows, default=None), min(highs, default=None)
 
 
 def _order(names: list[str], labels: list[str], notes: list[Note]) -> None:
@@ -162,6 +193,8 @@ def _states(table: Table, names: list[str], notes: list[Note]) -> set[str]:
 
 def _units(table: Table, names: list[str], signals: Sequence[Signal], notes: list[Note]) -> None:
     if "units" not in table:
+        cause = "channels.tsv has no column units; those of the recording were used"
+        notes.append(Note("CH-UNIT2", cause, grade=Grade.KNOW))
         return
     said = dict(zip(names, table.column("units"), strict=True))
     wrong: dict[tuple[str, str], list[str]] = {}

@@ -6,9 +6,10 @@ What cannot be used is left out and counted: no number, before the start, beyond
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,7 +17,6 @@ from dura_client.data.findings.finding import counted, listed
 from dura_client.data.findings.grade import Grade
 from dura_client.data.recordings.edf import EdfSource
 from dura_client.data.recordings.source import Mark, Note, Piece, Source, length, sample_at
-from dura_client.data.recordings.tables import MISSING, Table, number_of
 from dura_client.data.recordings.through_mne import MneSource
 
 TECHNICAL = (
@@ -58,33 +58,18 @@ class Events:
     notes: tuple[Note, ...]
     bad: tuple[tuple[int, int], ...] = ()
     """Begin and end, in samples, of what is marked as bad; of a joint, the same sample twice."""
+    values: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Of each code, what the column value says of it."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Raw:
-    """One row, before it is placed."""
+class Raw:
+    """One event, before it is placed."""
 
     onset: float
     duration: float
     code: str
     sample: int | None = None
-
-
-def from_table(table: Table, rate: float, pieces: Sequence[Piece]) -> Events:
-    """Return the events of an events.tsv."""
-    notes: list[Note] = [_problem(problem.kind, problem.text) for problem in table.problems]
-    if any(problem.kind in {"separator", "twice", "empty"} for problem in table.problems):
-        return Events((), tuple(notes))
-    absent = [name for name in ("onset", "duration") if name not in table]
-    if absent:
-        lost = "; none of its events is used" if "onset" in absent else ""
-        notes.append(Note("EV-SEP", f"events.tsv has no column {' and no column '.join(absent)}{lost}"))
-    if "onset" in absent:
-        return Events((), tuple(notes))
-    if not table.rows:
-        notes.append(Note("SIDE-NONE", "events.tsv has a header and no row"))
-    rows = _timed(table, _named(table, notes), rate, pieces, notes)
-    return _placed(rows, rate, pieces, notes)
 
 
 def from_marks(source: Source, rate: float, pieces: Sequence[Piece]) -> Events:
@@ -93,17 +78,24 @@ def from_marks(source: Source, rate: float, pieces: Sequence[Piece]) -> Events:
     marks = source.marks
     if isinstance(source, EdfSource | MneSource) and all(_is_technical(mark.text) for mark in marks):
         marks = (*marks, *_status(source, notes))
-    rows = [_Raw(mark.onset, mark.duration, code_of(mark.text)) for mark in marks]
+    timed = [mark for mark in marks if math.isfinite(mark.onset) and math.isfinite(mark.duration)]
+    if len(timed) < len(marks):
+        lost = counted(len(marks) - len(timed), "mark")
+        notes.append(Note("EV-ONSET", f"{lost} of the recording without a time that is a number"))
+    below = sum(mark.duration < 0 for mark in timed)
+    if below:
+        notes.append(Note("EV-NEG", f"{counted(below, 'duration')} below zero, read as 0"))
+    rows = [Raw(mark.onset, max(mark.duration, 0.0), code_of(mark.text)) for mark in timed]
     if rows:
         notes.append(
             Note("EV-FILE", f"there are no events in an events.tsv; {len(rows)} marks of the recording were read")
         )
-    return _placed(rows, rate, pieces, notes)
+    return placed(rows, rate, pieces, notes)
 
 
 def place_marks(marks: Iterable[Mark], rate: float, pieces: Sequence[Piece]) -> Events:
     """Return the events that a list beside the recording tells, by the clock of the recording."""
-    return _placed([_Raw(mark.onset, mark.duration, code_of(mark.text)) for mark in marks], rate, pieces, [])
+    return placed([Raw(mark.onset, mark.duration, code_of(mark.text)) for mark in marks], rate, pieces, [])
 
 
 def code_of(text: str) -> str:
@@ -111,104 +103,7 @@ def code_of(text: str) -> str:
     return " ".join(text.removeprefix("Stimulus/").split())
 
 
-def _problem(kind: str, text: str) -> Note:
-    if kind == "encoding":
-        return Note("EV-ENC", f"events.tsv: {text}")
-    if kind == "empty":
-        return Note("SIDE-NONE", "events.tsv is empty")
-    harmless = kind in {"blank", "trailing", "header"}
-    return Note("EV-SEP", f"events.tsv: {text}", grade=Grade.KNOW if harmless else None)
-
-
-def _named(table: Table, notes: list[Note]) -> list[tuple[int, str]]:
-    """Return row and code of the events that have a name."""
-    types = table.column("trial_type") if "trial_type" in table else None
-    values = table.column("value") if "value" in table else None
-    empty = {*MISSING, ""}
-    if types is not None and all(cell in empty for cell in types) and values is not None:
-        if table.rows:
-            notes.append(
-                Note("EV-NA", "the column trial_type is empty; the column value names the events", grade=Grade.KNOW)
-            )
-        types = None
-    cells = types or values
-    if cells is None:
-        if table.rows:
-            notes.append(
-                Note("EV-NA", "events.tsv has neither a column trial_type nor a column value; no event has a name")
-            )
-        return []
-    named = [(row, " ".join(cell.split())) for row, cell in enumerate(cells) if cell not in empty]
-    if len(named) < len(cells):
-        notes.append(Note("EV-NA", f"{len(cells) - len(named)} of {len(cells)} events have no name and are not used"))
-    if types is not None and values is not None:
-        several: dict[str, set[str]] = defaultdict(set)
-        for row, code in named:
-            several[code].add(values[row])
-        split = {code: found for code, found in several.items() if len(found - empty) > 1}
-        if split:
-            texts = listed(f"{code} ({listed(sorted(found), 4)})" for code, found in split.items())
-            notes.append(Note("EV-VALUE", f"one trial_type has several values: {texts}"))
-    return named
-
-
-def _timed(
-    table: Table, named: Sequence[tuple[int, str]], rate: float, pieces: Sequence[Piece], notes: list[Note]
-) -> list[_Raw]:
-    """Return the rows whose times are numbers, after a look at what unit they are in."""
-    onsets, samples = table.column("onset"), table.column("sample") if "sample" in table else None
-    durations = table.column("duration") if "duration" in table else ["n/a"] * len(table.rows)
-    wrong = [onsets[row] for row, _ in named if number_of(onsets[row]) is None]
-    if wrong:
-        comma = " (some have a decimal comma)" if any("," in cell for cell in wrong) else ""
-        notes.append(
-            Note("EV-ONSET", f"{len(wrong)} of {len(named)} onsets are not numbers{comma}; these events are not used")
-        )
-    odd = [durations[row] for row, _ in named if durations[row] not in MISSING and number_of(durations[row]) is None]
-    if odd:
-        notes.append(Note("EV-NEG", f"{counted(len(odd), 'duration')} no number, read as 0"))
-    negative = sum((number_of(durations[row]) or 0.0) < 0 for row, _ in named)
-    if negative:
-        notes.append(Note("EV-NEG", f"{counted(negative, 'duration')} below zero, read as 0"))
-    rows = []
-    for row, code in named:
-        onset = number_of(onsets[row])
-        if onset is not None:
-            sample = number_of(samples[row]) if samples else None
-            rows.append(
-                _Raw(onset, max(number_of(durations[row]) or 0.0, 0.0), code, None if sample is None else round(sample))
-            )
-    return [] if _other_unit(rows, rate, pieces, notes) else rows
-
-
-def _other_unit(rows: Sequence[_Raw], rate: float, pieces: Sequence[Piece], notes: list[Note]) -> bool:
-    """Tell whether onsets are samples or milliseconds: most lie beyond the end, and divided they fill the recording."""
-    if not rows:
-        return False
-    end = pieces[-1].clock + pieces[-1].samples / rate
-    last = max(row.onset for row in rows)
-    if sum(row.onset > end for row in rows) * 2 <= len(rows):
-        return False
-    fills = {
-        name: last / factor / end for name, factor in (("samples", rate), ("milliseconds", 1e3), ("microseconds", 1e6))
-    }
-    fitting = {name: fill for name, fill in fills.items() if 0.2 < fill <= 1.0}  # noqa: PLR2004  # events of less than a fifth of a recording tell nothing
-    if not fitting:
-        return False
-    best = max(fitting, key=lambda name: fitting[name])
-    divisor = {"samples": f"{rate:g}", "milliseconds": "1000", "microseconds": "1000000"}[best]
-    notes.append(
-        Note(
-            "EV-UNIT",
-            f"the last onset is {last / end:.3g} times the recording's {end:g} s, as if onsets were {best}; "
-            "no event is used",
-            f"Divide the onsets by {divisor} and save the table again; BIDS wants seconds.",
-        )
-    )
-    return True
-
-
-def _placed(rows: Sequence[_Raw], rate: float, pieces: Sequence[Piece], notes: list[Note]) -> Events:
+def placed(rows: Sequence[Raw], rate: float, pieces: Sequence[Piece], notes: list[Note]) -> Events:
     """Place events at samples; say what has no place."""
     end = pieces[-1].clock + pieces[-1].samples / rate
     technical = [row for row in rows if _is_technical(row.code)]
@@ -259,7 +154,7 @@ def _next_sample(seconds: float, rate: float, pieces: Sequence[Piece]) -> int:
     return length(pieces)
 
 
-def _samples_agree(rows: Sequence[_Raw], rate: float, pieces: Sequence[Piece], notes: list[Note]) -> None:
+def _samples_agree(rows: Sequence[Raw], rate: float, pieces: Sequence[Piece], notes: list[Note]) -> None:
     """Compare the columns onset and sample; samples may count from 0 or from 1, at the recorder's own rate."""
     pairs = [(sample_at(row.onset, rate, pieces), row.sample) for row in rows if row.sample is not None]
     differences = [abs(at - sample) for at, sample in pairs if at is not None and sample is not None]

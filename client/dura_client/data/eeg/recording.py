@@ -5,20 +5,28 @@ The doctor and the preparation open recordings through this one door, so what a 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dura_client.data.dataset import DataSet
+from dura_client.data.eeg.beside.described import (
+    Band,
+    Measured,
+    declared_band,
+    description_notes,
+    line_of,
+    narrowest,
+)
+from dura_client.data.eeg.beside.levels import level_notes, meanings
+from dura_client.data.eeg.beside.marks import mark_notes
+from dura_client.data.eeg.beside.table import from_table
 from dura_client.data.eeg.channels import Channel, choose
 from dura_client.data.eeg.declared import NOTHING, declared_by
-from dura_client.data.eeg.events import Event, Events, from_marks, from_table, span_of
-from dura_client.data.eeg.levels import meanings
+from dura_client.data.eeg.events import Event, Events, from_marks, span_of
 from dura_client.data.eeg.sensors.amplitude import MEASURES, Measure
 from dura_client.data.eeg.sensors.electrodes import electrode_findings
 from dura_client.data.eeg.sensors.magnetic import choose_magnetic
@@ -28,11 +36,10 @@ from dura_client.data.recordings.folder import BidsFolder, Recording
 from dura_client.data.recordings.opening import open_source, require_parts
 from dura_client.data.recordings.sidecars import Merged, merged_json, nearest_table
 from dura_client.data.recordings.source import Note, Piece, Source, Unreadable, length
+from dura_client.data.recordings.tables import HARMLESS
 from dura_client.data.sources.cuts import Marked
 
 USED_KEYS = ("PowerLineFrequency", "SamplingFrequency", "RecordingDuration", "RecordingType", "EEGReference")
-RATE_TOLERANCE = 1e-3
-HIGHEST_LINE = 100.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,10 @@ class SignalRecording:
     """Line frequency in Hz, as declared."""
     line_fault: str
     """Why there is none, in words; empty if there is one."""
+    cutoffs: Band
+    """High-pass and low-pass in Hz that the description and channels.tsv declare, beside those of the header."""
+    values: Mapping[str, frozenset[str]]
+    """What the column value of events.tsv says of each code."""
     scale: float
     """Factor of the registration to volts, or to tesla and tesla per metre."""
     findings: tuple[Finding, ...]
@@ -77,6 +88,10 @@ class SignalRecording:
     def bad(self) -> tuple[str, ...]:
         """Names of channels that are marked bad."""
         return tuple(channel.name for channel in self.channels if channel.bad)
+
+    def band_of(self, channel: Channel) -> Band:
+        """Return what all filters let pass that the header or the sidecars declare of a channel."""
+        return narrowest(self.source.signals[channel.index].band, self.cutoffs)
 
     def read(self, start: int, stop: int, channels: Sequence[Channel] | None = None) -> NDArray[np.float64]:
         """Return samples (channels, samples) in the unit that recordings are held in; all channels by default."""
@@ -108,7 +123,8 @@ def open_signals(folder: BidsFolder, dataset: DataSet, recording: Recording) -> 
     described = f"_{folder.kind}.json"
     sidecar = merged_json(folder, recording, described)
     findings = list(sidecar.findings)
-    if str(sidecar.content.get("RecordingType", "")).lower() == "epoched":
+    said = sidecar.content.get("RecordingType", "")
+    if "epoched" in (one.lower() for one in (said if isinstance(said, list) else [said]) if isinstance(one, str)):
         raise Unreadable("FILE-EPOCH", f"its {described} says RecordingType epoched")
     source = open_source(recording.path)
     require_parts(recording.path, source)
@@ -119,6 +135,7 @@ def open_signals(folder: BidsFolder, dataset: DataSet, recording: Recording) -> 
     if table is not None:
         declared = declared_by(table, source.signals) if table.columns else NOTHING
         notes += [_table_note("channels.tsv", problem.kind, problem.text) for problem in table.problems]
+        findings += _from_above(folder, recording, file)
     elif file is None:
         instead = "were guessed from their names" if folder.kind == "eeg" else "are those of the recording"
         notes.append(Note("SIDE-NONE", f"there is no channels.tsv; types of channels {instead}"))
@@ -126,14 +143,23 @@ def open_signals(folder: BidsFolder, dataset: DataSet, recording: Recording) -> 
     notes += chosen.notes
     pieces = source.pieces(chosen.rate)
     notes += _header_notes(source)
-    notes += _disagreements(sidecar, described, chosen.rate, length(pieces) / chosen.rate)
+    if sidecar.files:
+        kinds = list(declared.kinds.values())
+        measured = Measured(
+            folder.task, chosen.rate, length(pieces) / chosen.rate, len(pieces), kinds.count("EEG") if kinds else None
+        )
+        notes += description_notes(sidecar.content, described, measured)
+    else:
+        also = " and the reference are" if described == "_eeg.json" else " is"
+        notes.append(Note("SIDE-NONE", f"there is no {described}: the line frequency{also} not known"))
     findings += _inherited(folder, sidecar)
-    line, line_fault = _line(sidecar.content)
+    line, line_fault = line_of(sidecar.content)
     events, event_findings = _events(folder, recording, source, chosen.rate, pieces)
     findings += event_findings
     notes += events.notes
     levels = merged_json(folder, recording, "_events.json")
     findings += levels.findings
+    notes += level_notes(levels.content, {event.code for event in events.events})
     if folder.kind == "eeg":
         findings += electrode_findings(folder, recording, [channel.label for channel in chosen.channels])
     findings += [found(note.code, place, note.cause, remedy=note.remedy, grade=note.grade) for note in notes]
@@ -148,6 +174,8 @@ def open_signals(folder: BidsFolder, dataset: DataSet, recording: Recording) -> 
         events=events.events,
         bad_spans=events.bad,
         levels=meanings(levels.content),
+        cutoffs=narrowest(declared_band(sidecar.content), declared.cutoffs),
+        values=events.values,
         line=line,
         line_fault=line_fault,
         scale=dataset.scale_of(place),
@@ -156,12 +184,11 @@ def open_signals(folder: BidsFolder, dataset: DataSet, recording: Recording) -> 
 
 
 def _table_note(what: str, kind: str, text: str) -> Note:
-    if kind == "encoding":
+    if kind in {"encoding", "bom"}:
         return Note("EV-ENC", f"{what}: {text}")
     if kind == "empty":
         return Note("SIDE-NONE", f"{what} is empty")
-    harmless = kind in {"blank", "trailing", "header"}
-    return Note("SIDE-TABLE", f"{what}: {text}", grade=Grade.KNOW if harmless else None)
+    return Note("SIDE-TABLE", f"{what}: {text}", grade=Grade.KNOW if kind in HARMLESS else None)
 
 
 def _header_notes(source: Source) -> list[Note]:
@@ -169,31 +196,6 @@ def _header_notes(source: Source) -> list[Note]:
     if source.identity:
         notes.append(Note("ID-HEAD", f"the header fills in: {', '.join(source.identity)}"))
     return notes
-
-
-def _disagreements(sidecar: Merged, name: str, rate: float, seconds: float) -> list[Note]:
-    """Compare what the sidecar says of rate and length with the recording."""
-    if not sidecar.files:
-        also = " and the reference are" if name == "_eeg.json" else " is"
-        return [Note("SIDE-NONE", f"there is no {name}: the line frequency{also} not known")]
-    notes = []
-    said = sidecar.content.get("SamplingFrequency")
-    if said is not None and not _close(said, rate, RATE_TOLERANCE * rate):
-        notes.append(Note("SIDE-RATE", f"{name} says SamplingFrequency {_shown(said)}, the recording has {rate:g} Hz"))
-    said = sidecar.content.get("RecordingDuration")
-    if said is not None and not _close(said, seconds, max(1.0, 0.01 * seconds)):
-        notes.append(
-            Note("SIDE-RATE", f"{name} says RecordingDuration {_shown(said)}, the recording has {seconds:g} s")
-        )
-    return notes
-
-
-def _close(said: Any, value: float, tolerance: float) -> bool:
-    return isinstance(said, int | float) and not isinstance(said, bool) and abs(said - value) <= tolerance
-
-
-def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else repr(value)[:40]
 
 
 def _inherited(folder: BidsFolder, sidecar: Merged) -> list[Finding]:
@@ -213,16 +215,11 @@ def _inherited(folder: BidsFolder, sidecar: Merged) -> list[Finding]:
     ]
 
 
-def _line(content: dict[str, Any]) -> tuple[float | None, str]:
-    """Return the declared line frequency, or why there is none."""
-    said = content.get("PowerLineFrequency")
-    if said is None or said == "n/a":
-        return None, "PowerLineFrequency is not declared"
-    if isinstance(said, bool) or not isinstance(said, int | float) or not math.isfinite(said):
-        return None, f"PowerLineFrequency is {_shown(said)}, no number"
-    if not 0 < said <= HIGHEST_LINE:
-        return None, f"PowerLineFrequency is {said:g} Hz, which no mains has"
-    return float(said), ""
+def _from_above(folder: BidsFolder, recording: Recording, file: Path | None) -> list[Finding]:
+    """Say that a table beside no recording speaks for this one too."""
+    if file is None or file.parent == recording.path.parent:
+        return []
+    return [found("SIDE-LOST", folder.place(file), "it counts for every recording below its folder that has no own")]
 
 
 def _events(
@@ -235,6 +232,8 @@ def _events(
         events = from_table(table, rate, pieces)
         notes += events.notes
         if events.events or table.rows or table.problems:
+            findings += _from_above(folder, recording, file)
+            notes += mark_notes(events, source, rate, pieces) if events.events else []
             return _or_none(_with_bad(folder, events, source, rate, pieces), notes), findings
     elif file is None:
         notes.append(Note("SIDE-NONE", "there is no events.tsv"))
@@ -246,9 +245,10 @@ def _with_bad(folder: BidsFolder, events: Events, source: Source, rate: float, p
     """Return events with what the recording itself marks as bad; FIF files keep such marks beside an events.tsv."""
     if folder.kind != "meg":
         return events
-    return Events(events.events, events.notes, tuple(sorted({*events.bad, *from_marks(source, rate, pieces).bad})))
+    own = from_marks(source, rate, pieces).bad
+    return replace(events, bad=tuple(sorted({*events.bad, *own})))
 
 
 def _or_none(events: Events, notes: list[Note]) -> Events:
     more = notes if events.events else [*notes, Note("EV-NONE", "no event can be used")]
-    return Events(events.events, tuple(more), events.bad)
+    return replace(events, notes=tuple(more))

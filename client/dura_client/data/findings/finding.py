@@ -42,7 +42,12 @@ def found(
 ) -> Finding:
     """Return a finding of a known kind, with the kind's own grade and remedy unless others are given."""
     kind = KINDS[code]
-    return Finding(code, grade or kind.grade, str(place), cause, remedy or kind.remedy)
+    return Finding(code, grade or kind.grade, _shown(str(place)), _shown(cause), _shown(remedy or kind.remedy))
+
+
+def _shown(text: str) -> str:
+    """Return a text with a question mark for each byte of a file's name that is no character."""
+    return text.encode("utf-8", "replace").decode()
 
 
 WHOLE = "the data set"

@@ -18,6 +18,11 @@ OF_REGIONS: dict[str, Kind] = {
         "Give the series of the atlas that the study names: one column for each region, in the atlas's order.",
     ),
     "ROI-SHORT": Kind(L, "a scan has fewer volumes than the study wants", "Nothing needs to be done: it is not used."),
+    "ROI-SAME": Kind(
+        K,
+        "regions hold the same series",
+        "Check the atlas and the order of its columns. Their edge counts as a correlation of one.",
+    ),
     "ROI-FLAT": Kind(
         K,
         "regions without values",

@@ -94,6 +94,16 @@ OF_SIGNALS: dict[str, Kind] = {
         "what was done to an MEG recording before, and what is not used of it",
         "Nothing needs to be done if all hospitals of a study do the same; tell the researcher where they do not.",
     ),
+    "CH-MANY": Kind(
+        L,
+        "many channels are marked bad",
+        "Check the marks. Bad channels are interpolated; too many of them leave little that was recorded.",
+    ),
+    "CH-REF": Kind(
+        L,
+        "channels were recorded against different references",
+        "Export the recording with one reference for all channels.",
+    ),
     "CH-FLAT": Kind(
         K,
         "channels are flat or far from all others",
@@ -134,6 +144,11 @@ OF_SIGNALS: dict[str, Kind] = {
         L,
         "the amplifier was at its limit",
         "Nothing can be done afterwards; choose a larger range when you record.",
+    ),
+    "VAL-SPIKE": Kind(
+        L,
+        "single values that nothing in a head gives",
+        "Look at these moments in the recorder's software; mark them (BAD_spike in events.tsv, with a duration).",
     ),
     "VAL-HOLD": Kind(
         L,

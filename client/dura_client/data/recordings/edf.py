@@ -117,6 +117,8 @@ class EdfSource:
             fault=signal.fault,
             inverted=signal.is_inverted,
             band=signal.band,
+            filter_text=signal.prefilter,
+            filter_told=signal.is_filter_told,
         )
 
 

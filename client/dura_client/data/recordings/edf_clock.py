@@ -7,6 +7,7 @@ text of the first annotation signal. Only these bytes are read, a few dozen of e
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from dura_client.data.recordings.edf_header import EdfHeader
 from dura_client.data.recordings.source import Mark, Note, Piece, Unreadable
 
 TEXT, DURATION = "\x14", "\x15"
+MOST_BEFORE = 1.0
+"""Seconds from the header's start to the first data record, at most (EDF+)."""
 LATIN = "the annotations are not in UTF-8; they were read as Latin-1"
 
 
@@ -49,21 +52,30 @@ def read_clock(path: Path, header: EdfHeader, *, fits: bool) -> Clock:
     notes: list[Note] = []
     onsets: list[float | None] = []
     marks: list[Mark] = []
-    latin = False
+    latin, timeless = False, 0
     for content in _contents(path, header, places):
         for order, field in enumerate(content):
             try:
                 text = field.decode()
             except UnicodeDecodeError:
                 text, latin = field.decode("latin-1"), True
-            begin, found = _tals(text, first=order == 0)
+            begin, found, broken = _tals(text, first=order == 0)
             if order == 0:
                 onsets.append(begin)
             marks += found
+            timeless += broken
     if latin:
         notes.append(Note("EV-ENC", LATIN))
+    if timeless:
+        lost = counted(timeless, "annotation")
+        notes.append(Note("EV-ONSET", f"{lost} of the recording without a time that is a number"))
     known = _filled(onsets, header.seconds, notes, fits=fits)
     start = known[0] if known else 0.0
+    if abs(start) > MOST_BEFORE:
+        cause = f"the first data record begins {start:g} s after the start that the header names; times count from it"
+        notes.append(
+            Note("GAP-FOUND", cause, "Nothing needs to be done if onsets in events.tsv count from there, too.")
+        )
     shifted = tuple(Mark(mark.onset - start, mark.duration, mark.text) for mark in marks)
     return Clock(tuple(onset - start for onset in known), shifted, tuple(notes))
 
@@ -100,12 +112,23 @@ def gap_notes(header: EdfHeader, pieces: Sequence[Piece], rate: float) -> tuple[
     if min(gaps) < 0:
         back = sum(gap < 0 for gap in gaps)
         raise Unreadable(
-            "GAP-BACK", f"at {counted(back, 'place')} a data record begins before the one before it has ended"
+            "GAP-BACK",
+            f"at {counted(back, 'place')} a data record begins before the one before it has ended: the header gives "
+            f"records {header.seconds:g} s, and the next begins as soon as {_least(pieces, header, rate):g} s later",
         )
     cause = f"{counted(len(gaps), 'gap')}, the longest {max(gaps):.3g} s, {sum(gaps):.3g} s in all"
     if header.plus.endswith("D"):
         return (Note("GAP-FOUND", cause),)
     return (Note("GAP-HIDDEN", f"{cause}, although the header says that the recording is continuous"),)
+
+
+def _least(pieces: Sequence[Piece], header: EdfHeader, rate: float) -> float:
+    """Return the smallest time from one data record to the next."""
+    steps = [
+        after.clock - (before.clock + before.samples / rate - header.seconds)
+        for before, after in itertools.pairwise(pieces)
+    ]
+    return float(f"{min(steps):.3g}")
 
 
 def _places(header: EdfHeader) -> list[tuple[int, int]]:
@@ -120,31 +143,35 @@ def _places(header: EdfHeader) -> list[tuple[int, int]]:
 
 
 def _contents(path: Path, header: EdfHeader, places: Sequence[tuple[int, int]]) -> list[list[bytes]]:
+    first, step = header.header_bytes, header.record_bytes
     descriptor = os.open(path, os.O_RDONLY)
     try:
         return [
-            [os.pread(descriptor, size, header.header_bytes + record * header.record_bytes + at) for at, size in places]
+            [os.pread(descriptor, size, first + record * step + at) for at, size in places]
             for record in range(header.records)
         ]
     finally:
         os.close(descriptor)
 
 
-def _tals(text: str, *, first: bool) -> tuple[float | None, list[Mark]]:
-    """Return the record's time, if it stands in this field, and the annotations of the field."""
+def _tals(text: str, *, first: bool) -> tuple[float | None, list[Mark], int]:
+    """Return the record's time, if it stands in this field, the annotations of the field, and how many have no time."""
     begin: float | None = None
-    marks = []
+    marks, broken = [], 0
     for number, entry in enumerate(part for part in text.split("\0") if part):
         times, *texts = entry.split(TEXT)
         onset, _, duration = times.partition(DURATION)
         try:
             at, lasting = float(onset), float(duration or 0)
         except ValueError:
+            at = lasting = math.nan
+        if not (math.isfinite(at) and math.isfinite(lasting)):
+            broken += sum(bool(one.strip()) for one in texts)
             continue
         if first and number == 0:
             begin = at
         marks += [Mark(at, lasting, one) for one in texts if one]
-    return begin, marks
+    return begin, marks, broken
 
 
 def _filled(onsets: Sequence[float | None], seconds: float, notes: list[Note], *, fits: bool) -> list[float]:

@@ -16,6 +16,7 @@ from dura_client.data.recordings.source import Note, Unreadable
 
 FIXED = 256
 MOST_SIGNALS = 4096
+_RESERVED = {False: {"", "EDF+C", "EDF+D"}, True: {"", "24BIT", "BDF+C", "BDF+D"}}
 ANNOTATIONS = ("edf annotations", "bdf annotations")
 _SIGNAL_FIELDS = (
     ("label", 16),
@@ -63,14 +64,25 @@ class EdfSignal:
     @property
     def band(self) -> tuple[float | None, float | None]:
         """High-pass and low-pass in Hz, where the prefilter field has the usual form ``HP:0.1Hz LP:75Hz``."""
-        found = [re.search(rf"\b{edge}:?\s*([0-9.]+)\s*(k?)Hz", self.prefilter, re.IGNORECASE) for edge in ("HP", "LP")]
+        found = [re.search(rf"\b{edge}{_EDGE}", self.prefilter, re.IGNORECASE) for edge in (_HIGH, _LOW)]
         high, low = (None if one is None else _plain(one[1]) * (1000 if one[2] else 1) for one in found)
-        return high, low
+        return high or None, low or None
+
+    @property
+    def is_filter_told(self) -> bool:
+        """Whether everything that the prefilter field says was understood."""
+        known = rf"\b({_HIGH}|{_LOW}|N|notch)({_EDGE}|[:=\s]*(DC|none|off))"
+        rest = re.sub(known, "", self.prefilter, flags=re.IGNORECASE)
+        return not re.sub(r"[\s;,./-]|none|n/a|DC|0", "", rest, flags=re.IGNORECASE)
+
+
+_EDGE = r"[:=\s]*([0-9]+(?:[.,][0-9]+)?|[.,][0-9]+)\s*(k?)(?:Hz)?"
+_HIGH, _LOW = r"(?:HP|high[\s-]*pass)", r"(?:LP|low[\s-]*pass)"
 
 
 def _plain(text: str) -> float:
     try:
-        return float(text)
+        return float(text.replace(",", "."))
     except ValueError:
         return math.nan
 
@@ -128,6 +140,11 @@ def read_header(path: Path) -> tuple[EdfHeader, tuple[Note, ...]]:
     if data and not header.seconds:
         raise Unreadable("FILE-HEAD", "the header declares data records of 0 seconds")
     records, notes = _size(path, header)
+    reserved = fixed[192:236].decode("latin-1").strip(" \0")
+    if reserved[:5] not in _RESERVED[header.bdf]:
+        cause = "the reserved field of the header is none that the format knows; the file was read without EDF+ or BDF+"
+        remedy = "Nothing needs to be done if channels and times are right."
+        notes = (*notes, Note("FILE-HEAD", cause, remedy, Grade.KNOW))
     return replace(header, records=records), notes
 
 

@@ -11,6 +11,9 @@ from dura_client.data.recordings.source import Note
 NOTHING = {"", "X", "0", "x", "mne_anonymize", "xxxxx", "anonymous", "Anonymous"}
 _PATIENT = ("patient code", "sex", "birth date", "name")
 _RECORDING = ("start date", "hospital code", "technician", "equipment")
+_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+_HIDDEN = {"01.01.85"}
+"""What programs write that take dates away."""
 _PIVOT = 85
 """Years of two digits from here on are of the 20th century (EDF)."""
 
@@ -28,6 +31,8 @@ def identity_of(header: EdfHeader) -> tuple[str, ...]:
     if any(word not in NOTHING for word in words[len(_PATIENT) :]):
         fields.append("other words of the patient field")
     recording = header.recording.split()[1:]  # the first word is always "Startdate"
+    if any(word not in NOTHING for word in recording[len(_RECORDING) :]):
+        fields.append("other words of the recording field")
     for name, word in zip(_RECORDING, recording, strict=False):
         if word not in NOTHING and name in {"hospital code", "technician"}:
             fields.append(name)
@@ -37,12 +42,31 @@ def identity_of(header: EdfHeader) -> tuple[str, ...]:
 def person_of(header: EdfHeader) -> str:
     """Return what identifies the patient in the header, for comparing; empty if nothing does."""
     words = header.patient.split()
+    born_and_called = words[2 : len(_PATIENT)] if header.plus else []
+    if len(born_and_called) > 1 and not NOTHING & set(born_and_called):
+        return " ".join(born_and_called).lower()
     telling = [word for word in words if word not in NOTHING and len(word) > 1]
     return " ".join(words).lower() if telling else ""
 
 
 def date_note(header: EdfHeader) -> list[Note]:
-    """Return a note if the start is no date or no time."""
+    """Return notes if the start is no date or no time, or if the header names two dates."""
+    return [*_start(header), *_two_dates(header)]
+
+
+def _two_dates(header: EdfHeader) -> list[Note]:
+    """Compare the date with the one that EDF+ writes in words, such as ``Startdate 02-MAR-2002``."""
+    words = header.recording.split()
+    match = re.fullmatch(r"(\d\d)-([A-Z]{3})-\d\d(\d\d)", words[1].upper()) if len(words) > 1 else None
+    if match is None or match[2] not in _MONTHS or not re.fullmatch(r"\d\d\.\d\d\.\d\d", header.date):
+        return []
+    said = f"{match[1]}.{_MONTHS.index(match[2]) + 1:02d}.{match[3]}"
+    if said == header.date or header.date in _HIDDEN:
+        return []
+    return [Note("DATE-BAD", "the header names one date as the start and another one in the recording field")]
+
+
+def _start(header: EdfHeader) -> list[Note]:
     day = re.fullmatch(r"(\d\d)\.(\d\d)\.(\d\d)", header.date)
     clock = re.fullmatch(r"([01]\d|2[0-3])\.([0-5]\d)\.([0-5]\d)", header.time)
     if day is not None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from dura_client.data.findings.finding import Finding, found, listed
 from dura_client.data.findings.grade import Grade
 
-PACKED = (".gz", ".zip", ".bz2", ".xz")
+PACKED = (".tar.gz", ".gz", ".tgz", ".tar", ".zip", ".bz2", ".xz", ".7z", ".rar")
 FOLDERS = (".mff", ".ds")
 """Endings of recordings that are folders."""
 PARTS = {".eeg": ".vhdr", ".vmrk": ".vhdr", ".fdt": ".set"}
@@ -206,7 +206,7 @@ class BidsFolder:
         fault = fault_of(below, self.task, self.form)
         if not fault:
             return "", ""
-        if not fault_of(below.with_suffix(ending), self.task, self.form):
+        if not fault_of(below.with_suffix(ending), self.task, self.form) and ending != ".vhdr":  # no reader opens .VHDR
             return "READ", f"its ending is written {path.suffix}; it was read all the same"
         right = _spelled(below, self.task)
         if not fault_of(right, self.task, self.form):

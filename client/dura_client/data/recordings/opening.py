@@ -143,7 +143,16 @@ def require_parts(path: Path, source: Source) -> None:
 
 def _eeglab(path: Path) -> MneSource:
     require_kind(path, "MATLAB", "HDF5")
-    source = open_with_mne(path, mne.io.read_raw_eeglab)
+    try:
+        source = open_with_mne(path, mne.io.read_raw_eeglab)
+    except Unreadable as error:
+        if error.note.code != "FILE-READ":
+            raise
+        cause = (
+            f"it holds no structure EEG that is whole; what the reader missed is {str(error).partition('about ')[2]}"
+        )
+        remedy = "Open the recording in EEGLAB, run eeg_checkset, and save it again."
+        raise Unreadable("FILE-HEAD", cause, remedy) from error
     data = source.raw.filenames[0]
     if data is not None and Path(data).suffix.lower() == ".fdt":
         kind_of(Path(data))

@@ -20,6 +20,8 @@ from dura_client.data.recordings.source import Unreadable
 from dura_client.data.recordings.tables import Table, read_table
 
 MAX_BYTES = 16 << 20
+MOST_DIGITS = 100
+BOM = b"\xef\xbb\xbf"
 ASIDE = {"participants.tsv", "participants.json", "dataset_description.json"}
 """Of the whole data set: no recording is read by them."""
 
@@ -80,6 +82,9 @@ def merged_json(folder: BidsFolder, recording: Recording, ending: str) -> Merged
         except Unreadable as error:
             notes.append(broken(folder.place(path), error))
             continue
+        if path.read_bytes().startswith(BOM):
+            cause = "it begins with a byte-order mark, which was left out"
+            notes.append(found("EV-ENC", folder.place(path), cause, remedy="Save the file as UTF-8 without the mark."))
         for key, value in part.items():
             above = content.get(key)
             content[key] = {**above, **value} if isinstance(above, dict) and isinstance(value, dict) else value
@@ -128,7 +133,9 @@ def read_json(path: Path) -> dict[str, Any]:
         return dict(pairs)
 
     try:
-        value = json.loads(content.decode("utf-8-sig"), object_pairs_hook=unique)
+        value = json.loads(
+            content.decode("utf-8-sig"), object_pairs_hook=unique, parse_constant=_refused, parse_int=_whole
+        )
     except UnicodeDecodeError as error:
         raise Unreadable("SIDE-JSON", "it is not in UTF-8", "Save the file as UTF-8.") from error
     except json.JSONDecodeError as error:
@@ -140,6 +147,16 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Unreadable("SIDE-JSON", "it holds no object ({...})")
     return value
+
+
+def _refused(word: str) -> object:
+    raise Unreadable("SIDE-JSON", f"it holds {word}, which JSON does not know; write n/a")
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise Unreadable("SIDE-JSON", f"it holds a number of {len(digits)} digits")
+    return int(digits)
 
 
 def _levels(root: Path, path: Path) -> Iterator[Path]:

@@ -76,6 +76,10 @@ class Signal:
     """Whether the file itself marks the channel as bad."""
     inverted: bool = False
     """Whether the header turns the scale upside down; the samples are read as the header says."""
+    filter_text: str = ""
+    """What the file says of the recorder's filter."""
+    filter_told: bool = True
+    """Whether all of it was understood."""
     band: tuple[float | None, float | None] = (None, None)
     """High-pass and low-pass of the recorder in Hz, where the file says so."""
 

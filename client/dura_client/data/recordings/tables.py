@@ -6,6 +6,7 @@ counted, a column that comes twice is refused.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -20,8 +21,15 @@ MAX_BYTES = 256 << 20
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 MISSING = {"n/a"}
 """How BIDS writes a missing value."""
-CODES = {"", "na", "n.a.", "nan", "null", "none", ".", "-9999", "-999", "-99", "9999", "missing", "?", "-"}
-"""How others write it, in small letters."""
+NO_NAME = {*MISSING, "", "nan", "null", "#n/a", "n.a."}
+"""Cells that name nothing, in small letters: what programs write for a missing text."""
+CODES = {*NO_NAME, "na", "none", ".", "missing", "unknown", "?", "-"} - MISSING
+"""How others write a missing value, in small letters; ``N/A`` in capitals counts too, see :func:`is_code`."""
+CODED_NUMBERS = {-9999.0, -999.0, -99.0, 9999.0}
+UNSEEN = re.compile("[\u200b-\u200f\u2028-\u202e\u2060\ufeff\u00ad\0]")
+"""Characters that no editor shows, and that make two names different that look the same."""
+HARMLESS = {"blank", "trailing", "header", "cells", "ends", "bom"}
+"""Kinds of problems by which nothing is lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +37,13 @@ class Problem:
     """Something about the file as a table."""
 
     kind: str
-    """``separator``, ``ragged``, ``twice``, ``header``, ``empty`` or ``encoding``."""
+    """``separator``, ``ragged``, ``twice``, ``empty`` or ``encoding``, or one of :data:`HARMLESS`."""
     text: str
+
+    @property
+    def harmless(self) -> bool:
+        """Whether nothing is lost by it."""
+        return self.kind in HARMLESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,38 +86,59 @@ def read_table(path: Path) -> Table:
     except OSError as error:
         raise Unreadable("FILE-DENIED", f"the system says: {error.strerror}") from error
     problems: list[Problem] = []
-    lines = list(_decoded(content, problems).replace("\r\n", "\n").replace("\r", "\n").split("\n"))
+    text = _decoded(content, problems)
+    if "\r" in text:
+        problems.append(Problem("ends", "its lines end as on Windows or an old Mac; they were read all the same"))
+    lines = list(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
     while lines and not lines[-1].strip():
         lines.pop()
     if not lines:
         return Table((), (), (*problems, Problem("empty", "the table is empty")))
-    columns = tuple(cell.strip() for cell in lines[0].split("\t"))
-    if any(cell != cell.strip() for cell in lines[0].split("\t")):
-        problems.append(Problem("header", "names of columns have blanks around them"))
+    columns = _columns(lines[0], problems)
     if len(columns) == 1 and re.search(r"[,;]|\S\s+\S", columns[0]):
         sign = "commas" if "," in columns[0] else "semicolons" if ";" in columns[0] else "blanks"
         return Table((), (), (*problems, Problem("separator", f"its columns are separated by {sign}, not by tabs")))
-    twice = [name for name, count in Counter(columns).items() if count > 1]
+    twice = [name for name, count in Counter(columns).items() if count > 1 and name]
     if twice:
         return Table((), (), (*problems, Problem("twice", f"it has columns of the same name: {listed(twice)}")))
     return Table(columns, _rows(lines[1:], len(columns), problems), tuple(problems))
+
+
+def _columns(line: str, problems: list[Problem]) -> tuple[str, ...]:
+    cells = UNSEEN.sub("", line).split("\t")
+    columns = tuple(cell.strip() for cell in cells)
+    if any(cell != cell.strip() for cell in cells):
+        problems.append(Problem("header", "names of columns have blanks around them"))
+    if "" in columns:
+        problems.append(Problem("header", f"{counted(columns.count(''), 'column')} without a name"))
+    return columns
 
 
 def _decoded(content: bytes, problems: list[Problem]) -> str:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         problems.append(Problem("encoding", "it is in UTF-16"))
         return content.decode("utf-16", errors="replace")
+    for start, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if len(content) > 1 and not any(content[start:64:2]):  # every other byte is zero: letters of two bytes
+            problems.append(Problem("encoding", "it is in UTF-16, without a mark that says so"))
+            return content.decode(encoding, errors="replace")
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8")
+        if text.startswith("\ufeff"):
+            problems.append(Problem("bom", "it begins with a byte-order mark, which was left out"))
+        return text.removeprefix("\ufeff")
     except UnicodeDecodeError:
         problems.append(Problem("encoding", "it is not in UTF-8 and was read as Latin-1"))
         return content.decode("latin-1")
 
 
 def _rows(lines: list[str], width: int, problems: list[Problem]) -> tuple[tuple[str, ...], ...]:
-    rows, ragged, blank, trailing = [], [], 0, 0
+    rows, ragged, blank, trailing, padded, unseen = [], [], 0, 0, 0, 0
     for number, line in enumerate(lines, start=2):
-        cells = [cell.strip() for cell in line.split("\t")]
+        plain = UNSEEN.sub("", line)
+        unseen += plain != line
+        cells = [cell.strip() for cell in plain.split("\t")]
+        padded += any(cell != cell.strip() for cell in plain.split("\t") if cell.strip())
         if not line.strip():
             blank += 1
         elif len(cells) == width:
@@ -121,9 +155,21 @@ def _rows(lines: list[str], width: int, problems: list[Problem]) -> tuple[tuple[
         problems.append(Problem("blank", f"{counted(blank, 'empty line')}"))
     if trailing:
         problems.append(Problem("trailing", f"{counted(trailing, 'line')} with a tab too many at the end"))
+    if padded:
+        problems.append(Problem("cells", f"{counted(padded, 'line')} with blanks around cells, which were left out"))
+    if unseen:
+        problems.append(
+            Problem("encoding", f"{counted(unseen, 'line')} with characters that no editor shows; they were left out")
+        )
     return tuple(rows)
 
 
 def number_of(cell: str) -> float | None:
-    """Return a cell as a number, or None: neither ``1_000`` nor ``inf`` nor a decimal comma is one."""
-    return float(cell) if NUMBER.fullmatch(cell) else None
+    """Return a cell as a number, or None: neither ``1_000`` nor ``inf`` nor ``1e999`` nor a decimal comma is one."""
+    value = float(cell) if NUMBER.fullmatch(cell) else math.inf
+    return value if math.isfinite(value) else None
+
+
+def is_code(cell: str) -> bool:
+    """Tell whether a cell looks like a code for a missing value that BIDS does not know."""
+    return cell not in MISSING and (cell.lower() in {*CODES, *MISSING} or number_of(cell) in CODED_NUMBERS)

@@ -47,6 +47,8 @@ SAYINGS: tuple[tuple[str, str, str], ...] = (
         "FILE-PART",
         "the header names another data file; the one beside it was read",
     ),
+    (r"complex|imaginary", "VAL-UNIT", "samples are complex numbers, of which the real part was read"),
+    (r"DataPoints", "", ""),
     (r"Online software filter|coordinate information|Not setting positions|impedance", "", ""),
     (r"[Ee]stimation of montage|The data contains 'boundary' events", "", ""),
     (r"Could not (parse|find|determine) .*(impedance|reference|measurement date)", "", ""),
@@ -65,6 +67,8 @@ TOPICS: tuple[tuple[str, str], ...] = (
 )
 """Words of a sentence that is not known, and what it is about."""
 SKIPPED = "BAD_ACQ_SKIP"
+NO_LOW_PASS = 0.49
+"""Share of the sampling rate from which a low-pass is what the rate itself cuts."""
 JOINTS = ("boundary", "EDGE boundary", SKIPPED)
 SEGMENT = "New Segment/"
 TYPES = {
@@ -217,6 +221,8 @@ def open_with_mne(
 
 def _signals(raw: Any, rate: float, units: Sequence[str]) -> tuple[Signal, ...]:
     known = list(units) if len(units) == len(raw.ch_names) else [raw._orig_units.get(name, "") for name in raw.ch_names]  # noqa: SLF001  # MNE keeps the file's units nowhere else
+    high, low = float(raw.info["highpass"] or 0.0), float(raw.info["lowpass"] or 0.0)
+    band = (high or None, low if 0 < low < NO_LOW_PASS * rate else None)
     types = [TYPES.get(kind, kind.upper()) for kind in raw.get_channel_types()]
     bad = set(raw.info["bads"])
     return tuple(
@@ -227,6 +233,7 @@ def _signals(raw: Any, rate: float, units: Sequence[str]) -> tuple[Signal, ...]:
             volts=None if kind in MAGNETIC_UNITS else volts_of(unit) if unit else 1.0,
             kind=kind,
             bad=name in bad,
+            band=band,
         )
         for name, kind, unit in zip(raw.ch_names, types, known, strict=True)
     )

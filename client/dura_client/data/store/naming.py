@@ -12,13 +12,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.recordings.brainvision import parts_of
 from dura_client.data.recordings.folder import PARTS, BidsFolder, Recording
 from dura_client.data.recordings.sidecars import applying_any
-from dura_client.data.sources.columns import table_files
 from dura_client.data.store.digests import FileDigests
 from dura_common.study import DataContract
 
@@ -40,6 +40,7 @@ class EntryNames:
         folder: of the data set.
         dataset: its registration.
         digests: of files.
+        files: returns the files on which a recording depends.
         answer: returns what tables answer for a patient and a visit; None if the study's labels stand in no table.
     """
 
@@ -48,9 +49,11 @@ class EntryNames:
         folder: BidsFolder,
         dataset: DataSet,
         digests: FileDigests,
+        files: Callable[[Recording], Sequence[Path]],
         answer: Callable[[str, str | None], float | None] | None = None,
     ) -> None:
-        self._folder, self._dataset, self._digests, self._answer = folder, dataset, digests, answer
+        self._folder, self._dataset, self._digests = folder, dataset, digests
+        self._files, self._answer = files, answer
 
     def of(self, recordings: Sequence[Recording]) -> str:
         """Return the name of the entry of one patient, 32 hex digits, by the patient's recordings in their order."""
@@ -66,15 +69,18 @@ class EntryNames:
             add(place, self._dataset.scale_of(place))
             if self._answer is not None:
                 add(self._answer(recording.subject, recording.entities.get("ses")))
-            for path in files_of(self._folder, self._dataset, recording):
+            for path in self._files(recording):
                 add(_place(self._folder, path), self._digests.of(path))
         return hasher.hexdigest()[:NAME_DIGITS]
 
 
-def files_of(folder: BidsFolder, dataset: DataSet, recording: Recording) -> list[Path]:
+def files_of(folder: BidsFolder, recording: Recording, aside: AbstractSet[Path]) -> list[Path]:
     """Return every file on which a recording's preparation may depend, sorted: rather one too many than one too few.
 
-    Tables of patients and visits are not among them: what a study reads there are answers.
+    Args:
+        folder: of the data set.
+        recording: whose files are wanted.
+        aside: tables of patients and visits: what a study reads there are answers.
     """
     own = recording.path.parent
     stem = recording.path.name.partition(".")[0].removesuffix(f"_{folder.kind}").partition("_split-")[0]
@@ -86,7 +92,7 @@ def files_of(folder: BidsFolder, dataset: DataSet, recording: Recording) -> list
     }
     if recording.path.suffix.lower() == ".vhdr":
         found |= set(parts_of(recording.path))
-    return sorted(file for path in found - set(table_files(dataset)) for file in _files(path))
+    return sorted(file for path in found - aside for file in _files(path))
 
 
 def _files(path: Path) -> list[Path]:

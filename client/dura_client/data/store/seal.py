@@ -110,8 +110,8 @@ class _Opening(io.RawIOBase):
 
 
 @contextmanager
-def writing(path: Path, seal: Seal | None) -> Iterator[BinaryIO]:
-    """Open a new file; when the block ends, its content is on the disk."""
+def writing(path: Path, seal: Seal | None, *, lasting: bool = True) -> Iterator[BinaryIO]:
+    """Open a new file; when the block ends, its content is on the disk, or at least on its way if it need not last."""
     with path.open("xb") as stream:
         if seal is None:
             yield stream
@@ -120,7 +120,8 @@ def writing(path: Path, seal: Seal | None) -> Iterator[BinaryIO]:
             yield cast("BinaryIO", sealing)
             sealing.finish()
         stream.flush()
-        os.fsync(stream.fileno())
+        if lasting:
+            os.fsync(stream.fileno())
 
 
 @contextmanager

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from tests.client.data.corpus.defects import channels, events, files, formats, headers, people, sidecars, study, values
+from tests.client.data.corpus.defects import (
+    channels,
+    events,
+    files,
+    formats,
+    headers,
+    odd_channels,
+    odd_events,
+    odd_files,
+    people,
+    sidecars,
+    study,
+    values,
+)
 
 DEFECTS = [
     *files.DEFECTS,
@@ -14,4 +27,7 @@ DEFECTS = [
     *people.DEFECTS,
     *formats.DEFECTS,
     *study.DEFECTS,
+    *odd_files.DEFECTS,
+    *odd_channels.DEFECTS,
+    *odd_events.DEFECTS,
 ]

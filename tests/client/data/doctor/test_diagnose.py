@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.client.data.corpus.tree import write_tree
+from tests.support.commands import answer
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.doctor.diagnose import Diagnosis, diagnose
 from dura_client.data.doctor.together import has_meaning
 from dura_client.data.findings.grade import Grade
+from dura_client.site.home import SiteHome
 from dura_common.errors import InputError
 from dura_common.study import SignalContract
 
@@ -98,3 +102,40 @@ def test_a_study_of_another_task_is_stopped(
     """What was registered for one task serves no study of another."""
     found = diagnose(registered(hospitals / "west"), contract.model_copy(update={"task": "rest"}))
     assert ("TASK-OTHER", "the data set") in codes(found, Grade.STOPS)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"GeneratedBy": null}',
+        b'{"GeneratedBy": 5}',
+        b"{",
+        b"[]",
+        b'{"a": ' + b"5" * 5000 + b"}",
+        '{"Name": "Prüfung"}'.encode("latin-1"),
+    ],
+)
+def test_a_broken_description_keeps_nobody_from_the_check(tmp_path: Path, content: bytes) -> None:
+    """The folder is registered all the same, as one that was not simulated, and the check names a broken file."""
+    site, tree = SiteHome(tmp_path / "site"), write_tree(tmp_path / "tree", "edf")
+    site.path.mkdir(mode=0o700)
+    site.settings.write_text('name = "north"\n')
+    (tree.root / "dataset_description.json").write_bytes(content)
+    added = answer("site", "data", "add", "hands", tree.root, "--task", "mi", "--home", site, here=True)
+    assert added["data"]["simulated"] is False
+    check = answer("site", "data", "check", "hands", "--home", site, here=True)["check"]
+    places = {item["place"] for item in check["findings"] if item["code"] == "SIDE-JSON"}
+    assert places == (set() if b"GeneratedBy" in content else {"dataset_description.json"})
+
+
+def test_a_name_that_is_no_text_is_told_and_printed(tmp_path: Path) -> None:
+    """A file whose name is not in UTF-8 is a finding in JSON and on the page, not an error of either."""
+    site, tree = SiteHome(tmp_path / "site"), write_tree(tmp_path / "tree", "edf")
+    site.path.mkdir(mode=0o700)
+    site.settings.write_text('name = "north"\n')
+    (tree.root / "sub-02" / "eeg" / os.fsdecode(b"sub-02_task-mi_\xff_eeg.edf")).write_bytes(b"x")
+    answer("site", "data", "add", "hands", tree.root, "--task", "mi", "--home", site, here=True)
+    words = ("site", "data", "check", "hands", "--html", tmp_path / "page.html", "--home", site)
+    check = answer(*words, here=True)["check"]
+    assert "sub-02/eeg/sub-02_task-mi_?_eeg.edf" in {item["place"] for item in check["findings"]}
+    assert "sub-02_task-mi_?_eeg.edf" in (tmp_path / "page.html").read_text()

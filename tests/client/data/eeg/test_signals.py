@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dura_client.data.eeg.signals import complete_channels, euclidean_alignment, far_from_others, robust_deviation
+from dura_client.data.eeg.sensors.amplitude import amplitude_of
+from dura_client.data.eeg.signals import (
+    applied,
+    complete_channels,
+    euclidean_alignment,
+    far_from_others,
+    robust_deviation,
+)
 from dura_common.errors import InputError
 from dura_common.study import SignalContract
 
@@ -106,3 +113,20 @@ def test_reference_gain_and_order(contract: SignalContract) -> None:
     np.testing.assert_allclose(signal, referenced(values, contract), atol=1e-12)
     np.testing.assert_allclose(signal.sum(axis=0), 0, atol=1e-12)
     np.testing.assert_allclose(other / robust_deviation(other), signal / robust_deviation(signal), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(("outputs", "channels", "samples"), [(11, 22, 15_361), (3, 300, 1000), (1, 1, 1), (4, 5, 0)])
+def test_an_operator_in_pieces_is_the_operator(outputs: int, channels: int, samples: int) -> None:
+    """Multiplied piece by piece, a signal is what one product gives, whatever the sizes."""
+    rng = np.random.default_rng(1)
+    operator, signal = rng.normal(size=(outputs, channels)), rng.normal(size=(channels, samples))
+    np.testing.assert_allclose(applied(operator, signal), operator @ signal, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("rate", [250, 256, 500, 1000, 5000])
+def test_the_amplitude_of_a_minute_is_known_from_some_of_its_samples(rate: int) -> None:
+    """With mains as strong as the brain, and an offset, it is within a few percent of what all samples give."""
+    rng, times = np.random.default_rng(2), np.arange(60 * rate) / rate
+    signal = 20e-6 * rng.normal(size=(5, 60 * rate)) + 20e-6 * np.sin(2 * np.pi * 50 * times) + 1e-3
+    whole = np.median(np.abs(signal - np.median(signal, axis=1, keepdims=True))) * 1e6
+    assert amplitude_of(signal) == pytest.approx(whole, rel=0.04)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dura_client.data.dataset import DataSet, is_simulated
-from dura_client.data.eeg.levels import class_name, meanings
+from dura_client.data.eeg.beside.levels import class_name, meanings
 from dura_client.data.registry import list_datasets, load_dataset, register
 from dura_client.site.home import SiteHome
 from dura_common.errors import InputError, StateError

@@ -38,7 +38,7 @@ class Blocks:
         return self._opened.read(begin, end) if self._all is None else self._all[:, begin:end]
 
     def whole(self, begin: int, end: int) -> NDArray[np.float64]:
-        """Return samples with zero where there is not a number."""
+        """Return samples with zero where a value is not a number."""
         values = self.raw(begin, end)
         finite = np.isfinite(values)
         return values if finite.all() else np.where(finite, values, 0.0)
@@ -87,7 +87,8 @@ def survey(opened: SignalRecording, blocks: Blocks, channels: tuple[str, ...]) -
         values[here] = raw[[lower[wanted[row]] for row in rows[here]], columns[here] - begin]
         steps = np.diff(raw[:, : round(PART_SECONDS * opened.rate)], axis=1)
         if steps.shape[1]:
-            sizes.append(np.median(np.abs(steps), axis=1))
+            np.abs(steps, out=steps)
+            sizes.append(np.median(steps, axis=1, overwrite_input=True))
     lost = missing > MOST_MISSING * opened.samples
     declared = {channel.name for channel in opened.channels if channel.bad}
     declared |= {name for name, gone in zip(names, lost, strict=True) if gone}

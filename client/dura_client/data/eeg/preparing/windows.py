@@ -33,6 +33,7 @@ from dura_client.data.eeg.preparing.filters import bring_to_rate_and_band
 from dura_client.data.eeg.preparing.survey import Blocks, survey
 from dura_client.data.eeg.recording import SignalRecording
 from dura_client.data.eeg.signals import (
+    applied,
     complete_channels,
     euclidean_alignment,
     missing_sensors,
@@ -119,16 +120,30 @@ class WindowSource:
     @property
     def tables(self) -> list[Path]:
         """Tables in which answers stand."""
-        return [] if self.contract.label not in COLUMN_LABELS else table_files(self.dataset)
+        return [] if self.contract.label not in COLUMN_LABELS else sorted(self._aside)
 
     def files(self, items: Sequence[Recording]) -> list[Path]:
         """Return every file on which a patient depends, but tables, which hold all patients."""
-        return [path for item in items for path in files_of(self.folder, self.dataset, item)]
+        return [path for item in items for path in self._files_of(item)]
 
     def name(self, items: Sequence[Recording], digests: FileDigests) -> str:
         """Return the name of a patient's entry, 32 hex digits."""
         answer = None if self.answers is None else self.answers.of
-        return EntryNames(self.folder, self.dataset, digests, answer).of(items)
+        return EntryNames(self.folder, self.dataset, digests, self._files_of, answer).of(items)
+
+    @cached_property
+    def _aside(self) -> frozenset[Path]:
+        return frozenset(table_files(self.dataset))
+
+    @cached_property
+    def _found(self) -> dict[Path, list[Path]]:
+        """Files by recording, as far as somebody asked for them."""
+        return {}
+
+    def _files_of(self, recording: Recording) -> list[Path]:
+        if recording.path not in self._found:
+            self._found[recording.path] = files_of(self.folder, recording, self._aside)
+        return self._found[recording.path]
 
     def arrays(
         self, items: Sequence[Recording], key: bytes, work: Path, seal: Seal | None
@@ -186,11 +201,11 @@ class WindowSource:
             interpolated=len(missing) / len(self.contract.channels),
         )
         if Broken.SENSORS in planned.broken:
-            with writing(path, seal):
+            with writing(path, seal, lasting=False):
                 return _Cut(path, planned.labels, 1.0, seen.content, int(planned.broken))
         operator = complete_channels(names, seen.bad, self.contract)  # 2
         thin, done = _Thinned(opened, self.contract), 0
-        with writing(path, seal) as stream:
+        with writing(path, seal, lasting=False) as stream:
             for stretch in seen.stretches:
                 begins = cut(planned.begins, self.contract, opened.rate, stretch)  # 4
                 cutter = Cutter(begins, self.contract.window_samples)
@@ -209,7 +224,7 @@ class WindowSource:
         """Yield a stretch of the study's channels, filtered, at the study's rate."""
         chain = bring_to_rate_and_band(self.contract, opened.rate, opened.line)  # 3
         for begin in range(*stretch, blocks.size):
-            yield chain.push(operator @ blocks.whole(begin, min(begin + blocks.size, stretch[1])))
+            yield chain.push(applied(operator, blocks.whole(begin, min(begin + blocks.size, stretch[1]))))
         yield chain.finish()
 
 

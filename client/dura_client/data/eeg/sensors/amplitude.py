@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 MILLIONTH = 1e6
+ENOUGH_SAMPLES = 4096
+"""Of a channel: its median size is known to about a hundredth then, and a wrong unit is wrong by a thousand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,16 @@ HELD = {"T": 1e9, "T/m": 1e7}
 
 
 def amplitude_of(values: NDArray[np.float64]) -> float:
-    """Return the median absolute value of a signal (channels, samples), offsets removed, in millionths."""
+    """Return the median absolute value of a signal (channels, samples), offsets removed, in millionths.
+
+    Of a long signal it looks at evenly spaced samples; their distance is odd, so that it is no period of the mains.
+    """
     if not values.size:
         return float("nan")
-    centred = values - np.median(values, axis=1, keepdims=True)
-    return float(np.median(np.abs(centred)) * MILLIONTH)
+    thin = values[:, :: values.shape[1] // ENOUGH_SAMPLES | 1]
+    sizes = thin - np.median(thin, axis=1, keepdims=True)
+    np.abs(sizes, out=sizes)
+    return float(np.median(sizes, overwrite_input=True) * MILLIONTH)
 
 
 def together(sorts: Sequence[str]) -> list[NDArray[np.int64]]:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from dura_client.data.findings.finding import counted
 from dura_client.data.privacy_class import PrivacyClass, declares
@@ -95,6 +94,8 @@ def _means(
     image: Nifti1Image, labels: NDArray[np.int32], numbers: tuple[int, ...]
 ) -> tuple[NDArray[np.float64], bytes, int]:
     """Return the series, the digest of the scan, and how many voxels of regions lie outside it."""
+    from scipy import ndimage  # noqa: PLC0415  # only who reads volumes pays for it
+
     volumes = image.shape[3]
     size = max(1, BLOCK_BYTES // (8 * labels.size))
     series = np.full((volumes, len(numbers)), np.nan)

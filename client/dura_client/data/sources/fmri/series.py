@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dura_client.data.dataset import DataSet
+from dura_client.data.recordings.content import kind_of
 from dura_client.data.recordings.folder import entities_of
 from dura_client.data.recordings.source import Unreadable
 from dura_client.data.recordings.tables import read_table
@@ -98,8 +99,11 @@ def read_series(item: Series) -> NDArray[np.float64]:
     reader = READERS.get(item.path.suffix.lower())
     if reader is None:
         raise Unreadable("ROI-KIND", f"series are read from {', '.join(READERS)}; the file ends in {item.path.suffix}")
-    if not item.path.is_file():
+    if not item.path.is_file() and not item.path.is_symlink():
         raise Unreadable("FILE-LINK", "the file is not there")
+    kind = kind_of(item.path)
+    if kind == "gzip":
+        raise Unreadable("FILE-GZ", "its content is packed (gzip)")
     if item.path.stat().st_size > MAX_BYTES:
         raise Unreadable("ROI-KIND", f"it is larger than {MAX_BYTES >> 20} MiB")
     try:
@@ -124,8 +128,10 @@ def _npy(item: Series) -> NDArray[np.float64]:
 
 def _text(sign: str) -> Callable[[Series], NDArray[np.float64]]:
     def read(item: Series) -> NDArray[np.float64]:
-        with item.path.open(encoding="utf-8-sig") as stream:
-            rows = [line.rstrip("\n").split(sign) for line in stream if line.strip()]
+        text = item.path.read_text(encoding="utf-8-sig", errors="replace")
+        rows = [line.split(sign) for line in text.splitlines() if line.strip()]
+        if not rows:
+            raise ValueError("no row")
         rows = rows[1:] if not all(_number(cell) for cell in rows[0]) else rows
         return np.array([[_float(cell) for cell in row] for row in rows], dtype=np.float64)
 

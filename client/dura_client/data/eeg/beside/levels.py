@@ -11,6 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dura_client.data.dataset import KNOWN_LABELS
+from dura_client.data.findings.finding import listed
+from dura_client.data.findings.grade import Grade
+from dura_client.data.recordings.source import Note
 from dura_common.study import WORD
 
 MAX_WORDS = 3
@@ -26,6 +29,30 @@ def meanings(content: Mapping[str, Any]) -> dict[str, str]:
             if name and name != code:
                 labels.setdefault(code, name)
     return labels
+
+
+def level_notes(content: Mapping[str, Any], codes: set[str]) -> list[Note]:
+    """Return what is odd in how one recording's sidecar describes the codes that the recording has."""
+    notes = []
+    described: dict[str, str] = {}
+    for column in ("trial_type", "value"):
+        said = content.get(column)
+        levels = said.get("Levels") if isinstance(said, Mapping) else None
+        if said is not None and not isinstance(said, Mapping):
+            notes.append(Note("SIDE-JSON", f"_events.json describes {column} by something else than an object"))
+        elif levels is not None and not isinstance(levels, Mapping):
+            notes.append(Note("SIDE-JSON", f"the Levels of {column} in _events.json are no object; they were not used"))
+        described |= dict(_levels(said))
+    if described and (absent := sorted(codes - set(described))) and len(absent) < len(codes):
+        notes.append(Note("EV-MAP", f"the Levels of _events.json do not describe: {listed(absent)}", grade=Grade.KNOW))
+    own = meanings(content)
+    turned = sorted(code for code in codes & set(own) if own[code] in codes and own[code] != code)
+    if turned:
+        pairs = listed(f"{code} as {own[code]}" for code in turned)
+        cause = f"_events.json calls one event by the name of another: {pairs}"
+        remedy = "Find out which is right; `--label CODE=CLASS` settles it for all recordings."
+        notes.append(Note("EV-RUN", cause, remedy))
+    return notes
 
 
 def class_name(description: str) -> str:

@@ -1,0 +1,1 @@
+"""What lies around recordings, as the doctor judges it: tables of patients, visits and features, and stray files."""
