@@ -20,11 +20,19 @@ LISTENS = "0A"
 """The state of a socket that accepts connections, in /proc/net/tcp."""
 
 
+_given: set[int] = set()
+"""Ports that were handed out: the system may well name a port twice while nobody listens on it yet."""
+
+
 def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nobody listens on, and never the same one twice."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 def wait_until(done: Callable[[], object], what: str, seconds: float = 30.0) -> None:
