@@ -5,6 +5,10 @@ rosters only go forward. If a member reports less than before, it has returned t
 be charged too little. If a member reports something else about the same state, it is running twice. Two rosters with
 one serial mean that somebody shows different members to different hospitals. In each of these cases, this site's part
 in the sum ends before anything has left, until an officer here has talked to that hospital and accepts its state.
+
+A report takes the place of the one before only once its sender shows that it has witnessed this site's own report of
+that time. Otherwise a coordinator could keep this site's reports from a hospital that restored a backup, let its ledger
+grow past what was seen of it, and have the new report stored: the old one, which gives the backup away, would be gone.
 """
 
 from __future__ import annotations
@@ -65,6 +69,8 @@ class Seen(Frozen):
     roster: Digest
     rows: NonNegativeInt
     mark: Digest
+    told: NonNegativeInt = 0
+    """Requests and draws in this site's own report of that session: a member that was there has witnessed as many."""
     when: AwareDatetime
 
 
@@ -96,13 +102,14 @@ def load_witnessed(home: SiteHome) -> Witnessed:
         raise explain_validation(error, what=WHAT) from error
 
 
-def witness(here: Membership, heads: Mapping[str, Head], now: datetime) -> None:
+def witness(here: Membership, heads: Mapping[str, Head], now: datetime, told: int = 0) -> None:
     """Check the reports of the other members of a sum, and store them if all are consistent.
 
     Args:
         here: the roster that this site follows.
         heads: the reports of all other members, by name, with checked signatures.
         now: the time of the reports.
+        told: requests and draws of this site's ledger, as it reported them to the same members.
 
     Raises:
         MemberWentBack: a report is not consistent; no report was stored.
@@ -114,13 +121,18 @@ def witness(here: Membership, heads: Mapping[str, Head], now: datetime) -> None:
         if faults:
             raise MemberWentBack(faults)
         others = tuple(one for one in before.seen if one.name not in heads)
-        new = tuple(_seen(name, head, now) for name, head in sorted(heads.items()))
+        own = here.card.name
+        new = tuple(_seen(before.of(name), name, own, head, told, now) for name, head in sorted(heads.items()))
         _write(here.home, Witnessed(seen=(*others, *new)))
 
 
-def _seen(name: str, head: Head, now: datetime) -> Seen:
+def _seen(before: Seen | None, name: str, own: str, head: Head, told: int, now: datetime) -> Seen:
+    """Return what is stored of a member: its ledger's state as before, if it does not show that it was there then."""
+    shown = head.seen[own].rows if own in head.seen else 0
+    if before is not None and shown < before.told:
+        return before.model_copy(update={"serial": head.serial, "roster": head.roster, "when": now})
     rows, mark = head.ledger.rows, head.ledger.mark
-    return Seen(name=name, serial=head.serial, roster=head.roster, rows=rows, mark=mark, when=now)
+    return Seen(name=name, serial=head.serial, roster=head.roster, rows=rows, mark=mark, told=told, when=now)
 
 
 def _fault(here: Membership, before: Seen | None, name: str, head: Head) -> str | None:

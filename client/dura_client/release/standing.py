@@ -47,11 +47,13 @@ class Standing:
             home.consortium / "roster.json",
         )
         self._marks = self._present()
+        self._told = 0
 
     def note(self, members: tuple[str, ...]) -> bytes:
         """Return this site's report about itself, and about what it has witnessed of the other members."""
         seen = load_witnessed(self._home).marks(members)
         head = Head(self._here.roster.serial, self._here.digest, self._ledger.requested(self._key), seen)
+        self._told = head.ledger.rows
         return head.encode(self._here.card.name, members)
 
     def heard(self, members: tuple[str, ...], notes: Mapping[str, bytes]) -> None:
@@ -67,7 +69,7 @@ class Standing:
         unknown = {name: mark.rows for name, mark in said.items() if not self._ledger.made(self._key, mark)}
         if unknown:
             raise ThisSiteWentBack(unknown, self._ledger.requested(self._key).rows)
-        witness(self._here, heads, self._clock())
+        witness(self._here, heads, self._clock(), self._told)
 
     def still(self) -> None:
         """Verify the request again if a file with decisions of people here has changed, or a day has ended.

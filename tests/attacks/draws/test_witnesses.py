@@ -138,6 +138,18 @@ def test_a_restored_ledger_that_was_asked_alone_until_it_was_longer(world: World
     assert RefusalReason.MEMBER_WENT_BACK not in words(world).values()
 
 
+@pytest.mark.parametrize("name", ["alone", "shared"])
+def test_a_restored_ledger_is_known_however_often_it_is_asked(world: World, tmp_path: Path, name: str) -> None:
+    """The others keep what gives it away: a newer report of it does not take the place, since it has heard nobody."""
+    attempt = restored_and_asked_alone(world, tmp_path, name)
+    before, opened = begun(world)["north"], len(world.opened)
+    for more in (1, 2, 3):
+        world.ask(asked(world, attempt + more, name), "honest", "east")
+        assert words(world)["north"] == RefusalReason.MEMBER_WENT_BACK
+    assert begun(world)["north"] == before
+    assert len(world.opened) == opened
+
+
 def test_a_ledger_that_was_begun_again(world: World) -> None:
     """A hospital whose ledger was lost and begun again is told so by the others, though nothing in it is wrong."""
     home = world.consortium.site("north")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -88,6 +89,18 @@ def test_whoever_goes_forward_is_believed_and_whoever_goes_back_is_not(
     seen = load_witnessed(here.home).of("north")
     assert seen is not None
     assert seen.rows == rows
+
+
+@pytest.mark.parametrize(("shown", "kept"), [(None, 3), (6, 3), (7, 9), (8, 9)])
+def test_a_report_is_replaced_once_its_sender_was_there(here: Membership, shown: int | None, kept: int) -> None:
+    """The north reported 3 rows when this site reported 7: only a north that has witnessed those 7 is believed anew."""
+    forget(here)
+    witness(here, {"north": head(here, 3)}, NOW, told=7)
+    seen = {} if shown is None else {here.card.name: Mark(shown, OTHER)}
+    witness(here, {"north": replace(head(here, 9, "cd" * 32), seen=seen)}, NOW, told=8)
+    found = load_witnessed(here.home).of("north")
+    assert found is not None
+    assert found.rows == kept
 
 
 def test_the_same_number_of_rows_with_another_mark(here: Membership) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,11 +82,14 @@ def not_root() -> Iterator[tuple[str, ...]]:
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Shell]:
-    """Return a shell of another account in a folder with spaces and umlauts; no process is left afterwards."""
-    folder = tmp_path / "Übung für Ärzte"
-    folder.mkdir()
-    with not_root() as prefix:
+def shell() -> Iterator[Shell]:
+    """Return a shell of another account in a folder with spaces and umlauts; no process is left afterwards.
+
+    The path is short, since sockets lie in the homes below it.
+    """
+    with tempfile.TemporaryDirectory(prefix="dura-") as made_in, not_root() as prefix:
+        folder = Path(made_in) / "Übung für Ärzte"
+        folder.mkdir()
         made = Shell(folder, prefix, {**os.environ, **ODD, "OMP_NUM_THREADS": "1"})
         try:
             yield made
