@@ -109,7 +109,7 @@ def test_without_the_sites_package_the_error_says_what_to_install(monkeypatch: p
     monkeypatch.setattr(simulation, "entry_points", lambda **_: [])
     with pytest.raises(simulation.StateError, match="not installed here") as caught:
         simulation.site_app()
-    assert "dura[rehearsal]" in caught.value.hint
+    assert ".whl[rehearsal]" in caught.value.hint
 
 
 def test_the_sites_package_offers_its_side() -> None:
