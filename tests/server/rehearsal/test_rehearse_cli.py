@@ -100,7 +100,9 @@ def test_interrupted_in_the_middle_it_stops_at_once_and_leaves_no_process(folder
     wait_until(lambda: not processes_of(folder), "every process has ended", 20)
     assert not list(folder.glob("*.json"))
     assert not list(folder.glob("work/*/.new-*"))
-    for part in folder.glob("work/simulated-*/*"):
+    parts = list(folder.glob("work/simulated-*/*"))
+    assert parts
+    for part in parts:
         assert all({file.name for file in entry.iterdir()} == PREPARED for entry in part.glob("*/*"))
 
 
