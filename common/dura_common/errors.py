@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from dura_common import __version__
+
 
 class DuraError(Exception):
     """Root of all errors that an operator, not a programmer, can act on. Raised only through its families."""
@@ -62,3 +64,8 @@ class HostError(DuraError):
 
     exit_code = 15
     code = "host"
+
+
+def install_with(extra: str) -> str:
+    """Return what installs dura with an extra: its own wheel file, since a package index may have another dura."""
+    return f"Install dura's wheel file with the extra: pip install './dura-{__version__}-py3-none-any.whl[{extra}]'"

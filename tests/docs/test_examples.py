@@ -11,6 +11,7 @@ import pytest
 from dura_common.policy import judge, parse_policy
 from dura_common.privacy.plan import plan_of
 from dura_common.study import parse_study
+from dura_common.study.warnings import warnings_of
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "deploy" / "examples").iterdir())
@@ -20,8 +21,9 @@ ANALYZE = shutil.which("systemd-analyze")
 
 @pytest.mark.parametrize("folder", EXAMPLES, ids=lambda folder: folder.name)
 def test_an_example_study_and_policy_fit_each_other(folder: Path) -> None:
-    """Each example validates, and its policy lets its own study pass at every site that it lists."""
+    """Each example validates without a warning, and its policy lets its own study pass at every site that it lists."""
     study = parse_study((folder / "study.toml").read_bytes())
+    assert warnings_of(study) == ()
     policy = parse_policy((folder / "policy.toml").read_bytes())
     broken = plan_of(study).epsilon_if_broken
     for site in study.sites:

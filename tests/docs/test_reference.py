@@ -57,13 +57,9 @@ def test_a_command_explains_itself(title: str, command: click.Command) -> None:
     said = helps(command)
     silent = [item.name for item in command.params if not said[item.name or ""] and title != "dura"]
     assert command.help, title
-    assert set(silent) <= KNOWN_SILENT.get(title, set()), title
+    assert silent == [], title
     if not isinstance(command, click.Group) or command.invoke_without_command:
         assert "--json" in {option for item in command.params for option in item.opts}
-
-
-KNOWN_SILENT = {"dura site data simulate": {"patients"}}
-"""Parameters that have no help yet."""
 
 
 def test_exit_codes_are_those_of_the_errors() -> None:

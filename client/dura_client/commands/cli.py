@@ -7,7 +7,11 @@ import typer
 from dura_client.commands import audit, enrol, ledger, node, policy, roster, study, withdraw
 from dura_client.commands.data.app import app as data_app
 
-app = typer.Typer(no_args_is_help=True, help="Run a hospital's site: its keys, data, policy, approvals and node.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Run a hospital's site: its keys, data, policy, approvals and node.",
+)
 enrol.register(app)
 node.register(app)
 roster.register(app)

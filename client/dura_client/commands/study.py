@@ -38,7 +38,8 @@ def offers(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
         table = Table("digest", "study", "state")
         for row in rows:
             table.add_row(row.digest[:12], row.study.name, row.state)
-        out.result({"offers": [{"digest": r.digest, "name": r.study.name, "state": r.state} for r in rows]}, table)
+        said = [{"digest": row.digest, "name": row.study.name, "state": row.state} for row in rows]
+        out.result({"offers": said}, table if rows else "no study was offered to this site")
 
 
 def review_command(

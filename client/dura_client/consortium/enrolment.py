@@ -194,8 +194,8 @@ def _rejoin(home: SiteHome, admission: Admission, roster: Roster, link: Link, he
 def _joined(home: SiteHome) -> Membership | None:
     """Return the membership of the site; None if it has not joined, or has only a roster that nobody countersigned.
 
-    Nobody countersigns a roster of an earlier dura, or a roster with a single site. To join again, people must compare
-    the fingerprint again. Ledger, approvals and recordings stay unchanged.
+    Nobody countersigns a roster of an earlier version of dura, or a roster with a single site. To join again, people
+    must compare the fingerprint again. Ledger, approvals and recordings stay unchanged.
     """
     if not has_joined(home):
         return None

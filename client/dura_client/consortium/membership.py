@@ -127,7 +127,7 @@ def load_membership(home: SiteHome) -> Membership:
 
     Raises:
         StateError: the site has not joined.
-        InputError: the roster comes from an earlier dura.
+        InputError: the roster comes from an earlier version of dura.
         TrustError: a file was altered.
     """
     if not has_joined(home):
@@ -161,7 +161,7 @@ def pin(home: SiteHome, link: Link, roster: Roster) -> None:
 
 
 def forget(home: SiteHome) -> None:
-    """Remove rosters that nobody countersigns: a founding roster with a single site, or rosters of an earlier dura."""
+    """Remove rosters that nobody countersigns: of a single site, or of an earlier version of dura."""
     for path in (*followed(home), home.consortium / "pending.json", *(home.consortium / "own").glob("*.json")):
         path.unlink(missing_ok=True)
 

@@ -1,1 +1,1 @@
-"""From a BIDS folder to windows that a study can use: simulate, register, check, prepare."""
+"""From a BIDS folder to examples that a study can use: simulate, import, register, check, prepare."""

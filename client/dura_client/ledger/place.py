@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from dura_client.ledger.ledger import Ledger
 from dura_client.site.home import SiteHome
 from dura_client.site.settings import load_settings
-from dura_common.errors import HostError, StateError
+from dura_common.errors import HostError, StateError, install_with
 from dura_common.runtime.files import read_limited, write_atomic
 
 
@@ -29,7 +29,7 @@ def site_ledger(home: SiteHome, *, clock: Callable[[], datetime] = lambda: datet
     except ModuleNotFoundError as error:
         raise HostError(
             "a ledger in PostgreSQL needs a driver that is not installed",
-            hint="Install dura with the extra postgresql: pip install 'dura[site,postgresql]'.",
+            hint=install_with("site,postgresql"),
         ) from error
 
 

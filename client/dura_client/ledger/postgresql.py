@@ -113,7 +113,9 @@ class PostgreSQL:
         if not isinstance(label, str) or not label.startswith(_LABEL):
             raise broken("the database is not a ledger")
         if label not in {f"{_LABEL}{number}" for number in (FORMAT, *OLDER)}:
-            raise InputError(f"the ledger has format {label.removeprefix(_LABEL)}, this dura reads format {FORMAT}")
+            raise InputError(
+                f"the ledger has format {label.removeprefix(_LABEL)}, this version of dura reads format {FORMAT}"
+            )
         if {tuple(row) for row in connection.execute(_TRIGGERS)} != _EXPECTED:
             raise broken("its protection against changes was removed")
         if connection.scalar(sa.text("SHOW fsync")) != "on":

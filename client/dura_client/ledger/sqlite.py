@@ -115,7 +115,7 @@ class SQLite:
             raise broken("the file is not a ledger")
         version = connection.exec_driver_sql("PRAGMA user_version").scalar()
         if version != FORMAT and version not in OLDER:
-            raise InputError(f"the ledger has format {version}, this dura reads format {FORMAT}")
+            raise InputError(f"the ledger has format {version}, this version of dura reads format {FORMAT}")
         triggers = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
         if {row.name: row.sql for row in triggers} != TRIGGERS:
             raise broken("its protection against changes was removed")

@@ -93,7 +93,7 @@ def read_manifest(home: SiteHome, study: str, known: str) -> Manifest:
     """
     path = _path(home, study, known)
     older = home.cohorts / f"{study}.json"
-    if not path.exists() and older.exists():  # of an earlier dura, which kept one for each study
+    if not path.exists() and older.exists():  # of an earlier version of dura, which kept one for each study
         path = older
     if path.exists():
         content = read_limited(path, what="the frozen cohort", limit=MAX_MANIFEST_BYTES)

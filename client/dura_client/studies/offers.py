@@ -31,7 +31,7 @@ MAX_OFFERS = 100
 MAX_STUDY_BYTES = 262_144
 """Largest signed study; a study with 500 sites is below 50 kB."""
 MAX_OFFER_BYTES = 8 << 20
-"""Largest file in which an earlier dura stored an offer."""
+"""Largest file in which an earlier version of dura stored an offer."""
 OFFER_DAYS = 90
 
 

@@ -1,6 +1,6 @@
 """Tells the coordinator that a study was approved here, so that it need not ask again and again.
 
-The word goes the way of the secure sums: a stream that this site opens, with its certificate and its identity's
+The word travels as the secure sums do: a stream that this site opens, with its certificate and its identity's
 signature. It names no study. The approval itself is asked for by Flower, and signed.
 """
 

@@ -104,7 +104,7 @@ class ResearcherCard(Frozen):
     name: SiteName
     identity: Identity
     request: Pem = ""
-    """Empty on a card of an earlier dura: its researcher signs studies, and the operator submits them."""
+    """Empty on a card of an earlier version of dura: its researcher signs studies, and the operator submits them."""
     created: AwareDatetime
     handover: Signature = ""
 

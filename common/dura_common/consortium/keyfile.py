@@ -106,7 +106,7 @@ def unseal(content: bytes, passphrase: bytes) -> bytes:
     """Return the secret.
 
     Raises:
-        InputError: the file is damaged, or of a version or cost that this dura does not read.
+        InputError: the file is damaged, or of a version or cost that this version of dura does not read.
         TrustError: the passphrase does not open it, or the file was altered.
     """
     lines = content.strip().splitlines()
@@ -119,8 +119,8 @@ def unseal(content: bytes, passphrase: bytes) -> bytes:
     header = packed[:HEADER_BYTES]
     if header[0] != VERSION or header[1] not in COSTS:
         raise InputError(
-            f"an encrypted key file has version {header[0]} and cost {header[1]}; this dura reads version {VERSION} "
-            f"and costs from {COSTS.start} to {COSTS.stop - 1}"
+            f"an encrypted key file has version {header[0]} and cost {header[1]}; this version of dura reads version "
+            f"{VERSION} and costs from {COSTS.start} to {COSTS.stop - 1}"
         )
     try:
         return _cipher(header, passphrase).decrypt(header[-NONCE_BYTES:], packed[HEADER_BYTES:], header)

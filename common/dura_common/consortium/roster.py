@@ -270,7 +270,7 @@ def parse_payload(model: type[M], payload: bytes, *, what: str) -> M:
     except ValidationError as error:
         if b'"format":1,' in payload[:1200] and b'"fleet"' in payload:
             raise InputError(
-                f"{what} comes from an earlier dura, in which the coordinator alone decided who is a member",
+                f"{what} comes from an earlier version of dura, in which the coordinator alone decided who is a member",
                 hint="Found the consortium again: see docs/how-to/two-hosts.md. Every hospital keeps its folder, with "
                 "ledger, approvals and recordings, and joins the new roster with `dura site join`.",
             ) from error

@@ -18,12 +18,18 @@ import typer
 from typer.main import get_command
 
 from dura_common import __version__
-from dura_common.errors import HostError
+from dura_common.errors import HostError, install_with
 
 GROUP = "dura.commands"
 STDOUT = 1
 OUTPUT_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE, errno.EBADF})
-EXTRAS = {"site": "site", "study": "coordinator", "coordinator": "coordinator", "demo": "demo"}
+EXTRAS = {
+    "site": "site",
+    "study": "coordinator",
+    "coordinator": "coordinator",
+    "authority": "coordinator",
+    "demo": "demo",
+}
 
 root = typer.Typer(
     name="dura",
@@ -56,14 +62,14 @@ def _missing(point: EntryPoint, error: ImportError) -> click.Command:
         click.echo(
             f"error: `dura {point.name}` needs the package {error.name or error}, which is not installed", err=True
         )
-        click.echo(f"  Install it with: pip install 'dura[{extra}]'", err=True)
+        click.echo(f"  {install_with(extra)}", err=True)
         raise SystemExit(14)
 
     return click.Command(
         point.name,
         callback=explain,
         params=[click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)],
-        short_help=f"(not installed: pip install 'dura[{extra}]')",
+        short_help=f"(not installed: it needs the extra {extra} of dura's wheel file)",
         context_settings={"ignore_unknown_options": True},
         add_help_option=False,
     )

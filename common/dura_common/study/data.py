@@ -289,9 +289,7 @@ class TableContract(DataContract):
         reversed_bounds = [name for name, (low, high) in self.features.items() if not low < high]
         if reversed_bounds:
             raise ValueError(f"features: the bounds of {reversed_bounds[0]} must be the smallest and the largest value")
-        if self.label == "participant" and self.column in self.features:
-            raise ValueError(f"features must not hold {self.column}, which is the answer")
-        if self.label == "session" and self.column in self.features:
+        if self.label in {"participant", "session"} and self.column in self.features:
             raise ValueError(f"features must not hold {self.column}, which is the answer")
         if self.relative_to is not None and self.relative_to not in self.features:
             raise ValueError(f"relative_to must be one of the features, got {self.relative_to}")

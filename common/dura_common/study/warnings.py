@@ -23,9 +23,4 @@ def warnings_of(study: Study) -> tuple[str, ...]:
             "spare draws without noise: two sums of one round over different sites, subtracted, show what the sites "
             "that are in only one of them had sent"
         )
-    if isinstance(study.privacy, NoNoise) and (study.aggregation.spare_steps or study.evaluation.spare_draws):
-        found.append(
-            "spare draws without noise: two sums of one round over different sites, subtracted, show what the sites "
-            "that are in only one of them had sent"
-        )
     return tuple(found)

@@ -6,5 +6,7 @@ import typer
 
 from dura_server.commands import authority
 
-app = typer.Typer(no_args_is_help=True, help="Use the consortium's root key: admit members and issue rosters.")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Use the consortium's root key: admit members and issue rosters."
+)
 authority.register(app)

@@ -6,6 +6,8 @@ import typer
 
 from dura_server.commands import enrol, service
 
-app = typer.Typer(no_args_is_help=True, help="Run the coordinator: its services, rosters and countersignatures.")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Run the coordinator: its services, rosters and countersignatures."
+)
 enrol.register(app)
 service.register(app)

@@ -58,7 +58,7 @@ class Admitted:
 
     name: str
     path: Path | None
-    """The file for the member; None for a researcher whose card, of an earlier dura, requests no certificate."""
+    """The file for the member; None for a card of an earlier version of dura, which requests no certificate."""
 
 
 def init(

@@ -317,8 +317,8 @@ def _curve(home: CoordinatorHome, name: str) -> ec.EllipticCurvePrivateKey:
 def _refuse_old(home: CoordinatorHome) -> None:
     if (home.keys / "consortium.key").exists():
         raise StateError(
-            "this coordinator was made by an earlier dura: the consortium's root key is on the serving host, where "
-            "an intruder could read it",
+            "this coordinator was made by an earlier version of dura: the consortium's root key is on the serving "
+            "host, where an intruder could read it",
             hint="Create a coordinator in a new --home and found the consortium again with `dura authority`. Every "
             "hospital keeps its folder and joins again. See docs/how-to/two-hosts.md.",
         )

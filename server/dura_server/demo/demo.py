@@ -24,10 +24,12 @@ from dura_common.runtime.files import private_folder, write_atomic
 from dura_server.demo.stage import HOSPITALS, Stage
 from dura_server.demo.summary import show
 
-app = typer.Typer(invoke_without_command=True, help="See the whole of dura at work on simulated hospitals.")
+app = typer.Typer(
+    add_completion=False, invoke_without_command=True, help="See the whole of dura at work on simulated hospitals."
+)
 
 WRONG_UNITS = {"south": "1e-3"}
-"""The hospital whose files declare volts but hold microvolts; `dura site data check` finds the fault."""
+"""The hospital whose values are a thousand times too large for the declared unit; `dura site data check` finds it."""
 CODES = {"west": ("1=left_hand", "2=right_hand")}
 """The hospital whose event codes nobody could guess."""
 DATASET = "motor-imagery"

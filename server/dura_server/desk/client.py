@@ -165,7 +165,7 @@ def _received(call: Any, address: str) -> Iterator[ToDesk]:
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
             raise HostError("this researcher has too many open questions", hint="End a `dura study watch`.") from error
         if code is grpc.StatusCode.UNIMPLEMENTED:
-            raise HostError("the coordinator is of an earlier dura and has no door for researchers") from error
+            raise HostError("the coordinator runs an earlier version of dura, which admits no researchers") from error
         raise Unreachable(
             f"the coordinator at {address} does not answer",
             hint="Do its services run? A firewall must let this machine connect to that port.",

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from dura_common.errors import HostError, StateError
+from dura_common.errors import HostError, StateError, install_with
 from dura_common.messages.records import from_records, to_records
 from dura_common.messages.rehearsal import GROUP, POINT, Job, check_answer
 from dura_server.rounds.ports import Vector
@@ -64,7 +64,7 @@ def site_app() -> ClientApp:
     except (IndexError, ImportError) as error:
         raise StateError(
             "a rehearsal needs the site's simulator and training engine, which are not installed here",
-            hint="Install them with: pip install 'dura[rehearsal]'",
+            hint=install_with("rehearsal"),
         ) from error
     return app
 
@@ -174,7 +174,7 @@ def _engine(workers: int) -> Iterator[None]:
     except ImportError as error:
         raise StateError(
             "a rehearsal needs Flower's simulation engine, which is not installed here",
-            hint="Install it with: pip install 'dura[rehearsal]'",
+            hint=install_with("rehearsal"),
         ) from error
     scratch = tempfile.mkdtemp(prefix="dura-ray-")
     logging.getLogger("flwr").setLevel(logging.CRITICAL)  # errors come back as errors

@@ -125,7 +125,7 @@ class Roll:
                 standing[name] = "approved"
                 if answer.state != state:
                     raise TrustError(
-                        f"{name} came to another model from the same sums",
+                        f"{name} computed a different model from the same sums",
                         hint="Its installation differs; compare `dura --version` at all sites.",
                     )
             elif name in answers:

@@ -71,7 +71,7 @@ class ResearcherHome:
 def create_identity(home: ResearcherHome, name: str, now: datetime) -> tuple[ResearcherCard, Path]:
     """Create a researcher's keys and card.
 
-    In a folder of an earlier dura, the signing key stays and vouches for the card with the new TLS key.
+    In a folder of an earlier version of dura, the signing key stays and vouches for the card with the new TLS key.
 
     Raises:
         StateError: there are already keys; they stay unchanged.

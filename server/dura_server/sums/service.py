@@ -41,7 +41,7 @@ STREAMS_PER_SITE = 4
 """One stream in use, one that replaces it, one of an earlier session that is just ending, and one in reserve."""
 HELLO_SECONDS = 5.0
 SESSIONS = 16
-"""Number of sessions at a time. Studies run one after another, and every session holds one vector in memory."""
+"""Number of sessions at a time, of studies that run side by side. Every session holds one vector in memory."""
 
 
 class RunningSessions:

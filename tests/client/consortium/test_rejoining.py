@@ -146,7 +146,7 @@ def test_an_earlier_consortium_is_left_without_leaving_the_home(admitted: Consor
     (home.consortium / "roster.json").write_text(sign(text, "application/vnd.dura.roster+json", key))
     (home.consortium / "consortium.pub").write_text(encode_identity(key.public_key()))
     home.ledger.write_bytes(b"all that was spent")
-    with pytest.raises(InputError, match="earlier dura") as caught:
+    with pytest.raises(InputError, match="earlier version of dura") as caught:
         load_pinned(home)
     assert "dura site join" in caught.value.hint
     admitted.join("north")

@@ -93,7 +93,7 @@ def test_a_changed_byte_is_noticed(position: int, change: int) -> None:
     """Whatever byte of a file somebody changes, it does not open, and no cost beyond the bounds is ever paid."""
     body = bytearray(packed(SEALED))
     body[position] ^= change
-    with pytest.raises((TrustError, InputError), match=r"does not open|this dura reads"):
+    with pytest.raises((TrustError, InputError), match=r"does not open|this version of dura reads"):
         unseal(as_file(bytes(body)), b"winter")
 
 

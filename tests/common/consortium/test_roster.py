@@ -259,7 +259,7 @@ def test_a_roster_of_an_earlier_dura_says_what_to_do() -> None:
     """The coordinator alone signed it: the hint tells how to found anew and keep everything."""
     text = '{"consortium":"brains","fleet":"localhost:8443","format":1,"serial":3}'
     old = sign(text.encode(), "application/vnd.dura.roster+json", ROOT)
-    with pytest.raises(InputError, match="earlier dura") as caught:
+    with pytest.raises(InputError, match="earlier version of dura") as caught:
         read_claimed_roster(old)
     assert "keeps its folder" in caught.value.hint
 

@@ -118,6 +118,6 @@ def test_a_coordinator_of_an_earlier_dura_says_what_to_do(consortium: Consortium
     """A root key on the serving host is refused with the way out."""
     consortium.admit(consortium.card("north"), consortium.card("east"))
     (consortium.coordinator.keys / "consortium.key").write_bytes(b"old")
-    with pytest.raises(StateError, match="earlier dura") as caught:
+    with pytest.raises(StateError, match="earlier version of dura") as caught:
         read_roster(consortium.coordinator)
     assert "dura authority" in caught.value.hint

@@ -142,7 +142,9 @@ def test_the_page_follows_light_and_dark() -> None:
     text = render(a_result())
     assert "prefers-color-scheme: dark" in text
     assert "currentColor" in text
-    assert all(attributes.get("aria-label") for tag, attributes in Page(text).tags if tag == "figure")
+    labels = [attributes.get("aria-label") for tag, attributes in Page(text).tags if tag == "figure"]
+    assert labels
+    assert all(labels)
 
 
 GEOMETRY = """<script>

@@ -33,7 +33,7 @@ def import_command(
     task: Annotated[str | None, typer.Option(help="With --draft: the BIDS label of what was done.")] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="A file to write which patient has which label. It names patients: keep it closed."),
+        typer.Option(help="A file to write which patient has which label. It names patients: keep it locked away."),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, max=64, help="How many recordings are imported at the same time.")] = 1,
     home: HomeOption = DEFAULT_HOME,

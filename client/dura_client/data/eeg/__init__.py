@@ -1,1 +1,1 @@
-"""EEG recordings: BIDS folders, and signal processing up to windows."""
+"""EEG and MEG recordings: BIDS folders, and signal processing up to windows."""

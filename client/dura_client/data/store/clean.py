@@ -62,7 +62,7 @@ def clean(cache: Path, in_use: Collection[Used], *, days: float, most_bytes: flo
         now: seconds since 1970.
     """
     entries = sorted(stored(cache), key=lambda item: item.used)
-    whole = {*in_use, *((recipe, key, "") for recipe, key, _ in in_use)}  # an earlier dura wrote no digest
+    whole = {*in_use, *((recipe, key, "") for recipe, key, _ in in_use)}  # an earlier version of dura wrote no digest
     left = sum(item.size for item in entries)
     gone = []
     for item in entries:
@@ -76,7 +76,7 @@ def clean(cache: Path, in_use: Collection[Used], *, days: float, most_bytes: flo
 
 
 def stored(cache: Path) -> Iterator[Stored]:
-    """Yield every entry of a cache, also those of an earlier dura, whose patients' folders held the files."""
+    """Yield every entry of a cache, also those of an earlier version of dura, which lie in patients' folders."""
     for recipe in _recipes(cache):
         for patient in sorted(recipe.iterdir()):
             if patient.name.startswith(TEMPORARY):

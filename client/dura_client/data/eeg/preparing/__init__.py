@@ -1,1 +1,1 @@
-"""From one patient's EEG recordings to the study's windows, block by block."""
+"""From one patient's EEG or MEG recordings to the study's windows, block by block."""

@@ -86,9 +86,7 @@ def _first(value: str) -> Callable[[int, str], str]:
 
 
 DEFECTS = (
-    Defect(
-        "onsets in milliseconds", "EV-UNIT", _events("onset", lambda _row, old: f"{1000 * float(old):g}"), EEG, True
-    ),
+    Defect("onsets in milliseconds", "EV-UNIT", _events("onset", _milliseconds), EEG, True),
     Defect("an onset with a decimal comma", "EV-ONSET", _events("onset", _first("1,5")), EEG, True),
     Defect("an event beyond the end", "EV-END", _events("onset", _first("999999")), EEG, True),
     Defect("an event without a name", "EV-NA", _events("trial_type", _first("n/a")), EEG, True),
@@ -97,9 +95,7 @@ DEFECTS = (
     Defect("an event twice", "EV-TWICE", _rows(lambda old: [*old, old[1]]), EEG, True),
     Defect("events separated by commas", "EV-SEP", _file(lambda old: old.replace("\t", ",").encode()), EEG, True),
     Defect("events in UTF-16", "EV-ENC", _file(lambda old: old.encode("utf-16")), EEG, True),
-    Defect(
-        "free text among the events", "ID-TEXT", _events("trial_type", _first("moved when Mrs Miller came")), EEG, True
-    ),
+    Defect("free text among the events", "ID-TEXT", _events("trial_type", _first(SENTENCE)), EEG, True),
     Defect("every channel declared MISC", "CH-TYPE", _channels("type", "MISC"), EEG),
     Defect("every channel marked bad", "CH-MANY", _channels("status", "bad"), EEG),
     Defect("units V in channels.tsv", "CH-UNIT2", _channels("units", "V"), EEG),
