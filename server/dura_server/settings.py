@@ -30,8 +30,8 @@ class CoordinatorSettings(Frozen):
     aggregation_port: Annotated[int, Field(ge=1, le=65535)] = 8444
     """Public port of the secure sums."""
     studies_at_once: Annotated[int, Field(ge=1, le=16)] = 4
-    """Largest number of studies that run side by side. Each takes a process with about 400 MiB of memory, and one of the
-    16 sessions of secure sums."""
+    """Largest number of studies that run side by side. Each takes a process with about 400 MiB of memory, and one
+    of the 16 sessions of secure sums."""
 
     @property
     def fleet(self) -> str:
