@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import lzma
 import time
 import zipfile
 import zlib
@@ -25,6 +26,11 @@ MOST_BYTES = 1 << 28
 ABSENT = "absent"
 ARRAYS = ".npz"
 Stamp = tuple[int, int, int, int]
+
+
+UNPACKABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, KeyError, OSError, RuntimeError)
+"""What taking an array out of an ``.npz`` file may end with: it is damaged, absent or encrypted, or packed in a way
+that zipfile does not know (the last two are a RuntimeError)."""
 
 
 class FileDigests:
@@ -115,7 +121,7 @@ def _digest(path: Path, member: str) -> str:
         try:
             with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as stream:
                 return _of_stream(stream)
-        except (zipfile.BadZipFile, KeyError, NotImplementedError, zlib.error, EOFError):
+        except UNPACKABLE:
             pass  # of what cannot be taken out, the whole file tells whether it changed
     with path.open("rb") as stream:
         return _of_stream(stream)

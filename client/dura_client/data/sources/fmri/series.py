@@ -8,7 +8,6 @@ A table of confounds has the same ending as a series and is never taken for one.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from dura_client.data.recordings.content import kind_of
 from dura_client.data.recordings.folder import entities_of
 from dura_client.data.recordings.source import Unreadable
 from dura_client.data.recordings.tables import read_table
+from dura_client.data.store.digests import UNPACKABLE
 from dura_common.errors import InputError
 from dura_common.study import ConnectomeContract
 
@@ -108,7 +108,7 @@ def read_series(item: Series) -> NDArray[np.float64]:
         raise Unreadable("ROI-KIND", f"it is larger than {MAX_BYTES >> 20} MiB")
     try:
         values = reader(item)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (ValueError, *UNPACKABLE) as error:
         raise Unreadable("ROI-KIND", f"it holds no such table of numbers ({type(error).__name__})") from error
     if values.ndim != 2 or values.dtype.kind not in "fiu":  # noqa: PLR2004  # volumes by regions
         raise Unreadable("ROI-KIND", "it is no table of numbers with two dimensions")
