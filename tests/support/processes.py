@@ -1,4 +1,4 @@
-"""Processes and ports of this machine: what tests wait for, and what must not be left behind."""
+"""Processes, ports and folders of this machine: what tests wait for, need, and must not leave behind."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 0.02
 LISTENS = "0A"
 """The state of a socket that accepts connections, in /proc/net/tcp."""
+
+
+def real_data(sample: str) -> Path | None:
+    """Return the folder of the real recordings, or None where a checkout comes without this file of them."""
+    folder = Path(os.environ.get("DURA_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+    return folder if (folder / sample).exists() else None
 
 
 _given: set[int] = set()

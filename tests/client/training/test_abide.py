@@ -9,14 +9,13 @@ and splits 0.005 to 0.012: differences below 0.05 say nothing.
 from __future__ import annotations
 
 import csv
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.stats import rankdata
+from tests.support.processes import real_data
 from tests.support.studies import Only, changed, connectome_study
 
 from dura_client.data.privacy_class import step_of
@@ -46,10 +45,10 @@ class Connectomes:
 @pytest.fixture(scope="module")
 def abide() -> Connectomes:
     """Return the people of twelve hospitals, or skip."""
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    folder = Path(os.environ.get("DURA_TEST_DATA", beside)) / "abide"
-    if not (folder / "fc_ho.npz").exists():
+    found = real_data("abide/fc_ho.npz")
+    if found is None:
         pytest.skip("ABIDE connectomes are not shipped (non-commercial terms); DURA_TEST_DATA names their folder")
+    folder = found / "abide"
     with np.load(folder / "fc_ho.npz", allow_pickle=False) as archive:
         edges, names = archive["fc"].astype(np.float64), archive["file_id"].tolist()
     with (folder / "participants.csv").open(newline="") as stream:

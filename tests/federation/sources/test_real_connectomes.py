@@ -7,7 +7,6 @@ files, as the source has them, and a mapping says which array is whose.
 from __future__ import annotations
 
 import csv
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,14 +15,15 @@ from typing import Any
 import pytest
 from tests.federation.commanded import Commanded
 from tests.support.commands import answer, dura
+from tests.support.processes import real_data
 
 HOSPITALS = {"north": "NYU", "east": "UM_1", "south": "USM"}
 TWICE = frozenset({"UM_1_0050279", "UM_1_0050286"})
 """One series under two people of UM_1, and nobody can say whose it is: both are left out."""
 LABELS = ("--label", "1=autism", "--label", "2=control", "--column", "diagnosis=DX_GROUP")
 OPTIONS = ("--source", "fmri", "--task", "rest", "--series", "series.tsv", *LABELS)
-ROOT = Path(os.environ.get("DURA_TEST_DATA", Path(__file__).parents[4] / "shared" / "data"))
-ABIDE = ROOT / "abide" if (ROOT / "abide").is_dir() else None
+ROOT = real_data("abide/participants.csv")
+ABIDE = None if ROOT is None else ROOT / "abide"
 
 pytestmark = [
     pytest.mark.federation,

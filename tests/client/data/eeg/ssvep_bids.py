@@ -12,7 +12,6 @@ Source: shared/data/ssvep_exo, whose README says how it was made. Rules:
 
 from __future__ import annotations
 
-import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import mne
 import numpy as np
 from mne_bids import BIDSPath, write_raw_bids
 from numpy.typing import NDArray
+from tests.support.processes import real_data
 
 TASK = "ssvep"
 CLASSES = ("rest", "13Hz", "21Hz", "17Hz")
@@ -52,9 +52,7 @@ class Continuous:
 
 def find_data() -> Path | None:
     """Return the folder of the test recordings, or None where a checkout comes without it."""
-    beside = Path(__file__).resolve().parents[5] / "shared" / "data"
-    folder = Path(os.environ.get("DURA_TEST_DATA", beside))
-    return folder if (folder / "ssvep_exo" / "ssvep_exo_epochs.npz").exists() else None
+    return real_data("ssvep_exo/ssvep_exo_epochs.npz")
 
 
 def write_bids(out_root: Path, subjects: list[int], data_dir: Path, *, both_copies: bool = False) -> None:
