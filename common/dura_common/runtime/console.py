@@ -29,7 +29,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from dura_common.errors import DuraError
+from dura_common.errors import DuraError, HostError
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; the fingerprint was compared before.")]
@@ -85,12 +85,16 @@ class Output:
 
 @contextmanager
 def command(as_json: bool) -> Iterator[Output]:  # mirrors the --json option one to one
-    """Run a command body; a DuraError is printed once and becomes the exit code of its family."""
+    """Run a command body; a DuraError is printed once and becomes the exit code of its family.
+
+    So does an error of the operating system that names a file: this account may not look into the folder, for example.
+    """
     out = Output(as_json=as_json)
     try:
         yield out
-    except DuraError as error:
-        if os.environ.get("DURA_TRACEBACK") == "1":
+    except (DuraError, OSError) as caught:
+        error = caught if isinstance(caught, DuraError) else _of_the_host(caught)
+        if error is None or os.environ.get("DURA_TRACEBACK") == "1":
             raise
         if as_json:
             document = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
@@ -109,6 +113,16 @@ def command(as_json: bool) -> Iterator[Output]:  # mirrors the --json option one
             if out.interrupted:
                 out.stderr.print("  " + out.interrupted, markup=False)
         raise typer.Exit(130) from None
+
+
+def _of_the_host(error: OSError) -> HostError | None:
+    """Return what to say of an error that names a file; output that cannot be written is not a matter of a file."""
+    if not isinstance(error.filename, str | bytes | os.PathLike):
+        return None
+    return HostError(
+        f"{os.fsdecode(error.filename)}: {error.strerror}",
+        hint="Check that the account that runs dura may read and write there, and that the disk is not full.",
+    )
 
 
 def confirm(question: str, *, yes: bool, refusal: DuraError) -> None:

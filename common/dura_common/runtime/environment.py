@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 PASSED = frozenset(
@@ -88,4 +89,6 @@ def _passes(name: str, *, proxies: bool) -> bool:
 
 def _absolute(name: str, value: str) -> str:
     path = Path(value)
-    return str(path.absolute()) if value and name.endswith(FILES) and path.exists() else value
+    with suppress(OSError):  # a folder that this account may not look into, or a name that is too long
+        return str(path.absolute()) if value and name.endswith(FILES) and path.exists() else value
+    return value

@@ -62,6 +62,12 @@ def test_files_are_found_from_another_folder(tmp_path: Path, monkeypatch: pytest
     assert (got["PGPASSFILE"], got["PGSSLROOTCERT"]) == ("/x/y", "system")
 
 
+def test_a_path_that_cannot_be_looked_at_is_passed_on_as_it_is() -> None:
+    """Whether the file is there is for the child to say: here, it may lie in a folder of another account."""
+    nobody_can_look = "/" + "x" * 300
+    assert clean_environment(source={"PGPASSFILE": nobody_can_look})["PGPASSFILE"] == nobody_can_look
+
+
 def test_a_site_keeps_its_proxies_and_their_exceptions() -> None:
     """The way to the coordinator may lead through a proxy; what the hospital excepted stays excepted."""
     given = {"https_proxy": "http://proxy:3128", "NO_PROXY": ".hospital", "no_grpc_proxy": ".lan"}

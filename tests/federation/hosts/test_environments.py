@@ -32,6 +32,7 @@ ODD = {
     },
     "no_proxy": "127.0.0.1,localhost",
     "HOME": "/proc/self/nowhere",  # nobody can write there, not even root
+    "PGPASSFILE": "/proc/1/root/pgpass",  # an account without root's rights may not even look there
     "LC_ALL": "C",
     "TERM": "dumb",
 }

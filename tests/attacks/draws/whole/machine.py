@@ -27,6 +27,7 @@ from dura_common.consortium.chain import Link
 from dura_common.consortium.roster import roster_digest
 from dura_common.errors import DuraError
 from dura_common.messages import AskRoster, EvaluateRound, TrainRound, encode
+from dura_common.policy.rules import Policy
 
 STUDIES = st.sampled_from(("alone", "shared"))
 HOSPITALS = st.sampled_from(SITES)
@@ -236,8 +237,7 @@ class WholeStudies(RuleBasedStateMachine):
         if what == "decline":
             decline_study(home, self.names[study])
         elif what == "forbid":
-            kept = ("local",) if study == "shared" else ("shared",)
-            write_policy(home, load_policy(home).model_copy(update={"noise": kept}), replace=True)
+            write_policy(home, _without(load_policy(home), study), replace=True)
         else:
             other = next(name for name in SITES if name != site)
             distrust(home, self.rosters[0][0], other, "a call", NOW)
@@ -295,6 +295,13 @@ class WholeStudies(RuleBasedStateMachine):
         """Both worlds have answered the same."""
         first, second = self.worlds
         assert first.answers == second.answers
+
+
+def _without(policy: Policy, study: str) -> Policy:
+    """Return a policy that forbids a study, and permits no study that it forbade before."""
+    if study == "shared":
+        return policy.model_copy(update={"epsilon_if_broken": None})
+    return policy.model_copy(update={"noise": ("shared",)})
 
 
 def _countersigned(world: World, name: str) -> str:
