@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dura_client.data.doctor.sketch import Sketcher
 from dura_client.data.eeg.recording import SignalRecording
-from dura_client.data.eeg.signals import far_from_others
+from dura_client.data.eeg.signals import PART_SECONDS, far_from_others, step_sizes
 from dura_client.data.store.fingerprint import digest_of, points
 
 BLOCK_SECONDS = 60.0
@@ -25,8 +25,6 @@ ALIKE = 0.9999
 SPECTRA = 4
 """Segments of each block that the spectrum is averaged over."""
 SLOW_SECONDS = 2.0
-PART_SECONDS = 20.0
-"""Of each block that channels are compared over."""
 HELD_SECONDS = 0.5
 """All channels unchanged for so long is no signal."""
 BINS = np.logspace(-2, 4, 61)
@@ -147,7 +145,7 @@ class _Tally:
         self._held(values)
         steps = np.diff(values[:, : round(PART_SECONDS * self.rate)], axis=1)
         if steps.shape[1]:
-            self.sizes.append(np.median(np.abs(steps), axis=1))
+            self.sizes.append(step_sizes(values, self.rate))
             self.covariance += steps @ steps.T
         thin = values[:, :: max(1, values.shape[1] // 512)]
         offset = np.median(thin, axis=1, keepdims=True)
