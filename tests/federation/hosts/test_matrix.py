@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from tests.federation.hospitals import DELTA, SITES, Hospitals, charged, running_hospitals
+from tests.federation.hospitals import DELTA, POLICY, SITES, Hospitals, charged, running_hospitals
 from tests.federation.hosts.strikes import STAGES, STRIKES, VICTIMS, Cell, play
 
 from dura_server.studies.store import StoredStudy
@@ -41,7 +41,8 @@ ALL = tuple(
 @pytest.fixture(scope="module")
 def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospitals]:
     """Return four running hospitals and their coordinator; no process is left of them afterwards."""
-    with running_hospitals(tmp_path_factory.mktemp("m")) as made:
+    # The same patients pay for a study in every cell.
+    with running_hospitals(tmp_path_factory.mktemp("m"), POLICY.model_copy(update={"epsilon_total": 1e6})) as made:
         yield made
 
 
