@@ -18,8 +18,8 @@ from dura_client.data.dataset import DataSet
 from dura_client.data.doctor.against import against
 from dura_client.data.doctor.around.of_vectors import vector_findings
 from dura_client.data.doctor.around.people import people_findings
-from dura_client.data.doctor.copies import Sketched, find_copies
-from dura_client.data.doctor.exchanged import exchanged
+from dura_client.data.doctor.compared.copies import Sketched, find_copies
+from dura_client.data.doctor.compared.exchanged import exchanged
 from dura_client.data.doctor.look import Look, look
 from dura_client.data.doctor.samples import findings_of
 from dura_client.data.doctor.together import together

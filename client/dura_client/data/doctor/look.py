@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dura_client.data.doctor.sketch import Sketcher
+from dura_client.data.doctor.compared.sketch import Sketcher
 from dura_client.data.eeg.recording import SignalRecording
 from dura_client.data.eeg.signals import PART_SECONDS, far_from_others, step_sizes
 from dura_client.data.store.fingerprint import digest_of, points

@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from dura_client.data.doctor.sketch import PER_SECOND
+from dura_client.data.doctor.compared.sketch import PER_SECOND
 from dura_client.data.findings.finding import Finding, found, listed
 from dura_client.data.recordings.folder import Recording
 
