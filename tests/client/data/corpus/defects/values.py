@@ -220,3 +220,8 @@ quick(
     "CH-SAME",
     values(lambda found: 50 * np.sign(np.sin(2 * np.pi * np.arange(RATE * SECONDS) / RATE + 0.01)) + 0.01 * found),
 )
+quick(
+    "the second half repeats the first",
+    "COPY-OWN",
+    values(lambda found: np.tile(found[:, : RATE * SECONDS // 2], 2)),
+)
