@@ -127,7 +127,8 @@ def test_a_hospital_compares_its_own_model_with_a_federated_one(world: World, tm
     before = world.ledger("east").entries()
     baseline = ("site", "baseline", stored.digest, "--data", "motor", "--home", world.consortium.site("east"))
     alone = dura(*baseline, "--model", model, here=True)
-    assert set(alone["model"]) == {"accuracy", "spread", "scores"}
+    assert set(alone["model"]) == {"measure", "accuracy", "spread", "scores"}
+    assert alone["measure"] == "accuracy"
     assert len(alone["scores"]) == len(alone["model"]["scores"]) > 0
     assert all(0 <= score <= 1 for score in (*alone["scores"], *alone["model"]["scores"]))
     others = [word for name in SITES[1:] for word in ("--pool", world.consortium.site(name).path)]

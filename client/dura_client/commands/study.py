@@ -16,6 +16,7 @@ from dura_common.runtime.console import JsonOption, Output, command, confirm
 if TYPE_CHECKING:
     from dura_client.review.alone import LocalScore
     from dura_client.review.review import Review
+    from dura_common.study import Study
 
 
 def register(app: typer.Typer) -> None:
@@ -130,7 +131,7 @@ def evaluate_command(
         offer = find_offer(site, study)
         result = score_here([site], offer.study, data, read_parameters(model))
         _warn_unprotected(out)
-        out.result({"study": offer.digest, **_score_data(result)}, _as_text(result))
+        out.result({"study": offer.digest, **_score_data(offer.study, result)}, _as_text(offer.study, result))
 
 
 def baseline_command(
@@ -165,12 +166,12 @@ def baseline_command(
                 data,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
-        answer = {"study": offer.digest, **_score_data(result)}
-        text = f"model trained at this site: {_as_text(result)}"
+        answer = {"study": offer.digest, **_score_data(offer.study, result)}
+        text = f"model trained at this site: {_as_text(offer.study, result)}"
         if parameters is not None:
             other = score_here(homes, offer.study, data, parameters)
-            answer["model"] = _score_data(other)
-            text += f"\nthe given model: {_as_text(other)}"
+            answer["model"] = _score_data(offer.study, other)
+            text += f"\nthe given model: {_as_text(offer.study, other)}"
         _warn_unprotected(out)
         out.result(answer, text)
 
@@ -185,12 +186,13 @@ def _tidy(home: Path) -> None:
     tidy_store(SiteHome(home.expanduser()), time.time())
 
 
-def _score_data(score: LocalScore) -> dict[str, Any]:
-    return {"accuracy": score.accuracy, "spread": score.spread, "scores": score.scores}
+def _score_data(study: Study, score: LocalScore) -> dict[str, Any]:
+    found = {"accuracy": score.accuracy, "spread": score.spread, "scores": score.scores}
+    return {"measure": study.data.measure, **found}
 
 
-def _as_text(score: LocalScore) -> str:
-    return f"accuracy {score.accuracy:.3f}, spread over patients {score.spread:.3f}"
+def _as_text(study: Study, score: LocalScore) -> str:
+    return f"{study.data.measure} {score.accuracy:.3f}, spread over patients {score.spread:.3f}"
 
 
 def _warn_unprotected(out: Output) -> None:

@@ -62,6 +62,11 @@ class DataContract(Frozen):
         return len(self.classes) if self.target == "class" else 1
 
     @property
+    def measure(self) -> str:
+        """What a score of a patient is: 1 is the best, in both cases."""
+        return "accuracy" if self.target == "class" else "1 - mean error / range"
+
+    @property
     @abstractmethod
     def shape(self) -> tuple[int, int]:
         """Channels and samples of one example."""

@@ -35,6 +35,6 @@ def _plot(study: Study, result: RehearsalResult) -> Markup:
     axes.set_xscale("log")
     axes.set_xticks(epsilons, [f"{value:g}" for value in epsilons], minor=False)
     axes.set_xticks([], minor=True)
-    axes.set(xlabel="epsilon (add/remove one patient)", ylabel="accuracy, held-out", ylim=(0, 1))
+    axes.set(xlabel="epsilon (add/remove one patient)", ylabel=f"{study.data.measure}, held-out", ylim=(0, 1))
     figure.legend(frameon=False, loc="outside upper right", ncols=3)
     return svg(figure, "rehearsal")

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from tests.support.commands import answer, dura, failed, shown
 from tests.support.consortium import Consortium, contents
-from tests.support.studies import study
+from tests.support.studies import Only, study
 
 from dura_server.services.runs import begin
 from dura_server.services.scheduler import enqueue
 from dura_server.studies.queue import queue
 from dura_server.studies.standing import phase_of
-from dura_server.studies.state import ACTIVE, Phase
+from dura_server.studies.state import ACTIVE, CurvePoint, Phase
 from dura_server.studies.store import StoredStudy, StudyStore
 from dura_server.studies.template import study_toml
 
@@ -199,3 +199,17 @@ def test_an_expired_study_is_called_expired(consortium: Consortium) -> None:
         refusal = failed("study", *words, code=10, here=True)
         assert f"the study has expired: its last day was {yesterday}" in refusal.error["message"], words
     assert contents(late.folder) == before
+
+
+def test_a_study_of_a_value_is_not_said_to_have_an_accuracy(consortium: Consortium) -> None:
+    """Its scores are one minus the mean error as a share of the range, and every command calls them so."""
+    table = Only(
+        source="table", label="participant", column="age", target="value", bounds=[0, 90], features={"a": [0, 1]}
+    )
+    evaluation = {"epsilon": 8.0, "outputs": ["error"]}
+    asked = study(name="ages", data=table, model={"name": "linear"}, evaluation=evaluation)
+    stored = consortium.submit(asked)[0]
+    stored.update(phase="finished", round=1, curve=(CurvePoint(round=1, accuracy=0.9, standard_error=0.01),))
+    said = shown("study", "watch", "ages", "--home", consortium.coordinator)
+    assert "1 - mean error / range 0.900" in said
+    assert "accuracy" not in said

@@ -124,6 +124,7 @@ def _line(view: StudyView) -> dict[str, Any]:
         "phase": state.phase,
         "round": state.round,
         "rounds": state.rounds,
+        "measure": view.study.data.measure,
         "accuracy": state.curve[-1].accuracy if state.curve else None,
         "sites": dict(state.sites),
         "redraws": state.redraws,
@@ -140,7 +141,7 @@ def _tell(out: Output, line: dict[str, Any]) -> None:
         return
     place = f"{line['phase']}, round {line['round']} of {line['rounds']}"
     if line["accuracy"] is not None:
-        place += f", accuracy {line['accuracy']:.3f}"
+        place += f", {line['measure']} {line['accuracy']:.3f}"
     if line["sums"] is not None:
         sums = line["sums"]
         place += f"; {sums['purpose']} round {sums['round']}: {sums['opened']} of {sums['of']} sums"

@@ -46,7 +46,8 @@ def finish(out: Output, view: StudyView) -> None:
         raise error
     lines = [f"{view.short()}: {state.phase}"]
     lines += [f"  {name}: {standing}" for name, standing in state.sites.items()]
-    lines += [f"  round {p.round}: accuracy {p.accuracy:.3f} +- {p.standard_error:.3f}" for p in state.curve]
+    what = view.study.data.measure
+    lines += [f"  round {p.round}: {what} {p.accuracy:.3f} +- {p.standard_error:.3f}" for p in state.curve]
     if state.duplicates is not None:
         lines.append(f"  {state.duplicates.sentence}")
     out.result(as_data(view), escape("\n".join(lines)))

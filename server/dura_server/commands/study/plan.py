@@ -68,6 +68,7 @@ def plan_command(
             **summary(plan, study),
             "rounds": study.training.rounds,
             "steps": study.training.steps,
+            "measure": study.data.measure,
             "accuracy": None if accuracy is None else asdict(accuracy),
             "traffic_per_site": asdict(sent),
             "seconds": {**asdict(times), "total": times.total},
@@ -152,7 +153,9 @@ def _table(data: dict[str, Any]) -> Table:
     if data["accuracy"] is not None:
         seen = data["accuracy"]
         doubt = "" if seen["rehearsed"] else "; this epsilon was not rehearsed, so the nearest rehearsed one is shown"
-        table.add_row("expected accuracy", f"{seen['mean']:.3f} ({seen['low']:.3f} to {seen['high']:.3f}){doubt}")
+        table.add_row(
+            f"expected {data['measure']}", f"{seen['mean']:.3f} ({seen['low']:.3f} to {seen['high']:.3f}){doubt}"
+        )
     sent, seconds = data["traffic_per_site"], data["seconds"]
     table.add_row("rounds, steps", f"{data['rounds']}, {data['steps']}")
     table.add_row(

@@ -82,7 +82,7 @@ def rehearse_command(
 
             write_atomic(page, render_rehearsal(study, result).encode(), mode=SHARED_FILE)
         written = {"path": str(target), "page": str(page) if page else None}
-        out.result({**result.model_dump(), **written}, _table(result))
+        out.result({**result.model_dump(), **written}, _table(study, result))
         out.say(f"wrote {target}" + (f" and {page}" if page else ""))
 
 
@@ -123,9 +123,9 @@ def _folder(work: Path | None) -> Iterator[Path]:
         yield Path(name)
 
 
-def _table(result: RehearsalResult) -> Table:
+def _table(study: Study, result: RehearsalResult) -> Table:
     title = f"{result.study}, rehearsed on simulated patients ({result.seconds:.0f} s, no privacy cost)"
-    table = Table("epsilon", "accuracy", "lowest", "highest", "runs", title=title)
+    table = Table("epsilon", study.data.measure, "lowest", "highest", "runs", title=title)
     for point in result.points:
         table.add_row(
             f"{point.epsilon:g}", f"{point.mean:.3f}", f"{point.low:.3f}", f"{point.high:.3f}", str(point.seeds)
