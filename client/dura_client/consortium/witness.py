@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Self
 
-from pydantic import AwareDatetime, Field, NonNegativeInt, ValidationError
+from pydantic import AwareDatetime, Field, NonNegativeInt, ValidationError, model_validator
 
 from dura_client.consortium.membership import Membership
 from dura_client.consortium.rosters import followed_digest
@@ -102,6 +102,15 @@ class Seen(Frozen):
     confirmed: Report | None = None
     """The last of this site's own reports that the member has shown to this site, and this ledger holds."""
     when: AwareDatetime
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_report(cls, data: object) -> object:
+        """Read what an earlier version has written: one report of each member."""
+        if not isinstance(data, dict) or "rows" not in data or "reports" in data:
+            return data
+        kept = {key: value for key, value in data.items() if key not in {"rows", "mark", "told"}}
+        return {**kept, "reports": [{"rows": data["rows"], "mark": data.get("mark")}]}
 
     @property
     def rows(self) -> int:

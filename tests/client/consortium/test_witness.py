@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import multiprocessing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -194,6 +195,17 @@ def test_an_altered_file_is_no_clean_slate(here: Membership, tmp_path: Path) -> 
     here.home.witnessed.write_text('{"seen": [{"name": "north"}]}')
     with pytest.raises(InputError, match="file of the other members' reports"):
         witness(here, {"north": head(here, 0)}, NOW)
+    forget(here)
+
+
+def test_a_file_of_an_earlier_version_keeps_its_reports(here: Membership) -> None:
+    """One report of each member was stored: an update forgets nobody who went back."""
+    forget(here)
+    old = {"name": "north", "serial": 1, "roster": here.digest, "rows": 9, "mark": OTHER, "told": 4}
+    here.home.witnessed.write_text(json.dumps({"seen": [{**old, "when": NOW.isoformat()}]}))
+    assert waiting(here) == [9]
+    with pytest.raises(MemberWentBack, match="had 9 requests and draws and now has 8"):
+        witness(here, {"north": head(here, 8)}, NOW)
     forget(here)
 
 
