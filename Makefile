@@ -42,7 +42,7 @@ test-full: setup  ## Run all tests, the long ones too.
 	$(BIN)/python -m pytest -m "not matrix"
 
 matrix: setup  ## Strike every process and host at every stage of a study (hours).
-	$(BIN)/python -m pytest -m matrix tests/federation/hosts/test_matrix.py
+	$(BIN)/python -m pytest -m "matrix or long" tests/federation/hosts/test_matrix.py
 
 soak: setup  ## Run 50 short studies in a row (STUDIES), then 20 quiet minutes (MINUTES); nothing may fail or grow.
 	$(BIN)/python -m tests.federation.hosts.soak --studies $(or $(STUDIES),50) --minutes $(or $(MINUTES),20)

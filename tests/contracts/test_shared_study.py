@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from itertools import product
 from pathlib import Path
@@ -15,7 +16,7 @@ from tests.support.world import DELTA, SITES, World, make_world, small
 
 from dura_client.data.registry import load_dataset, register
 from dura_common.errors import HostError, PolicyError
-from dura_common.messages import EvaluateRound, Refusal, RefusalReason, TrainRound, encode
+from dura_common.messages import EvaluateRound, Refusal, RefusalReason, Reply, TrainRound, encode
 from dura_common.privacy.plan import plan_of
 from dura_server.rounds.rounds import first_parameters
 
@@ -65,6 +66,39 @@ def test_a_lost_site_costs_one_more_step_and_the_study_goes_on(world: World) -> 
         assert row.draws == 2 * 3 + 1 + 2
         assert world.ledger(name).spent(DELTA, stored.digest) <= asked.privacy.epsilon
     assert stored.read_state().redraws == 1
+
+
+def test_nobody_waits_in_a_sum_for_a_site_that_died(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A site that dies in a step and says nothing more is asked whether it is back before the next sum counts on it."""
+    stored = world.approved(small("dead", minimum_sites=3, tolerated_dropouts=1, spare_steps=2))
+    service, over, dead = world.sites.services["south"], threading.Event(), threading.Event()
+    real = service.answer
+
+    def answer(body: bytes, vector: object) -> Reply:
+        reply = real(body, vector)  # type: ignore[arg-type]  # passed on as it came
+        if isinstance(reply, Refusal):
+            dead.set()
+        if dead.is_set():
+            over.wait(60)
+        return reply
+
+    monkeypatch.setattr(service, "answer", answer)
+    monkeypatch.setattr("dura_server.rounds.asking.LEAVING_SECONDS", 0.3)
+    monkeypatch.setattr("dura_server.rounds.roll.BACK_SECONDS", 0.3)
+    world.hub.killed["south", 2] = "before sending"
+    try:
+        world.rounds(stored).train()
+    finally:
+        over.set()
+    state = stored.read_state()
+    assert (state.phase, state.redraws) == ("finished", 1)
+    assert "south" in {name for name, said in state.sites.items() if said != "approved"}
+    asked = [
+        request.members
+        for _, request in world.sites.asked
+        if getattr(request, "study", "") == stored.digest and isinstance(request, TrainRound | EvaluateRound)
+    ]
+    assert [members for members in asked if "south" in members] == [SITES] * 4, "only the first request counted on it"
 
 
 def test_without_spare_steps_a_loss_ends_the_study_and_nobody_pays_too_much(world: World) -> None:

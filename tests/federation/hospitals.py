@@ -54,6 +54,7 @@ class Place:
     purpose: str
     round: int
     step: int | None = None
+    study: str | None = None
 
     def fields(self) -> dict[str, object]:
         """Return what an order compares."""

@@ -129,7 +129,7 @@ class Link:
         """
         if self._outgoing.qsize() >= QUEUED_FRAMES:
             raise InputError("the coordinator does not read what this site sends")
-        self._outgoing.put(FromSite(piece=piece) for piece in pieces(frame, attempt))
+        self._outgoing.put(pieces(frame, attempt, FromSite))
 
     def taken(self) -> None:
         """Let one more event come."""

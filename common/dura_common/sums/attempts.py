@@ -142,18 +142,22 @@ def _threshold(params: SessionParameters, count: int) -> int:
     return params.threshold if count == len(params.members) else smallest_threshold(count, params.colluders)
 
 
-def encode_values(values: NDArray[np.int64]) -> bytes:
-    """Return an opened sum in the form in which it is sent: little-endian int64."""
-    return np.ascontiguousarray(values, dtype="<i8").tobytes()
+def encode_values(values: NDArray[np.int64], ring_bits: int = 64) -> bytes:
+    """Return an opened sum (length,) of a ring in the form in which it is sent: little-endian integers of its size."""
+    return np.ascontiguousarray(values, dtype=_integer(ring_bits)).tobytes()
 
 
-def decode_values(content: bytes, length: int) -> NDArray[np.int64]:
-    """Read a sum of ``length`` values.
+def decode_values(content: bytes, length: int, ring_bits: int = 64) -> NDArray[np.int64]:
+    """Read a sum of ``length`` values of a ring.
 
     Raises:
         ValueError: the length is another one.
     """
-    values = np.frombuffer(content, dtype="<i8").astype(np.int64)
-    if values.shape != (length,):
+    kind = _integer(ring_bits)
+    if len(content) != length * kind.itemsize:
         raise ValueError(f"expected a sum of {length} values")
-    return values
+    return np.frombuffer(content, dtype=kind).astype(np.int64)
+
+
+def _integer(ring_bits: int) -> np.dtype[np.signedinteger]:
+    return np.dtype(f"<i{ring_bits // 8}")

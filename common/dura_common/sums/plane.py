@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from typing import TypeVar
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from dura_common.errors import InputError, TrustError
-from dura_common.messages.proto.aggregation_pb2 import Piece
+from dura_common.messages.proto.aggregation_pb2 import FromSite, Piece, ToSite
 
 PIECE_BYTES = 262_144
 """Every piece of a frame except the last has exactly this size, so nobody can keep a frame open byte by byte.
@@ -41,6 +42,7 @@ gRPC's own window grows with the line: a site that uploaded 4 MB over 3 Mbit/s w
 line of 1 Mbit/s is enough (measured; 0.8 is not), and 5 MB/s still pass at a round-trip time of 50 ms."""
 
 Options = list[tuple[str, int]]
+M = TypeVar("M", FromSite, ToSite)
 
 _BOTH: Options = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
@@ -73,12 +75,15 @@ SERVER_OPTIONS: Options = [
 ]
 
 
-def pieces(frame: bytes | memoryview, attempt: int) -> Iterator[Piece]:
-    """Cut a frame; an empty frame is one empty last piece."""
+def pieces(frame: bytes | memoryview, attempt: int, message: type[M]) -> Iterator[M]:
+    """Cut a frame into messages of one direction; an empty frame is one empty last piece.
+
+    Each piece is written inside its message: protobuf would copy one that was made before.
+    """
     view, end = memoryview(frame), max(len(frame), 1)
     for begin in range(0, end, PIECE_BYTES):
         last = begin + PIECE_BYTES >= end
-        yield Piece(attempt=attempt, data=bytes(view[begin : begin + PIECE_BYTES]), last=last)
+        yield message(piece={"attempt": attempt, "data": bytes(view[begin : begin + PIECE_BYTES]), "last": last})
 
 
 class Assembler:
@@ -100,12 +105,13 @@ class Assembler:
         """
         if piece.attempt != self._attempt:
             self._attempt, self._parts, self._size = piece.attempt, [], 0
-        if not piece.last and len(piece.data) != PIECE_BYTES:
-            raise InputError(f"expected a piece of {PIECE_BYTES} bytes, got {len(piece.data)}")
-        self._size += len(piece.data)
+        data = piece.data  # once: protobuf copies it at every look
+        if not piece.last and len(data) != PIECE_BYTES:
+            raise InputError(f"expected a piece of {PIECE_BYTES} bytes, got {len(data)}")
+        self._size += len(data)
         if self._size > self._limit:
             raise InputError(f"expected a frame of at most {self._limit} bytes, got more")
-        self._parts.append(piece.data)
+        self._parts.append(data)
         if not piece.last:
             return None
         frame = b"".join(self._parts) if len(self._parts) > 1 else self._parts[0]

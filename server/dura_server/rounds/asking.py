@@ -23,8 +23,8 @@ class Asking:
 
     def __init__(self, sites: Sites, sessions: Sessions, request: TrainRound | EvaluateRound, vector: Vector) -> None:
         self.request = request
-        self.intact = True
-        """Whether all members have added to every sum; after another sum, the sites end the request."""
+        self.left: set[str] = set()
+        """Members that have not added to every sum. Once there is one, the sites end the request after the round."""
         self._sites = sites
         self._sessions = sessions
         self._vector = vector
@@ -33,7 +33,7 @@ class Asking:
     def covers(self, number: int) -> bool:
         """Tell whether the request goes on in a round."""
         last = self.request.last if isinstance(self.request, TrainRound) else None
-        return self.intact and last is not None and self.request.round <= number <= last
+        return not self.left and last is not None and self.request.round <= number <= last
 
     def sums(self, params: SessionParameters) -> Iterator[Opened]:
         """Open one session and yield its sums.
@@ -46,7 +46,7 @@ class Asking:
             if self._replies is None:
                 self._replies = self._sites.ask(self.request.members, self.request, self._vector)
             for opened in sums:
-                self.intact = self.intact and opened.contributors == self.request.members
+                self.left |= set(self.request.members) - set(opened.contributors)
                 yield opened
 
     def absent(self) -> frozenset[str]:

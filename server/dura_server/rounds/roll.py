@@ -21,7 +21,9 @@ log = logging.getLogger(__name__)
 
 QUERY_SECONDS = 120.0
 GRACE_SECONDS = 20.0
-"""How long a site may take to say that a session is over, or that it is back."""
+"""How long a site may take to say that a session is over."""
+BACK_SECONDS = 10.0
+"""How long a site that was lost may take to say that it is back, while the others are enough and wait for it."""
 REJOIN_SECONDS = 300.0
 """How long a run waits for sites that are needed and gone."""
 POLL_SECONDS = 2.0
@@ -85,7 +87,7 @@ class Roll:
         while True:
             absent = tuple(name for name in self.names if name not in self._present | self._refusing)
             if absent:
-                self.ask_again(absent, QUERY_SECONDS if len(self._present) < self._needed else GRACE_SECONDS)
+                self.ask_again(absent, QUERY_SECONDS if len(self._present) < self._needed else BACK_SECONDS)
             if len(self._present) >= self._needed:
                 if told:
                     self._stored.update(message="")
@@ -112,10 +114,12 @@ class Roll:
     def note_done(self, asking: Asking, number: int, state: str | None) -> None:
         """Note the answers to a request that is over with a round, and compare the states that sites came to.
 
+        Sites that were lost on the way are asked whether they are back before anybody waits for them in the next sum.
+
         Raises:
             TrustError: a site made other steps from the same sums.
         """
-        answers = asking.answers(GRACE_SECONDS)
+        answers = asking.answers(GRACE_SECONDS, lost=asking.left)
         before = self._stored.read_state()
         standing = dict(before.sites)
         done = {name: answer for name, answer in answers.items() if isinstance(answer, RoundDone)}
@@ -130,6 +134,11 @@ class Roll:
                     )
             elif name in answers:
                 standing[name] = f"round {number}: {words(answers[name], here=name not in asking.absent())}"
+        silent = {
+            name for name in asking.request.members if name not in done and not _is_not_its_own(answers.get(name))
+        }
+        self._present -= silent
+        self._refusing |= {name for name in silent if _is_no(answers.get(name))}
         redraws = max([before.redraws, *(answer.redraws for answer in done.values())])
         self._note(standing, answers, redraws=redraws)
 

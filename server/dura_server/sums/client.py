@@ -101,7 +101,7 @@ class RunningSession:
                     return
                 parts.append(event.opened.data)
                 if event.opened.last:
-                    values = decode_values(b"".join(parts), self.params.length)
+                    values = decode_values(b"".join(parts), self.params.length, self.params.ring_bits)
                     parts = []
                     last = event.opened
                     yield OpenedSum(last.step, values, tuple(last.contributors), last.draw)

@@ -36,7 +36,7 @@ class SessionsDoor(SessionsServicer):
             while not over:
                 event = await session.results.get()
                 over = isinstance(event, Over)
-                for message in _messages(event):
+                for message in _messages(event, session.params.ring_bits):
                     yield message
         finally:
             if not over:
@@ -73,17 +73,18 @@ class SessionsDoor(SessionsServicer):
         raise AssertionError  # abort never returns
 
 
-def _messages(event: Sum | Over) -> Iterator[wire.SessionEvent]:
+def _messages(event: Sum | Over, ring_bits: int) -> Iterator[wire.SessionEvent]:
     if isinstance(event, Over):
         if event.reason == wire.Reason.FINISHED:
             yield wire.SessionEvent(finished=wire.Finished(attempts=event.attempts))
         else:
             yield wire.SessionEvent(failed=wire.Failed(reason=event.reason, lost=event.lost))
         return
-    content = encode_values(event.opened.total)
+    content = encode_values(event.opened.total, ring_bits)
     for begin in range(0, len(content), PIECE_BYTES):
-        part = wire.Opened(data=content[begin : begin + PIECE_BYTES])
+        message = wire.SessionEvent(opened={"data": content[begin : begin + PIECE_BYTES]})
         if begin + PIECE_BYTES >= len(content):
+            part = message.opened
             part.last, part.step, part.draw = True, event.opened.step, event.draw
             part.contributors.extend(event.opened.contributors)
-        yield wire.SessionEvent(opened=part)
+        yield message

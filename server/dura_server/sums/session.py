@@ -16,10 +16,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from dura_common.errors import HostError
-from dura_common.messages.proto.aggregation_pb2 import Begin, Reason
+from dura_common.messages.proto.aggregation_pb2 import Begin, Reason, ToSite
 from dura_common.secagg import Abort, Coordinator, Kind, Opened, Progress, open_coordinator
 from dura_common.secagg import Reason as AbortReason
 from dura_common.sums.attempts import (
@@ -31,6 +31,7 @@ from dura_common.sums.attempts import (
     attempt_parameters,
     next_attempt,
 )
+from dura_common.sums.plane import pieces
 from dura_server.sums.events import Arrived, Joined, Left, Over, Sum, Timing
 from dura_server.sums.identity import Peer
 from dura_server.sums.stream import SiteStream
@@ -149,13 +150,9 @@ class Session:
             except Abort as abort:
                 self._aborted(attempt, abort)
                 return
-            if progress.opened:
-                await self._put_by(progress.opened)
             if progress.outgoing:
+                await self._tell(attempt, progress)
                 deadline = time.monotonic() + self._timing.step  # a stage is done
-            for name, frame in progress.outgoing.items():
-                if name in self._streams:
-                    self._streams[name].send(attempt.number, frame)
             if progress.opened:
                 await self._open(attempt, progress)
 
@@ -205,10 +202,22 @@ class Session:
             return act(*arguments)
         return await asyncio.to_thread(act, *arguments)
 
-    async def _put_by(self, opened: Opened) -> None:
-        """Keep a sum durably before any site hears of it: sites draw for the next one as soon as they do."""
+    async def _tell(self, attempt: Attempt, progress: Progress) -> None:
+        """Send frames; a sum is kept durably before any site hears of it: sites draw for the next one when they do."""
+        keeping = None if progress.opened is None else self._put_by(progress.opened)
+        messages = _messages(progress.outgoing, attempt.number)  # while the disk is flushed
+        if keeping is not None:
+            await self._kept(keeping)
+        for name, cut in messages.items():
+            if name in self._streams:
+                self._streams[name].send(cut)
+
+    def _put_by(self, opened: Opened) -> asyncio.Future[None]:
+        return asyncio.get_running_loop().run_in_executor(None, self._keep, opened)
+
+    async def _kept(self, keeping: asyncio.Future[None]) -> None:
         try:
-            await asyncio.to_thread(self._keep, opened)
+            await keeping
         except HostError as error:
             log.error("session %s: %s", self._label, error.message)  # noqa: TRY400  # the message says it all
             raise _Failed(Reason.NOT_KEPT) from error
@@ -287,6 +296,15 @@ class Session:
     @property
     def _label(self) -> str:
         return f"{self.params.study[:12]} {self.params.purpose} {self.params.round}"
+
+
+def _messages(frames: Mapping[str, bytes | memoryview], attempt: int) -> dict[str, Sequence[ToSite]]:
+    """Return what each site is sent, by name; a frame that goes to many sites is cut once."""
+    cut: dict[int, Sequence[ToSite]] = {}
+    for frame in frames.values():
+        if id(frame) not in cut:
+            cut[id(frame)] = tuple(pieces(frame, attempt, ToSite))
+    return {name: cut[id(frame)] for name, frame in frames.items()}
 
 
 def _check_fruitless(attempts: int) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import grpc
 
 from dura_common.errors import InputError
 from dura_common.messages.proto.aggregation_pb2 import Begin, End, Reason, ToSite
-from dura_common.sums.plane import Assembler, pieces
+from dura_common.sums.plane import Assembler
 from dura_server.sums.identity import Peer
 
 QUEUED_FRAMES = 8
@@ -32,9 +32,9 @@ class SiteStream:
         """Tell the site that an attempt begins."""
         self._put([ToSite(begin=begin)])
 
-    def send(self, attempt: int, frame: bytes | memoryview) -> None:
-        """Send one frame; never waits."""
-        self._put(_cut(frame, attempt))
+    def send(self, messages: Iterable[ToSite]) -> None:
+        """Send the pieces of one frame; never waits. Several streams may send the same messages."""
+        self._put(messages)
 
     def end(self, reason: Reason) -> None:
         """Send the last message and close the stream. Waiting frames are sent first only if there was no fault."""
@@ -88,8 +88,3 @@ class SiteStream:
             self._queue.put_nowait(messages)
         except asyncio.QueueFull:
             self.end(Reason.TOO_LATE)
-
-
-def _cut(frame: bytes | memoryview, attempt: int) -> Iterator[ToSite]:
-    for piece in pieces(frame, attempt):
-        yield ToSite(piece=piece)

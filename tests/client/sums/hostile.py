@@ -78,8 +78,7 @@ def begin(number: int = 1, members: Iterable[str] = SITES, **more: Any) -> ToSit
 
 def frame(number: int, content: bytes) -> Iterator[ToSite]:
     """Return a frame in pieces."""
-    for piece in pieces(content, number):
-        yield ToSite(piece=piece)
+    return pieces(content, number, ToSite)
 
 
 def take_part(plane: Plane, hostile: Hostile, params: SessionParameters, **options: Any) -> DuraError:

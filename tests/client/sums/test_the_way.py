@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from itertools import product
 
@@ -13,7 +14,8 @@ from tests.support.plane.service import QUICK, SITES, Plane, expected, vector_of
 from tests.support.processes import free_port
 
 from dura_client.sums.session import Patience, SumFailed, SumSession
-from dura_server.sums.client import open_session
+from dura_server.sums.client import SessionFailed, open_session
+from dura_server.sums.kept import SumLog
 
 
 @pytest.mark.parametrize("how", ["cut", "stall"])
@@ -114,3 +116,42 @@ def test_a_coordinator_that_is_away_frees_the_site_soon(plane: Plane) -> None:
     ):
         sums.step(vector_of("north", 1, params.length))
     assert caught.value.word == "TOO_LATE"
+
+
+def test_no_site_hears_of_a_sum_that_could_not_be_kept(plane: Plane) -> None:
+    """The first sum is kept and told. Then the disk refuses: the session ends, and nobody was told the second one."""
+    params = plane.params(number=93, steps=20, study="44" * 32)
+    folder = plane.coordinator.studies / params.study / "sums"
+    opened: dict[str, int] = dict.fromkeys(SITES, 0)
+    words: dict[str, str] = {}
+    first = threading.Barrier(len(SITES) + 1)
+    broken = threading.Event()
+
+    def take_part(name: str) -> None:
+        with SumSession(plane.site(name), params) as sums:
+            try:
+                for step in range(1, params.steps + 1):
+                    sums.step(vector_of(name, step, params.length))
+                    opened[name] = step
+                    if step == 1:
+                        first.wait(30)
+                        broken.wait(30)
+            except SumFailed as error:
+                words[name] = error.word
+
+    threads = [threading.Thread(target=take_part, args=(name,)) for name in SITES]
+    with open_session(plane.coordinator, params, QUICK) as session:
+        for thread in threads:
+            thread.start()
+        first.wait(30)
+        kept = [one.step for one in SumLog.of(plane.coordinator, params.study).sums(params.purpose, params.round)]
+        shutil.rmtree(folder)
+        folder.write_text("a file where the folder of the sums belongs")
+        broken.set()
+        with pytest.raises(SessionFailed, match="not kept"):
+            list(session)
+    for thread in threads:
+        thread.join(30)
+    assert kept == [1]
+    assert opened == dict.fromkeys(SITES, 1)
+    assert words == dict.fromkeys(SITES, "NOT_KEPT")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.support.secagg.sim import identities, parameters
 
 from dura_common.errors import InputError, TrustError
-from dura_common.messages.proto.aggregation_pb2 import Piece
+from dura_common.messages.proto.aggregation_pb2 import Piece, ToSite
 from dura_common.secagg import Kind
 from dura_common.sums.attempts import (
     Attempt,
@@ -123,20 +123,24 @@ def test_attempts_that_do_not_fit_the_series(attempt: Attempt) -> None:
         attempt_parameters(series(), attempt, None)
 
 
-@given(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=20))
-def test_sums_travel_unchanged(values: list[int]) -> None:
-    """Encoding and decoding give back every value; another length is refused."""
-    array = np.array(values, dtype=np.int64)
-    assert np.array_equal(decode_values(encode_values(array), len(values)), array)
-    with pytest.raises(ValueError, match="expected"):
-        decode_values(encode_values(array), len(values) + 1)
+@pytest.mark.parametrize("bits", [32, 64])
+@given(data=st.data())
+def test_sums_travel_unchanged(bits: int, data: st.DataObject) -> None:
+    """Encoding and decoding give back every value of a ring; another length or another ring is refused."""
+    values = data.draw(st.lists(st.integers(-(1 << bits - 1), (1 << bits - 1) - 1), min_size=1, max_size=20))
+    content = encode_values(np.array(values, dtype=np.int64), bits)
+    assert len(content) == len(values) * bits // 8
+    assert decode_values(content, len(values), bits).tolist() == values
+    for length, ring in ((len(values) + 1, bits), (len(values), 96 - bits)):
+        with pytest.raises(ValueError, match="expected"):
+            decode_values(content, length, ring)
 
 
 @pytest.mark.parametrize("size", [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES])
 def test_frames_come_together_again(size: int) -> None:
     """A frame of any size is the same after it was cut, within its limit and not one byte below."""
     frame = (hashlib.sha256(b"frame").digest() * (size // 32 + 1))[:size]
-    cut = list(pieces(frame, 3))
+    cut = [message.piece for message in pieces(frame, 3, ToSite)]
     whole = Assembler(size)
     assert [whole.add(piece) for piece in cut][:-1] == [None] * (len(cut) - 1)
     assert Assembler(size + 1).add(cut[0]) == (frame if len(cut) == 1 else None)

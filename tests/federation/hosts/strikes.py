@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.federation.hospitals import Hospitals, Place, small_study
 from tests.support.commands import DURA
@@ -106,7 +106,7 @@ class Operator:
         """Start what has ended and ask for the study until it has finished."""
         for _ in range(RUNS):
             if self.running is None:
-                self._start_what_ended()
+                start_what_ended(self.hospitals)
                 self.run()
             assert self.running is not None
             out, _ = self.running.communicate(timeout=RUN_SECONDS)
@@ -117,13 +117,14 @@ class Operator:
                 return
         raise AssertionError("the study does not finish:\n" + "\n".join(self.words))
 
-    def _start_what_ended(self) -> None:
-        made = self.hospitals
-        if holder(made.coordinator.run) is None:
-            made.start_coordinator(**made.inside("coordinator"))
-        for name in made.names:
-            if holder(made.site(name).run) is None:
-                made.start_site(name, **made.inside(name))
+
+def start_what_ended(made: Hospitals) -> None:
+    """Start the coordinator and each hospital that does not run."""
+    if holder(made.coordinator.run) is None:
+        made.start_coordinator(**made.inside("coordinator"))
+    for name in made.names:
+        if holder(made.site(name).run) is None:
+            made.start_site(name, **made.inside(name))
 
 
 def pids_of(hospitals: Hospitals, operator: Operator, victim: str) -> set[int]:
@@ -182,6 +183,7 @@ def _signal(pids: set[int], number: int) -> None:
 
 def play(hospitals: Hospitals, cell: Cell) -> StoredStudy:
     """Run a study, let the strike fall at its stage, and have the operator bring the study to its end."""
+    start_what_ended(hospitals)  # the study before may have finished without a hospital that was struck
     stored = hospitals.approved(cell.study())
     operator = Operator(hospitals, stored)
     if cell.stage == "before":
@@ -194,7 +196,9 @@ def play(hospitals: Hospitals, cell: Cell) -> StoredStudy:
         operator.to_the_end()
         return stored
     go = hospitals.root / f"{stored.digest[:12]}.go"
-    held = hospitals.order(VICTIM, PLACES[cell.stage], wait_for=go).with_suffix(".there")
+    # Of this study only: who was killed while it waited has left its order behind.
+    place = replace(PLACES[cell.stage], study=stored.digest)
+    held = hospitals.order(VICTIM, place, wait_for=go).with_suffix(".there")
     operator.run()
     wait_until(held.exists, "the study has come to its stage", 240)
     stopping = operator.stop() if cell.stage == "stopping" else None

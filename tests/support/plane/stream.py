@@ -55,8 +55,8 @@ class Stream:
 
     def frame(self, attempt: int, content: bytes | memoryview) -> None:
         """Send one frame."""
-        for piece in pieces(content, attempt):
-            self.outgoing.put(FromSite(piece=piece))
+        for message in pieces(content, attempt, FromSite):
+            self.outgoing.put(message)
 
     def refusal(self) -> grpc.StatusCode:
         """Return how gRPC says that the stream was refused."""
