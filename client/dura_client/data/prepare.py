@@ -40,7 +40,7 @@ __all__ = ["PatientData", "PreparedData", "digest_of", "load_prepared", "prepare
 
 log = logging.getLogger(__name__)
 
-VERSION = 5
+VERSION = 6
 """Part of the recipe's name; raised whenever preparation changes its result or what is kept of it."""
 INDEX = "files"
 """Folder in the cache that remembers digests of recordings' files."""

@@ -18,13 +18,14 @@ from dura_client.data.dataset import DataSet
 from dura_client.data.doctor.against import against
 from dura_client.data.doctor.around.of_vectors import vector_findings
 from dura_client.data.doctor.around.people import people_findings
-from dura_client.data.doctor.copies import Sketched, find_copies
+from dura_client.data.doctor.compared.copies import Sketched, find_copies
+from dura_client.data.doctor.compared.exchanged import exchanged
 from dura_client.data.doctor.look import Look, look
 from dura_client.data.doctor.samples import findings_of
 from dura_client.data.doctor.together import together
 from dura_client.data.eeg.bids import example_of, folder_of
 from dura_client.data.eeg.recording import SignalRecording, open_signals
-from dura_client.data.eeg.sensors.amplitude import EEG, MEASURES, Measure
+from dura_client.data.eeg.sensors.amplitude import MEASURES, Measure
 from dura_client.data.findings.finding import WHOLE, Finding, found, sorted_findings, stops
 from dura_client.data.findings.grade import Grade
 from dura_client.data.recordings.folder import BidsFolder, Recording
@@ -74,8 +75,8 @@ class Diagnosis:
     """With a study: patient to class to number of windows that remain."""
     findings: tuple[Finding, ...]
     seen: tuple[Seen, ...] = field(default=(), repr=False)
-    measure: Measure = EEG
-    """What the channels measure."""
+    measure: Measure | None = None
+    """What the channels measure; None of series, volumes and tables, which have no channels."""
 
     @property
     def stops(self) -> bool:
@@ -121,6 +122,7 @@ def diagnose(
     findings += people_findings(folder)
     opened, looks = _all(folder, dataset, recordings, findings, progress)
     findings += together(dataset, opened, looks, contract.classes if contract is not None else ())
+    findings += exchanged(opened, looks)
     plausible = [
         Sketched(item.recording, item.place, seen.digest, seen.sketch)
         for item, seen in zip(opened, looks, strict=True)

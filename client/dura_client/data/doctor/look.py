@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dura_client.data.doctor.sketch import Sketcher
+from dura_client.data.doctor.compared.sketch import Sketcher
 from dura_client.data.eeg.recording import SignalRecording
-from dura_client.data.eeg.signals import far_from_others
+from dura_client.data.eeg.signals import PART_SECONDS, far_from_others, step_sizes
 from dura_client.data.store.fingerprint import digest_of, points
 
 BLOCK_SECONDS = 60.0
@@ -24,9 +24,9 @@ ALIKE = 0.9999
 """Correlation of two channels' differences beyond which they are copied or bridged."""
 SPECTRA = 4
 """Segments of each block that the spectrum is averaged over."""
+TOGETHER = (2.0, 20.0)
+"""Hz: the band in which channels are held against one another."""
 SLOW_SECONDS = 2.0
-PART_SECONDS = 20.0
-"""Of each block that channels are compared over."""
 HELD_SECONDS = 0.5
 """All channels unchanged for so long is no signal."""
 BINS = np.logspace(-2, 4, 61)
@@ -52,6 +52,10 @@ class Look:
     """Of the channels."""
     alike: tuple[tuple[int, int, float], ...]
     """Pairs of channels whose differences of samples correlate almost perfectly, with the correlation."""
+    correlation: NDArray[np.float64]
+    """(channels, channels), in the band of :data:`TOGETHER`."""
+    offset: NDArray[np.float64]
+    """Median value of each channel in millionths."""
     usual: NDArray[np.float64]
     """Median absolute value of each channel in millionths, slow drifts removed."""
     highest: NDArray[np.float64]
@@ -128,6 +132,8 @@ class _Tally:
         self.covariance = np.zeros((channels, channels))
         self.amplitudes: list[float] = []
         self.sizes: list[NDArray[np.float64]] = []
+        self.cross = np.zeros((channels, channels))
+        self.offsets: list[NDArray[np.float64]] = []
         self.usual: list[NDArray[np.float64]] = []
         self.highest = np.zeros(channels)
         self.held = 0.0
@@ -147,13 +153,14 @@ class _Tally:
         self._held(values)
         steps = np.diff(values[:, : round(PART_SECONDS * self.rate)], axis=1)
         if steps.shape[1]:
-            self.sizes.append(np.median(np.abs(steps), axis=1))
+            self.sizes.append(step_sizes(values, self.rate))
             self.covariance += steps @ steps.T
         thin = values[:, :: max(1, values.shape[1] // 512)]
         offset = np.median(thin, axis=1, keepdims=True)
         centred, thinned = (values - offset) * 1e6, np.abs(thin - offset) * 1e6
         level = np.abs(thin - _slow(values, self.rate)[:, :: max(1, values.shape[1] // 512)]) * 1e6
         self.amplitudes.append(float(np.median(level)))
+        self.offsets.append(offset[:, 0] * 1e6)
         self.usual.append(np.median(level, axis=1))
         self.highest = np.maximum(self.highest, np.abs(centred).max(axis=1, initial=0.0))
         self.histogram += np.histogram(np.clip(thinned, BINS[0], BINS[-1] * 0.999), BINS)[0]
@@ -180,9 +187,13 @@ class _Tally:
         width = round(SPECTRUM_SECONDS * self.rate)
         count = min(SPECTRA, centred.shape[1] // width)
         window = np.hanning(width)
+        axis = np.fft.rfftfreq(width, 1 / self.rate)
+        inside = (axis >= TOGETHER[0]) & (axis <= TOGETHER[1])
         for number in range(count):
             begin = (centred.shape[1] - width) * number // max(count - 1, 1)
-            power = np.abs(np.fft.rfft(centred[:, begin : begin + width] * window, axis=1)) ** 2
+            waves = np.fft.rfft(centred[:, begin : begin + width] * window, axis=1)
+            self.cross += (waves[:, inside] @ waves[:, inside].conj().T).real
+            power = np.abs(waves) ** 2
             self.spectra.append(np.median(power, axis=0) / (self.rate * (window**2).sum()))
 
     def result(self, digest: bytes, sketch: NDArray[np.float32]) -> Look:
@@ -199,6 +210,8 @@ class _Tally:
             size=np.median(self.sizes, axis=0) if self.sizes else np.zeros(channels),
             sorts=self.sorts,
             alike=self._alike(),
+            correlation=_correlation(self.cross),
+            offset=np.median(self.offsets, axis=0) if self.offsets else np.zeros(channels),
             usual=np.median(self.usual, axis=0) if self.usual else np.zeros(channels),
             highest=self.highest,
             held=0.0 if flat.all() else self.held,
@@ -210,9 +223,14 @@ class _Tally:
         )
 
     def _alike(self) -> tuple[tuple[int, int, float], ...]:
-        power = np.diag(self.covariance)
-        alive = power > 0
-        scale = np.sqrt(np.where(alive, power, 1.0))
-        r = self.covariance / scale[:, None] / scale[None, :]
-        pairs = np.argwhere(np.triu(np.abs(r) > ALIKE, 1) & alive[:, None] & alive[None, :])
+        r = _correlation(self.covariance)
+        pairs = np.argwhere(np.triu(np.abs(r) > ALIKE, 1))
         return tuple((int(a), int(b), float(r[a, b])) for a, b in pairs)
+
+
+def _correlation(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return correlations; those of a channel that never changes are zero."""
+    power = np.diag(covariance)
+    scale = np.sqrt(np.where(power > 0, power, 1.0))
+    found: NDArray[np.float64] = covariance / scale[:, None] / scale[None, :]
+    return found

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from dura_client.data.doctor.diagnose import Diagnosis, Seen
 from dura_client.data.doctor.look import BINS
+from dura_client.data.eeg.sensors.amplitude import EEG, Measure
 from dura_client.data.eeg.sensors.magnetic import name_of
 
 BLUE, ORANGE, GREY, RED = "#2a6fbb", "#c8641e", "#7a828c", "#b3261e"
@@ -49,14 +50,18 @@ def draw(found: Diagnosis) -> dict[str, Markup]:
         return {name: _svg(drawing(found), name) for name, drawing in drawings.items()}
 
 
+def _measure(found: Diagnosis) -> Measure:
+    return found.measure or EEG  # empty drawings of what has no channels
+
+
 def _sensors(found: Diagnosis) -> Figure:
     """Draw every channel at its place; the redder, the more recordings in which it is bad or absent."""
     figure = Figure(figsize=(5, 5), layout="constrained")
     axes = figure.subplots()
-    flat = _electrodes() if found.measure.source == "eeg" else _magnetic()
+    electrodes = _measure(found).source == "eeg"
+    flat = _electrodes() if electrodes else _magnetic()
     names = [name for name in found.channels if name in flat]
     bad = Counter(name for item in found.seen for name in item.bad)
-    electrodes = found.measure.source == "eeg"
     total = max(len(found.seen), 1)
     axes.add_patch(mpl.patches.Circle((0, 0), 1.0, fill=False, color=INK))
     axes.plot([-0.1, 0, 0.1], [0.99, 1.12, 0.99], color=INK)
@@ -110,7 +115,7 @@ def _spectra(found: Diagnosis) -> Figure:
         inside = (item.frequencies > 0.5) & (item.frequencies <= HIGHEST_FREQUENCY)  # noqa: PLR2004  # Hz, below is drift
         if item.spectrum[inside].any():
             axes.semilogy(item.frequencies[inside], item.spectrum[inside], color=BLUE, alpha=0.35, linewidth=0.8)
-    axes.set(xlabel="Hz", ylabel=f"({found.measure.unit})²/Hz, median over channels")
+    axes.set(xlabel="Hz", ylabel=f"({_measure(found).unit})²/Hz, median over channels")
     return figure
 
 
@@ -122,11 +127,11 @@ def _amplitudes(found: Diagnosis) -> Figure:
             axes.step(
                 BINS[:-1], item.histogram / item.histogram.sum(), where="post", color=BLUE, alpha=0.35, linewidth=0.8
             )
-    for edge in found.measure.plausible:
+    for edge in _measure(found).plausible:
         axes.axvline(edge, color=GREY, linestyle="--")
     axes.set(
         xscale="log",
-        xlabel=f"{found.measure.unit} from the channel's median (the median value must lie between the lines)",
+        xlabel=f"{_measure(found).unit} from the channel's median (the median value must lie between the lines)",
         ylabel="share of values",
     )
     return figure

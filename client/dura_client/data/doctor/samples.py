@@ -21,6 +21,15 @@ LOW_PASS_WORTH_KNOWING = 45.0
 """Hz: many studies of rhythms go that far."""
 RATE_WORTH_KNOWING = 100.0
 NO_PEAK = 2.0
+OFFSET, OFFSET_SPREAD = 500.0, 0.1
+"""Microvolts by which all channels lie beside zero, and how far from this, relative to it, each may be."""
+FEWEST_COMPARED = 4
+"""Channels."""
+OCTAVES = ((2.0, 4.0), (4.0, 8.0), (8.0, 16.0), (16.0, 32.0))
+"""Hz."""
+WHITE, INDEPENDENT = 1.5, 0.2
+"""Power density of the strongest octave over that of the weakest, and correlation of channels (median, without sign)
+below which a recording is noise: real recordings have 2.5 and .23 and more, simulated ones one of the two."""
 SPIKE, SPIKE_TIMES = 3e4, 1000.0
 """A value beyond so many millionths and so many times the channel's usual size is none of a brain's or a body's."""
 
@@ -38,6 +47,8 @@ def findings_of(opened: SignalRecording, seen: Look, dataset: str) -> list[Findi
         *_channels(opened, seen),
         *_held(opened, seen),
         *_spikes(opened, seen),
+        *_offset(opened, seen),
+        *_noise(opened, seen),
         *_band(opened),
         *_line(opened, seen),
         *([found("FILE-SHORT", place, f"it lasts {opened.seconds:.3g} s")] if opened.seconds < SHORT_SECONDS else []),
@@ -113,6 +124,31 @@ def _spikes(opened: SignalRecording, seen: Look) -> list[Finding]:
         return []
     cause = f"{_names(opened, stray)}: single values up to {seen.highest.max():.3g} {opened.measure.unit}"
     return [found("VAL-SPIKE", opened.place, cause)]
+
+
+def _offset(opened: SignalRecording, seen: Look) -> list[Finding]:
+    """Electrodes have offsets of their own; one that all channels share was added by a program."""
+    values = seen.offset[~seen.flat]
+    if opened.measure.source != "eeg" or len(values) < FEWEST_COMPARED:
+        return []
+    common = float(np.median(values))
+    if abs(common) < OFFSET or np.abs(values - common).max() > OFFSET_SPREAD * abs(common):
+        return []
+    return [found("VAL-DC", opened.place, f"every channel lies about {common:,.0f} uV beside zero")]
+
+
+def _noise(opened: SignalRecording, seen: Look) -> list[Finding]:
+    good = np.flatnonzero(~seen.odd)
+    if opened.measure.source != "eeg" or opened.rate < 2 * OCTAVES[-1][1] or len(good) < FEWEST_COMPARED:
+        return []
+    together = np.abs(seen.correlation[np.ix_(good, good)][np.triu_indices(len(good), 1)])
+    if float(np.median(together)) > INDEPENDENT:
+        return []
+    powers = [seen.spectrum[(seen.frequencies >= low) & (seen.frequencies < high)].mean() for low, high in OCTAVES]
+    if not min(powers) > 0 or max(powers) > WHITE * min(powers):
+        return []
+    cause = "its power is the same from 2 to 32 Hz and its channels have nothing in common, as in noise"
+    return [found("VAL-NOISE", opened.place, cause)]
 
 
 def _held(opened: SignalRecording, seen: Look) -> list[Finding]:

@@ -54,7 +54,6 @@ _NO_CONTACTS = {
     "GSR",
     "ACC",
     "E",
-    "HL",
     "MEG",
 }
 

@@ -30,8 +30,9 @@ from dura_client.data.eeg.events import Event, Events, from_marks, span_of
 from dura_client.data.eeg.sensors.amplitude import MEASURES, Measure
 from dura_client.data.eeg.sensors.electrodes import electrode_findings
 from dura_client.data.eeg.sensors.magnetic import choose_magnetic
-from dura_client.data.findings.finding import Finding, found
+from dura_client.data.findings.finding import Finding, found, listed
 from dura_client.data.findings.grade import Grade
+from dura_client.data.recordings.edf_text import is_identifying
 from dura_client.data.recordings.folder import BidsFolder, Recording
 from dura_client.data.recordings.opening import open_source, require_parts
 from dura_client.data.recordings.sidecars import Merged, merged_json, nearest_table
@@ -230,6 +231,8 @@ def _events(
     notes: list[Note] = []
     if table is not None:
         events = from_table(table, rate, pieces)
+        telling = [name for name in table.columns if is_identifying(name)]
+        notes += [Note("ID-HEAD", f"events.tsv has the columns {listed(telling)}")] if telling else []
         notes += events.notes
         if events.events or table.rows or table.problems:
             findings += _from_above(folder, recording, file)

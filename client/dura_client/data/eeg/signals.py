@@ -23,8 +23,18 @@ FLAT = 1e-8
 """In the unit that recordings are held in: 0.01 uV, fT or fT/cm."""
 PIECE_PRODUCTS = 1 << 18
 FEWEST_COLUMNS = 128
+PART_SECONDS = 20.0
+"""Of each block that channels are compared over."""
+STEPS = 2048
+"""Of a channel, about: their median is known to a few hundredths, and a bad channel differs by half and more."""
 NORMAL = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
+
+
+@lru_cache(maxsize=1)
+def _system() -> tuple[mne.channels.DigMontage, dict[str, str]]:
+    montage = mne.channels.make_standard_montage("colin27_1005")
+    return montage, {name.lower(): name for name in montage.ch_names}
 
 
 def positions(channels: Sequence[str]) -> tuple[mne.channels.DigMontage, dict[str, str]]:
@@ -33,8 +43,7 @@ def positions(channels: Sequence[str]) -> tuple[mne.channels.DigMontage, dict[st
     Raises:
         InputError: the study asks for a channel that the system does not know.
     """
-    montage = mne.channels.make_standard_montage("colin27_1005")
-    known = {name.lower(): name for name in montage.ch_names}
+    montage, known = _system()
     unknown = [name for name in channels if name.lower() not in known]
     if unknown:
         raise InputError(
@@ -83,24 +92,10 @@ def _picked(names: Sequence[str], bad: Collection[str], channels: Sequence[str])
 
 @lru_cache(maxsize=256)
 def _operator(names: tuple[str, ...], bad: frozenset[str], channels: tuple[str, ...]) -> NDArray[np.float64]:
-    montage, known = positions(channels)
-    raw = mne.io.RawArray(np.eye(len(names)), mne.create_info(list(names), 100.0, "eeg"), verbose="warning")
-    raw.info["bads"] = sorted(bad)
-    raw.rename_channels(
-        {name: known[name.lower()] for name in raw.ch_names if name.lower() in known}, verbose="warning"
-    )
-    placed = [name for name in raw.ch_names if name in montage.ch_names]
-    if not placed:
-        raise InputError("a recording has no channel with a name of the 10-20 system")
-    raw.pick(placed)
+    _, known = positions(channels)
     wanted = [known[name.lower()] for name in channels]
-    absent = [name for name in wanted if name not in raw.ch_names]
-    if absent:
-        info = mne.create_info(absent, raw.info["sfreq"], "eeg", verbose="warning")
-        empty = mne.io.RawArray(np.zeros((len(absent), raw.n_times)), info, verbose="warning")
-        raw.add_channels([empty], force_update_info=True)
-    raw.set_montage(montage, match_case=False, verbose="warning")
-    raw.info["bads"] = sorted({*raw.info["bads"], *absent})
+    raw = _placed(names, channels).copy()
+    raw.info["bads"] = sorted({*raw.info["bads"], *(known[name.lower()] for name in bad if name.lower() in known)})
     if len(raw.info["bads"]) >= len(raw.ch_names) - 1:
         raise InputError("a recording has no good channel to interpolate from")
     if set(raw.info["bads"]) & set(wanted):
@@ -109,6 +104,46 @@ def _operator(names: tuple[str, ...], bad: frozenset[str], channels: tuple[str, 
             raw.interpolate_bads(reset_bads=True, method={"eeg": "spline"}, verbose="warning")
     found: NDArray[np.float64] = raw.get_data(picks=[raw.ch_names.index(name) for name in wanted])
     found -= found.mean(axis=0)
+    return found
+
+
+@lru_cache(maxsize=64)
+def _placed(names: tuple[str, ...], channels: tuple[str, ...]) -> mne.io.RawArray:
+    """Return the identity as a recording of the channels that have a place, and of the study's that are absent.
+
+    The latter are marked bad. Which others are bad differs by recording, and finding the places takes longest.
+    """
+    montage, known = positions(channels)
+    raw = mne.io.RawArray(np.eye(len(names)), mne.create_info(list(names), 100.0, "eeg"), verbose="warning")
+    raw.rename_channels(
+        {name: known[name.lower()] for name in raw.ch_names if name.lower() in known}, verbose="warning"
+    )
+    placed = [name for name in raw.ch_names if name in montage.ch_names]
+    if not placed:
+        raise InputError("a recording has no channel with a name of the 10-20 system")
+    raw.pick(placed)
+    absent = [name for name in (known[name.lower()] for name in channels) if name not in raw.ch_names]
+    if absent:
+        info = mne.create_info(absent, raw.info["sfreq"], "eeg", verbose="warning")
+        empty = mne.io.RawArray(np.zeros((len(absent), raw.n_times)), info, verbose="warning")
+        raw.add_channels([empty], force_update_info=True)
+    raw.set_montage(montage, match_case=False, verbose="warning")
+    raw.info["bads"] = absent
+    return raw
+
+
+def step_sizes(values: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
+    """Return the median absolute difference of neighbouring samples (channels,) at the begin of a block.
+
+    Args:
+        values: (channels, samples), at least two samples.
+        rate: Hz.
+    """
+    part = values[:, : round(PART_SECONDS * rate)]
+    every = part.shape[1] // STEPS | 1  # odd, so that it is no period of the mains
+    steps = part[:, 1::every] - part[:, :-1:every]
+    np.abs(steps, out=steps)
+    found: NDArray[np.float64] = np.median(steps, axis=1, overwrite_input=True)
     return found
 
 

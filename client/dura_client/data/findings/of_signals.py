@@ -109,6 +109,12 @@ OF_SIGNALS: dict[str, Kind] = {
         "channels are flat or far from all others",
         "Nothing needs to be done: of EEG they are interpolated from the others; of MEG they count as bad.",
     ),
+    "CH-SWAP": Kind(
+        L,
+        "two channels look exchanged",
+        "Compare the names with the recorder's own; if they are exchanged, mend them in the recording and export it "
+        "again, or mark both channels bad in channels.tsv.",
+    ),
     "CH-SAME": Kind(
         K,
         "channels hold the same samples",
@@ -149,6 +155,17 @@ OF_SIGNALS: dict[str, Kind] = {
         L,
         "single values that nothing in a head gives",
         "Look at these moments in the recorder's software; mark them (BAD_spike in events.tsv, with a duration).",
+    ),
+    "VAL-NOISE": Kind(
+        L,
+        "the recording looks like noise",
+        "Look at the recording: was the cap plugged in, and the amplifier not in its test mode? If so, leave it out.",
+    ),
+    "VAL-DC": Kind(
+        K,
+        "all channels share an offset",
+        "Nothing needs to be done for a study, which filters it out. Ask who exported the file whether the values are "
+        "right otherwise.",
     ),
     "VAL-HOLD": Kind(
         L,

@@ -15,6 +15,7 @@ from pathlib import Path
 from dura_client.data.findings.finding import counted, listed
 from dura_client.data.findings.grade import Grade
 from dura_client.data.recordings.content import kind_of, require_kind
+from dura_client.data.recordings.edf_text import is_identifying
 from dura_client.data.recordings.source import Note, Unreadable
 
 BYTES = {"INT_16": 2, "UINT_16": 2, "INT_32": 4, "IEEE_FLOAT_32": 4}
@@ -59,7 +60,7 @@ def check_brainvision(path: Path) -> BrainVisionHeader:
     if twice:
         raise Unreadable("CH-DUP", f"the header lists {listed(twice)} more than once, which no reader accepts")
     _sizes(data, fields, len(channels))
-    notes += [*_scales(channels, fields), *_markers(path, fields)]
+    notes += [*_scales(channels, fields), *_markers(path, fields), *_identity(text)]
     return BrainVisionHeader(channels, tuple(notes))
 
 
@@ -168,6 +169,13 @@ def _scales(channels: tuple[BrainVisionChannel, ...], fields: dict[str, str]) ->
     elif references and any(channel.label == references[0] for channel in channels):
         notes.append(Note("CH-REF", f"the header names {references[0]} as the reference, and it is a channel as well"))
     return notes
+
+
+def _identity(text: str) -> list[Note]:
+    """Say which lines of the header, its comment among them, tell who the patient is; never what they say."""
+    keys = dict(re.findall(r"^\s*([A-Za-z][\w .-]*?)\s*[:=]\s*(\S.*)$", text, re.MULTILINE))
+    telling = sorted(key for key, value in keys.items() if is_identifying(key) and key.lower() != "name")
+    return [Note("ID-HEAD", f"the header fills in: {', '.join(telling)}")] if telling else []
 
 
 def _part(path: Path, fields: dict[str, str], key: str, ending: str) -> Path:

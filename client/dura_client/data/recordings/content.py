@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 from dura_client.data.recordings.source import Unreadable
@@ -28,6 +30,10 @@ _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (b"\x00\x00\x00\x64", "FIF"),
     (b"Version 3.0", "Neuroscan CNT"),
 )
+STRUCTURE_BYTES = 1 << 18
+"""Of a MATLAB file, unpacked: in EEGLAB's order the number of channels stands long before the samples."""
+_MATLAB_HEAD, _MATLAB_PACKED, _MATLAB_ARRAY = 128, 15, 14
+_NUMBERS = {1: "b", 2: "B", 3: "h", 4: "H", 5: "i", 6: "I", 7: "f", 9: "d"}
 _PACKED = {"gzip", "bzip2", "xz", "zip"}
 _TEXTS = (b"{", b"onset", b"participant_id", b"name\t")
 
@@ -68,6 +74,52 @@ def kind_of(path: Path) -> str:
         if head.startswith(beginning):
             return kind
     return ""
+
+
+def declared_channels(path: Path) -> int | None:
+    """Return ``nbchan`` of an EEGLAB file in MATLAB's format 5; None where it is not found in its usual place."""
+    with path.open("rb") as stream:
+        content = stream.read(_MATLAB_HEAD + STRUCTURE_BYTES)
+    if content[126:128] != b"IM":  # written on a machine of the other byte order
+        return None
+    try:
+        kind, _ = struct.unpack_from("<II", content, _MATLAB_HEAD)
+        body = content[_MATLAB_HEAD:]
+        if kind == _MATLAB_PACKED:
+            body = zlib.decompressobj().decompress(body[8:], STRUCTURE_BYTES)
+        return _field(body, "nbchan")
+    except (struct.error, zlib.error, ValueError, IndexError):
+        return None
+
+
+def _field(body: bytes, wanted: str) -> int | None:
+    """Return a whole number among the fields of the structure with which an unpacked MATLAB element begins."""
+    at = 8
+    for _ in range(3):  # flags, dimensions and name of the structure
+        _, _, at = _element(body, at)
+    _, width, at = _element(body, at)
+    _, names, at = _element(body, at)
+    size = struct.unpack("<i", width)[0]
+    for begin in range(0, len(names), size):
+        kind, array, at = _element(body, at)
+        if names[begin : begin + size].partition(b"\0")[0].decode("latin-1") != wanted:
+            continue
+        inner = 0
+        for _ in range(3):
+            _, _, inner = _element(array, inner)
+        kind, number, _ = _element(array, inner)
+        (value,) = struct.unpack(f"<{_NUMBERS[kind]}", number) if kind in _NUMBERS else (None,)
+        return int(value) if value is not None and value == int(value) else None
+    return None
+
+
+def _element(body: bytes, at: int) -> tuple[int, bytes, int]:
+    """Return kind, content and end of an element of MATLAB's format 5; small ones stand in their own head."""
+    kind, size = struct.unpack_from("<II", body, at)
+    if kind >> 16:
+        return kind & 0xFFFF, body[at + 4 : at + 4 + (kind >> 16)], at + 8
+    begin = at + 8
+    return kind, body[begin : begin + size], begin + size + (-size % 8)
 
 
 def require_kind(path: Path, *wanted: str) -> None:

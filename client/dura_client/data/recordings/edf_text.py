@@ -1,4 +1,4 @@
-"""What the texts of an EDF header say of a person and of the date. Values are compared and never shown."""
+"""What the texts of headers say of a person and of the date. Values are compared and never shown."""
 
 from __future__ import annotations
 
@@ -14,15 +14,30 @@ _RECORDING = ("start date", "hospital code", "technician", "equipment")
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _HIDDEN = {"01.01.85"}
 """What programs write that take dates away."""
+IDENTIFYING = re.compile(
+    r"(first|last|sur|family|given|full|middle|patients?|subjects?|persons?|vor|nach)?(name|names|initials)"
+    r"|(date|day|datum)?(of)?(birth|geburts?)(day|date|datum|stag|s?tag)?|dob|ssn|mrn|nhs(number)?|insurance.*"
+    r"|address|street|zip(code)?|post(al)?code|plz|e?mail|tel(ephone)?|phone|mobile"
+    r"|(patient|hospital|medicalrecord|record|case)(number|nr|no|id)|(hospital|medical)id"
+)
+"""Names of fields and columns, in small letters and without blanks and signs, that tell who a person is."""
+OF_WHOM = re.compile(r"(patient|subject|participant|person|proband|case|technician|operator|physician|doctor)s?")
+"""What may stand before such a name."""
 _PIVOT = 85
 """Years of two digits from here on are of the 20th century (EDF)."""
+
+
+def is_identifying(name: str) -> bool:
+    """Tell whether a field of this name says who a person is; what it holds is not looked at."""
+    plain = re.sub(r"[^a-z]", "", name.lower())
+    return any(IDENTIFYING.fullmatch(text) for text in (plain, OF_WHOM.sub("", plain, count=1)) if text)
 
 
 def identity_of(header: EdfHeader) -> tuple[str, ...]:
     """Return the names of fields that may say who the patient is."""
     if not header.plus:
-        free = [word for word in header.patient.split() if word not in NOTHING]
-        return ("patient field",) if free else ()
+        texts = {"patient field": header.patient, "recording field": header.recording}
+        return tuple(name for name, text in texts.items() if _is_filled(text))
     fields = []
     words = header.patient.split()
     for name, word in zip(_PATIENT, words, strict=False):
@@ -37,6 +52,12 @@ def identity_of(header: EdfHeader) -> tuple[str, ...]:
         if word not in NOTHING and name in {"hospital code", "technician"}:
             fields.append(name)
     return tuple(fields)
+
+
+def _is_filled(text: str) -> bool:
+    """Tell whether a free field holds more than a date and words that stand for nothing."""
+    words = [word for word in text.split() if word not in NOTHING and word != "Startdate"]
+    return any(re.search(r"[^\W\d_]", word) and not re.fullmatch(r"\d\d-[A-Z]{3}-\d{4}", word) for word in words)
 
 
 def person_of(header: EdfHeader) -> str:
@@ -79,5 +100,5 @@ def _start(header: EdfHeader) -> list[Note]:
             if when > datetime.now(tz=UTC).date():
                 return [Note("DATE-BAD", "the recording's date lies in the future")]
     if day is None:
-        return [Note("DATE-BAD", "the recording's date is missing or no date")]
-    return [] if clock else [Note("DATE-BAD", "the recording's start time is no time of day")]
+        return [Note("DATE-BAD", "the recording's date is missing or is not a date")]
+    return [] if clock else [Note("DATE-BAD", "the recording's start time is not a time of day")]

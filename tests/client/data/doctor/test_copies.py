@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dura_client.data.doctor.copies import Sketched, find_copies
-from dura_client.data.doctor.sketch import PER_SECOND
+from dura_client.data.doctor.compared.copies import Sketched, find_copies
+from dura_client.data.doctor.compared.sketch import PER_SECOND
 from dura_client.data.recordings.folder import Recording
 
 

@@ -12,8 +12,10 @@ from tests.client.data.sources import test_series as regions
 from tests.client.data.sources import test_tables as volumes
 from tests.client.data.sources.test_said import stages
 
+from dura_client.commands.data.check import as_data
 from dura_client.data.dataset import DataSet
 from dura_client.data.doctor.diagnose import diagnose
+from dura_client.data.doctor.page import render
 from dura_client.data.simulated.kinds import dataset_for, simulate_for
 from dura_common.study import DataContract
 
@@ -135,6 +137,22 @@ def test_a_defect_of_a_series_is_named(tmp_path: Path, name: str) -> None:
     if not isinstance(planted, np.ndarray):
         planted(next((tmp_path / "site").rglob("sub-01_task-rest_atlas-Six_timeseries.tsv")))
     assert code in {item[0] for item in said(dataset, regions.contract()) - before}
+
+
+def test_series_that_all_hold_one_another_cost_no_comparison_of_all_with_all(tmp_path: Path) -> None:
+    """Forty copies under forty names are a chain of 39 findings that names each of them, not 780."""
+    dataset = regions.write(tmp_path / "site", {f"{k:02d}": regions.series(1) for k in range(1, 41)})
+    copies = [one for one in diagnose(dataset, regions.contract()).findings if one.code == "COPY-SAME"]
+    assert len(copies) == 39
+    assert all(any(f"sub-{k:02d}" in one.place + one.cause for one in copies) for k in range(1, 41))
+
+
+def test_a_check_of_series_measures_no_channels(tmp_path: Path) -> None:
+    """What channels measure is said of recordings with channels alone, and the page of series is still written."""
+    dataset = regions.write(tmp_path / "site", {f"{k:02d}": regions.series(k) for k in range(1, 4)})
+    found = diagnose(dataset, regions.contract())
+    assert as_data(found)["measure"] is None
+    assert "check of scans</title>" in render("scans", found)
 
 
 Lines = list[list[str]]

@@ -10,6 +10,7 @@ import numpy as np
 
 from dura_client.data.findings.finding import Finding, counted, found, listed
 from dura_client.data.findings.grade import Grade
+from dura_client.data.recordings.edf_text import is_identifying
 from dura_client.data.recordings.tables import MISSING, Table, is_code, number_of
 
 BOUNDS = {
@@ -31,13 +32,6 @@ WORDS = {
 WORDS["gender"], WORDS["handedness"] = WORDS["sex"], WORDS["hand"]
 KEYS = {"participant_id", "session_id", "filename", "acq_time", "file", "key"}
 """Columns that say what a row is about; they are judged where they are used."""
-IDENTIFYING = re.compile(
-    r"(first|last|sur|family|given|full|middle|patients?|subjects?|persons?|vor|nach)?(name|names|initials)"
-    r"|(date|day|datum)?(of)?(birth|geburts?)(day|date|datum|stag|s?tag)?|dob|ssn|mrn|nhs(number)?|insurance.*"
-    r"|address|street|zip(code)?|post(al)?code|plz|e?mail|tel(ephone)?|phone|mobile"
-    r"|(patient|hospital|medicalrecord|record|case)(number|nr|no|id)|(hospital|medical)id"
-)
-"""Names of columns, in small letters and without blanks and signs, whose cells tell who a person is."""
 FEWEST, FAR = 5, 50.0
 """Fewest numbers of a column that are compared, and how many times their usual distance a stray one is away."""
 FACTOR = 10.0
@@ -46,15 +40,16 @@ FACTOR = 10.0
 
 def cell_findings(table: Table, place: str) -> list[Finding]:
     """Return what is wrong with the cells of a table, and with columns that name people."""
-    findings = _identifying(table, place)
+    findings = identifying_findings(table, place)
     for name in table.columns:
         if name and name not in KEYS:
             findings += _column(name, table.column(name), place)
     return findings
 
 
-def _identifying(table: Table, place: str) -> list[Finding]:
-    columns = [name for name in table.columns if IDENTIFYING.fullmatch(re.sub(r"[^a-z]", "", name.lower()))]
+def identifying_findings(table: Table, place: str) -> list[Finding]:
+    """Return a finding for columns whose cells tell who a person is."""
+    columns = [name for name in table.columns if is_identifying(name)]
     if not columns:
         return []
     remedy = "Nothing of it leaves the site. Remove the columns if others can read the folder."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,8 @@ from dura_common.study import ConnectomeContract
 
 SHARED = 0.2
 """Share of the shorter series' volumes that are the same in another: a copy that was cut."""
+MOST_PAIRED = 16
+"""Series with one volume in common, up to which every two are compared; of more, each with the next one."""
 ENDING = "_timeseries"
 CODED = (-9999.0, -999.0)
 
@@ -129,7 +131,8 @@ def _copies(seen: Sequence[tuple[str, Series, set[bytes]]]) -> list[Finding]:
             holders[row].append(number)
     shared: Counter[tuple[int, int]] = Counter()
     for numbers in holders.values():
-        shared.update(combinations(numbers, 2))
+        # Padding that all series share would otherwise cost a comparison of all with all.
+        shared.update(combinations(numbers, 2) if len(numbers) <= MOST_PAIRED else pairwise(numbers))
     findings = []
     for (one, other), count in sorted(shared.items()):
         (place, mine, rows), (there, theirs, others) = seen[one], seen[other]

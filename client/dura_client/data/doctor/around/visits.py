@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dura_client.data.doctor.around.cells import cell_findings
+from dura_client.data.doctor.around.cells import cell_findings, identifying_findings
 from dura_client.data.doctor.around.opened import opened_table
 from dura_client.data.findings.finding import Finding, found, listed
 from dura_client.data.findings.grade import Grade
@@ -32,7 +32,10 @@ def sessions_findings(folder: BidsFolder, path: Path) -> list[Finding]:
         ([one or "(empty)" for one in named if ids.count(one) > 1], "visits listed more than once"),
         ([one for one in folders if one not in ids], "visits with a folder and no row"),
         ([one or "(empty)" for one in named if folders and one not in folders], "visits with a row and no folder"),
-        ([one or "(empty)" for one in named if not re.fullmatch(r"ses-[A-Za-z0-9]+", one)], "labels that are no visit"),
+        (
+            [one or "(empty)" for one in named if not re.fullmatch(r"ses-[A-Za-z0-9]+", one)],
+            "labels that are not those of a visit (ses-LABEL)",
+        ),
     ):
         if names:
             findings.append(found("SES-ORDER", place, f"{text}: {listed(names)}"))
@@ -84,6 +87,7 @@ def scans_findings(folder: BidsFolder, path: Path) -> list[Finding]:
         return findings
     if "filename" not in table:
         return [*findings, found("SIDE-TABLE", place, "it has no column filename")]
+    findings += identifying_findings(table, place)
     names = table.column("filename")
     here = [str(one.path.relative_to(path.parent)) for one in folder.recordings if one.path.is_relative_to(path.parent)]
     missing = [name for name in names if Path(name).is_absolute() or not (path.parent / name).exists()]
@@ -109,7 +113,9 @@ def bad_dates(cells: Sequence[tuple[str, str]], place: str, column: str) -> list
     later = [one for one, when in cells if (moment := _when(when)) is not None and moment > now]
     findings = []
     if bad:
-        findings.append(found("DATE-BAD", place, f"{column} is no date of the form 2024-05-31T10:00:00: {listed(bad)}"))
+        findings.append(
+            found("DATE-BAD", place, f"{column} is not a date of the form 2024-05-31T10:00:00: {listed(bad)}")
+        )
     if later:
         findings.append(found("DATE-BAD", place, f"{column} lies in the future: {listed(later)}"))
     return findings

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dura_client.data.findings.grade import Grade
+from dura_client.data.recordings.edf_text import is_identifying
 from dura_client.data.recordings.source import Note
 from dura_client.data.recordings.tables import MISSING
 
@@ -35,7 +36,7 @@ class Measured:
 
 def description_notes(content: Mapping[str, Any], name: str, measured: Measured) -> list[Note]:
     """Return where a description disagrees with its recording, or leaves out what BIDS demands."""
-    notes = [*_numbers(content, name, measured), *_type(content, name, measured)]
+    notes = [*_identity(content, name), *_numbers(content, name, measured), *_type(content, name, measured)]
     demanded = ("SamplingFrequency", "EEGReference") if name == "_eeg.json" else ("SamplingFrequency",)
     absent = [key for key in demanded if key not in content]
     if absent:
@@ -52,6 +53,21 @@ def description_notes(content: Mapping[str, Any], name: str, measured: Measured)
         cause = f"{name} declares a high-pass of {low:g} Hz above its low-pass of {high:g} Hz"
         notes.append(Note("SIDE-RATE", cause))
     return notes
+
+
+def _identity(content: Mapping[str, Any], name: str) -> list[Note]:
+    fields = sorted(
+        {key for key, value in _pairs(content) if is_identifying(key) and value not in ("", None, *MISSING)}
+    )
+    return [Note("ID-HEAD", f"{name} fills in: {', '.join(fields)}")] if fields else []
+
+
+def _pairs(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _pairs(value)
+        elif not isinstance(value, list):
+            yield key, value
 
 
 def _numbers(content: Mapping[str, Any], name: str, measured: Measured) -> list[Note]:

@@ -9,13 +9,11 @@ from numpy.typing import NDArray
 
 from dura_client.data.eeg.recording import SignalRecording
 from dura_client.data.eeg.sensors.amplitude import amplitude_of
-from dura_client.data.eeg.signals import far_from_others
+from dura_client.data.eeg.signals import far_from_others, step_sizes
 from dura_client.data.privacy_class import PrivacyClass, declares
 from dura_client.data.store.fingerprint import digest_of, points
 
 BLOCK_SECONDS = 60.0
-PART_SECONDS = 20.0
-"""Of each block that channels are compared over, here and in the check of a data set."""
 AMPLITUDE_SECONDS = 60.0
 MOST_MISSING = 0.5
 """Share of a channel's samples."""
@@ -85,10 +83,8 @@ def survey(opened: SignalRecording, blocks: Blocks, channels: tuple[str, ...]) -
             missing += (~finite).sum(axis=1)
         here = (columns >= begin) & (columns < end)
         values[here] = raw[[lower[wanted[row]] for row in rows[here]], columns[here] - begin]
-        steps = np.diff(raw[:, : round(PART_SECONDS * opened.rate)], axis=1)
-        if steps.shape[1]:
-            np.abs(steps, out=steps)
-            sizes.append(np.median(steps, axis=1, overwrite_input=True))
+        if raw.shape[1] > 1:
+            sizes.append(step_sizes(raw, opened.rate))
     lost = missing > MOST_MISSING * opened.samples
     declared = {channel.name for channel in opened.channels if channel.bad}
     declared |= {name for name, gone in zip(names, lost, strict=True) if gone}

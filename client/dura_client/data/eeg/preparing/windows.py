@@ -52,8 +52,10 @@ from dura_client.data.store.naming import EntryNames, files_of
 from dura_client.data.store.seal import Seal, reading, writing
 from dura_common.study import COLUMN_LABELS, SignalContract
 
-THINNED = 1 << 18
-"""Samples of a channel, at most, from which the scale of a recording is taken: evenly thinned where there are more."""
+THINNED = 1 << 13
+"""Samples of a channel, at most, from which the scale of a recording is taken: evenly thinned where there are more.
+
+It is known to a hundredth then."""
 CHUNK_BYTES = 8 << 20
 """Of windows that are held at once."""
 

@@ -111,7 +111,7 @@ def read_series(item: Series) -> NDArray[np.float64]:
     except (ValueError, *UNPACKABLE) as error:
         raise Unreadable("ROI-KIND", f"it holds no such table of numbers ({type(error).__name__})") from error
     if values.ndim != 2 or values.dtype.kind not in "fiu":  # noqa: PLR2004  # volumes by regions
-        raise Unreadable("ROI-KIND", "it is no table of numbers with two dimensions")
+        raise Unreadable("ROI-KIND", "it does not hold numbers in rows (volumes) and columns (regions)")
     return values.astype(np.float64)
 
 

@@ -116,6 +116,7 @@ quick(
 )
 quick("numbers for names (1 to 32)", "CH-ABC", named([str(number) for number in range(1, 33)], extra=22))
 quick("places of an EGI net (E1 to E32)", "CH-ABC", named([f"E{number}" for number in range(1, 33)], extra=22))
+quick("intracranial contacts (HL1 to HL10)", "CH-IEEG", named([f"HL{number}" for number in range(1, 11)]))
 quick("intracranial contacts (LAH1 to LAH10)", "CH-IEEG", named([f"LAH{number}" for number in range(1, 11)]))
 quick(
     "intracranial contacts of two electrodes",

@@ -216,3 +216,26 @@ def every_format(tree: Tree) -> None:
     for stem in STEMS:
         path = tree.path("_eeg.edf", stem)
         path.rename(path.with_suffix(".rec"))
+
+
+quick(
+    "EEGLAB structure with a wrong number of channels",
+    "FILE-HEAD",
+    lambda tree: write_eeglab(tree.recording, signal(2), nbchan=9.0),
+    kind="eeglab",
+)
+quick(
+    "EEGLAB structure with a wrong number of channels beside a data file",
+    "FILE-HEAD",
+    lambda tree: write_eeglab(tree.recording, signal(2), fdt=True, nbchan=11.0),
+    kind="eeglab",
+)
+quick(
+    "patient's name in the comment of a BrainVision header",
+    "ID-HEAD",
+    lambda tree: (
+        tree.recording.write_text(tree.recording.read_text() + "\n[Comment]\nPatient name: A. Nobody\nAmplifier: B\n"),
+        None,
+    )[1],
+    kind="brainvision",
+)

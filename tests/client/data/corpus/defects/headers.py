@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from tests.client.data.corpus.defect import Collection
 from tests.client.data.corpus.tree import CHANNELS, RATE, SECONDS, STEMS, Spec, Tree, numbers, signal, spec
-from tests.client.data.recordings.edf_writer import Annotated, Written
+from tests.client.data.recordings.edf_writer import Annotated, Header, Written
 
 DEFECTS = Collection()
 add, quick = DEFECTS.add, DEFECTS.quick
@@ -232,3 +232,10 @@ def short(tree: Tree) -> None:
     tree.write(spec(2, signal(2)[:, : 6 * RATE]))
     tree.json(RecordingDuration=6)
     tree.rows("_events.tsv", lambda rows: rows[:2])
+
+
+quick(
+    "names in the recording field of a plain EDF file",
+    "ID-HEAD",
+    lambda tree: tree.write(replace(spec(2), header=Header(recording="seen by Dr. Nobody", reserved=""))),
+)

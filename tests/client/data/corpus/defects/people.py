@@ -158,3 +158,9 @@ quick(
     scans(lambda found: [found[0], [found[1][0], "01/03/1925"]]),
     **SCANS,
 )
+quick(
+    "column of names in scans.tsv",
+    "ID-HEAD",
+    scans(lambda found: [[*found[0], "subject_name"], *([*row, "A. Nobody"] for row in found[1:])]),
+    **SCANS,
+)

@@ -79,3 +79,15 @@ def two_at_root(tree: Tree) -> None:
     """Add one with and one without the task."""
     for name in ("task-mi_eeg.json", "eeg.json"):
         (tree.root / name).write_text('{"Manufacturer": "x"}')
+
+
+quick("patient's name in _eeg.json", "ID-HEAD", keys(PatientName="A. Nobody", InstitutionName="Hospital"))
+quick("patient's birth date in a part of _eeg.json", "ID-HEAD", keys(Anamnesis={"PatientBirthDate": "1925-03-01"}))
+quick(
+    "patient's name in a column of events.tsv",
+    "ID-HEAD",
+    lambda tree: tree.rows(
+        "_events.tsv",
+        lambda rows: [[*row, "patient_name" if number == 0 else "A. Nobody"] for number, row in enumerate(rows)],
+    ),
+)

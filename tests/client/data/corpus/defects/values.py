@@ -184,3 +184,26 @@ def twice_cut(tree: Tree) -> None:
     """Write a part of run 1 as run 2."""
     tree.write(spec(1, signal(0)[:, 4 * RATE :]), STEMS[1])
     tree.json(stem=STEMS[1], RecordingDuration=SECONDS - 4)
+
+
+quick("copy that runs backwards", "COPY-PROB", copy_of_first(lambda found: found[:, ::-1]), **COPY)
+quick("copy shifted by one sample", "COPY-PROB", copy_of_first(lambda found: np.roll(found, 1, axis=1)), **COPY)
+quick(
+    "white noise in every channel",
+    "VAL-NOISE",
+    values(lambda found: np.random.default_rng(0).normal(0, 9, found.shape)),
+)
+quick("three millivolts added to every channel", "VAL-DC", values(lambda found: found + 3000.0))
+
+
+@add("two channels exchanged", "CH-SWAP")
+def exchanged(tree: Tree) -> None:
+    """Write recordings whose channels go together as on one head, and exchange two channels of one of them."""
+    head = np.random.default_rng(5).normal(size=(len(CHANNELS), len(CHANNELS)))
+    slow = butter(1, 10, fs=RATE, output="sos")
+    for number, stem in enumerate(STEMS):
+        sources = np.random.default_rng([5, number]).normal(size=(len(CHANNELS), RATE * SECONDS))
+        mixed = 9.0 * head @ sosfilt(slow, sources)
+        if stem == SUB02:
+            mixed[[0, 9]] = mixed[[9, 0]]
+        tree.write(spec(number, mixed), stem)

@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from dura_client.data.doctor.sketch import PER_SECOND
+from dura_client.data.doctor.compared.sketch import PER_SECOND
 from dura_client.data.findings.finding import Finding, found, listed
 from dura_client.data.recordings.folder import Recording
 
@@ -50,8 +50,9 @@ def find_copies(recordings: Sequence[Sketched]) -> tuple[Finding, ...]:
     first = [group[0] for group in groups.values()]
     for one, other in _suspects(first):
         r, shift = correlation(one.sketch, other.sketch)
-        if r >= PROBABLE:
-            findings.append(_probable(one, other, r, shift))
+        back, _ = correlation(one.sketch, other.sketch[:, ::-1])
+        if max(r, back) >= PROBABLE:
+            findings.append(_probable(one, other, r, shift) if r >= back else _backwards(one, other, back))
     return tuple(findings)
 
 
@@ -81,28 +82,36 @@ def _probable(one: Sketched, other: Sketched, r: float, shift: float) -> Finding
     return found(code, one.place, cause)
 
 
+def _backwards(one: Sketched, other: Sketched, r: float) -> Finding:
+    cause = f"{other.place} is probably a copy that runs backwards in time (their envelopes correlate at {r:.2f})"
+    return found("COPY-OWN" if one.recording.subject == other.recording.subject else "COPY-PROB", one.place, cause)
+
+
 def _suspects(recordings: Sequence[Sketched]) -> list[tuple[Sketched, Sketched]]:
     """Return pairs worth a full comparison, by their averages over channels."""
     usable = [item for item in recordings if item.sketch.shape[1] >= FEWEST_SECONDS * PER_SECOND]
     averages: Mapping[int, NDArray[np.float64]] = {id(item): _averaged(item.sketch) for item in usable}
-    spectra: dict[tuple[int, int], NDArray[np.complex128]] = {}
+    spectra: dict[tuple[int, int, int], NDArray[np.complex128]] = {}
 
-    def spectrum(item: Sketched, size: int) -> NDArray[np.complex128]:
-        key = (id(item), size)
+    def spectrum(item: Sketched, size: int, step: int = 1) -> NDArray[np.complex128]:
+        key = (id(item), size, step)
         if key not in spectra:
-            spectra[key] = np.fft.rfft(_standard(averages[id(item)]), n=size, axis=1)
+            spectra[key] = np.fft.rfft(_standard(averages[id(item)])[:, ::step], n=size, axis=1)
         return spectra[key]
 
     found_pairs = []
     for one, other in combinations(usable, 2):
         lengths = one.sketch.shape[1], other.sketch.shape[1]
         size = 1 << (sum(lengths) - 1).bit_length()
-        products = np.fft.irfft(spectrum(one, size) * spectrum(other, size).conj(), n=size, axis=1).sum(axis=0)
         lags = _lags(*lengths)
         if not len(lags):
             continue
         overlaps = _overlap(lags, *lengths)
-        if float((products[lags] / overlaps).max()) / len(averages[id(one)]) >= SUSPECT:
+        best = 0.0
+        for step in (1, -1):  # the other forwards, and backwards
+            crossed = (spectrum(one, size) * spectrum(other, size, step).conj()).sum(axis=0)
+            best = max(best, float((np.fft.irfft(crossed, n=size)[lags] / overlaps).max()))
+        if best / len(averages[id(one)]) >= SUSPECT:
             found_pairs.append((one, other))
     return found_pairs
 

@@ -1,0 +1,1 @@
+"""Recordings held against one another: copies, and channels that were exchanged."""
