@@ -34,7 +34,7 @@ from dura_common.secagg import Kind, Member, SessionParameters, max_frame, open_
 from dura_common.study import STUDY_TYPE, parse_study
 from dura_common.study.approval import parse_approval
 from dura_common.sums.attempts import decode_values, encode_values
-from dura_common.sums.heads import Head, Mark
+from dura_common.sums.heads import Head, Mark, Shown
 from dura_common.sums.plane import Assembler
 
 NOW = datetime(2030, 5, 1, 12, tzinfo=UTC)
@@ -237,7 +237,7 @@ def targets() -> dict[str, Target]:
         "pieces": Target(assembled, (b"\0abc", b"\1" + bytes(64)), (ValueError, DuraError)),
         "note": Target(
             lambda content: Head.decode(content, "north", NAMES),
-            (Head(1, digest, Mark(3, digest), {"east": Mark(2, digest)}).encode("north", NAMES),),
+            (Head(1, digest, Mark(3, digest), {"east": Shown.of([Mark(2, digest)], 1)}).encode("north", NAMES),),
         ),
         "edf-header": Target(in_a_file("x.edf", read_header), (EDF, EDF[:256]), (Unreadable,)),
         "brainvision-header": Target(in_a_file("x.vhdr", check_brainvision), (VHDR,), (Unreadable,)),

@@ -45,6 +45,11 @@ class Hub:
         with self._lock:
             return self._meetings.setdefault(params.session_id, _Meeting(params, self))
 
+    def forget(self, params: SessionParameters) -> None:
+        """Let the next one with these parameters meet anew."""
+        with self._lock:
+            self._meetings.pop(params.session_id, None)
+
     @contextmanager
     def run(self, params: SessionParameters, *, stop: Callable[[], bool]) -> Iterator[Iterator[Opened]]:
         """Play the coordinator of one session."""

@@ -254,7 +254,7 @@ def members_data(here: Membership, names: tuple[str, ...] | None = None) -> list
                 "since": member.since.isoformat(),
                 "confirmed": None if said is None else f"{said.by}, {said.when:%Y-%m-%d}",
                 "distrusted": here.people.distrusts(member.name),
-                "heard": None if heard is None else heard.model_dump(mode="json", include={"serial", "rows", "when"}),
+                "heard": None if heard is None else heard.told(),
             }
         )
     return rows

@@ -125,19 +125,19 @@ class Questions:
             rows = len(book.requested)
             return Mark(rows, _mark(key, book.after(rows) or ""))
 
-    def made(self, key: bytes, mark: Mark) -> bool:
-        """Tell whether this ledger has ever stood where a mark says: it holds that many requests and draws, and then.
+    def marks(self, key: bytes, numbers: Iterable[int]) -> dict[int, Mark]:
+        """Return the marks that this ledger had when it held so many requests and draws, without those to come.
 
         Args:
             key: as for :meth:`requested`.
-            mark: what another site says that it has witnessed of this ledger.
+            numbers: of requests and draws.
 
         Raises:
             TrustError: the ledger was tampered with.
         """
         with self._store.reading() as book:
-            known = book.after(mark.rows)
-            return known is not None and hmac.compare_digest(_mark(key, known), mark.mark)
+            known = {number: book.after(number) for number in numbers}
+            return {number: Mark(number, _mark(key, found)) for number, found in known.items() if found is not None}
 
     def withdrawn(self) -> frozenset[str]:
         """Return the keys of all patients who have withdrawn.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dura_client.consortium.witness import MemberWentBack, ThisSiteWentBack
+from dura_client.consortium.witness import MemberWentBack, NotHeard, ThisSiteWentBack
 from dura_client.ledger.refusals import Ended, NoDrawLeft, OldAttempt
 from dura_client.site.home import SiteHome
 from dura_client.studies.approvals import receive_offer, receive_rosters, standing
@@ -49,6 +49,7 @@ _REASONS: tuple[tuple[type[DuraError], RefusalReason], ...] = (
     (Ended, RefusalReason.NO_DRAW_LEFT),
     (Abort, RefusalReason.AGGREGATION),
     (SumFailed, RefusalReason.AGGREGATION),
+    (NotHeard, RefusalReason.AGGREGATION),
     (PolicyError, RefusalReason.POLICY),
     (MemberWentBack, RefusalReason.MEMBER_WENT_BACK),
     (ThisSiteWentBack, RefusalReason.MEMBER_WENT_BACK),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from dura_client.consortium.witness import ThisSiteWentBack, load_witnessed, wit
 from dura_client.ledger.ledger import Ledger
 from dura_client.site.home import SiteHome
 from dura_client.site.keys import SiteKeys
-from dura_common.sums.heads import Head
+from dura_common.sums.heads import Head, Mark
 
 
 class Standing:
@@ -47,13 +47,11 @@ class Standing:
             home.consortium / "roster.json",
         )
         self._marks = self._present()
-        self._told = 0
 
     def note(self, members: tuple[str, ...]) -> bytes:
         """Return this site's report about itself, and about what it has witnessed of the other members."""
-        seen = load_witnessed(self._home).marks(members)
+        seen = load_witnessed(self._home).shown(members, self._held)
         head = Head(self._here.roster.serial, self._here.digest, self._ledger.requested(self._key), seen)
-        self._told = head.ledger.rows
         return head.encode(self._here.card.name, members)
 
     def heard(self, members: tuple[str, ...], notes: Mapping[str, bytes]) -> None:
@@ -62,14 +60,20 @@ class Standing:
         Raises:
             ThisSiteWentBack: a member has witnessed a state that this site's ledger does not hold.
             MemberWentBack: a member has returned to an older state, or contradicts itself.
+            NotHeard: a member has not received what this site said in the last sums.
         """
         heads = {name: Head.decode(note, name, members) for name, note in notes.items()}
         own = self._here.card.name
         said = {name: head.seen[own] for name, head in heads.items() if own in head.seen}
-        unknown = {name: mark.rows for name, mark in said.items() if not self._ledger.made(self._key, mark)}
+        held = self._held({rows for shown in said.values() for rows in shown.rows})
+        unknown = {name: max(shown.rows) for name, shown in said.items() if not shown.fits(held)}
         if unknown:
             raise ThisSiteWentBack(unknown, self._ledger.requested(self._key).rows)
-        witness(self._here, heads, self._clock(), self._told)
+        confirmed = {name: held[max(shown.rows)] for name, shown in said.items() if any(shown.rows)}
+        witness(self._here, heads, self._clock(), confirmed)
+
+    def _held(self, numbers: Iterable[int]) -> dict[int, Mark]:
+        return self._ledger.marks(self._key, numbers)
 
     def still(self) -> None:
         """Verify the request again if a file with decisions of people here has changed, or a day has ended.

@@ -30,7 +30,7 @@ _NONCE = bytes(12)
 
 def signed_bytes(use: bytes, params: SessionParameters, index: int, content: bytes) -> bytes:
     """Return the bytes that a site signs: use, session, its index, content."""
-    return b"dura secure sum 3 " + use + b"\0" + params.session_id + index.to_bytes(2, "big") + content
+    return b"dura secure sum 4 " + use + b"\0" + params.session_id + index.to_bytes(2, "big") + content
 
 
 def sign(identity: Ed25519PrivateKey, use: bytes, params: SessionParameters, index: int, content: bytes) -> bytes:

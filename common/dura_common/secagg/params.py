@@ -23,7 +23,7 @@ MAX_LENGTH = 50_000_000
 """Most parameters of one vector: 200 MB in a ring of 32 bits."""
 MAX_STEPS = 100_000
 IDENTITY_BYTES = 32
-HEADING = b"dura secure sum 3"
+HEADING = b"dura secure sum 4"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _WORD = re.compile(r"[a-z][a-z0-9-]{1,30}")
 

@@ -18,7 +18,8 @@ INDEX = 2
 KEY = 32
 SIGNATURE = 64
 COMMITMENT = 32
-NOTE_PART = 40
+NOTE_HEAD = 80
+NOTE_PART = 72
 """A note is what a site says to the others together with its keys; nothing here reads it. See :func:`note_size`."""
 SHARE = 33
 """A share is a number below 2^256 + 297."""
@@ -49,8 +50,8 @@ _TYPES = frozenset(int(kind) for kind in Type)
 
 
 def note_size(members: int) -> int:
-    """Return the size of a note in a session with so many members: one part, and one more for each member."""
-    return NOTE_PART * (1 + members)
+    """Return the size of a note in a session with so many members: about its sender, and about each other member."""
+    return NOTE_HEAD + NOTE_PART * (members - 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -94,6 +94,8 @@ class World:
     """Hospital and study to the vectors that it had sent for the study when its part in the study ended."""
     accepted: dict[tuple[object, ...], list[int]] = field(default_factory=dict)
     """Hospital, study, purpose and round to the numbers of the requests that it took up, in their order."""
+    said: list[tuple[SumRound, dict[str, bytes]]] = field(default_factory=list)
+    """Requests, and the keys and notes that hospitals have said in the session of each."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -112,6 +114,7 @@ class World:
     def ask(self, request: SumRound, behaviour: str, victim: str, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Send a request to its members, play the coordinator of whatever session follows, and note the answers.
 
+        A ``deaf`` victim is heard and hears nobody. A ``silent`` coordinator opens a sum and tells nobody.
         ``meanwhile`` happens when the first sum is open and nobody has heard of it: all sites wait.
         """
         self.now += timedelta(seconds=1)
@@ -128,11 +131,38 @@ class World:
                 params = None
             if params is not None:
                 over = lambda: any(future.done() for future in futures.values())  # noqa: E731  # one line, used once
+                self.said.append((request, {}))
                 self._lead(request.study, params, (behaviour, victim, meanwhile), over)
             answers = {name: _word(future.result(PATIENCE)) for name, future in futures.items()}
         self.answers.append(answers)
         drawn = {one.site for one in self.sent[before:]}
         self._note(request, {name for name, said in answers.items() if said[0] == "done"}, drawn)
+
+    def say_again(self, number: int, name: str) -> None:
+        """Send an old request to one hospital alone, then what the others said in its session, and end it."""
+        request, said = self.said[number]
+        params = self.parameters(request)
+        self.hub.forget(params)
+        meeting, machine = self.hub.meeting(params), open_coordinator(params)
+        with ThreadPoolExecutor(1) as pool:
+            vector = vector_for(request, self.digests[request.study])
+            future = pool.submit(self.services[name].answer, encode(request), vector)
+            for _, frame in self._frames(meeting, future.done):
+                frames = {**said, name: frame or b""}
+                outgoing = [machine.receive(sender, one).outgoing for sender, one in frames.items()][-1]
+                if len(frames) == len(params.names):
+                    meeting.down[name].put(bytes(outgoing[name]))
+                    next(self._frames(meeting, future.done), None)  # it has heard
+                break
+            meeting.down[name].put(None)
+        self.hub.forget(params)
+
+    def ask_alone(self, request: SumRound, name: str) -> None:
+        """Send a request to one hospital, and end its session at once: it takes the request up, and draws nothing."""
+        params = self.parameters(request)
+        self.hub.meeting(params).down[name].put(None)
+        self.services[name].answer(encode(request), vector_for(request, self.digests[request.study]))
+        self.hub.forget(params)
 
     def _note(self, request: SumRound, done: set[str], drawn: set[str]) -> None:
         for name in sorted(done | drawn):
@@ -181,8 +211,14 @@ class World:
         machine = open_coordinator(params)
         with suppress(Abort):
             for name, frame in self._frames(meeting, over):
+                if frame is not None and wire.decode(frame).type is wire.Type.ADVERTISE:
+                    self.said[-1][1][name] = frame
                 lost = frame is None or (behaviour == "lose" and name == victim and _is_vector(frame))
                 progress = machine.lost(name) if lost else machine.receive(name, frame or b"")
+                if behaviour == "deaf" and victim in progress.outgoing:
+                    meeting.down[victim].put(None)
+                    self._pass_on(meeting, progress.outgoing, but=victim)
+                    progress = machine.lost(victim)
                 if progress.opened is not None:
                     self.opened.append((digest, params, progress.opened))
                     if first:
@@ -190,12 +226,17 @@ class World:
                     first = False
                     if behaviour == "silent":
                         break
-                for receiver, outgoing in progress.outgoing.items():
-                    meeting.down[receiver].put(bytes(outgoing))
+                self._pass_on(meeting, progress.outgoing)
                 if machine.ended:
                     return
         for frames in meeting.down.values():
             frames.put(None)
+
+    @staticmethod
+    def _pass_on(meeting: Any, outgoing: Mapping[str, Any], but: str | None = None) -> None:
+        for receiver, frame in outgoing.items():
+            if receiver != but:
+                meeting.down[receiver].put(bytes(frame))
 
     def _frames(self, meeting: Any, over: Callable[[], bool]) -> Iterator[tuple[str, bytes | None]]:
         deadline = time.monotonic() + PATIENCE

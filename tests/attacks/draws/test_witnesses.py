@@ -18,7 +18,7 @@ from tests.support.consortium import Consortium
 from tests.support.policies import approve_study
 
 from dura_client.consortium.people import distrust
-from dura_client.consortium.witness import Seen, Witnessed, load_witnessed
+from dura_client.consortium.witness import Report, Seen, Witnessed, load_witnessed
 from dura_client.node.service import SiteService
 from dura_client.review.approval import decline_study
 from dura_client.site.keys import SiteKeys
@@ -111,12 +111,15 @@ def restored_and_asked_alone(world: World, tmp_path: Path, name: str) -> int:
     shutil.rmtree(home)
     shutil.copytree(backup, home)
     world.start("north")
-    attempt, key = 1, SiteKeys(world.consortium.site("north")).pseudonym_key()
-    while world.ledger("north").requested(key).rows <= witnessed.rows + 2:
+    return asked_alone(world, name, 1, witnessed.rows + 2)
+
+
+def asked_alone(world: World, name: str, attempt: int, rows: int) -> int:
+    """Ask the north alone until its ledger is longer than so many rows, and return the last number of a request."""
+    key = SiteKeys(world.consortium.site("north")).pseudonym_key()
+    while world.ledger("north").requested(key).rows <= rows:
         attempt += 1
-        alone = asked(world, attempt, name)
-        world.hub.meeting(world.parameters(alone)).down["north"].put(None)  # nobody else is there
-        world.services["north"].answer(encode(alone), vector_for(alone, world.digests[alone.study]))
+        world.ask_alone(asked(world, attempt, name), "north")  # nobody else is there
     return attempt
 
 
@@ -150,6 +153,72 @@ def test_a_restored_ledger_is_known_however_often_it_is_asked(world: World, tmp_
     assert len(world.opened) == opened
 
 
+@pytest.mark.parametrize("name", ["alone", "shared"])
+def test_a_backup_from_after_a_session_in_which_nobody_was_heard(world: World, tmp_path: Path, name: str) -> None:
+    """The others have heard the north and were not heard: what it draws next is witnessed, too."""
+    world.ask(asked(world, 1, name), "silent", "east")
+    world.ask(asked(world, 2, name), "deaf", "north")
+    home = world.consortium.site("north").path
+    backup = shutil.copytree(home, tmp_path / "backup")
+    world.ask(asked(world, 3, name), "silent", "east")
+    shutil.rmtree(home)
+    shutil.copytree(backup, home)
+    world.start("north")
+    world.ask(asked(world, 4, name), "silent", "east")
+    assert RefusalReason.MEMBER_WENT_BACK in words(world).values()
+
+
+@pytest.mark.parametrize("name", ["alone", "shared"])
+def test_old_messages_make_no_restored_ledger_believed(world: World, tmp_path: Path, name: str) -> None:
+    """What the others said is sent again to the restored north, which then is heard by them while it hears nobody."""
+    home = world.consortium.site("north").path
+    world.ask(asked(world, 1, name), "silent", "east")
+    backup = shutil.copytree(home, tmp_path / "backup")
+    world.ask(asked(world, 2, name), "silent", "east")
+    witnessed = load_witnessed(world.consortium.site("east")).of("north")
+    assert witnessed is not None
+    shutil.rmtree(home)
+    shutil.copytree(backup, home)
+    world.start("north")
+    world.say_again(len(world.said) - 1, "north")
+    attempt = asked_alone(world, name, 2, witnessed.rows + 2)
+    world.ask(asked(world, attempt + 1, name), "deaf", "north")
+    world.ask(asked(world, attempt + 2, name), "silent", "east")
+    assert words(world)["north"] == RefusalReason.MEMBER_WENT_BACK
+
+
+def test_whoever_is_never_heard_is_waited_for_once(world: World) -> None:
+    """Sums in which the north hears nobody are few: then the others wait for it, and the next sum but one passes."""
+    for number in range(1, 6):
+        world.ask(asked(world, number).model_copy(update={"members": SITES}), "deaf", "north")
+    waiting = load_witnessed(world.consortium.site("east")).of("north")
+    assert waiting is not None
+    assert len(waiting.reports) == 4
+    drawn = begun(world)
+    world.ask(asked(world, 1).model_copy(update={"round": 2}), "honest", "east")
+    assert words(world)["east"] == words(world)["south"] == RefusalReason.AGGREGATION
+    assert begun(world)["east"] == drawn["east"]
+    world.ask(asked(world, 2).model_copy(update={"round": 2}), "honest", "east")
+    assert {answer[0] for answer in world.answers[-1].values()} == {"done"}
+
+
+def test_a_ledger_alone_that_was_restored_confirms_nothing(world: World, tmp_path: Path) -> None:
+    """The ledger, not the file of what was heard, says what this hospital can confirm."""
+    home = world.consortium.site("north")
+    world.ask(asked(world, 1), "silent", "east")
+    backup = shutil.copy(home.ledger, tmp_path / "ledger")
+    world.ask(asked(world, 1).model_copy(update={"round": 2}), "silent", "east")
+    world.ask(asked(world, 2).model_copy(update={"round": 2}), "silent", "east")
+    shutil.copy(backup, home.ledger)
+    world.start("north")
+    witnessed = load_witnessed(world.consortium.site("east")).of("north")
+    assert witnessed is not None
+    attempt = asked_alone(world, "alone", 2, witnessed.rows + 2)
+    world.ask(asked(world, attempt + 1), "deaf", "north")
+    world.ask(asked(world, attempt + 2), "silent", "east")
+    assert words(world)["north"] == RefusalReason.MEMBER_WENT_BACK
+
+
 def test_a_ledger_that_was_begun_again(world: World) -> None:
     """A hospital whose ledger was lost and begun again is told so by the others, though nothing in it is wrong."""
     home = world.consortium.site("north")
@@ -167,7 +236,8 @@ def test_a_ledger_that_was_begun_again(world: World) -> None:
 def test_a_member_that_lies_about_another_one(world: World) -> None:
     """A member that invents what it has seen of the north stops that sum, and nothing is kept of the lie."""
     home = world.consortium.site("east")
-    invented = Seen(name="north", serial=1, roster="ab" * 32, rows=1, mark="cd" * 32, when=NOW)
+    reports = (Report(rows=1, mark="cd" * 32),)
+    invented = Seen(name="north", serial=1, roster="ab" * 32, reports=reports, when=NOW)
     home.witnessed.write_text(Witnessed(seen=(invented,)).model_dump_json())
     world.ask(asked(world, 1), "honest", "east")
     assert words(world)["north"] == RefusalReason.MEMBER_WENT_BACK

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import multiprocessing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,11 +15,11 @@ from hypothesis import strategies as st
 from tests.support.consortium import Consortium
 
 from dura_client.consortium.membership import Membership, load_membership
-from dura_client.consortium.witness import MemberWentBack, accept, load_witnessed, witness
+from dura_client.consortium.witness import MemberWentBack, NotHeard, Report, accept, load_witnessed, witness
 from dura_client.site.home import SiteHome
 from dura_common.errors import InputError, TrustError
 from dura_common.secagg.wire import note_size
-from dura_common.sums.heads import Head, Mark
+from dura_common.sums.heads import Head, Mark, Shown
 
 NOW = datetime(2030, 5, 1, 12, tzinfo=UTC)
 OTHER = "ab" * 32
@@ -45,7 +46,8 @@ def forget(here: Membership) -> None:
 
 
 NUMBERS = st.integers(0, 2**64 - 1)
-MARKS = st.builds(Mark, NUMBERS, st.binary(min_size=32, max_size=32).filter(any).map(bytes.hex))
+MARKS = st.builds(Mark, st.integers(1, 2**64 - 1), st.binary(min_size=32, max_size=32).filter(any).map(bytes.hex))
+SHOWN = st.builds(Shown.of, st.lists(MARKS, min_size=1, max_size=4), NUMBERS)
 NAMES = st.lists(st.sampled_from(["east", "north", "south", "west", "far"]), min_size=2, unique=True).map(sorted)
 
 
@@ -53,17 +55,27 @@ NAMES = st.lists(st.sampled_from(["east", "north", "south", "west", "far"]), min
 def test_a_note_says_what_was_put_in(data: st.DataObject, names: list[str], serial: int, own: Mark) -> None:
     """A note has one size for a session, holds every report of its members and of nobody else, and no other is read."""
     name, *others = data.draw(st.permutations(names))
-    seen = data.draw(st.dictionaries(st.sampled_from(others), MARKS))
+    seen = data.draw(st.dictionaries(st.sampled_from(others), SHOWN))
     said = Head(serial, hashlib.sha256(b"roster").hexdigest(), own, seen)
-    note = Head(serial, said.roster, own, {**seen, "stranger": own}).encode(name, names)
-    assert len(note) == note_size(len(names)) == 40 * (1 + len(names))
+    note = Head(serial, said.roster, own, {**seen, "stranger": Shown.of([own])}).encode(name, names)
+    assert len(note) == note_size(len(names)) == 80 + 72 * (len(names) - 1)
     assert Head.decode(note, name, names) == said
-    for wrong in (note[:-1], note + b"\0", b"", note + bytes(40), note[:-40]):
+    for wrong in (note[:-1], note + b"\0", b"", note + bytes(72), note[:-72]):
         with pytest.raises(TrustError, match=f"has {len(note)} bytes"):
             Head.decode(wrong, name, names)
 
 
-@given(note=st.binary(min_size=160, max_size=160))
+@given(reports=st.lists(MARKS, max_size=4, unique_by=lambda one: one.rows), ledger=st.lists(MARKS, max_size=4))
+def test_what_is_shown_fits_a_ledger_that_holds_all_of_it(reports: list[Mark], ledger: list[Mark]) -> None:
+    """A ledger fits if it stood at every report; one other mark or one report more, and it does not."""
+    shown, held = Shown.of(reports), {one.rows: one for one in reports}
+    assert shown.fits({**{one.rows: one for one in ledger}, **held})
+    for one in reports:
+        assert not shown.fits({rows: mark for rows, mark in held.items() if rows != one.rows})
+        assert not shown.fits({**held, one.rows: Mark(one.rows, hashlib.sha256(one.mark.encode()).hexdigest())})
+
+
+@given(note=st.binary(min_size=224, max_size=224))
 def test_any_bytes_of_the_right_size_are_one_note(note: bytes) -> None:
     """Reading and writing are inverse to each other, so nobody can say one thing in two ways."""
     names = ("east", "north", "south")
@@ -85,22 +97,61 @@ def test_whoever_goes_forward_is_believed_and_whoever_goes_back_is_not(
                 witness(here, {"north": head(here, rows - 1)}, NOW)
             assert load_witnessed(here.home) == kept
         rows += own
-        witness(here, {"north": head(here, rows, hashlib.sha256(b"%d" % rows).hexdigest())}, NOW)
-    seen = load_witnessed(here.home).of("north")
-    assert seen is not None
-    assert seen.rows == rows
+        seen = {here.card.name: Shown.of([], rows)}
+        said = replace(head(here, rows, hashlib.sha256(b"%d" % rows).hexdigest()), seen=seen)
+        witness(here, {"north": said}, NOW)
+    known = load_witnessed(here.home).of("north")
+    assert known is not None
+    assert known.rows == rows
 
 
-@pytest.mark.parametrize(("shown", "kept"), [(None, 3), (6, 3), (7, 9), (8, 9)])
-def test_a_report_is_replaced_once_its_sender_was_there(here: Membership, shown: int | None, kept: int) -> None:
-    """The north reported 3 rows when this site reported 7: only a north that has witnessed those 7 is believed anew."""
-    forget(here)
-    witness(here, {"north": head(here, 3)}, NOW, told=7)
-    seen = {} if shown is None else {here.card.name: Mark(shown, OTHER)}
-    witness(here, {"north": replace(head(here, 9, "cd" * 32), seen=seen)}, NOW, told=8)
+def says(here: Membership, rows: int, confirmed: int) -> dict[str, Head]:
+    """Return what the north says, and how far it confirms what this site has witnessed of it."""
+    return {"north": replace(head(here, rows), seen={here.card.name: Shown.of([], confirmed)})}
+
+
+def waiting(here: Membership) -> list[int]:
+    """Return the reports of the north that this site keeps."""
     found = load_witnessed(here.home).of("north")
     assert found is not None
-    assert found.rows == kept
+    return [one.rows for one in found.reports]
+
+
+@pytest.mark.parametrize(("confirmed", "kept"), [(0, [3, 5, 9]), (2, [3, 5, 9]), (3, [5, 9]), (4, [5, 9]), (5, [9])])
+def test_a_report_is_kept_until_its_sender_has_confirmed_it(here: Membership, confirmed: int, kept: list[int]) -> None:
+    """What the north has found in its ledger goes, and what it has not heard of stays."""
+    forget(here)
+    for rows in (3, 5):
+        witness(here, says(here, rows, 0), NOW)
+    witness(here, says(here, 9, confirmed), NOW)
+    assert waiting(here) == kept
+
+
+def test_a_member_that_has_not_heard_this_site_is_waited_for(here: Membership) -> None:
+    """Four reports wait; a fifth ends this site's part in the sum, until the north has confirmed what waits."""
+    forget(here)
+    for rows in (3, 4, 5, 6):
+        witness(here, says(here, rows, 0), NOW)
+    witness(here, says(here, 6, 0), NOW)  # the same again is no further report
+    for _ in range(2):
+        with pytest.raises(NotHeard, match="north did not receive what it said"):
+            witness(here, says(here, 7, 0), NOW, {"north": Mark(2, OTHER)})
+        assert waiting(here) == [3, 4, 5, 6]
+    seen = load_witnessed(here.home).of("north")
+    assert seen is not None
+    assert seen.confirmed == Report(rows=2, mark=OTHER)  # the north is not kept from confirming in its turn
+    witness(here, says(here, 8, 6), NOW)
+    assert waiting(here) == [8]
+
+
+def test_what_another_ledger_has_confirmed_is_not_confirmed(here: Membership) -> None:
+    """Of a ledger that does not hold what was confirmed, nothing is said to be."""
+    forget(here)
+    witness(here, says(here, 3, 0), NOW, {"north": Mark(2, OTHER)})
+    witnessed = load_witnessed(here.home)
+    for ledger, confirmed in (({2: Mark(2, OTHER)}, 2), ({2: Mark(2, "cd" * 32)}, 0), ({}, 0)):
+        shown = witnessed.shown(["north", "south"], lambda _numbers, ledger=ledger: ledger)  # type: ignore[misc]  # a default binds it
+        assert shown == {"north": Shown.of([Mark(3, OTHER)], confirmed)}
 
 
 def test_the_same_number_of_rows_with_another_mark(here: Membership) -> None:
@@ -147,11 +198,23 @@ def test_an_altered_file_is_no_clean_slate(here: Membership, tmp_path: Path) -> 
     forget(here)
 
 
+def test_a_file_of_an_earlier_version_keeps_its_reports(here: Membership) -> None:
+    """One report of each member was stored: an update forgets nobody who went back."""
+    forget(here)
+    old = {"name": "north", "serial": 1, "roster": here.digest, "rows": 9, "mark": OTHER, "told": 4}
+    here.home.witnessed.write_text(json.dumps({"seen": [{**old, "when": NOW.isoformat()}]}))
+    assert waiting(here) == [9]
+    with pytest.raises(MemberWentBack, match="had 9 requests and draws and now has 8"):
+        witness(here, {"north": head(here, 8)}, NOW)
+    forget(here)
+
+
 def hear(root: Path, name: str, times: int) -> None:
     """Report one member's ledger again and again, in a process of its own."""
     here = load_membership(SiteHome(root))
     for rows in range(1, times + 1):
-        witness(here, {name: head(here, rows, hashlib.sha256(b"%d" % rows).hexdigest())}, NOW)
+        said = head(here, rows, hashlib.sha256(b"%d" % rows).hexdigest())
+        witness(here, {name: replace(said, seen={here.card.name: Shown.of([], rows)})}, NOW)
 
 
 def test_no_report_is_lost_when_several_processes_hear_reports(here: Membership) -> None:

@@ -84,7 +84,7 @@ class Session:
 
     def sign(self, site: int, use: str, content: bytes) -> bytes:
         """A signature."""
-        return self.identities[site].sign(b"dura secure sum 3 " + use.encode() + b"\0" + self.id + two(site) + content)
+        return self.identities[site].sign(b"dura secure sum 4 " + use.encode() + b"\0" + self.id + two(site) + content)
 
     def pair(self, own: bytes, other: bytes, use: str, first: int, second: int) -> bytes:
         """The key of two sites for one use, from the private keys of both."""

@@ -223,5 +223,5 @@ def test_only_the_pinned_identity_opens_a_site(kind: Kind) -> None:
         open_site(params, "site-000", POOL["site-001"])
     with pytest.raises(ValueError, match="tuple"):
         open_site(params, "site-099", POOL["site-099"])
-    with pytest.raises(ValueError, match="a note has 160 bytes in this session"):
+    with pytest.raises(ValueError, match="a note has 224 bytes in this session"):
         open_site(params, "site-000", POOL["site-000"], b"too short")

@@ -151,7 +151,7 @@ def test_session_id_is_frozen() -> None:
 def written() -> str:
     """Return the file's text, frames by the second implementation."""
     content: dict[str, Any] = {
-        "heading": "dura secure sum 3",
+        "heading": "dura secure sum 4",
         "parameters": {kind.value: parameters(kind).encode().hex() for kind in Kind},
         "session": {kind.value: hashlib.sha256(parameters(kind).encode()).hexdigest() for kind in Kind},
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping as Dictionary
+from pathlib import PurePath
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator
@@ -32,6 +33,13 @@ class Listed(Frozen):
     run: Annotated[int, Field(ge=1)] = 1
     scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """Factor to volts, if the file's unit is wrong."""
+
+    @field_validator("file")
+    @classmethod
+    def _below_the_source(cls, file: str) -> str:
+        if PurePath(file).is_absolute() or ".." in PurePath(file).parts:
+            raise ValueError("a file is named by its path below the folder of the originals, without ..")
+        return file
 
 
 class Mapping(Frozen):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gzip
 import itertools
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import IO
 
 from dura_client.data.findings.finding import listed
 from dura_client.data.findings.grade import Grade
@@ -23,6 +23,9 @@ PREFIX = 5
 """So many first letters of the names of a night and of its hypnogram agree, or more: the longest match counts."""
 MOST_APART = 60.0
 """Seconds between the starts of the two."""
+MAX_UNPACKED = 16 << 30
+"""Bytes. A night of 256 channels has about 15 GB; a small file may claim to hold a whole disk."""
+PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,19 @@ def opened(path: Path) -> Iterator[OpenedSource]:
         inside = Path(folder) / path.name.removesuffix(path.suffix)
         try:
             with gzip.open(path) as packed, inside.open("wb") as plain:
-                shutil.copyfileobj(packed, plain)
+                _unpack(packed, plain)
         except (OSError, EOFError) as error:
             raise Unreadable("FILE-GZ", f"it cannot be unpacked: {type(error).__name__}") from error
         yield OpenedSource(open_source(inside), (), (Note("FILE-GZ", "it was unpacked", grade=Grade.KNOW),))
+
+
+def _unpack(packed: gzip.GzipFile, plain: IO[bytes]) -> None:
+    written = 0
+    while piece := packed.read(PIECE):
+        written += len(piece)
+        if written > MAX_UNPACKED:
+            raise Unreadable("FILE-GZ", f"unpacked, it is larger than {MAX_UNPACKED >> 20} MiB")
+        plain.write(piece)
 
 
 def _with_hypnogram(path: Path, source: Source) -> OpenedSource:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ LABEL_DIGITS = 12
 STATE = ".dura-import.json"
 GENERATOR = "dura import"
 MAX_STATE = 1 << 28
+CELLS = {"age": r"\d{1,3}(\.\d{1,3})?", "sex": r"[A-Za-z]{1,6}"}
+"""What participants.tsv may say of a patient: nothing that is a name, another row, or a formula for a spreadsheet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +244,11 @@ def _tally(counts: dict[str, int], names: tuple[str, ...]) -> None:
         counts[name] = counts.get(name, 0) + 1
 
 
+def _cell(column: str, text: str) -> str:
+    """Return what a clinic's list says of a patient, if it is what the column holds: a list may hold anything."""
+    return text if re.fullmatch(CELLS[column], text) else "n/a"
+
+
 def _participants(out: Path, tasks: list[_Task], key: bytes) -> None:
     """Write a row for each patient of whom a recording is there."""
     rows: dict[str, tuple[str, ...]] = {}
@@ -248,7 +256,7 @@ def _participants(out: Path, tasks: list[_Task], key: bytes) -> None:
         if not task.is_there:
             continue
         known = LAYOUTS[task.mapping.layout].person(task.root, task.item.patient)
-        cells = tuple(known.get(column) or "n/a" for column in task.mapping.columns)
+        cells = tuple(_cell(column, known.get(column, "")) for column in task.mapping.columns)
         rows[f"sub-{label_of(task.item.patient, key)}"] = cells
     columns = tasks[0].mapping.columns if tasks else ()
     lines = ["\t".join(("participant_id", *columns))]

@@ -107,7 +107,7 @@ class WholeStudies(RuleBasedStateMachine):
         number=st.integers(1, 2),
         fresh=st.sampled_from((True, True, True, False)),
         out=st.sampled_from((None, None, *SITES)),
-        behaviour=st.sampled_from(("honest", "silent", "silent", "lose")),
+        behaviour=st.sampled_from(("honest", "silent", "silent", "lose", "deaf")),
         victim=HOSPITALS,
         first=st.sampled_from((1, 1, 2)),
     )
@@ -272,6 +272,28 @@ class WholeStudies(RuleBasedStateMachine):
             world.eyes.withdrawn = {item for item in world.eyes.withdrawn if item[0] != name}
             world.accepted = {key: numbers for key, numbers in world.accepted.items() if key[0] != name}
         self._train(study)
+
+    @precondition(lambda self: self.restored is not None)
+    @rule(study=STUDIES, number=st.integers(1, 2))
+    def believed(self, study: str, number: int) -> None:
+        """Let a restored hospital hear old messages, grow alone and be heard while it hears nobody; then ask all."""
+        assert self.restored is not None
+        name = self.restored[0]
+        for world in self.worlds:
+            for place in range(len(world.said))[-3:]:
+                world.say_again(place, name)
+        for _ in range(3):
+            request = TrainRound(
+                study=self.names[study],
+                round=number if study == "alone" else 1,
+                attempt=self._attempt(study, "train", number, fresh=True),
+                members=SITES,
+                first_step=1,
+            )
+            for world in self.worlds:
+                world.ask_alone(request, name)
+        self._train(study, number, how=("deaf", name))
+        self._train(study, number)
 
     @invariant()
     def promises_hold(self) -> None:

@@ -133,6 +133,10 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "what was seen of a member is kept until it has confirmed it",
+        (Edit(WITNESS, "tuple(one for one in before.reports if one.rows > confirmed)", "()"),),
+    ),
+    Mutant(
         "a sum has as many sites as its study demands",
         (
             Edit(

@@ -14,8 +14,8 @@ KEYS = of(
     ),
     (
         "signatures bind their use",
-        'b"dura secure sum 3 " + use + b"\\0" + ',
-        'b"dura secure sum 3 \\0" + ',
+        'b"dura secure sum 4 " + use + b"\\0" + ',
+        'b"dura secure sum 4 \\0" + ',
         "a_signature_of_another_index_or_use",
     ),
     (

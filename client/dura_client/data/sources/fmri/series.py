@@ -8,6 +8,7 @@ A table of confounds has the same ending as a series and is never taken for one.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,7 @@ def read_series(item: Series) -> NDArray[np.float64]:
         raise Unreadable("ROI-KIND", f"it is larger than {MAX_BYTES >> 20} MiB")
     try:
         values = reader(item)
-    except (ValueError, *UNPACKABLE) as error:
+    except (ValueError, MemoryError, *UNPACKABLE) as error:
         raise Unreadable("ROI-KIND", f"it holds no such table of numbers ({type(error).__name__})") from error
     if values.ndim != 2 or values.dtype.kind not in "fiu":  # noqa: PLR2004  # volumes by regions
         raise Unreadable("ROI-KIND", "it does not hold numbers in rows (volumes) and columns (regions)")
@@ -116,6 +117,9 @@ def read_series(item: Series) -> NDArray[np.float64]:
 
 
 def _npz(item: Series) -> NDArray[np.float64]:
+    with zipfile.ZipFile(item.path) as archive:  # a small file may claim to hold more than fits into memory
+        if archive.getinfo(f"{item.key}.npy").file_size > MAX_BYTES:
+            raise Unreadable("ROI-KIND", f"unpacked, it is larger than {MAX_BYTES >> 20} MiB")
     with np.load(item.path, allow_pickle=False) as file:
         found: NDArray[np.float64] = file[item.key]
     return found
