@@ -168,6 +168,15 @@ def test_a_hospital_compares_its_own_model_with_a_federated_one(world: World, tm
     others = [word for name in SITES[1:] for word in ("--pool", world.consortium.site(name).path)]
     pooled = dura(*baseline, *others, here=True)
     assert len(pooled["scores"]) > len(alone["scores"])
+    besides = [word for name in SITES[1:] for word in ("--beside", world.consortium.site(name).path)]
+    each = dura(*baseline, "--model", model, *besides, here=True)
+    assert each["model"] == alone["model"]
+    assert len(each["beside"]) == len(SITES[1:])
+    for name, one in zip(SITES[1:], each["beside"], strict=True):
+        home = ("--data", "motor", "--home", world.consortium.site(name))
+        assert one["model"] == dura("site", "baseline", stored.digest, "--model", model, *home, here=True)["model"]
+    scored = sum(len(one["scores"]) for one in (each, *each["beside"]))
+    assert scored == len(pooled["scores"])
     assert world.ledger("east").entries() == before
 
 
@@ -177,6 +186,7 @@ def test_data_of_real_patients_are_never_pooled(world: World) -> None:
     for name in SITES[:2]:
         home = world.consortium.site(name)
         register(home, load_dataset(home, "motor").model_copy(update={"name": "real", "simulated": name == "east"}))
-    words = ("--pool", world.consortium.site("north"), "--data", "real", "--home", world.consortium.site("east"))
-    refusal = failed("site", "baseline", stored.digest, *words, code=PolicyError.exit_code, here=True)
-    assert refusal.error["code"] == "policy"
+    for option in ("--pool", "--beside"):
+        words = (option, world.consortium.site("north"), "--data", "real", "--home", world.consortium.site("east"))
+        refusal = failed("site", "baseline", stored.digest, *words, code=PolicyError.exit_code, here=True)
+        assert refusal.error["code"] == "policy"

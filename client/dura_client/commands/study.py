@@ -14,8 +14,14 @@ from dura_client.commands.roster import members_table
 from dura_common.runtime.console import JsonOption, Output, command, confirm
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
     from dura_client.review.alone import LocalScore
     from dura_client.review.review import Review
+    from dura_client.site.home import SiteHome
     from dura_common.study import Study
 
 
@@ -143,6 +149,10 @@ def baseline_command(
             "--pool", help="Folder of another site whose data are pooled with these; simulated or public data only."
         ),
     ] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option("--beside", help="Folder of another site for the same comparison; simulated or public data only."),
+    ] = None,
     model: Annotated[
         Path | None, typer.Option(help="A trained model (safetensors) to score on the same patients for comparison.")
     ] = None,
@@ -151,29 +161,43 @@ def baseline_command(
 ) -> None:
     """Train the study's model at this site alone, with the study's noise, as a baseline for the federated model."""
     with command(as_json) as out:
-        from dura_client.review.alone import read_parameters, score_here, train_alone
+        from dura_client.review.alone import read_parameters, refuse_real
         from dura_client.site.home import SiteHome
         from dura_client.studies.approvals import find_offer
 
         homes = [SiteHome(path.expanduser()) for path in (home, *(pool or ()))]
+        others = [SiteHome(path.expanduser()) for path in beside or ()]
+        refuse_real([*homes, *others], data)
         offer = find_offer(homes[0], study)
         parameters = read_parameters(model) if model is not None else None
+        places = [homes, *([other] for other in others)]
         with out.progress() as bar:
-            task = bar.add_task("training", total=offer.study.training.rounds)
-            result = train_alone(
-                homes,
-                offer.study,
-                data,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
-            )
-        answer = {"study": offer.digest, **_score_data(offer.study, result)}
-        text = f"model trained at this site: {_as_text(offer.study, result)}"
-        if parameters is not None:
-            other = score_here(homes, offer.study, data, parameters)
-            answer["model"] = _score_data(offer.study, other)
-            text += f"\nthe given model: {_as_text(offer.study, other)}"
+            task = bar.add_task("training", total=offer.study.training.rounds * len(places))
+            found = [_compare(place, offer.study, data, parameters, lambda: bar.advance(task)) for place in places]
         _warn_unprotected(out)
-        out.result(answer, text)
+        (first, text), *rest = found
+        beyond = {"beside": [answer for answer, _ in rest]} if rest else {}
+        out.result({"study": offer.digest, **first, **beyond}, "\n".join([text, *(line for _, line in rest)]))
+
+
+def _compare(
+    homes: list[SiteHome],
+    study: Study,
+    data: str,
+    parameters: NDArray[np.float32] | None,
+    advance: Callable[[], None],
+) -> tuple[dict[str, Any], str]:
+    """Train a model on the data of these homes and score it, and a given model on the same patients."""
+    from dura_client.review.alone import score_here, train_alone
+
+    trained = train_alone(homes, study, data, progress=lambda _done, _rounds: advance())
+    answer = _score_data(study, trained)
+    text = f"model trained at {homes[0].path.name}: {_as_text(study, trained)}"
+    if parameters is not None:
+        given = score_here(homes, study, data, parameters)
+        answer["model"] = _score_data(study, given)
+        text += f"; the given model: {_as_text(study, given)}"
+    return answer, text
 
 
 def _tidy(home: Path) -> None:

@@ -65,6 +65,7 @@ def read_parameters(path: Path) -> NDArray[np.float32]:
 
 def score_here(homes: Sequence[SiteHome], study: Study, dataset: str, parameters: NDArray[np.float32]) -> LocalScore:
     """Score a model (1-D float32 parameters) on this site's held-out side; several homes as in :func:`train_alone`."""
+    refuse_real(homes, dataset)
     cohorts = _load(homes, study, dataset)
     model = build_model(study)
     load_vector(model, parameters)
@@ -85,6 +86,7 @@ def train_alone(
     Raises:
         PolicyError: the data to be pooled are neither simulated nor public.
     """
+    refuse_real(homes, dataset)
     cohorts = _load(homes, study, dataset)
     declared = sum(_declared(home, study) for home in homes)
     model = build_model(study)
@@ -105,15 +107,22 @@ def train_alone(
     return LocalScore(tuple(sorted(score(model, patient) for patient in _all(cohorts, "held_out"))))
 
 
+def refuse_real(homes: Sequence[SiteHome], dataset: str) -> None:
+    """Allow one site's data, and data of several sites only if nobody real is in them.
+
+    Raises:
+        PolicyError: there are several sites, and data of one of them are neither simulated nor public.
+    """
+    for home in homes if len(homes) > 1 else ():
+        registered = load_dataset(home, dataset)
+        if not (registered.simulated or registered.public):
+            raise PolicyError(
+                "data of several sites may be pooled or compared in one place only if they are simulated or public",
+                hint="A real hospital's data never leave it; use the federated model.",
+            )
+
+
 def _load(homes: Sequence[SiteHome], study: Study, dataset: str) -> list[Cohort]:
-    if len(homes) > 1:
-        for home in homes:
-            registered = load_dataset(home, dataset)
-            if not (registered.simulated or registered.public):
-                raise PolicyError(
-                    "data of several sites may be pooled only if they are simulated or public",
-                    hint="A real hospital's data never leave it; use the federated model.",
-                )
     return [load_cohort(home, study, dataset) for home in homes]
 
 

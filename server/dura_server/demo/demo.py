@@ -69,15 +69,15 @@ def _play(stage: Stage, epsilon: float) -> dict[str, Any]:
         _simulate(stage)
     with stage.timed("start"):
         _enrol(stage)
-        _register(stage)
+        signed = _register(stage, epsilon)
         _start(stage)
-        digest = _submit(stage, epsilon)
+        stage.dura("study", "submit", signed["path"], "--home", stage.coordinator)
+        digest = str(signed["digest"])
     with stage.timed("prepare"):
         _approve(stage, digest)
     with stage.timed("train"):
         outcome = stage.dura("study", "run", digest, "--home", stage.coordinator)
     with stage.timed("report"):
-        _end(stage)
         return _report(stage, digest, outcome)
 
 
@@ -105,7 +105,6 @@ def _enrol(stage: Stage) -> None:
         *("--aggregation-port", str(aggregation_port), "--home", stage.coordinator),
     )
     authority = ("--authority", stage.work / "authority")
-    stage.dura("authority", "init", "--coordinator", stage.coordinator, *authority)
     told: dict[str, dict[str, Any]] = {}
 
     def make_keys(name: str) -> None:
@@ -114,10 +113,12 @@ def _enrol(stage: Stage) -> None:
         words = ("fingerprint",) if known else ("init", "--name", name)
         told[name] = stage.dura("site", *words, "--home", home)
 
-    stage.at_each_site(make_keys, "making keys")
-    told["researcher"] = stage.dura(
-        "study", "identity", "--name", "demo-researcher", "--researcher", stage.work / "researcher"
-    )
+    def make_others() -> None:
+        stage.dura("authority", "init", "--coordinator", stage.coordinator, *authority)
+        names = ("--name", "demo-researcher", "--researcher", stage.work / "researcher")
+        told["researcher"] = stage.dura("study", "identity", *names)
+
+    stage.at_each_site(make_keys, "making keys", beside=make_others)
     cards = [word for card in told.values() for word in (card["card"], "--fingerprint", card["fingerprint"])]
     post = stage.work / "post"
     admitted = stage.dura("authority", "admit", *cards, "--out", post, *authority)
@@ -126,10 +127,16 @@ def _enrol(stage: Stage) -> None:
         admission = post / f"{name}.admission.json"
         stage.dura("site", "join", admission, "--fingerprint", admitted["fingerprint"], "--home", stage.site(name))
 
-    stage.at_each_site(join, "joining")
+    def start() -> None:
+        stage.dura("coordinator", "start", "--detach", "--home", stage.coordinator)
+
+    stage.at_each_site(join, "joining, and starting the coordinator", beside=start)
 
 
-def _register(stage: Stage) -> None:
+def _register(stage: Stage, epsilon: float) -> dict[str, Any]:
+    """Register data and policies; meanwhile the researcher writes and signs the study."""
+    signed: dict[str, Any] = {}
+
     def register(name: str) -> None:
         scale = ("--scale", WRONG_UNITS[name]) if name in WRONG_UNITS else ()
         codes = tuple(word for code in CODES.get(name, ()) for word in ("--label", code))
@@ -138,28 +145,26 @@ def _register(stage: Stage) -> None:
         stage.dura("site", "data", "add", DATASET, data, "--task", "motorimagery", *scale, *codes, *home)
         stage.dura("site", "policy", "init", *POLICY, *home)
 
-    stage.at_each_site(register, "registering data and policies")
+    stage.at_each_site(register, "registering data and policies", beside=lambda: signed.update(_sign(stage, epsilon)))
+    return signed
 
 
 def _start(stage: Stage) -> None:
-    stage.dura("coordinator", "start", "--detach", "--home", stage.coordinator)
     starts = [("site", "start", "--detach", "--home", stage.site(name)) for name in HOSPITALS]
     stage.together(starts, "starting sites", at_once=len(starts))  # each waits more than it computes
 
 
-def _submit(stage: Stage, epsilon: float) -> str:
+def _sign(stage: Stage, epsilon: float) -> dict[str, Any]:
     plan = stage.work / "study.toml"
     plan.unlink(missing_ok=True)
     sites = [word for name in HOSPITALS for word in ("--site", f"{name}={stage.patients}")]
     options = ["--epsilon", str(epsilon), "--seed", str(stage.seed)]
     stage.dura("study", "new", plan, *sites, *options)
     stage.dura("study", "check", plan)
-    signed = stage.dura(
+    return stage.dura(
         *("study", "sign", plan, "--roster", stage.coordinator / "roster.json"),
         *("--researcher", stage.work / "researcher"),
     )
-    stage.dura("study", "submit", signed["path"], "--home", stage.coordinator)
-    return str(signed["digest"])
 
 
 def _approve(stage: Stage, digest: str) -> None:
@@ -173,12 +178,25 @@ def _report(stage: Stage, digest: str, outcome: Mapping[str, Any]) -> dict[str, 
     """Collect the figures that the study released, and the figures that only a simulation may know."""
     model = stage.coordinator / "studies" / digest / "model.safetensors"
     mine: tuple[str | Path, ...] = ("--data", DATASET, "--home")
-    pools: list[str | Path] = [word for name in HOSPITALS[1:] for word in ("--pool", stage.site(name))]
-    commands: list[list[str | Path]] = [["site", "baseline", digest, *pools, *mine, stage.site(HOSPITALS[0])]]
-    commands += [["site", "baseline", digest, "--model", model, *mine, stage.site(name)] for name in HOSPITALS]
-    pooled, *alone = stage.together(commands, "comparing with each site alone and with all patients pooled")
+    first, *others = map(stage.site, HOSPITALS)
+    pools = [word for home in others for word in ("--pool", home)]
+    rest = [word for home in others for word in ("--beside", home)]
+    comparisons: list[tuple[str | Path, ...]] = [
+        ("site", "baseline", digest, *pools, *mine, first),
+        ("site", "baseline", digest, "--model", model, *rest, *mine, first),
+    ]
+    stops = [("site", "stop", "--home", stage.site(name)) for name in HOSPITALS]  # they wait more than they compute
+    pooled, each, *_ = stage.together(
+        [*comparisons, *stops],
+        "stopping the sites, and comparing with each site alone and with all patients pooled",
+        at_once=len(comparisons) + len(stops),
+    )
+    alone = [each, *each["beside"]]
     shows = [("site", "ledger", "show", "--home", stage.site(name)) for name in HOSPITALS]
-    ledgers = stage.together(shows, "reading ledgers")
+    # The coordinator stops last: a node signs off there, and would wait for a coordinator that is gone.
+    stop = ("coordinator", "stop", "--home", stage.coordinator)
+    _, *ledgers = stage.together([stop, *shows], "stopping the coordinator, and reading ledgers")
+    stage.stopped = True
     scores = [value for answer in alone for value in answer["model"]["scores"]]
     result: dict[str, Any] = {
         "sites": [
@@ -206,17 +224,6 @@ def _report(stage: Stage, digest: str, outcome: Mapping[str, Any]) -> dict[str, 
     page = stage.work / "report.html"
     stage.dura("study", "report", digest, "--out", page, "--extra", extra, "--home", stage.coordinator)
     return {**result, "report": str(page)}
-
-
-def _end(stage: Stage) -> None:
-    """Stop all processes: the study has run, and the following comparison needs none of them.
-
-    The coordinator stops last: a node signs off there, and would wait for a coordinator that is gone.
-    """
-    stops = [("site", "stop", "--home", stage.site(name)) for name in HOSPITALS]
-    stage.together(stops, "stopping", at_once=len(stops))
-    stage.dura("coordinator", "stop", "--home", stage.coordinator)
-    stage.stopped = True
 
 
 def _stop(stage: Stage) -> None:

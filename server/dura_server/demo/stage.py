@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,16 +81,16 @@ class Stage:
 
             return list(pool.map(one, commands))
 
-    def at_each_site(self, act: Callable[[str], object], title: str) -> None:
-        """Do the same at every hospital, two hospitals at a time, with a progress bar."""
+    def at_each_site(self, act: Callable[[str], object], title: str, *, beside: Callable[[], object]) -> None:
+        """Do the same at every hospital, and something else beside it, two at a time, with a progress bar."""
         with self.out.progress() as bar, ThreadPoolExecutor(PARALLEL) as pool:
-            task = bar.add_task(title, total=len(HOSPITALS))
+            task = bar.add_task(title, total=len(HOSPITALS) + 1)
 
-            def one(name: str) -> None:
-                act(name)
+            def one(work: Callable[[], object]) -> None:
+                work()
                 bar.advance(task)
 
-            list(pool.map(one, HOSPITALS))
+            list(pool.map(one, [beside, *(partial(act, name) for name in HOSPITALS)]))
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
