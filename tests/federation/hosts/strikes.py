@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from tests.federation.hospitals import Hospitals, Place, small_study
-from tests.support.commands import DURA
+from tests.support.commands import DURA, dura
 from tests.support.processes import alive, children, processes_of, wait_until
 
 from dura_common.runtime.running import holder, status
@@ -127,6 +127,13 @@ def start_what_ended(made: Hospitals) -> None:
             made.start_site(name, **made.inside(name))
 
 
+def make_whole(made: Hospitals) -> None:
+    """See to it that everybody is there: the study before may have finished without a hospital that was struck."""
+    start_what_ended(made)
+    look = ("coordinator", "status", "--home", made.coordinator.path)
+    wait_until(lambda: all(site["connected"] for site in dura(*look)["sites"]), "all sites are connected", 180)
+
+
 def pids_of(hospitals: Hospitals, operator: Operator, victim: str) -> set[int]:
     """Return the processes that are struck."""
     coordinator, site = hospitals.coordinator, hospitals.site(VICTIM)
@@ -183,7 +190,7 @@ def _signal(pids: set[int], number: int) -> None:
 
 def play(hospitals: Hospitals, cell: Cell) -> StoredStudy:
     """Run a study, let the strike fall at its stage, and have the operator bring the study to its end."""
-    start_what_ended(hospitals)  # the study before may have finished without a hospital that was struck
+    make_whole(hospitals)
     stored = hospitals.approved(cell.study())
     operator = Operator(hospitals, stored)
     if cell.stage == "before":

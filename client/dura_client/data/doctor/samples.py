@@ -25,8 +25,13 @@ OFFSET, OFFSET_SPREAD = 500.0, 0.1
 """Microvolts by which all channels lie beside zero, and how far from this, relative to it, each may be."""
 FEWEST_COMPARED = 4
 """Channels."""
+HELD_SHARE = 0.3
+"""Of a recording's time: if no channel changes for so long, its size says nothing of its unit."""
+ONE_SIGNAL = 0.99
+"""Correlation of channels (median, without sign) beyond which all hold one signal: real recordings have .9 at most."""
 OCTAVES = ((2.0, 4.0), (4.0, 8.0), (8.0, 16.0), (16.0, 32.0))
 """Hz."""
+NO_HEAD = "Look at the recording in the recorder's software; if it was not recorded on a head, leave it out."
 WHITE, INDEPENDENT = 1.5, 0.2
 """Power density of the strongest octave over that of the weakest, and correlation of channels (median, without sign)
 below which a recording is noise: real recordings have 2.5 and .23 and more, simulated ones one of the two."""
@@ -69,6 +74,8 @@ def _broken(opened: SignalRecording, seen: Look) -> list[Finding]:
 
 def _amplitude(opened: SignalRecording, seen: Look, dataset: str) -> list[Finding]:
     measure = opened.measure
+    if seen.held > HELD_SHARE * opened.seconds:
+        return []  # half of it is no signal, whose size says nothing of units
     if not math.isfinite(seen.amplitude) or measure.is_plausible(seen.amplitude):
         return []
     factor = measure.suggest_scale(seen.amplitude)
@@ -100,6 +107,8 @@ def _channels(opened: SignalRecording, seen: Look) -> list[Finding]:
             f"{_names(opened, clipped)}: up to {seen.clipped.max():.2%} of "
             "the samples lie at the highest or lowest value"
         )
+        if clipped.sum() > MOSTLY * len(clipped):
+            cause += "; pulses of a calibration look so as well"
         findings.append(found("VAL-CLIP", opened.place, cause))
     odd = seen.odd & ~np.array([channel.bad for channel in opened.channels])
     if odd.any():
@@ -141,8 +150,11 @@ def _noise(opened: SignalRecording, seen: Look) -> list[Finding]:
     good = np.flatnonzero(~seen.odd)
     if opened.measure.source != "eeg" or opened.rate < 2 * OCTAVES[-1][1] or len(good) < FEWEST_COMPARED:
         return []
-    together = np.abs(seen.correlation[np.ix_(good, good)][np.triu_indices(len(good), 1)])
-    if float(np.median(together)) > INDEPENDENT:
+    together = float(np.median(np.abs(seen.correlation[np.ix_(good, good)][np.triu_indices(len(good), 1)])))
+    if together > ONE_SIGNAL:
+        cause = "nearly all channels hold one and the same signal, as of a calibration or of a common input"
+        return [found("CH-SAME", opened.place, cause, remedy=NO_HEAD, grade=Grade.LOSES)]
+    if together > INDEPENDENT:
         return []
     powers = [seen.spectrum[(seen.frequencies >= low) & (seen.frequencies < high)].mean() for low, high in OCTAVES]
     if not min(powers) > 0 or max(powers) > WHITE * min(powers):
@@ -159,6 +171,7 @@ def _held(opened: SignalRecording, seen: Look) -> list[Finding]:
             "VAL-HOLD",
             opened.place,
             f"for {seen.held:.3g} s no channel changes: the recorder paused or the copy was filled up",
+            grade=Grade.STOPS if seen.held > HELD_SHARE * opened.seconds else None,
         )
     ]
 

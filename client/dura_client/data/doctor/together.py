@@ -164,6 +164,24 @@ def _rare(dataset: DataSet, opened: Sequence[SignalRecording]) -> list[Finding]:
         )
         for place, names in alone.items()
         if common
+    ] + _lacking(with_events, holders)
+
+
+def _lacking(with_events: Sequence[SignalRecording], holders: Mapping[str, set[str]]) -> list[Finding]:
+    """Say which recording has no event of a name that all others have."""
+    lacking: dict[str, list[str]] = defaultdict(list)
+    for name, having in sorted(holders.items()):
+        if len(having) == len(with_events) - 1:
+            lacking[next(item.place for item in with_events if item.place not in having)].append(name)
+    return [
+        found(
+            "EV-MAP",
+            place,
+            f"it has no event of these names, which all other recordings have: {shown(names)}",
+            remedy="Check the event table; if the recording was made so, nothing needs to be done.",
+            grade=Grade.KNOW,
+        )
+        for place, names in lacking.items()
     ]
 
 

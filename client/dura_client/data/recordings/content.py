@@ -76,8 +76,8 @@ def kind_of(path: Path) -> str:
     return ""
 
 
-def declared_channels(path: Path) -> int | None:
-    """Return ``nbchan`` of an EEGLAB file in MATLAB's format 5; None where it is not found in its usual place."""
+def declared_number(path: Path, name: str) -> int | None:
+    """Return a field such as ``nbchan`` of an EEGLAB file (MATLAB's format 5); None if it is not in its usual place."""
     with path.open("rb") as stream:
         content = stream.read(_MATLAB_HEAD + STRUCTURE_BYTES)
     if content[126:128] != b"IM":  # written on a machine of the other byte order
@@ -87,7 +87,7 @@ def declared_channels(path: Path) -> int | None:
         body = content[_MATLAB_HEAD:]
         if kind == _MATLAB_PACKED:
             body = zlib.decompressobj().decompress(body[8:], STRUCTURE_BYTES)
-        return _field(body, "nbchan")
+        return _field(body, name)
     except (struct.error, zlib.error, ValueError, IndexError):
         return None
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from dura_client.data.findings.finding import counted
 from dura_client.data.recordings.brainvision import check_brainvision
-from dura_client.data.recordings.content import declared_channels, kind_of, require_kind
+from dura_client.data.recordings.content import declared_number, kind_of, require_kind
 from dura_client.data.recordings.edf import open_edf
 from dura_client.data.recordings.source import Note, Source, Unreadable
 from dura_client.data.recordings.through_mne import MneSource, open_with_mne
@@ -153,13 +153,17 @@ def _eeglab(path: Path) -> MneSource:
         )
         remedy = "Open the recording in EEGLAB, run eeg_checkset, and save it again."
         raise Unreadable("FILE-HEAD", cause, remedy) from error
-    said, count = declared_channels(path), len(source.raw.ch_names)
-    if said is not None and said != count:
-        raise Unreadable(
-            "FILE-HEAD",
-            f"its structure declares {said} channels (nbchan), and it describes or holds {count}",
-            "Open the recording in EEGLAB, find out which is right, run eeg_checkset, and save it again.",
-        )
+    for name, what, count in (
+        ("nbchan", "channels", len(source.raw.ch_names)),
+        ("pnts", "samples", source.raw.n_times),
+    ):
+        said = declared_number(path, name)
+        if said is not None and said != count:
+            raise Unreadable(
+                "FILE-HEAD",
+                f"its structure declares {said} {what} ({name}), and it describes or holds {count}",
+                "Open the recording in EEGLAB, find out which is right, run eeg_checkset, and save it again.",
+            )
     data = source.raw.filenames[0]
     if data is not None and Path(data).suffix.lower() == ".fdt":
         kind_of(Path(data))

@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from dura_client.data.doctor.compared.sketch import PER_SECOND
+from dura_client.data.doctor.compared.sketch import FLOOR, PER_SECOND
 from dura_client.data.findings.finding import Finding, found, listed
 from dura_client.data.recordings.folder import Recording
 
@@ -27,6 +27,8 @@ LEAST_SHARE = 0.6
 """Of the shorter recording that the common stretch must cover."""
 SHORT_SHARE = 0.9
 """The same for recordings shorter than that."""
+LOOP_SECONDS, LONGEST_LOOP = 10.0, 3600.0
+"""Seconds that a recording must repeat of itself, and the longest recording that is held against itself."""
 FEWEST_SECONDS = 6.0
 """Of a recording; fewer envelopes correlate by chance."""
 
@@ -48,12 +50,27 @@ def find_copies(recordings: Sequence[Sketched]) -> tuple[Finding, ...]:
         groups[item.digest].append(item)
     findings = [_exact(group) for group in groups.values() if len(group) > 1]
     first = [group[0] for group in groups.values()]
+    findings += [finding for item in first for finding in _repeated(item)]
     for one, other in _suspects(first):
         r, shift = correlation(one.sketch, other.sketch)
         back, _ = correlation(one.sketch, other.sketch[:, ::-1])
         if max(r, back) >= PROBABLE:
             findings.append(_probable(one, other, r, shift) if r >= back else _backwards(one, other, back))
     return tuple(findings)
+
+
+def _repeated(item: Sketched) -> list[Finding]:
+    """Say that a recording repeats itself, as a file that was filled up with a copy of its own begin."""
+    least, time = round(LOOP_SECONDS * PER_SECOND), item.sketch.shape[1]
+    silent = (item.sketch < np.log(FLOOR) + 1).any()  # pauses resemble one another
+    if time > LONGEST_LOOP * PER_SECOND or silent:
+        return []
+    r, shift = correlation(item.sketch, item.sketch, np.arange(least, time - least + 1))
+    if r < CERTAIN:
+        return []
+    cause = f"from {shift:g} s on it repeats what it held before (its envelopes correlate at {r:.2f})"
+    remedy = "Export the recording again: until then the windows of that part count twice."
+    return [found("COPY-OWN", item.place, cause, remedy=remedy)]
 
 
 def _exact(group: Sequence[Sketched]) -> Finding:
@@ -144,14 +161,16 @@ def _overlap(lags: NDArray[np.int64], one: int, other: int) -> NDArray[np.int64]
     return found_overlap
 
 
-def correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> tuple[float, float]:
-    """Return the best mean correlation of two sketches over all shifts, and the shift in seconds.
+def correlation(
+    one: NDArray[np.float32], other: NDArray[np.float32], lags: NDArray[np.int64] | None = None
+) -> tuple[float, float]:
+    """Return the best mean correlation of two sketches over all shifts, or some, and the shift in seconds.
 
     Streams are compared one by one where both have as many, otherwise by their averages over channels.
     """
     a, b = (one, other) if len(one) == len(other) else (_averaged(one), _averaged(other))
     a, b = (streams - streams.mean(axis=1, keepdims=True) for streams in (a.astype(np.float64), b.astype(np.float64)))
-    lags = _lags(a.shape[1], b.shape[1])
+    lags = _lags(a.shape[1], b.shape[1]) if lags is None else lags
     if not len(lags):
         return 0.0, 0.0
     size = 1 << (a.shape[1] + b.shape[1] - 1).bit_length()

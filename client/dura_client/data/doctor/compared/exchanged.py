@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dura_client.data.doctor.look import Look
 from dura_client.data.eeg.recording import SignalRecording
-from dura_client.data.findings.finding import Finding, found
+from dura_client.data.findings.finding import Finding, found, listed
 
 FEWEST_OTHERS = 3
 """Recordings of other patients that a recording is held against."""
@@ -49,6 +49,11 @@ def exchanged(opened: Sequence[SignalRecording], looks: Sequence[Look]) -> list[
             usable = ~looks[number].odd[orders[number]]
             pairs = pairs_of(patterns[number], np.mean(others, axis=0), usable)
             shown = [opened[number].channels[index].name for index in orders[number]]
+            inverted = upside_down(patterns[number], np.mean(others, axis=0), usable)
+            if inverted:
+                names_of = listed(shown[index] for index in inverted)
+                cause = f"{names_of}: upside down against the other channels, as the other recordings have them"
+                findings.append(found("CH-POL", opened[number].place, cause))
             findings += [_finding(opened[number].place, shown[one], shown[other]) for one, other in pairs]
     return findings
 
@@ -97,6 +102,14 @@ def pairs_of(mine: NDArray[np.float64], usual: NDArray[np.float64], usable: NDAr
             taken |= {one, other}
             pairs.append((one, other))
     return pairs
+
+
+def upside_down(mine: NDArray[np.float64], usual: NDArray[np.float64], usable: NDArray[np.bool_]) -> list[int]:
+    """Return the channels of one recording that go with the others as elsewhere, but for the sign."""
+    own = np.array([_alike(mine[k], usual[k], (k,)) for k in range(len(mine))])
+    if not usable.any() or np.median(own[usable]) < RESEMBLING:
+        return []
+    return [int(k) for k in np.flatnonzero(usable & (own < -LIKE_THE_OTHER))]
 
 
 def _alike(mine: NDArray[np.float64], usual: NDArray[np.float64], without: tuple[int, ...]) -> float:

@@ -239,3 +239,9 @@ quick(
     )[1],
     kind="brainvision",
 )
+quick(
+    "EEGLAB structure with a wrong number of samples",
+    "FILE-HEAD",
+    lambda tree: write_eeglab(tree.recording, signal(2), pnts=1000.0),
+    kind="eeglab",
+)

@@ -150,3 +150,10 @@ def inherited(tree: Tree) -> None:
 def visits(tree: Tree) -> None:
     """Write no JSON."""
     (tree.root / STEMS[3]).parents[2].joinpath("sub-03_sessions.json").write_text("{")
+
+
+quick(
+    "no event of a class that all other recordings have",
+    "EV-MAP",
+    lambda tree: tree.rows("_events.tsv", lambda rows: [row for row in rows if "right_hand" not in row]),
+)

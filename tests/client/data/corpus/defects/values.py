@@ -196,14 +196,32 @@ quick(
 quick("three millivolts added to every channel", "VAL-DC", values(lambda found: found + 3000.0))
 
 
-@add("two channels exchanged", "CH-SWAP")
-def exchanged(tree: Tree) -> None:
-    """Write recordings whose channels go together as on one head, and exchange two channels of one of them."""
-    head = np.random.default_rng(5).normal(size=(len(CHANNELS), len(CHANNELS)))
-    slow = butter(1, 10, fs=RATE, output="sos")
-    for number, stem in enumerate(STEMS):
-        sources = np.random.default_rng([5, number]).normal(size=(len(CHANNELS), RATE * SECONDS))
-        mixed = 9.0 * head @ sosfilt(slow, sources)
-        if stem == SUB02:
-            mixed[[0, 9]] = mixed[[9, 0]]
-        tree.write(spec(number, mixed), stem)
+def on_one_head(change: Callable[[Values], Values]) -> Callable[[Tree], None]:
+    """Return a defect of one of several recordings whose channels go together as on one head."""
+
+    def plant(tree: Tree) -> None:
+        head = np.random.default_rng(5).normal(size=(len(CHANNELS), len(CHANNELS)))
+        slow = butter(1, 10, fs=RATE, output="sos")
+        for number, stem in enumerate(STEMS):
+            sources = np.random.default_rng([5, number]).normal(size=(len(CHANNELS), RATE * SECONDS))
+            mixed = 9.0 * head @ sosfilt(slow, sources)
+            tree.write(spec(number, change(mixed) if stem == SUB02 else mixed), stem)
+
+    return plant
+
+
+quick("two channels exchanged", "CH-SWAP", on_one_head(lambda found: found[[9, *range(1, 9), 0]]))
+quick(
+    "one channel upside down", "CH-POL", on_one_head(lambda found: found * np.where(np.arange(10) == 3, -1, 1)[:, None])
+)
+quick("the second half of zeros", "VAL-HOLD", values(lambda found: found * (np.arange(RATE * SECONDS) < RATE * 12)))
+quick(
+    "the pulses of a calibration in every channel",
+    "CH-SAME",
+    values(lambda found: 50 * np.sign(np.sin(2 * np.pi * np.arange(RATE * SECONDS) / RATE + 0.01)) + 0.01 * found),
+)
+quick(
+    "the second half repeats the first",
+    "COPY-OWN",
+    values(lambda found: np.tile(found[:, : RATE * SECONDS // 2], 2)),
+)
