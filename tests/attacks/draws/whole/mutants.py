@@ -128,7 +128,9 @@ MUTANTS = (
         (
             Edit(WITNESS, "    if head.ledger.rows < before.rows:", "    if False:"),
             Edit(
-                WITNESS, "    if head.ledger.rows == before.rows and head.ledger.mark != before.mark:", "    if False:"
+                WITNESS,
+                "    if head.ledger.rows == before.rows and head.ledger.mark != before.reports[-1].mark:",
+                "    if False:",
             ),
             Edit(STANDING, "        if unknown:", "        if False:"),
         ),
