@@ -31,6 +31,8 @@ class Mutant:
     edits: tuple[Edit, ...]
     approved: bool = False
     """Whether the hospitals approve the studies without the rule, too."""
+    story: tuple[tuple[object, ...], ...] = ()
+    """Actions of the machine, each with what it is given, after which the rule is missed; empty: any actions."""
 
 
 @contextmanager

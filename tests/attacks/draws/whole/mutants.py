@@ -33,6 +33,7 @@ MUTANTS = (
             ),
             Edit(CHECKS, " or self._ended.get(study) == row.attempt:", ":"),
         ),
+        story=(("decide", "decline", "north", "shared", True),),
     ),
     Mutant("a policy and a distrust act in the middle of a request", (_ASKS_AGAIN,)),
     Mutant(
@@ -127,7 +128,9 @@ MUTANTS = (
         (
             Edit(WITNESS, "    if head.ledger.rows < before.rows:", "    if False:"),
             Edit(
-                WITNESS, "    if head.ledger.rows == before.rows and head.ledger.mark != before.mark:", "    if False:"
+                WITNESS,
+                "    if head.ledger.rows == before.rows and head.ledger.mark != before.reports[-1].mark:",
+                "    if False:",
             ),
             Edit(STANDING, "        if unknown:", "        if False:"),
         ),
@@ -135,6 +138,7 @@ MUTANTS = (
     Mutant(
         "what was seen of a member is kept until it has confirmed it",
         (Edit(WITNESS, "tuple(one for one in before.reports if one.rows > confirmed)", "()"),),
+        story=(("backup", "north"), ("restore", "north", "shared"), ("believed", "alone", 1)),
     ),
     Mutant(
         "a sum has as many sites as its study demands",
