@@ -129,7 +129,8 @@ class Scheduler:
         if phase == "unapproved":
             return datetime.now(UTC) > place.until
         if phase == "interrupted":
-            return self._places.get(stored.digest) == (progress(stored), FRUITLESS)
+            there, count = self._places.get(stored.digest, (None, 0))
+            return there == progress(stored) and count >= FRUITLESS
         return phase in OVER
 
     def _ask_again(self, stored: StoredStudy) -> bool:
@@ -147,7 +148,8 @@ class Scheduler:
     def _start(self, stored: StoredStudy, phase: Phase) -> None:
         here = progress(stored)
         before, count = self._places.get(stored.digest, (here, 0))
-        self._places[stored.digest] = (here, count + 1 if before == here else 1)
+        again = phase == "interrupted" and before == here  # otherwise, somebody has asked for the study
+        self._places[stored.digest] = (here, count + 1 if again else 1)
         self._asked[stored.digest] = (time.monotonic(), self._last_word())
         message = ""
         if phase == "interrupted":

@@ -173,13 +173,18 @@ def struck(hospitals: Hospitals, operator: Operator, cell: Cell) -> Iterator[Non
             _signal(pids, signal.SIGCONT)
         yield
     else:
-        before = {pid: resource.prlimit(pid, resource.RLIMIT_FSIZE) for pid in pids}
-        for pid, (_, hard) in before.items():
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))  # as if no byte were left for whatever it writes
+        for pid in pids:
+            _limit(pid, 0)  # as if no byte were left for whatever it writes
         yield
-        for pid, limits in before.items():
-            with suppress(ProcessLookupError):
-                resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
+        for pid in processes_of(hospitals.root):  # whoever was started meanwhile has inherited the limit
+            _limit(pid, None)
+
+
+def _limit(pid: int, largest: int | None) -> None:
+    """Limit the files that a process may write, in bytes, or take the limit away."""
+    with suppress(ProcessLookupError):
+        _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard if largest is None else largest, hard))
 
 
 def _signal(pids: set[int], number: int) -> None:

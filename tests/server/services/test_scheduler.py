@@ -173,6 +173,22 @@ def test_a_study_that_dies_at_one_place_is_given_up(consortium: Consortium, proc
     assert first.read_state().message == DIED
 
 
+def test_a_study_that_was_given_up_and_asked_for_again_is_given_up_again(
+    consortium: Consortium, processes: Processes
+) -> None:
+    """Each time somebody asks, its process is started twice and no more: it never dies and starts without an end."""
+    first = submitted(consortium, "first", "east", "north")
+    scheduler = Scheduler(consortium.coordinator, 4, processes.begin)
+    for asked in (1, 2, 3):
+        for _ in range(4):
+            scheduler.turn()
+            if "first" in processes.running:
+                processes.end(first)
+        assert processes.begun == ["first"] * 2 * asked
+        assert (phase_of(first), wanted(first)) == ("interrupted", None)
+        enqueue(first, NOW)
+
+
 def test_missing_approvals_hold_nobody_up(consortium: Consortium, processes: Processes) -> None:
     """The study is asked for again until its time is over; meanwhile its sites are free."""
     first = submitted(consortium, "first", "east", "north")
