@@ -29,7 +29,7 @@ lock: setup  ## Choose the newest versions that fit and write them to deploy/req
 	  --generate-hashes --no-annotate --no-header --index-strategy unsafe-best-match \
 	  $(addprefix --no-emit-package ,$(UNLOCKED)) -o $(LOCK)
 
-demo: setup  ## Run the first federated study on simulated hospitals (about two and a half minutes on two cores).
+demo: setup  ## Run the first federated study on simulated hospitals (about two minutes on two cores).
 	$(BIN)/dura demo
 
 test: setup  ## Run the default tests.
