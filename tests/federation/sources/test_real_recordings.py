@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.client.data.eeg.ssvep_bids import TASK, find_data, write_bids
+from tests.client.data.eeg.ssvep_bids import TASK, find_data, needs_recordings, write_bids
 from tests.federation.commanded import Commanded
 from tests.support.commands import Failed, dura
 
@@ -72,7 +72,7 @@ pytestmark = [
     pytest.mark.federation,
     pytest.mark.long,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(DATA is None, reason="the SSVEP recordings are absent; set DURA_TEST_DATA to their folder"),
+    needs_recordings,
 ]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tomli_w
-from tests.client.data.eeg.ssvep_bids import TASK, find_data, write_bids
+from tests.client.data.eeg.ssvep_bids import TASK, find_data, needs_recordings, write_bids
 from tests.client.data.recordings.edf_writer import Annotated, Header, Written, write_edf
 from tests.support.commands import answer
 from tests.support.studies import Only, study_data
@@ -20,9 +20,7 @@ from dura_client.site.keys import SiteKeys
 from dura_common.errors import InputError
 
 DATA = find_data()
-pytestmark = pytest.mark.skipif(
-    DATA is None, reason="the real recordings are absent; set DURA_TEST_DATA to their folder"
-)
+pytestmark = needs_recordings
 TWINS = range(40, 45)
 """Patients of the Alzheimer's group whose recordings are bit-identical (README of the data)."""
 

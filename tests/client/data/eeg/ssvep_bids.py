@@ -18,6 +18,7 @@ from pathlib import Path
 
 import mne
 import numpy as np
+import pytest
 from mne_bids import BIDSPath, write_raw_bids
 from numpy.typing import NDArray
 from tests.support.processes import real_data
@@ -53,6 +54,12 @@ class Continuous:
 def find_data() -> Path | None:
     """Return the folder of the test recordings, or None where a checkout comes without it."""
     return real_data("ssvep_exo/ssvep_exo_epochs.npz")
+
+
+needs_recordings = pytest.mark.skipif(
+    find_data() is None, reason="the real recordings are absent; set DURA_TEST_DATA to their folder"
+)
+"""Marks tests that read the real recordings."""
 
 
 def write_bids(out_root: Path, subjects: list[int], data_dir: Path, *, both_copies: bool = False) -> None:

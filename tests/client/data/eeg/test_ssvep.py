@@ -6,7 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.client.data.eeg.ssvep_bids import CHANNELS, CLASSES, TASK, find_data, from_fif, from_gdf, write_bids
+from tests.client.data.eeg.ssvep_bids import (
+    CHANNELS,
+    CLASSES,
+    TASK,
+    find_data,
+    from_fif,
+    from_gdf,
+    needs_recordings,
+    write_bids,
+)
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.doctor.diagnose import diagnose
@@ -17,9 +26,7 @@ from dura_common.errors import InputError
 from dura_common.study import SignalContract
 
 DATA = find_data()
-pytestmark = pytest.mark.skipif(
-    DATA is None, reason="the SSVEP recordings are absent; set DURA_TEST_DATA to their folder"
-)
+pytestmark = needs_recordings
 
 CONTRACT = SignalContract(
     task=TASK,

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tomli_w
 from edfio import Edf, EdfAnnotation, EdfSignal, Patient, Recording
-from tests.client.data.eeg.ssvep_bids import find_data
+from tests.client.data.eeg.ssvep_bids import find_data, needs_recordings
 from tests.client.data.importing.test_import import KEY
 from tests.support.commands import answer
 from tests.support.studies import study
@@ -138,7 +138,7 @@ def test_from_a_folder_of_nights_to_a_prepared_data_set(clinic: Path, tmp_path: 
         assert row == sorted(row)
 
 
-@pytest.mark.skipif(DATA is None, reason="the real recordings are absent; set DURA_TEST_DATA to their folder")
+@needs_recordings
 def test_a_real_hypnogram_gives_every_epoch_that_mne_reads(tmp_path: Path) -> None:
     """A night of PhysioNet's, with noise for its signal: the windows of each stage are MNE's stages over 30 s."""
     assert DATA is not None

@@ -10,7 +10,7 @@ from pathlib import Path
 import mne
 import numpy as np
 import pytest
-from tests.client.data.eeg.ssvep_bids import find_data
+from tests.client.data.eeg.ssvep_bids import find_data, needs_recordings
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.doctor.diagnose import diagnose
@@ -20,9 +20,7 @@ from dura_client.data.importing.run import import_folder, label_of
 from dura_client.data.recordings.opening import open_source
 
 DATA = find_data()
-pytestmark = pytest.mark.skipif(
-    DATA is None, reason="the real recordings are absent; set DURA_TEST_DATA to their folder"
-)
+pytestmark = needs_recordings
 KEY = b"k" * 32
 EXPECTED: dict[str, dict[str, str]] = {
     "clinical/tuh": {},

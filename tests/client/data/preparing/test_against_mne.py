@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.io import savemat
-from tests.client.data.eeg.ssvep_bids import find_data
+from tests.client.data.eeg.ssvep_bids import find_data, needs_recordings
 
 from dura_client.data.dataset import DataSet
 from dura_client.data.prepare import prepare
 from dura_common.study import SignalContract
 
 DATA = find_data()
-pytestmark = pytest.mark.skipif(DATA is None, reason="the shared recordings are absent")
+pytestmark = needs_recordings
 KEY = b"k" * 32
 LINE = 50
 ONSETS = (1.0, 2.01, 3.2, 4.123, 5.0)

@@ -9,7 +9,8 @@ two places are so near that it could be chance.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,21 +42,37 @@ def exchanged(opened: Sequence[SignalRecording], looks: Sequence[Look]) -> list[
             continue
         orders = {number: _order(opened[number]) for number in numbers}
         patterns = {number: _pattern(looks[number], order) for number, order in orders.items()}
-        for number in numbers:
-            mine = opened[number].recording.subject
-            others = [patterns[other] for other in numbers if opened[other].recording.subject != mine]
-            if len(others) < FEWEST_OTHERS:
-                continue
+        for number, usual in _usual(opened, patterns).items():
             usable = ~looks[number].odd[orders[number]]
-            pairs = pairs_of(patterns[number], np.mean(others, axis=0), usable)
-            shown = [opened[number].channels[index].name for index in orders[number]]
-            inverted = upside_down(patterns[number], np.mean(others, axis=0), usable)
+            own = _own(patterns[number], usual)
+            if not usable.any() or np.median(own[usable]) < RESEMBLING:
+                continue
+            place, shown = opened[number].place, [opened[number].channels[index].name for index in orders[number]]
+            inverted = np.flatnonzero(usable & (own < -LIKE_THE_OTHER)).tolist()
             if inverted:
                 names_of = listed(shown[index] for index in inverted)
                 cause = f"{names_of}: upside down against the other channels, as the other recordings have them"
-                findings.append(found("CH-POL", opened[number].place, cause))
-            findings += [_finding(opened[number].place, shown[one], shown[other]) for one, other in pairs]
+                findings.append(found("CH-POL", place, cause))
+            pairs = _pairs(patterns[number], usual, np.flatnonzero(usable).tolist())
+            findings += [_finding(place, shown[one], shown[other]) for one, other in pairs]
     return findings
+
+
+def _usual(
+    opened: Sequence[SignalRecording], patterns: Mapping[int, NDArray[np.float64]]
+) -> dict[int, NDArray[np.float64]]:
+    """Return the mean pattern of the recordings of other patients, for each recording that has enough of them."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for number in patterns:
+        groups[opened[number].recording.subject].append(number)
+    total = np.sum(list(patterns.values()), axis=0)
+    usual: dict[int, NDArray[np.float64]] = {}
+    for numbers in groups.values():
+        count = len(patterns) - len(numbers)
+        if count >= FEWEST_OTHERS:
+            mean = (total - np.sum([patterns[number] for number in numbers], axis=0)) / count
+            usual |= dict.fromkeys(numbers, mean)
+    return usual
 
 
 def _finding(place: str, one: str, other: str) -> Finding:
@@ -72,29 +89,27 @@ def _pattern(seen: Look, order: NDArray[np.int64]) -> NDArray[np.float64]:
     return pattern
 
 
-def pairs_of(mine: NDArray[np.float64], usual: NDArray[np.float64], usable: NDArray[np.bool_]) -> list[tuple[int, int]]:
+def _own(mine: NDArray[np.float64], usual: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how much each channel's pattern (channels,) is as it is in the other recordings."""
+    return np.array([_alike(mine[k], usual[k], (k,)) for k in range(len(mine))])
+
+
+def _pairs(mine: NDArray[np.float64], usual: NDArray[np.float64], usable: Sequence[int]) -> list[tuple[int, int]]:
     """Return the pairs of channels of one recording that look exchanged, each channel in one pair at most.
 
     Args:
         mine: (channels, channels), how the recording's channels go together.
         usual: the same of the other recordings.
-        usable: (channels,), whether a channel holds a signal.
+        usable: the channels that hold a signal.
     """
-    count = len(mine)
-    own = np.array([_alike(mine[k], usual[k], (k,)) for k in range(count)])
-    if np.median(own[usable]) < RESEMBLING if usable.any() else True:
-        return []
     candidates = []
-    for one in np.flatnonzero(usable).tolist():
-        for other in np.flatnonzero(usable).tolist():
-            if other <= one:
-                continue
-            crossed = min(_alike(mine[one], usual[other], (one, other)), _alike(mine[other], usual[one], (one, other)))
-            if crossed < LIKE_THE_OTHER:
-                continue
-            itself = max(_alike(mine[one], usual[one], (one, other)), _alike(mine[other], usual[other], (one, other)))
-            if crossed - itself > BETTER:
-                candidates.append((crossed - itself, one, other))
+    for one, other in combinations(usable, 2):
+        crossed = min(_alike(mine[one], usual[other], (one, other)), _alike(mine[other], usual[one], (one, other)))
+        if crossed < LIKE_THE_OTHER:
+            continue
+        itself = max(_alike(mine[one], usual[one], (one, other)), _alike(mine[other], usual[other], (one, other)))
+        if crossed - itself > BETTER:
+            candidates.append((crossed - itself, one, other))
     taken: set[int] = set()
     pairs = []
     for _, one, other in sorted(candidates, reverse=True):
@@ -102,14 +117,6 @@ def pairs_of(mine: NDArray[np.float64], usual: NDArray[np.float64], usable: NDAr
             taken |= {one, other}
             pairs.append((one, other))
     return pairs
-
-
-def upside_down(mine: NDArray[np.float64], usual: NDArray[np.float64], usable: NDArray[np.bool_]) -> list[int]:
-    """Return the channels of one recording that go with the others as elsewhere, but for the sign."""
-    own = np.array([_alike(mine[k], usual[k], (k,)) for k in range(len(mine))])
-    if not usable.any() or np.median(own[usable]) < RESEMBLING:
-        return []
-    return [int(k) for k in np.flatnonzero(usable & (own < -LIKE_THE_OTHER))]
 
 
 def _alike(mine: NDArray[np.float64], usual: NDArray[np.float64], without: tuple[int, ...]) -> float:
